@@ -1,0 +1,74 @@
+// swift-tools-version: 6.0
+import Foundation
+import PackageDescription
+
+/// Whether a system header is installed, in the places where Debian puts them.
+func hasHeader(_ name: String) -> Bool {
+  ["/usr/include/", "/usr/include/x86_64-linux-gnu/", "/usr/include/aarch64-linux-gnu/", "/usr/local/include/"]
+    .contains { FileManager.default.fileExists(atPath: $0 + name) }
+}
+
+/// Libraries that vitc uses when they are there and does without, with a clear diagnostic, when they are not.
+let optionalLibraries: [(header: String, library: String, define: String)] = [
+  ("turbojpeg.h", "turbojpeg", "VITC_JPEG"),
+  ("png.h", "png16", "VITC_PNG"),
+  ("zlib.h", "z", "VITC_ZLIB"),
+].filter { hasHeader($0.header) }
+
+let swift: [SwiftSetting] = [.swiftLanguageMode(.v6), .enableUpcomingFeature("InternalImportsByDefault")]
+let formats: [SwiftSetting] = swift + optionalLibraries.map { .define($0.define) }
+let math: [LinkerSetting] = [.linkedLibrary("m")]
+
+func test(_ name: String, _ dependencies: [String]) -> Target {
+  .testTarget(
+    name: name + "Tests",
+    dependencies: (dependencies + ["VitTestSupport"]).map { .byName(name: $0) },
+    swiftSettings: swift)
+}
+
+let package = Package(
+  name: "vitc",
+  products: [
+    .library(name: "Vitc", targets: ["Vitc"]),
+    .executable(name: "vitc", targets: ["vitc"]),
+  ],
+  targets: [
+    .target(name: "VitIR", swiftSettings: swift, linkerSettings: math),
+    .target(
+      name: "CVitKernels",
+      linkerSettings: [.linkedLibrary("openblas"), .linkedLibrary("m")]),
+    .target(name: "VitRuntime", dependencies: ["VitIR", "CVitKernels"], swiftSettings: swift),
+    .target(name: "VitOps", dependencies: ["VitIR", "VitRuntime"], swiftSettings: swift),
+    .target(
+      name: "CVitFormats",
+      linkerSettings: [.linkedLibrary("zstd"), .linkedLibrary("protobuf-c")]
+        + optionalLibraries.map { .linkedLibrary($0.library) }),
+    .target(name: "VitFormats", dependencies: ["VitIR", "CVitFormats"], swiftSettings: formats),
+    .target(name: "VitData", dependencies: ["VitIR", "VitFormats"], swiftSettings: swift),
+    .target(name: "VitTrain", dependencies: ["VitIR", "VitRuntime"], swiftSettings: swift),
+    .target(
+      name: "VitPasses", dependencies: ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitData"],
+      swiftSettings: swift),
+    .target(
+      name: "Vitc",
+      dependencies: [
+        "VitIR", "VitRuntime", "VitOps", "VitFormats", "VitData", "VitTrain", "VitPasses",
+      ],
+      swiftSettings: swift),
+    .target(name: "VitcCLI", dependencies: ["Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
+    .executableTarget(name: "vitc", dependencies: ["VitcCLI"], swiftSettings: swift),
+    .target(
+      name: "VitTestSupport", dependencies: ["VitIR", "VitRuntime", "VitOps"],
+      path: "Tests/VitTestSupport", swiftSettings: swift),
+    test("VitIR", ["VitIR"]),
+    test("VitRuntime", ["VitIR", "VitRuntime", "CVitKernels"]),
+    test("VitOps", ["VitIR", "VitRuntime", "VitOps"]),
+    test("VitFormats", ["VitIR", "VitFormats"]),
+    test("VitData", ["VitIR", "VitFormats", "VitData"]),
+    test("VitTrain", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),
+    test("VitPasses", ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitData", "VitFormats", "VitPasses"]),
+    test("Vitc", ["VitIR", "Vitc"]),
+    test("VitcCLI", ["VitIR", "Vitc"]),
+  ],
+  cLanguageStandard: .c11
+)

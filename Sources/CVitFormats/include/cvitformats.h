@@ -1,0 +1,14 @@
+#ifndef CVITFORMATS_H
+#define CVITFORMATS_H
+#include <zstd.h>
+#include <protobuf-c/protobuf-c.h>
+#if __has_include(<turbojpeg.h>)
+#include <turbojpeg.h>
+#endif
+#if __has_include(<png.h>)
+#include <png.h>
+#endif
+#if __has_include(<zlib.h>)
+#include <zlib.h>
+#endif
+#endif

@@ -1,0 +1,31 @@
+/// The type of one element of a tensor.
+///
+/// Values that are computed have the types `f32` (or `f64`, for gradient checks), `i64`, `i32`, `i8`, `u8` and
+/// `bool`; the narrower floats are storage types, widened when a tensor is loaded.
+public enum ElementType: String, CaseIterable, Hashable, Sendable {
+  case f32, f64, f16, bf16
+  case i64, i32, i16, i8
+  case u64, u32, u16, u8
+  case bool
+
+  /// Bytes of one element in memory; `bool` takes one.
+  public var size: Int {
+    switch self {
+    case .f64, .i64, .u64: 8
+    case .f32, .i32, .u32: 4
+    case .f16, .bf16, .i16, .u16: 2
+    case .i8, .u8, .bool: 1
+    }
+  }
+
+  /// Whether it is a floating-point type.
+  public var isFloat: Bool {
+    switch self {
+    case .f32, .f64, .f16, .bf16: true
+    default: false
+    }
+  }
+
+  /// Whether it is a whole-number type (`bool` is none).
+  public var isInteger: Bool { !isFloat && self != .bool }
+}

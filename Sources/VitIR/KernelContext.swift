@@ -1,0 +1,76 @@
+/// Runs the parts of a kernel, on one thread or several.
+///
+/// How work is cut into tasks depends on shapes alone, never on `workers`: that is what makes results the same
+/// to the bit for every number of threads.
+public protocol WorkPool: AnyObject, Sendable {
+  /// How many threads may run tasks at once, the caller's included.
+  var workers: Int { get }
+  /// Calls `body(task, worker)` for each task in `0..<tasks`, in any order, on any thread; returns when all are done.
+  ///
+  /// `worker` is in `0..<workers` and no two tasks that run at once share it: it picks a worker's own scratch. A
+  /// call from inside a task runs its tasks on the caller's thread, with the caller's worker number.
+  func run(tasks: Int, _ body: (_ task: Int, _ worker: Int) -> Void)
+}
+
+/// A pool without threads of its own: runs tasks in order on the caller's.
+public final class SerialPool: WorkPool {
+  /// A serial pool.
+  public init() {}
+  /// One.
+  public var workers: Int { 1 }
+  /// Runs the tasks in order.
+  public func run(tasks: Int, _ body: (Int, Int) -> Void) {
+    for task in 0..<tasks { body(task, 0) }
+  }
+}
+
+/// What an execution is for.
+public struct ExecutionMode: Sendable, Hashable {
+  /// Whether a reverse pass may follow, so that `saved` must be filled.
+  public var training: Bool
+  /// The pool's workers, for scratch that each of them needs its own of.
+  public var workers: Int
+
+  /// A mode.
+  public init(training: Bool, workers: Int) {
+    self.training = training
+    self.workers = workers
+  }
+}
+
+/// Everything a kernel may touch: its operands, results, memory and pool. Made once per plan.
+///
+/// In `vjp`, `inputs`, `outputs` and `saved` hold what they held after `forward`.
+public struct KernelContext: Sendable {
+  /// The operands; `nil` for an optional one that the node does not have.
+  public let inputs: [View?]
+  /// The results.
+  public let outputs: [View]
+  /// Memory of `savedTypes`, kept from `forward` to `vjp`; empty in inference.
+  public let saved: [View]
+  /// Memory of `scratchTypes`; its contents do not outlast the call.
+  public let scratch: [View]
+  /// Where parallel work runs.
+  public let pool: any WorkPool
+
+  /// A context.
+  public init(inputs: [View?], outputs: [View], saved: [View], scratch: [View], pool: any WorkPool) {
+    self.inputs = inputs
+    self.outputs = outputs
+    self.saved = saved
+    self.scratch = scratch
+    self.pool = pool
+  }
+
+  /// Operand `index`, which the type rule has made sure of.
+  public func input(_ index: Int) -> View {
+    guard let view = optionalInput(index) else { preconditionFailure("operand \(index) is absent") }
+    return view
+  }
+
+  /// Operand `index`, or `nil` where the node has none.
+  public func optionalInput(_ index: Int) -> View? { index < inputs.count ? inputs[index] : nil }
+
+  /// The first result.
+  public var output: View { outputs[0] }
+}
