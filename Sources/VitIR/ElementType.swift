@@ -18,6 +18,15 @@ public enum ElementType: String, CaseIterable, Hashable, Sendable {
     }
   }
 
+  /// The type in which values of this type are computed: narrow floats as `f32`, the rarer integers as `i64`.
+  public var computed: ElementType {
+    switch self {
+    case .f16, .bf16: .f32
+    case .i16, .u16, .u32, .u64: .i64
+    default: self
+    }
+  }
+
   /// Whether it is a floating-point type.
   public var isFloat: Bool {
     switch self {

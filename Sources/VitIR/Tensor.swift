@@ -1,0 +1,246 @@
+/// Where a tensor's bytes are: memory, a range of a mapped file, a compressed frame. Loaded when asked for.
+public protocol TensorStorage: AnyObject, Sendable {
+  /// The number of bytes.
+  var byteCount: Int { get }
+  /// Lends the bytes, little-endian and row-major, for the time of the call. May decompress; throws where a lazily
+  /// read source turns out to be damaged.
+  func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result
+}
+
+/// Bytes in memory, aligned to 64 bytes.
+public final class MemoryStorage: TensorStorage, @unchecked Sendable {
+  // Written only in `init`, before anybody else can see it.
+  private let buffer: UnsafeMutableRawBufferPointer
+
+  /// Memory of `byteCount` bytes, filled by `fill` (which gets it zeroed).
+  public init(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws -> Void) rethrows {
+    buffer = .allocate(byteCount: byteCount, alignment: 64)
+    buffer.initializeMemory(as: UInt8.self, repeating: 0)
+    do { try fill(buffer) } catch {
+      buffer.deallocate()
+      throw error
+    }
+  }
+
+  deinit { buffer.deallocate() }
+
+  /// The number of bytes.
+  public var byteCount: Int { buffer.count }
+
+  /// Lends the bytes.
+  public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
+    try body(UnsafeRawBufferPointer(buffer))
+  }
+}
+
+/// A constant tensor: what it is, and bytes that may not have been read yet.
+public struct Tensor: Sendable {
+  /// The type of the elements, as stored.
+  public let element: ElementType
+  /// The extents.
+  public let shape: [Int]
+  /// The bytes.
+  public let storage: any TensorStorage
+
+  /// A tensor; throws unless `storage` has just the bytes that the shape needs.
+  public init(element: ElementType, shape: [Int], storage: any TensorStorage) throws(VitError) {
+    try TensorType(element, fixed: shape).validate()
+    let needed = shape.reduce(1, *) * element.size
+    guard storage.byteCount == needed else {
+      throw VitError(
+        "the data have \(storage.byteCount) bytes, but \(element.rawValue)\(shape) needs \(needed)")
+    }
+    self.element = element
+    self.shape = shape
+    self.storage = storage
+  }
+
+  /// A tensor of numbers in memory, converted to `element`; there are as many as the shape has elements.
+  public init(_ element: ElementType = .f32, shape: [Int], values: [Double]) {
+    precondition(values.count == shape.reduce(1, *))
+    self.init(element, shape: shape) { buffer in
+      for (index, value) in values.enumerated() { buffer.store(value, at: index, as: element) }
+    }
+  }
+
+  /// A tensor of 64-bit integers in memory.
+  public init(shape: [Int], integers: [Int]) {
+    precondition(integers.count == shape.reduce(1, *))
+    self.init(.i64, shape: shape) { buffer in
+      for (index, value) in integers.enumerated() {
+        buffer.storeBytes(of: Int64(value), toByteOffset: index * 8, as: Int64.self)
+      }
+    }
+  }
+
+  /// A tensor of 32-bit floats in memory.
+  public init(shape: [Int], floats: [Float]) {
+    precondition(floats.count == shape.reduce(1, *))
+    self.init(.f32, shape: shape) { buffer in
+      floats.withUnsafeBytes { buffer.copyMemory(from: $0) }
+    }
+  }
+
+  /// A tensor in memory whose bytes `fill` writes.
+  public init(
+    _ element: ElementType, shape: [Int], fill: (UnsafeMutableRawBufferPointer) throws -> Void
+  ) rethrows {
+    self.element = element
+    self.shape = shape
+    self.storage = try MemoryStorage(byteCount: shape.reduce(1, *) * element.size, fill: fill)
+  }
+
+  /// A copy of what a view holds.
+  public init(copying view: View) {
+    self.init(view.element, shape: view.shape) { buffer in
+      buffer.copyMemory(from: UnsafeRawBufferPointer(start: view.base, count: view.byteCount))
+    }
+  }
+
+  /// Its type.
+  public var type: TensorType { TensorType(element, fixed: shape) }
+
+  /// The number of elements.
+  public var count: Int { shape.reduce(1, *) }
+
+  /// The elements as numbers, whatever their type. For small tensors: 8 bytes an element.
+  public func doubles() throws -> [Double] {
+    try storage.withBytes { bytes in
+      (0..<count).map { bytes.loadNumber(at: $0, as: element) }
+    }
+  }
+
+  /// The elements as 32-bit floats, whatever their type.
+  public func floats() throws -> [Float] {
+    try storage.withBytes { bytes in
+      if element == .f32 {
+        return [Float](unsafeUninitializedCapacity: count) { target, initialized in
+          UnsafeMutableRawBufferPointer(target).copyMemory(from: bytes)
+          initialized = count
+        }
+      }
+      return (0..<count).map { Float(bytes.loadNumber(at: $0, as: element)) }
+    }
+  }
+
+  /// The elements as whole numbers, or `nil` where the type is a float one or a number does not fit.
+  public func integers() throws -> [Int]? {
+    guard !element.isFloat else { return nil }
+    return try storage.withBytes { bytes in
+      var result: [Int] = []
+      result.reserveCapacity(count)
+      for index in 0..<count {
+        guard let value = bytes.loadInteger(at: index, as: element) else { return nil }
+        result.append(value)
+      }
+      return result
+    }
+  }
+
+  /// The same elements with other extents of the same product.
+  public func reshaped(_ shape: [Int]) -> Tensor {
+    precondition(shape.reduce(1, *) == count)
+    return Tensor(unchecked: element, shape: shape, storage: storage)
+  }
+
+  private init(unchecked element: ElementType, shape: [Int], storage: any TensorStorage) {
+    self.element = element
+    self.shape = shape
+    self.storage = storage
+  }
+}
+
+extension UnsafeRawBufferPointer {
+  /// Element `index` as a number.
+  public func loadNumber(at index: Int, as element: ElementType) -> Double {
+    let offset = index * element.size
+    switch element {
+    case .f64: return loadUnaligned(fromByteOffset: offset, as: Double.self)
+    case .f32: return Double(loadUnaligned(fromByteOffset: offset, as: Float.self))
+    case .f16: return Double(Float(half: loadUnaligned(fromByteOffset: offset, as: UInt16.self)))
+    case .bf16:
+      let bits = UInt32(loadUnaligned(fromByteOffset: offset, as: UInt16.self)) << 16
+      return Double(Float(bitPattern: bits))
+    case .u64: return Double(loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    default: return Double(loadInteger(at: index, as: element) ?? 0)
+    }
+  }
+
+  /// Element `index` as a whole number, or `nil` for a float or one that does not fit.
+  public func loadInteger(at index: Int, as element: ElementType) -> Int? {
+    let offset = index * element.size
+    switch element {
+    case .i64: return Int(exactly: loadUnaligned(fromByteOffset: offset, as: Int64.self))
+    case .i32: return Int(loadUnaligned(fromByteOffset: offset, as: Int32.self))
+    case .i16: return Int(loadUnaligned(fromByteOffset: offset, as: Int16.self))
+    case .i8: return Int(loadUnaligned(fromByteOffset: offset, as: Int8.self))
+    case .u64: return Int(exactly: loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    case .u32: return Int(loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+    case .u16: return Int(loadUnaligned(fromByteOffset: offset, as: UInt16.self))
+    case .u8, .bool: return Int(self[offset])
+    case .f64, .f32, .f16, .bf16: return nil
+    }
+  }
+}
+
+extension UnsafeMutableRawBufferPointer {
+  /// Stores a number as element `index`, rounded to nearest even, saturated to the limits of a whole-number type.
+  public func store(_ value: Double, at index: Int, as element: ElementType) {
+    func whole<T: FixedWidthInteger>(_ type: T.Type) -> T {
+      if value.isNaN { return 0 }
+      return T(exactly: value.rounded(.toNearestOrEven)) ?? (value < 0 ? T.min : T.max)
+    }
+    let offset = index * element.size
+    switch element {
+    case .f64: storeBytes(of: value, toByteOffset: offset, as: Double.self)
+    case .f32: storeBytes(of: Float(value), toByteOffset: offset, as: Float.self)
+    case .f16: storeBytes(of: Float(value).halfBits, toByteOffset: offset, as: UInt16.self)
+    case .bf16: storeBytes(of: Float(value).brainBits, toByteOffset: offset, as: UInt16.self)
+    case .i64: storeBytes(of: whole(Int64.self), toByteOffset: offset, as: Int64.self)
+    case .i32: storeBytes(of: whole(Int32.self), toByteOffset: offset, as: Int32.self)
+    case .i16: storeBytes(of: whole(Int16.self), toByteOffset: offset, as: Int16.self)
+    case .i8: storeBytes(of: whole(Int8.self), toByteOffset: offset, as: Int8.self)
+    case .u64: storeBytes(of: whole(UInt64.self), toByteOffset: offset, as: UInt64.self)
+    case .u32: storeBytes(of: whole(UInt32.self), toByteOffset: offset, as: UInt32.self)
+    case .u16: storeBytes(of: whole(UInt16.self), toByteOffset: offset, as: UInt16.self)
+    case .u8: storeBytes(of: whole(UInt8.self), toByteOffset: offset, as: UInt8.self)
+    case .bool: storeBytes(of: value != 0 ? 1 : 0, toByteOffset: offset, as: UInt8.self)
+    }
+  }
+}
+
+extension Float {
+  /// The number that 16 bits of IEEE 754 half precision stand for.
+  public init(half bits: UInt16) {
+    let sign = UInt32(bits & 0x8000) << 16
+    let exponent = UInt32(bits >> 10) & 0x1f
+    let fraction = UInt32(bits & 0x3ff)
+    switch exponent {
+    case 0: self = Float(sign: sign == 0 ? .plus : .minus, exponent: -24, significand: Float(fraction))
+    case 31: self = Float(bitPattern: sign | 0x7f80_0000 | fraction << 13)
+    default: self = Float(bitPattern: sign | (exponent + 112) << 23 | fraction << 13)
+    }
+  }
+
+  /// The nearest half-precision number, ties to even; what is too large becomes infinite.
+  public var halfBits: UInt16 {
+    let bits = bitPattern
+    let sign = UInt16(truncatingIfNeeded: bits >> 16) & 0x8000
+    let magnitude = bits & 0x7fff_ffff
+    if magnitude > 0x7f80_0000 { return sign | 0x7e00 }
+    if magnitude >= 0x477f_f000 { return sign | 0x7c00 }
+    if magnitude < 0x3880_0000 {
+      // Subnormal halves are the multiples of 2⁻²⁴; the scaling is exact.
+      let scaled = Float(bitPattern: magnitude) * 0x1p24
+      return sign | UInt16(scaled.rounded(.toNearestOrEven))
+    }
+    let rounded = magnitude &- 0x3800_0000 &+ 0xfff &+ (magnitude >> 13 & 1)
+    return sign | UInt16(truncatingIfNeeded: rounded >> 13)
+  }
+
+  /// The nearest bfloat16 number, ties to even.
+  public var brainBits: UInt16 {
+    if isNaN { return UInt16(truncatingIfNeeded: bitPattern >> 16) | 0x40 }
+    return UInt16(truncatingIfNeeded: (bitPattern &+ 0x7fff &+ (bitPattern >> 16 & 1)) >> 16)
+  }
+}
