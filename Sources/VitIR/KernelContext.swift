@@ -10,18 +10,39 @@ public protocol WorkPool: AnyObject, Sendable {
   /// `worker` is in `0..<workers` and no two tasks that run at once share it: it picks a worker's own scratch. A
   /// call from inside a task runs its tasks on the caller's thread, with the caller's worker number.
   func run(tasks: Int, _ body: (_ task: Int, _ worker: Int) -> Void)
+  /// Memory of `WorkScratch.byteCount` bytes, aligned to `WorkScratch.alignment`, for the task that `worker` runs.
+  ///
+  /// Its contents do not outlast the task, and a kernel called from inside the task may overwrite them.
+  func scratch(_ worker: Int) -> UnsafeMutableRawPointer
 }
 
-/// A pool without threads of its own: runs tasks in order on the caller's.
+/// The scratch memory that every worker of a pool has.
+public enum WorkScratch {
+  /// Bytes for each worker.
+  public static let byteCount = 4 << 20
+  /// The alignment of its first byte.
+  public static let alignment = 64
+}
+
+/// A pool without threads of its own: runs tasks in order on the caller's. Used by one thread at a time.
 public final class SerialPool: WorkPool {
+  private let memory: View
+
   /// A serial pool.
-  public init() {}
+  public init() {
+    memory = View(
+      base: .allocate(byteCount: WorkScratch.byteCount, alignment: WorkScratch.alignment),
+      element: .u8, shape: [WorkScratch.byteCount])
+  }
+  deinit { memory.base.deallocate() }
   /// One.
   public var workers: Int { 1 }
   /// Runs the tasks in order.
   public func run(tasks: Int, _ body: (Int, Int) -> Void) {
     for task in 0..<tasks { body(task, 0) }
   }
+  /// The scratch of the one worker.
+  public func scratch(_ worker: Int) -> UnsafeMutableRawPointer { memory.base }
 }
 
 /// What an execution is for.
