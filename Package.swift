@@ -58,7 +58,7 @@ let package = Package(
     .target(name: "VitcCLI", dependencies: ["Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
     .executableTarget(name: "vitc", dependencies: ["VitcCLI"], swiftSettings: swift),
     .target(
-      name: "VitTestSupport", dependencies: ["VitIR", "VitRuntime", "VitOps"],
+      name: "VitTestSupport", dependencies: ["VitIR", "VitRuntime", "VitOps", "VitTrain"],
       path: "Tests/VitTestSupport", swiftSettings: swift),
     test("VitIR", ["VitIR"]),
     test("VitRuntime", ["VitIR", "VitRuntime", "CVitKernels"]),

@@ -71,11 +71,17 @@ public struct KernelContext: Sendable {
   public let saved: [View]
   /// Memory of `scratchTypes`; its contents do not outlast the call.
   public let scratch: [View]
+  /// Memory of `preparedTypes`, filled by `prepare`; empty in training.
+  public let prepared: [View]
   /// Where parallel work runs.
   public let pool: any WorkPool
 
   /// A context.
-  public init(inputs: [View?], outputs: [View], saved: [View], scratch: [View], pool: any WorkPool) {
+  public init(
+    inputs: [View?], outputs: [View], saved: [View] = [], scratch: [View] = [], prepared: [View] = [],
+    pool: any WorkPool
+  ) {
+    self.prepared = prepared
     self.inputs = inputs
     self.outputs = outputs
     self.saved = saved

@@ -158,6 +158,11 @@ public protocol Operation: Sendable {
   func savedTypes(_ operands: Operands) -> [TensorType]
   /// Working memory of `forward` (and of `vjp` when `mode.training`), for concrete operands. Default: none.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType]
+  /// Memory for derived forms of constant operands (packed weights), made once per plan by `prepare`; `isConstant` says
+  /// which operands are constant. Asked in inference only. Default: none.
+  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType]
+  /// Fills `context.prepared` from the constant operands; the other operands hold nothing yet.
+  func prepare(_ context: KernelContext)
   /// How results lie in memory. Default: fresh.
   var memory: ResultMemory { get }
   /// The cost for concrete operands and results; `parameters` is filled in by the caller.
@@ -181,6 +186,10 @@ extension Operation {
   public func savedTypes(_ operands: Operands) -> [TensorType] { [] }
   /// No working memory.
   public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] { [] }
+  /// Nothing is prepared.
+  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] { [] }
+  /// Nothing is prepared.
+  public func prepare(_ context: KernelContext) {}
   /// Memory of its own.
   public var memory: ResultMemory { .fresh }
   /// One operation for each element of the results; every operand read once.

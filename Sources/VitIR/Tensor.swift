@@ -2,9 +2,16 @@
 public protocol TensorStorage: AnyObject, Sendable {
   /// The number of bytes.
   var byteCount: Int { get }
+  /// The bytes, where they lie in memory as long as this object lives; else `nil`.
+  var resident: UnsafeRawBufferPointer? { get }
   /// Lends the bytes, little-endian and row-major, for the time of the call. May decompress; throws where a lazily
   /// read source turns out to be damaged.
   func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result
+}
+
+extension TensorStorage {
+  /// Not in memory.
+  public var resident: UnsafeRawBufferPointer? { nil }
 }
 
 /// Bytes in memory, aligned to 64 bytes.
@@ -26,6 +33,9 @@ public final class MemoryStorage: TensorStorage, @unchecked Sendable {
 
   /// The number of bytes.
   public var byteCount: Int { buffer.count }
+
+  /// The bytes.
+  public var resident: UnsafeRawBufferPointer? { UnsafeRawBufferPointer(buffer) }
 
   /// Lends the bytes.
   public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {

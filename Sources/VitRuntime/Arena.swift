@@ -1,0 +1,90 @@
+public import VitIR
+
+/// One block of memory, aligned to 64 bytes and zeroed, freed when the arena goes.
+public final class Arena: @unchecked Sendable {
+  // The pointer never changes; who may write where is the plan's business.
+  private let memory: UnsafeMutableRawBufferPointer
+
+  /// Alignment of everything that an arena hands out.
+  public static let alignment = 64
+
+  /// An arena of `byteCount` bytes (at least one alignment unit).
+  public init(byteCount: Int) {
+    memory = .allocate(byteCount: max(byteCount, Arena.alignment), alignment: Arena.alignment)
+    memory.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  deinit { memory.deallocate() }
+
+  /// The bytes in it.
+  public var byteCount: Int { memory.count }
+
+  /// The tensor of `type` at `offset`.
+  public func view(_ type: TensorType, at offset: Int) -> View {
+    precondition(offset >= 0 && offset + type.count * type.element.size <= memory.count)
+    return View(base: base + offset, element: type.element, shape: type.extents)
+  }
+
+  private var base: UnsafeMutableRawPointer {
+    guard let base = memory.baseAddress else { preconditionFailure("an arena is never empty") }
+    return base
+  }
+}
+
+/// Places blocks in an address range so that blocks which live at the same time do not overlap: best fit over a list of
+/// free ranges, which is what grows the range least in the order in which a graph runs.
+struct ArenaLayout {
+  private var free: [(offset: Int, size: Int)] = []
+  /// The size of the range so far.
+  private(set) var byteCount = 0
+
+  /// Bytes rounded up to the alignment; zero-sized blocks take one unit, so that bases differ.
+  static func rounded(_ bytes: Int) -> Int {
+    (max(bytes, 1) + Arena.alignment - 1) / Arena.alignment * Arena.alignment
+  }
+
+  /// A block of at least `bytes`; its offset.
+  mutating func allocate(_ bytes: Int) -> Int {
+    let size = ArenaLayout.rounded(bytes)
+    var best: Int?
+    for (index, range) in free.enumerated() where range.size >= size {
+      if let current = best, free[current].size <= range.size { continue }
+      best = index
+    }
+    if let index = best {
+      let offset = free[index].offset
+      if free[index].size == size {
+        free.remove(at: index)
+      } else {
+        free[index] = (offset + size, free[index].size - size)
+      }
+      return offset
+    }
+    // Grow, taking in a free range at the end.
+    var offset = byteCount
+    if let last = free.last, last.offset + last.size == byteCount {
+      offset = last.offset
+      free.removeLast()
+    }
+    byteCount = offset + size
+    return offset
+  }
+
+  /// Gives a block of `bytes` at `offset` back.
+  mutating func release(_ bytes: Int, at offset: Int) {
+    var size = ArenaLayout.rounded(bytes)
+    var offset = offset
+    var index = free.firstIndex { $0.offset > offset } ?? free.count
+    if index < free.count, offset + size == free[index].offset {
+      size += free[index].size
+      free.remove(at: index)
+    }
+    if index > 0, free[index - 1].offset + free[index - 1].size == offset {
+      offset = free[index - 1].offset
+      size += free[index - 1].size
+      index -= 1
+      free.remove(at: index)
+    }
+    free.insert((offset, size), at: index)
+  }
+}

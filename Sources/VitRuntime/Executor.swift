@@ -1,0 +1,93 @@
+public import VitIR
+
+#if canImport(Glibc)
+internal import Glibc
+#endif
+
+/// A graph laid out in memory for inputs of known shapes.
+public struct Plan: Sendable {
+  /// One node that runs.
+  public struct Step: Sendable {
+    /// Its place in `graph.nodes`.
+    public let node: Int
+    /// What it computes.
+    public let operation: any Operation
+    /// Its memory.
+    public let context: KernelContext
+    /// Whether there is anything to compute; an alias has a gradient but no forward.
+    public let runs: Bool
+  }
+
+  let arena: Arena
+  let views: [View?]
+  /// Concrete types over `ValueID.index`.
+  public let types: [TensorType]
+  /// The nodes that run, in order.
+  public let steps: [Step]
+
+  /// The bytes of activations, scratch and packed weights.
+  public var byteCount: Int { arena.byteCount }
+
+  /// Where a value lies. Its contents may be gone after a run, unless it is an input, an output or the plan is for training.
+  public func view(_ id: ValueID) -> View? { views[id.index] }
+}
+
+extension Planner {
+  /// The most that a plan may take: the machine's memory.
+  static let memoryLimit: Int = {
+    let (bytes, overflow) = sysconf(Int32(_SC_PHYS_PAGES)).multipliedReportingOverflow(
+      by: sysconf(Int32(_SC_PAGESIZE)))
+    return overflow || bytes <= 0 ? Int.max : bytes
+  }()
+}
+
+/// Runs a graph on inputs of known shapes. Nothing is allocated after `init`.
+///
+/// Write the inputs into `inputs`, call `run`, read `outputs`. Not for use from two threads at once.
+public final class Executor {
+  /// The graph that runs.
+  public let graph: Graph
+  /// Its layout.
+  public let plan: Plan
+  /// The constants.
+  public let weights: WeightStore
+  /// Where the inputs are written to, in order.
+  public let inputs: [View]
+  /// Where the outputs are read from, in order.
+  public let outputs: [View]
+
+  /// Plans `graph` for these input shapes.
+  ///
+  /// `training` keeps every value until the next run. Throws where a shape does not fit, a type rule refuses it, the shape of
+  /// a value depends on data, or memory does not suffice.
+  public init(
+    _ graph: Graph, weights: WeightStore, inputShapes: [[Int]], training: Bool = false, pool: any WorkPool
+  ) throws {
+    self.graph = graph
+    self.weights = weights
+    let plan = try Planner(graph, weights: weights, inputShapes: inputShapes, training: training, pool: pool)
+      .makePlan()
+    self.plan = plan
+    inputs = graph.inputs.compactMap { plan.view($0) }
+    outputs = try graph.outputs.map { output in
+      guard let view = plan.view(output.value) else {
+        throw VitError("the tensor of output '\(output.name)' is missing", code: "tensor-missing")
+      }
+      return view
+    }
+  }
+
+  /// Runs all nodes.
+  public func run() {
+    for step in plan.steps where step.runs { step.operation.forward(step.context) }
+  }
+
+  /// Runs all nodes, telling `observe` before and after each.
+  public func run(observing observe: (_ step: Plan.Step, _ done: Bool) -> Void) {
+    for step in plan.steps where step.runs {
+      observe(step, false)
+      step.operation.forward(step.context)
+      observe(step, true)
+    }
+  }
+}

@@ -1,0 +1,239 @@
+internal import VitIR
+
+/// Where every value of a graph lies when it runs on inputs of known shapes, and the kernels' contexts.
+///
+/// In inference the memory of values that nobody needs any more is used again, and elementwise results overwrite their
+/// operands; in training every value keeps its place until the reverse pass has run.
+struct Planner {
+  let graph: Graph
+  let weights: WeightStore
+  let pool: any WorkPool
+  let mode: ExecutionMode
+  /// Concrete types over `ValueID.index`.
+  let types: [TensorType]
+  /// Values that no kernel needs to compute.
+  let known: [KnownValue?]
+
+  init(
+    _ graph: Graph, weights: WeightStore, inputShapes: [[Int]], training: Bool, pool: any WorkPool
+  ) throws(VitError) {
+    self.graph = graph
+    self.weights = weights
+    self.pool = pool
+    mode = ExecutionMode(training: training, workers: pool.workers)
+    let inputs = try Planner.bind(graph, inputShapes)
+    let folder = ConstantFolder(pool: pool)
+    (types, known) = try GraphBuilder.infer(graph, inputTypes: inputs, fold: folder.fold)
+    for node in graph.nodes {
+      for id in node.results where types[id.index].fixedShape == nil {
+        throw VitError(
+          "the shape \(types[id.index].shape) of '\(graph[id].name)' depends on data", code: "dynamic-shape",
+          location: node.location)
+      }
+    }
+  }
+
+  /// The input types with the symbols that the shapes give a value; throws where a shape does not fit.
+  private static func bind(_ graph: Graph, _ shapes: [[Int]]) throws(VitError) -> [TensorType] {
+    guard shapes.count == graph.inputs.count else {
+      throw VitError("the model has \(graph.inputs.count) inputs, found \(shapes.count)")
+    }
+    var bindings: [String: Int] = [:]
+    var result: [TensorType] = []
+    for (id, shape) in zip(graph.inputs, shapes) {
+      let type = graph.type(id)
+      guard type.rank == shape.count else {
+        throw VitError("input '\(graph[id].name)' has the shape \(type.shape), found \(shape)")
+      }
+      for (dimension, extent) in zip(type.shape, shape) where dimension.fixedValue == nil {
+        if dimension.symbols.count == 1, dimension == .symbol(dimension.symbols[0]) {
+          bindings[dimension.symbols[0]] = bindings[dimension.symbols[0]] ?? extent
+        }
+      }
+      for (dimension, extent) in zip(type.shape, shape) {
+        let value = dimension.substituting { bindings[$0].map(Dimension.fixed) }
+        guard value.fixedValue == nil || value.fixedValue == extent else {
+          throw VitError(
+            "input '\(graph[id].name)' has the shape \(type.shape), found \(shape)", code: "input-shape")
+        }
+      }
+      result.append(TensorType(type.element, fixed: shape))
+    }
+    return result
+  }
+
+  func makePlan() throws(VitError) -> Plan {
+    let storage = storageRoots()
+    var layout = ArenaLayout()
+    var offsets = [Int?](repeating: nil, count: types.count)
+    var bytes = [Int](repeating: 0, count: types.count)
+    for (index, type) in types.enumerated() where type.fixedShape != nil {
+      bytes[index] = type.count * type.element.size
+    }
+    for id in graph.inputs { offsets[id.index] = layout.allocate(bytes[id.index]) }
+    for (index, value) in known.enumerated() where value != nil && !graph.values[index].isConstant {
+      offsets[index] = layout.allocate(bytes[index])
+    }
+    var saved: [[(TensorType, Int)]] = []
+    var prepared: [[(TensorType, Int)]] = []
+    var scratch: [[TensorType]] = []
+    var scratchBytes = 0
+    var releases = [[Int]](repeating: [], count: graph.nodes.count)
+    for (root, last) in storage.lastUse.enumerated() where storage.root[root] == root && offsets[root] == nil {
+      if let last, last < graph.nodes.count { releases[last].append(root) }
+    }
+    for (index, node) in graph.nodes.enumerated() {
+      let operands = operands(of: node)
+      for id in node.results where storage.root[id.index] == id.index && offsets[id.index] == nil {
+        offsets[id.index] = layout.allocate(bytes[id.index])
+        if storage.lastUse[id.index] == nil { releases[index].append(id.index) }
+      }
+      let runs = needsRun(node)
+      saved.append(
+        mode.training && runs
+          ? node.operation.savedTypes(operands).map { ($0, layout.allocate($0.count * $0.element.size)) } : [])
+      prepared.append(
+        mode.training || !runs
+          ? []
+          : node.operation.preparedTypes(operands, isConstant: node.operands.map(isConstant))
+            .map { ($0, layout.allocate($0.count * $0.element.size)) })
+      scratch.append(runs ? node.operation.scratchTypes(operands, mode: mode) : [])
+      scratchBytes = max(
+        scratchBytes,
+        scratch[index].reduce(0) { $0 + ArenaLayout.rounded($1.count * $1.element.size) })
+      if !mode.training {
+        for root in releases[index] {
+          if let offset = offsets[root] { layout.release(bytes[root], at: offset) }
+        }
+      }
+    }
+    let scratchOffset = layout.allocate(scratchBytes)
+    guard layout.byteCount <= Planner.memoryLimit else {
+      throw VitError(
+        "running on this shape needs \(layout.byteCount >> 20) MiB, the machine has \(Planner.memoryLimit >> 20)",
+        code: "memory", help: "use a smaller batch or image")
+    }
+    let arena = Arena(byteCount: layout.byteCount)
+    let views = try views(in: arena, storage: storage, offsets: offsets)
+    var steps: [Plan.Step] = []
+    for (index, node) in graph.nodes.enumerated() where needsRun(node) {
+      var offset = scratchOffset
+      let context = KernelContext(
+        inputs: try node.operands.map { id throws(VitError) in try id.map { id throws(VitError) in try view(id, views) } },
+        outputs: try node.results.map { id throws(VitError) in try view(id, views) },
+        saved: saved[index].map { arena.view($0.0, at: $0.1) },
+        scratch: scratch[index].map { type in
+          defer { offset += ArenaLayout.rounded(type.count * type.element.size) }
+          return arena.view(type, at: offset)
+        },
+        prepared: prepared[index].map { arena.view($0.0, at: $0.1) }, pool: pool)
+      if !context.prepared.isEmpty { node.operation.prepare(context) }
+      let isAlias = if case .alias = node.operation.memory { true } else { false }
+      steps.append(Plan.Step(node: index, operation: node.operation, context: context, runs: !isAlias))
+    }
+    return Plan(arena: arena, views: views, types: types, steps: steps)
+  }
+
+  private func view(_ id: ValueID, _ views: [View?]) throws(VitError) -> View {
+    if let view = views[id.index] { return view }
+    throw VitError("the tensor '\(graph[id].name)' is missing", code: "tensor-missing", help: "its weights were left out of this file")
+  }
+
+  private func operands(of node: Node) -> Operands {
+    Operands(
+      node.operands.map { $0.map { types[$0.index] } }, values: node.operands.map { $0.flatMap { known[$0.index] } },
+      resultCount: node.results.count)
+  }
+
+  private func isConstant(_ id: ValueID?) -> Bool {
+    guard let id else { return false }
+    return graph[id].isConstant || known[id.index] != nil
+  }
+
+  private func needsRun(_ node: Node) -> Bool { node.results.contains { known[$0.index] == nil } }
+
+  /// Which value's memory each value lies in, and the last node that touches that memory (`graph.nodes.count` for ever).
+  private func storageRoots() -> (root: [Int], lastUse: [Int?]) {
+    var root = Array(types.indices)
+    for node in graph.nodes {
+      if case .alias(let operand) = node.operation.memory, operand < node.operands.count,
+        let source = node.operands[operand], let result = node.results.first, known[result.index] == nil
+      {
+        root[result.index] = root[source.index]
+      }
+    }
+    var last = [Int?](repeating: nil, count: types.count)
+    for (index, node) in graph.nodes.enumerated() {
+      for case let id? in node.operands { last[root[id.index]] = index }
+    }
+    for output in graph.outputs { last[root[output.value.index]] = graph.nodes.count }
+    guard !mode.training else { return (root, last) }
+    var external = [Bool](repeating: false, count: types.count)
+    for id in graph.inputs { external[id.index] = true }
+    for index in types.indices where graph.values[index].isConstant || known[index] != nil { external[index] = true }
+    // In-place: the operand's memory dies here and has just the result's type. Roots move forward, so the chain of one
+    // buffer through many elementwise nodes is followed.
+    var moved = root
+    for (index, node) in graph.nodes.enumerated() {
+      for id in node.results { moved[id.index] = root[id.index] == id.index ? id.index : moved[root[id.index]] }
+      guard case .inPlace(let candidates) = node.operation.memory, let result = node.results.first,
+        known[result.index] == nil
+      else { continue }
+      for candidate in candidates where candidate < node.operands.count {
+        guard let operand = node.operands[candidate] else { continue }
+        let home = moved[root[operand.index]]
+        guard !external[home], last[home] == index, types[operand.index] == types[result.index] else { continue }
+        moved[result.index] = home
+        last[home] = last[result.index].map { max($0, index) } ?? index
+        break
+      }
+    }
+    for index in root.indices { moved[index] = root[index] == index ? moved[index] : moved[root[index]] }
+    return (moved, last)
+  }
+
+  private func views(
+    in arena: Arena, storage: (root: [Int], lastUse: [Int?]), offsets: [Int?]
+  ) throws(VitError) -> [View?] {
+    var views = [View?](repeating: nil, count: types.count)
+    for (index, value) in graph.values.enumerated() where value.isConstant {
+      views[index] = weights.view(value.name)
+    }
+    for (index, type) in types.enumerated() where type.fixedShape != nil {
+      if let offset = offsets[index] {
+        let view = arena.view(type, at: offset)
+        views[index] = view
+        if let value = known[index] { try Planner.store(value, in: view) }
+      }
+    }
+    for (index, type) in types.enumerated() where views[index] == nil && type.fixedShape != nil {
+      if let home = views[storage.root[index]] {
+        views[index] = View(base: home.base, element: type.element, shape: type.extents)
+      }
+    }
+    return views
+  }
+
+  static func store(_ value: KnownValue, in view: View) throws(VitError) {
+    let target = UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount)
+    switch value {
+    case .integers(_, let elements):
+      for (index, element) in elements.enumerated() {
+        guard let number = element.fixedValue else { throw VitError("\(element) has no value on this shape") }
+        target.store(Double(number), at: index, as: view.element)
+      }
+    case .tensor(let tensor):
+      do {
+        try tensor.storage.withBytes { bytes in
+          if tensor.element == view.element {
+            target.copyMemory(from: bytes)
+          } else {
+            for index in 0..<tensor.count {
+              target.store(bytes.loadNumber(at: index, as: tensor.element), at: index, as: view.element)
+            }
+          }
+        }
+      } catch { throw (error as? VitError) ?? VitError("\(error)", kind: .environment) }
+    }
+  }
+}
