@@ -1,0 +1,164 @@
+internal import Glibc
+public import VitIR
+
+/// A regular file mapped into memory, read only.
+///
+/// Bulk data are lent from the map without a copy. A map whose file is cut short by somebody else kills the process
+/// that touches it, so what decides control flow (headers, manifests, wire messages) is copied with `read(_:)`
+/// first, and every lending looks at the file's size again.
+public final class MappedFile: Sendable {
+  /// The file as the user named it.
+  public let path: String
+  /// The number of bytes when it was opened.
+  public let count: Int
+  private let descriptor: Int32
+  /// The address of the map as a number, because raw pointers are not `Sendable`; zero for an empty file.
+  private let address: UInt
+
+  /// Opens and maps the file at `path`; throws a `.input` error where it is missing, unreadable or not regular.
+  public init(path: String) throws(VitError) {
+    let location = Location(file: path)
+    let descriptor = try openForReading(path)
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else {
+      let error = systemError("cannot be inspected", path: path, kind: .input)
+      close(descriptor)
+      throw error
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      close(descriptor)
+      let found = status.st_mode & S_IFMT == S_IFDIR ? "a folder" : "a device or pipe"
+      throw VitError("expected a regular file, found \(found)", code: "not-a-file", location: location)
+    }
+    let count = Int(status.st_size)
+    var address: UInt = 0
+    if count > 0 {
+      guard let map = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), map != MAP_FAILED else {
+        let error = systemError("cannot be mapped", path: path, kind: .input)
+        close(descriptor)
+        throw error
+      }
+      address = UInt(bitPattern: map)
+    }
+    self.path = path
+    self.count = count
+    self.descriptor = descriptor
+    self.address = address
+  }
+
+  deinit {
+    if let map = UnsafeMutableRawPointer(bitPattern: address) { munmap(map, count) }
+    close(descriptor)
+  }
+
+  /// Lends the bytes of `range` from the map, or throws where the file has no such bytes (any more).
+  public func withBytes<Result>(
+    _ range: Range<Int>, _ body: (UnsafeRawBufferPointer) throws -> Result
+  ) throws -> Result {
+    try check(range)
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, Int(status.st_size) >= range.upperBound else {
+      throw VitError(
+        "the file has become shorter since it was opened: expected \(count) bytes, found \(status.st_size)",
+        code: "file-changed", location: Location(file: path))
+    }
+    guard let map = UnsafeRawPointer(bitPattern: address) else {
+      return try body(UnsafeRawBufferPointer(start: nil, count: 0))
+    }
+    return try withExtendedLifetime(self) {
+      try body(UnsafeRawBufferPointer(start: map + range.lowerBound, count: range.count))
+    }
+  }
+
+  /// Lends all bytes from the map.
+  public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
+    try withBytes(0..<count, body)
+  }
+
+  /// A copy of the bytes of `range`, read from the file and not through the map.
+  public func read(_ range: Range<Int>) throws(VitError) -> [UInt8] {
+    try check(range)
+    var failure: VitError?
+    let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, filled in
+      while filled < range.count {
+        guard let base = buffer.baseAddress else { break }
+        let got = pread(descriptor, base + filled, range.count - filled, range.lowerBound + filled)
+        if got < 0, errno == EINTR { continue }
+        if got <= 0 {
+          failure =
+            got < 0
+            ? systemError("cannot be read", path: path, kind: .input)
+            : VitError(
+              "the file has become shorter since it was opened", code: "file-changed",
+              location: Location(file: path))
+          break
+        }
+        filled += got
+      }
+    }
+    if let failure { throw failure }
+    return bytes
+  }
+
+  /// The bytes of `range` as the storage of a tensor, left in the map until they are asked for.
+  public func storage(_ range: Range<Int>) throws(VitError) -> FileRange {
+    try check(range)
+    return FileRange(file: self, range: range)
+  }
+
+  private func check(_ range: Range<Int>) throws(VitError) {
+    guard range.lowerBound >= 0, range.upperBound <= count else {
+      throw VitError(
+        "expected bytes \(range.lowerBound) to \(range.upperBound), found a file of \(count) bytes",
+        code: "truncated", location: Location(file: path))
+    }
+  }
+
+  /// A copy of the whole file at `path`; a file of more than `limit` bytes is refused before it is read.
+  public static func contents(of path: String, limit: Int) throws(VitError) -> [UInt8] {
+    let file = try MappedFile(path: path)
+    guard file.count <= limit else {
+      throw VitError(
+        "expected at most \(limit) bytes, found \(file.count)", code: "too-large",
+        location: Location(file: path))
+    }
+    return try file.read(0..<file.count)
+  }
+}
+
+/// A range of a mapped file as the storage of a tensor.
+public final class FileRange: TensorStorage {
+  private let file: MappedFile
+  private let range: Range<Int>
+
+  /// The bytes `range` of `file`, which has them.
+  init(file: MappedFile, range: Range<Int>) {
+    self.file = file
+    self.range = range
+  }
+
+  /// The number of bytes.
+  public var byteCount: Int { range.count }
+
+  /// Lends the bytes; throws where the file has been cut short.
+  public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
+    try file.withBytes(range, body)
+  }
+}
+
+/// Opens `path` for reading, retrying when interrupted. Opening a pipe does not wait for its writer.
+func openForReading(_ path: String) throws(VitError) -> Int32 {
+  while true {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    if descriptor >= 0 { return descriptor }
+    if errno != EINTR { throw systemError("cannot be opened", path: path, kind: .input) }
+  }
+}
+
+/// The error that `errno` stands for, about the file at `path`.
+func systemError(_ what: String, path: String, kind: FailureKind) -> VitError {
+  let code = errno
+  let reason = String(cString: strerror(code))
+  let name = code == ENOENT ? "missing-file" : kind == .input ? "unreadable-file" : "unwritable-file"
+  return VitError("\(what): \(reason)", kind: kind, code: name, location: Location(file: path))
+}
