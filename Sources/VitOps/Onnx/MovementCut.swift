@@ -1,0 +1,239 @@
+internal import VitIR
+
+/// Whether two extents are equal for some values of their symbols.
+func mayBeEqual(_ a: Dimension, _ b: Dimension) -> Bool {
+  a == b || !(a.isFixed && b.isFixed) && !(a - b).isPositive && !(b - a).isPositive
+}
+
+/// `onnx.Concat(x, …)`.
+struct OnnxConcat: MovingOperation {
+  static let name = "onnx.Concat"
+  static let summary = "Joins the operands along an axis"
+  let axis: Int
+
+  init(attributes: inout AttributeReader) throws(VitError) { axis = try attributes.int("axis") }
+
+  var attributes: Attributes { Attributes([("axis", .int(axis))]) }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(1...Int.max)
+    try operands.expectResults()
+    var result = try operands.type(0, "inputs")
+    let place = try normalisedAxis(axis, rank: result.rank)
+    for index in 1..<max(1, operands.count) {
+      let next = try operands.type(index, "inputs")
+      guard next.element == result.element, next.rank == result.rank,
+        result.shape.indices.allSatisfy({ $0 == place || mayBeEqual(result.shape[$0], next.shape[$0]) })
+      else {
+        throw VitError(
+          "input \(index) is \(next), which cannot be joined to \(result) along axis \(place)",
+          code: "shape-mismatch")
+      }
+      for axis in result.shape.indices where axis != place && next.shape[axis].isFixed {
+        result.shape[axis] = next.shape[axis]
+      }
+      result.shape[place] = result.shape[place] + next.shape[place]
+    }
+    return [result]
+  }
+
+  func moves(_ shapes: MoveShapes) -> [OperandMove] {
+    let result = shapes.results[0]
+    let place = axis < 0 ? axis + result.count : axis
+    let strides = rowMajorStrides(result)
+    var offset = 0
+    return shapes.operands.indices.map { index in
+      let shape = shapes.operand(index)
+      defer { offset += shape[place] * strides[place] }
+      return OperandMove(
+        operand: index,
+        move: Move(
+          shape: shape, source: Move.Region(strides: rowMajorStrides(shape)),
+          target: Move.Region(offset: offset, strides: strides)))
+    }
+  }
+}
+
+/// `onnx.Split(x, split?)`: into parts of given extents, or into parts as equal as can be.
+struct OnnxSplit: MovingOperation {
+  static let name = "onnx.Split"
+  static let summary = "Cuts the operand along an axis"
+  let axis: Int
+  let parts: [Int]?
+  let count: Int?
+
+  init(attributes: inout AttributeReader) throws(VitError) {
+    axis = try attributes.int("axis", default: 0)
+    parts = try attributes.optionalInts("split")
+    count = try attributes.optionalInt("num_outputs")
+    if parts != nil && count != nil { throw VitError("both 'split' and 'num_outputs' are given") }
+  }
+
+  var attributes: Attributes {
+    Attributes(
+      [("axis", .int(axis))] + (parts.map { [("split", .ints($0))] } ?? [])
+        + (count.map { [("num_outputs", .int($0))] } ?? []))
+  }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(1...2)
+    let data = try operands.type(0, "input")
+    let place = try normalisedAxis(axis, rank: data.rank)
+    return try extents(operands, of: data.shape[place]).map { extent in
+      var type = data
+      type.shape[place] = extent
+      return type
+    }
+  }
+
+  private func extents(_ operands: Operands, of whole: Dimension) throws(VitError) -> Shape {
+    guard operands.resultCount > 0 else { throw VitError("expected at least one output") }
+    guard operands.has(1) || parts != nil else { return try equalExtents(operands.resultCount, of: whole) }
+    guard !(operands.has(1) && (parts != nil || count != nil)) else {
+      throw VitError("the extents of the parts are given as attribute and as input")
+    }
+    let extents =
+      operands.has(1) ? try operands.dimensions(1, "split") : (parts ?? []).map(Dimension.fixed)
+    guard extents.count == operands.resultCount else {
+      throw VitError(
+        "split \(extents) has \(extents.count) parts, but the node has \(operands.resultCount) outputs",
+        code: "result-count")
+    }
+    guard extents.allSatisfy({ $0.fixedValue.map { $0 >= 0 } ?? true }),
+      mayBeEqual(extents.reduce(0, +), whole)
+    else {
+      throw VitError(
+        "the parts \(extents) add up to \(extents.reduce(0, +)), expected the axis's \(whole)",
+        code: "shape-mismatch")
+    }
+    return extents
+  }
+
+  private func equalExtents(_ outputs: Int, of whole: Dimension) throws(VitError) -> Shape {
+    if let count, count != outputs {
+      throw VitError("num_outputs is \(count), but the node has \(outputs) outputs", code: "result-count")
+    }
+    if let exact = whole.exactlyDivided(by: .fixed(outputs)) {
+      return Shape(repeating: exact, count: outputs)
+    }
+    guard count != nil || !whole.isFixed else {
+      throw VitError("an axis of \(whole) cannot be cut into \(outputs) equal parts", code: "shape-mismatch")
+    }
+    let part = whole.ceilingDivided(by: .fixed(outputs))
+    let last = whole - part * .fixed(outputs - 1)
+    if let last = last.fixedValue, last < 0 {
+      throw VitError("an axis of \(whole) cannot be cut into \(outputs) parts of \(part)", code: "shape-mismatch")
+    }
+    return Shape(repeating: part, count: outputs - 1) + [last]
+  }
+
+  func moves(_ shapes: MoveShapes) -> [OperandMove] {
+    let strides = rowMajorStrides(shapes.operand(0))
+    let place = axis < 0 ? axis + strides.count : axis
+    var offset = 0
+    return shapes.results.enumerated().map { index, shape in
+      defer { offset += shape[place] * strides[place] }
+      return OperandMove(
+        result: index, move: Move(shape: shape, source: Move.Region(offset: offset, strides: strides)))
+    }
+  }
+
+  func lower(
+    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
+  ) throws(VitError) -> [ValueID] {
+    guard let parts else { return try builder.add(self, operands, resultCount: resultCount) }
+    let operation = try builder.registry.make(Self.name, Attributes([("axis", .int(axis))]))
+    let split = builder.integers(parts, name: "split")
+    return try builder.add(operation, [operands[0], split], resultCount: resultCount)
+  }
+}
+
+/// `onnx.Slice(data, starts, ends, axes?, steps?)`: clamped like Python's slices, steps may be negative.
+struct OnnxSlice: MovingOperation {
+  static let name = "onnx.Slice"
+  static let summary = "A range of entries, with steps, along some axes"
+  let attributes = Attributes()
+  var steering: [Int] { [1, 2, 3, 4] }
+
+  init(attributes: inout AttributeReader) throws(VitError) {}
+
+  /// One axis's entries: the first, how far to the next, how many.
+  struct Span: Equatable {
+    var first: Int
+    var step: Int
+    var count: Int
+
+    /// The entries of an axis of `extent` from `start` to before `end`, clamped.
+    init(_ start: Int, _ end: Int, _ step: Int, of extent: Int) {
+      func counted(_ index: Int) -> Int { index < 0 ? index + extent : index }
+      let step = min(max(step, -extent - 1), extent + 1)
+      let low = step < 0 ? -1 : 0
+      first = min(max(counted(start), 0), step < 0 ? extent - 1 : extent)
+      let last = min(max(counted(end), low), step < 0 ? extent - 1 : extent)
+      self.step = step
+      let distance = step < 0 ? first - last : last - first
+      count = distance <= 0 ? 0 : (distance + abs(step) - 1) / abs(step)
+    }
+  }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(3...5)
+    try operands.expectResults()
+    var result = try operands.type(0, "data")
+    let starts = try operands.dimensions(1, "starts")
+    let ends = try operands.dimensions(2, "ends")
+    let steps =
+      operands.has(4) ? try operands.integers(4, "steps") : [Int](repeating: 1, count: starts.count)
+    let axes = operands.has(3) ? try operands.integers(3, "axes") : Array(starts.indices)
+    guard starts.count == ends.count, steps.count == starts.count, axes.count == starts.count else {
+      throw VitError(
+        "expected as many starts, ends, axes and steps, found \(starts.count), \(ends.count), \(axes.count), "
+          + "\(steps.count)")
+    }
+    for (index, axis) in try normalisedAxes(axes, rank: result.rank).enumerated() {
+      guard steps[index] != 0 else { throw VitError("the step along axis \(axis) is 0") }
+      result.shape[axis] = Self.extent(starts[index], ends[index], steps[index], of: result.shape[axis])
+    }
+    return [result]
+  }
+
+  /// How many entries there are. Where a symbol decides whether a bound is inside, it is taken to be: the plan that
+  /// binds the symbol asks again.
+  static func extent(_ start: Dimension, _ end: Dimension, _ step: Int, of extent: Dimension) -> Dimension {
+    if let start = start.fixedValue, let end = end.fixedValue, let extent = extent.fixedValue {
+      return .fixed(Span(start, end, step, of: extent).count)
+    }
+    func bound(_ index: Dimension) -> Dimension {
+      guard let value = index.fixedValue else {
+        return isKnownNonnegative(index - extent) ? extent : index
+      }
+      if value >= Int(Int32.max) { return step < 0 ? extent - 1 : extent }
+      if value <= Int(Int32.min) { return step < 0 ? -1 : 0 }
+      if value < 0 { return extent + index }
+      return isKnownNonnegative(index - extent) ? extent : index
+    }
+    let distance = step < 0 ? bound(start) - bound(end) : bound(end) - bound(start)
+    if isKnownNonnegative(-1 * distance) { return 0 }
+    return distance.ceilingDivided(by: .fixed(Int(clamping: step.magnitude)))
+  }
+
+  func moves(_ shapes: MoveShapes) -> [OperandMove] {
+    let shape = shapes.operand(0)
+    let strides = rowMajorStrides(shape)
+    let (starts, ends) = (shapes.integers(1), shapes.integers(2))
+    func optional(_ index: Int) -> [Int]? {
+      index < shapes.operands.count && shapes.operands[index] != nil ? shapes.integers(index) : nil
+    }
+    let axes = optional(3)
+    let steps = optional(4)
+    var source = Move.Region(strides: strides)
+    for index in starts.indices {
+      let named = axes?[index] ?? index
+      let axis = named < 0 ? named + shape.count : named
+      let span = Span(starts[index], ends[index], steps?[index] ?? 1, of: shape[axis])
+      source.offset += max(0, span.first) * strides[axis]
+      source.strides[axis] = strides[axis] * span.step
+    }
+    return [OperandMove(move: Move(shape: shapes.results[0], source: source))]
+  }
+}

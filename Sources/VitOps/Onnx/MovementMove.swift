@@ -1,0 +1,270 @@
+internal import VitIR
+
+/// A copy of elements from one strided region of memory to another of the same extents.
+///
+/// Transposing, slicing, joining, repeating and padding all are such copies; their gradients are the same copies
+/// backwards, added. Strides and offsets count elements and may be zero or negative.
+struct Move: Sendable {
+  /// A place in a tensor: the element that index zero means, and the step along each axis.
+  struct Region: Sendable {
+    var offset = 0
+    var strides: [Int]
+  }
+
+  /// The extents of both regions.
+  var shape: [Int]
+  /// What is read.
+  var source: Region
+  /// What is written.
+  var target: Region
+
+  /// A copy of regions of `shape`.
+  init(shape: [Int], source: Region, target: Region) {
+    self.shape = shape
+    self.source = source
+    self.target = target
+  }
+
+  /// Fills a whole row-major tensor of `shape`.
+  init(shape: [Int], source: Region) {
+    self.init(shape: shape, source: source, target: Region(strides: rowMajorStrides(shape)))
+  }
+
+  /// The number of elements.
+  var count: Int { shape.reduce(1, *) }
+
+  /// The same copy in the other direction.
+  var reversed: Move { Move(shape: shape, source: target, target: source) }
+
+  /// The same copy with as few axes as possible: those of extent one are dropped, those that run on are joined.
+  var coalesced: Move {
+    var result = Move(
+      shape: [], source: Region(offset: source.offset, strides: []),
+      target: Region(offset: target.offset, strides: []))
+    for axis in shape.indices where shape[axis] != 1 {
+      let (s, t) = (source.strides[axis], target.strides[axis])
+      if let last = result.shape.indices.last, result.source.strides[last] == s * shape[axis],
+        result.target.strides[last] == t * shape[axis]
+      {
+        result.shape[last] *= shape[axis]
+        result.source.strides[last] = s
+        result.target.strides[last] = t
+      } else {
+        result.shape.append(shape[axis])
+        result.source.strides.append(s)
+        result.target.strides.append(t)
+      }
+    }
+    return result
+  }
+
+  /// The same copy with its axes in another order.
+  private func permuted(_ order: [Int]) -> Move {
+    Move(
+      shape: order.map { shape[$0] },
+      source: Region(offset: source.offset, strides: order.map { source.strides[$0] }),
+      target: Region(offset: target.offset, strides: order.map { target.strides[$0] }))
+  }
+
+  /// The same copy with at least two axes, the last one with neighbouring targets where there is such an axis, the one
+  /// before it with neighbouring sources where the last one has none.
+  private var inTiles: Move {
+    let move = coalesced
+    var order = Array(move.shape.indices)
+    if let near = order.first(where: { move.target.strides[$0] == 1 }) {
+      order.removeAll { $0 == near }
+      if move.source.strides[near] != 1, let row = order.first(where: { move.source.strides[$0] == 1 }) {
+        order.removeAll { $0 == row }
+        order.append(row)
+      }
+      order.append(near)
+    }
+    var result = move.permuted(order)
+    while result.shape.count < 2 {
+      result.shape.insert(1, at: 0)
+      result.source.strides.insert(0, at: 0)
+      result.target.strides.insert(0, at: 0)
+    }
+    return result
+  }
+}
+
+/// Row-major strides, in elements.
+func rowMajorStrides(_ shape: [Int]) -> [Int] {
+  var result = [Int](repeating: 1, count: shape.count)
+  for axis in stride(from: shape.count - 2, through: 0, by: -1) {
+    result[axis] = result[axis + 1] * shape[axis + 1]
+  }
+  return result
+}
+
+/// Calls `body` with the source's and target's place of each entry of the `outer` first axes of a move in `range`.
+private func forEachPlace(
+  _ move: Move, outer: Int, in range: Range<Int>, _ body: (_ source: Int, _ target: Int) -> Void
+) {
+  guard !range.isEmpty else { return }
+  var index = [Int](repeating: 0, count: outer)
+  var (source, target) = (move.source.offset, move.target.offset)
+  var rest = range.lowerBound
+  for axis in stride(from: outer - 1, through: 0, by: -1) {
+    index[axis] = rest % move.shape[axis]
+    rest /= move.shape[axis]
+    source += index[axis] * move.source.strides[axis]
+    target += index[axis] * move.target.strides[axis]
+  }
+  for _ in range {
+    body(source, target)
+    for axis in stride(from: outer - 1, through: 0, by: -1) {
+      index[axis] += 1
+      source += move.source.strides[axis]
+      target += move.target.strides[axis]
+      if index[axis] < move.shape[axis] { break }
+      source -= index[axis] * move.source.strides[axis]
+      target -= index[axis] * move.target.strides[axis]
+      index[axis] = 0
+    }
+  }
+}
+
+// MARK: - Copying
+
+extension Move {
+  /// About how many elements one task copies.
+  private static let grain = 1 << 15
+
+  /// Copies elements; both views hold elements of one size.
+  func copy(_ from: View, to: View, _ pool: any WorkPool) {
+    switch from.element.size {
+    case 1: copy(from.pointer(as: UInt8.self), to.pointer(as: UInt8.self), pool)
+    case 2: copy(from.pointer(as: UInt16.self), to.pointer(as: UInt16.self), pool)
+    case 4: copy(from.pointer(as: UInt32.self), to.pointer(as: UInt32.self), pool)
+    default: copy(from.pointer(as: UInt64.self), to.pointer(as: UInt64.self), pool)
+    }
+  }
+
+  private func copy<T: BitwiseCopyable>(
+    _ from: UnsafeMutablePointer<T>, _ to: UnsafeMutablePointer<T>, _ pool: any WorkPool
+  ) {
+    guard count > 0 else { return }
+    let move = inTiles
+    let outer = move.shape.count - 2
+    let (rows, columns) = (move.shape[outer], move.shape[outer + 1])
+    let outerCount = move.shape[..<outer].reduce(1, *)
+    let pieceColumns = min(columns, Self.grain)
+    let pieceRows = min(rows, max(1, Self.grain / pieceColumns))
+    let across = (columns + pieceColumns - 1) / pieceColumns
+    let pieces = (rows + pieceRows - 1) / pieceRows * across
+    let outerPerTask = pieces > 1 ? 1 : max(1, Self.grain / (rows * columns))
+    let blocks = (outerCount + outerPerTask - 1) / outerPerTask
+    pool.run(tasks: blocks * pieces) { task, _ in
+      let (block, piece) = (task / pieces, task % pieces)
+      let row = piece / across * pieceRows
+      let column = piece % across * pieceColumns
+      let (height, width) = (min(pieceRows, rows - row), min(pieceColumns, columns - column))
+      let first = block * outerPerTask
+      forEachPlace(move, outer: outer, in: first..<min(first + outerPerTask, outerCount)) { source, target in
+        copyTile(
+          from + source + row * move.source.strides[outer] + column * move.source.strides[outer + 1],
+          to + target + row * move.target.strides[outer] + column * move.target.strides[outer + 1],
+          rows: height, columns: width, rowSteps: (move.source.strides[outer], move.target.strides[outer]),
+          steps: (move.source.strides[outer + 1], move.target.strides[outer + 1]))
+      }
+    }
+  }
+}
+
+private func copyTile<T: BitwiseCopyable>(
+  _ from: UnsafeMutablePointer<T>, _ to: UnsafeMutablePointer<T>, rows: Int, columns: Int,
+  rowSteps: (Int, Int), steps: (Int, Int)
+) {
+  if steps == (1, 1) {
+    for row in 0..<rows {
+      (to + row * rowSteps.1).update(from: from + row * rowSteps.0, count: columns)
+    }
+    return
+  }
+  if steps == (0, 1) {
+    for row in 0..<rows {
+      (to + row * rowSteps.1).update(repeating: from[row * rowSteps.0], count: columns)
+    }
+    return
+  }
+  // Squares small enough for the cache lines of both sides to stay where they are.
+  let side = 16
+  for firstRow in stride(from: 0, to: rows, by: side) {
+    let lastRow = min(firstRow + side, rows)
+    for first in stride(from: 0, to: columns, by: side) {
+      let last = min(first + side, columns)
+      for row in firstRow..<lastRow {
+        let (source, target) = (from + row * rowSteps.0, to + row * rowSteps.1)
+        for column in first..<last { target[column &* steps.1] = source[column &* steps.0] }
+      }
+    }
+  }
+}
+
+// MARK: - Adding
+
+extension Move {
+  /// Adds the source's elements to the target's, several to one where a target's stride is zero. Both are `f32` or `f64`.
+  func add(_ from: View, to: View, _ pool: any WorkPool) {
+    if from.element == .f64 {
+      add(from.f64, to.f64, pool)
+    } else {
+      add(from.f32, to.f32, pool)
+    }
+  }
+
+  private func add<T: BinaryFloatingPoint & SIMDScalar>(
+    _ from: UnsafeMutablePointer<T>, _ to: UnsafeMutablePointer<T>, _ pool: any WorkPool
+  ) {
+    guard count > 0 else { return }
+    // Axes that several tasks may share come first, then those that are summed, last one with neighbouring targets.
+    let move = coalesced
+    var kept = move.shape.indices.filter { move.target.strides[$0] != 0 }
+    let summed = move.shape.indices.filter { move.target.strides[$0] == 0 }
+    let near = kept.firstIndex { move.target.strides[$0] == 1 }.map { kept.remove(at: $0) }
+    let (columns, sourceStep, targetStep) =
+      near.map { (move.shape[$0], move.source.strides[$0], 1) } ?? (1, 0, 0)
+    let outer = move.permuted(kept)
+    let inner = move.permuted(summed)
+    let (outerCount, innerCount) = (outer.count, inner.count)
+    let width = min(columns, 1024)
+    let across = (columns + width - 1) / width
+    let perTask = max(1, Self.grain / max(1, width * innerCount))
+    let units = outerCount * across
+    pool.run(tasks: (units + perTask - 1) / perTask) { task, _ in
+      for unit in task * perTask..<min((task + 1) * perTask, units) {
+        let (place, piece) = (unit / across, unit % across)
+        let first = piece * width
+        let length = min(width, columns - first)
+        forEachPlace(outer, outer: outer.shape.count, in: place..<place + 1) { source, target in
+          let base = to + target + first * targetStep
+          var sums = inner
+          sums.source.offset = source + first * sourceStep
+          sums.target.offset = 0
+          if length == 1 {
+            var sum: T = 0
+            forEachPlace(sums, outer: sums.shape.count, in: 0..<innerCount) { at, _ in sum += from[at] }
+            base[0] += sum
+          } else {
+            forEachPlace(sums, outer: sums.shape.count, in: 0..<innerCount) { at, _ in
+              let row = from + at
+              for column in 0..<length { base[column] += row[column &* sourceStep] }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// MARK: - Known values
+
+extension Move {
+  /// Copies known values.
+  func copy<T>(_ from: [T], to: inout [T]) {
+    guard count > 0 else { return }
+    forEachPlace(self, outer: shape.count, in: 0..<count) { source, target in to[target] = from[source] }
+  }
+}
