@@ -29,7 +29,9 @@ struct OnnxCast: Operation {
     castKnown(operands.value(0), to: to)
   }
 
-  func forward(_ context: KernelContext) { cast(context.input(0), into: context.output, as: to, context.pool) }
+  func forward(_ context: KernelContext) {
+    cast(context.input(0), into: context.output, as: to, context.pool)
+  }
 
   var isDifferentiable: Bool { to.isFloat }
 
@@ -72,12 +74,14 @@ struct OnnxCastLike: Operation {
 private func castKnown(_ value: KnownValue?, to element: ElementType) -> [KnownValue?] {
   guard let value else { return [] }
   if case .integers(let shape, let elements) = value, !element.isFloat, element != .bool {
-    let fits = elements.allSatisfy { $0.fixedValue.map { fits($0, element) } ?? (element.size >= 4) }
-    return fits ? [.integers(shape: shape, elements)] : []
+    let allFit = elements.allSatisfy { $0.fixedValue.map { fits($0, element) } ?? (element.size >= 4) }
+    return allFit ? [.integers(shape: shape, elements)] : []
   }
   guard let numbers = value.numbers else { return [] }
   if element.isFloat {
-    return [.tensor(Tensor(element.computed, shape: value.shape, values: numbers.map { rounded($0, element) }))]
+    return [
+      .tensor(Tensor(element.computed, shape: value.shape, values: numbers.map { rounded($0, element) }))
+    ]
   }
   if element == .bool { return [.integers(shape: value.shape, numbers.map { $0 == 0 ? 0 : 1 })] }
   let whole = value.integers ?? numbers.map { Int(clamping: $0) }
@@ -113,7 +117,9 @@ private func rounded(_ value: Double, _ element: ElementType) -> Double {
 
 private func addCastGradient(_ from: View?, _ to: View?) {
   guard let from, let to else { return }
-  func add<A: BinaryFloatingPoint, B: BinaryFloatingPoint>(_ a: UnsafePointer<A>, _ b: UnsafeMutablePointer<B>) {
+  func add<A: BinaryFloatingPoint, B: BinaryFloatingPoint>(
+    _ a: UnsafePointer<A>, _ b: UnsafeMutablePointer<B>
+  ) {
     for index in 0..<from.count { b[index] += B(a[index]) }
   }
   switch (from.element, to.element) {

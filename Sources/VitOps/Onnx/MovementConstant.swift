@@ -46,7 +46,8 @@ extension AttributeReader {
   mutating func optionalElement(_ name: String) throws(VitError) -> ElementType? {
     guard let code = try optionalInt(name), code != 0 else { return nil }
     guard let element = ElementType(onnx: code) else {
-      throw VitError("attribute '\(name)' is element type \(code), which is not supported", code: "element-type")
+      throw VitError(
+        "attribute '\(name)' is element type \(code), which is not supported", code: "element-type")
     }
     return element
   }
@@ -205,11 +206,15 @@ struct OnnxRange: Operation {
   func forward(_ context: KernelContext) {
     let (start, delta, output) = (context.input(0), context.input(2), context.output)
     func range<T: BinaryFloatingPoint>(_ type: T.Type) {
-      let (a, d, to) = (start.pointer(as: T.self)[0], delta.pointer(as: T.self)[0], output.pointer(as: T.self))
+      let (a, d, to) = (
+        start.pointer(as: T.self)[0], delta.pointer(as: T.self)[0], output.pointer(as: T.self)
+      )
       for index in 0..<output.count { to[index] = a + T(index) * d }
     }
     func range<T: FixedWidthInteger>(_ type: T.Type) {
-      let (a, d, to) = (start.pointer(as: T.self)[0], delta.pointer(as: T.self)[0], output.pointer(as: T.self))
+      let (a, d, to) = (
+        start.pointer(as: T.self)[0], delta.pointer(as: T.self)[0], output.pointer(as: T.self)
+      )
       for index in 0..<output.count { to[index] = a &+ T(truncatingIfNeeded: index) &* d }
     }
     switch output.element {
@@ -255,7 +260,8 @@ struct OnnxEyeLike: Operation {
       let (column, overflow) = row.addingReportingOverflow(diagonal)
       guard !overflow, column >= 0, column < columns else { continue }
       let place = View(
-        base: output.base + (row * columns + column) * output.element.size, element: output.element, shape: [1])
+        base: output.base + (row * columns + column) * output.element.size, element: output.element,
+        shape: [1])
       place.setNumber(1)
     }
   }

@@ -122,7 +122,8 @@ struct OnnxSplit: MovingOperation {
     let part = whole.ceilingDivided(by: .fixed(outputs))
     let last = whole - part * .fixed(outputs - 1)
     if let last = last.fixedValue, last < 0 {
-      throw VitError("an axis of \(whole) cannot be cut into \(outputs) parts of \(part)", code: "shape-mismatch")
+      throw VitError(
+        "an axis of \(whole) cannot be cut into \(outputs) parts of \(part)", code: "shape-mismatch")
     }
     return Shape(repeating: part, count: outputs - 1) + [last]
   }

@@ -61,7 +61,8 @@ struct OnnxGather: Operation {
   }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
-    guard let data = operands.value(0), let values = data.dimensions, let indices = operands.value(1)?.integers,
+    guard let data = operands.value(0), let values = data.dimensions,
+      let indices = operands.value(1)?.integers,
       let shape = results[0].fixedShape, shape.reduce(1, *) <= KnownValue.maximumIntegers
     else { return [] }
     let (outer, extent, inner) = extents(data.shape)
@@ -153,7 +154,8 @@ struct ElementPlaces {
     var base = 0
     for first in stride(from: 0, to: count, by: width) {
       for column in 0..<width {
-        body(first + column, base + column * step + clampedEntry(indices[first + column], extent) * axisStride)
+        body(
+          first + column, base + column * step + clampedEntry(indices[first + column], extent) * axisStride)
       }
       for axis in stride(from: shape.count - 2, through: 0, by: -1) {
         index[axis] += 1

@@ -6,7 +6,9 @@ struct OnnxTranspose: MovingOperation {
   static let summary = "Reorders the axes"
   let permutation: [Int]?
 
-  init(attributes: inout AttributeReader) throws(VitError) { permutation = try attributes.optionalInts("perm") }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    permutation = try attributes.optionalInts("perm")
+  }
 
   var attributes: Attributes { Attributes(permutation.map { [("perm", .ints($0))] } ?? []) }
 

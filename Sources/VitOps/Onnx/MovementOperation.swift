@@ -90,7 +90,9 @@ extension MovingOperation {
 
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     for entry in moves(MoveShapes(context)) {
-      guard let from = resultGradients[entry.result], let to = operandGradients[entry.operand] else { continue }
+      guard let from = resultGradients[entry.result], let to = operandGradients[entry.operand] else {
+        continue
+      }
       entry.move.reversed.add(from, to: to, context.pool)
     }
   }
@@ -139,7 +141,8 @@ extension ReshapingOperation {
     switch operands.value(0) {
     case .integers(_, let values)? where values.count == shape.reduce(1, *):
       return [.integers(shape: shape, values)]
-    case .tensor(let tensor)? where tensor.count == shape.reduce(1, *): return [.tensor(tensor.reshaped(shape))]
+    case .tensor(let tensor)? where tensor.count == shape.reduce(1, *):
+      return [.tensor(tensor.reshaped(shape))]
     default: return []
     }
   }

@@ -41,7 +41,8 @@ struct OnnxReshape: ReshapingOperation {
     for (axis, extent) in wanted.enumerated() {
       if extent == 0 && !allowsZero {
         guard axis < data.rank else {
-          throw VitError("shape \(wanted) copies axis \(axis), but the operand is \(data)", code: "shape-mismatch")
+          throw VitError(
+            "shape \(wanted) copies axis \(axis), but the operand is \(data)", code: "shape-mismatch")
         }
         shape[axis] = data.shape[axis]
       } else if extent == -1 {
@@ -64,7 +65,8 @@ struct OnnxReshape: ReshapingOperation {
     if let exact = data.elements.exactlyDivided(by: known) { return exact }
     if data.elements.isFixed && known.isFixed {
       throw VitError(
-        "\(data) has \(data.elements) elements, which do not divide into shape \(wanted)", code: "shape-mismatch")
+        "\(data) has \(data.elements) elements, which do not divide into shape \(wanted)",
+        code: "shape-mismatch")
     }
     return data.elements.floorDivided(by: known)
   }
@@ -150,10 +152,14 @@ struct OnnxSqueeze: ReshapingOperation {
       return [TensorType(data.element, data.shape.filter { $0 != 1 })]
     }
     let places = try normalisedAxes(axes, rank: data.rank)
-    for place in places where data.shape[place].isFixed && data.shape[place] != 1 || (data.shape[place] - 1).isPositive {
-      throw VitError("axis \(place) of \(data) cannot be squeezed, expected an extent of 1", code: "shape-mismatch")
+    for place in places
+    where data.shape[place].isFixed && data.shape[place] != 1 || (data.shape[place] - 1).isPositive {
+      throw VitError(
+        "axis \(place) of \(data) cannot be squeezed, expected an extent of 1", code: "shape-mismatch")
     }
-    return [TensorType(data.element, data.shape.indices.filter { !places.contains($0) }.map { data.shape[$0] })]
+    return [
+      TensorType(data.element, data.shape.indices.filter { !places.contains($0) }.map { data.shape[$0] })
+    ]
   }
 
   func lower(
