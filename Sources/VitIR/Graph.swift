@@ -102,6 +102,12 @@ public struct Graph: Sendable {
   /// The value.
   public subscript(id: ValueID) -> Value { values[id.index] }
 
+  /// The value at a place in `values`.
+  public func valueID(_ index: Int) -> ValueID {
+    precondition(values.indices.contains(index))
+    return ValueID(index)
+  }
+
   /// The type of a value.
   public func type(_ id: ValueID) -> TensorType { values[id.index].type }
 

@@ -1,0 +1,120 @@
+public import VitIR
+
+/// One step of a pipeline: changes a graph, or finds out about it.
+///
+/// A value without state, globals, clock or printing: the same graph, options, seed and data give the same graph.
+public protocol Pass: Sendable {
+  /// The name in pipelines, in kebab case.
+  static var name: String { get }
+  /// One line of what it does.
+  static var summary: String { get }
+  /// Takes the options that it declares; one that is left over is an error.
+  init(options: inout OptionReader) throws(VitError)
+  /// All options with their values, defaults included, in the order of the documentation: the canonical text.
+  var options: [(name: String, value: String)] { get }
+  /// Runs on `graph`.
+  func run(on graph: inout Graph, context: PassContext) throws -> PassResult
+}
+
+/// What a pass has to say when it is done.
+public struct PassResult: Sendable {
+  /// How many places of the graph it changed.
+  public var changes: Int
+  /// What it found out, one line each.
+  public var notes: [String]
+
+  /// A result.
+  public init(changes: Int = 0, notes: [String] = []) {
+    self.changes = changes
+    self.notes = notes
+  }
+}
+
+/// Looks on while a pipeline runs: timer, printer, verifier, progress.
+public protocol PassObserver: AnyObject {
+  /// Called before a pass, observers in order.
+  func before(_ pass: any Pass, _ graph: Graph) throws
+  /// Called after a pass, observers in reverse order, also when it failed.
+  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) throws
+}
+
+/// Hands a pass its options by name and type, and notices those that nobody took.
+public struct OptionReader {
+  private let pass: String
+  private var entries: [(name: String, value: String)]
+
+  /// A reader of the options written behind the name of `pass`.
+  public init(pass: String, _ entries: [(name: String, value: String)]) {
+    self.pass = pass
+    self.entries = entries
+  }
+
+  /// The text of an option, or `nil` where it is not given.
+  public mutating func text(_ name: String) -> String? {
+    guard let index = entries.firstIndex(where: { $0.name == name }) else { return nil }
+    return entries.remove(at: index).value
+  }
+
+  /// An option of a type that is read from text, or its default.
+  public mutating func value<Value: LosslessStringConvertible>(
+    _ name: String, default fallback: Value
+  ) throws(VitError) -> Value {
+    try optional(name) ?? fallback
+  }
+
+  /// An option of a type that is read from text, or `nil`.
+  public mutating func optional<Value: LosslessStringConvertible>(
+    _ name: String, as type: Value.Type = Value.self
+  ) throws(VitError) -> Value? {
+    guard let text = text(name) else { return nil }
+    guard let value = Value(text) else {
+      throw VitError(
+        "\(pass): option '\(name)' cannot be '\(text)' (expected \(Value.self))", kind: .usage, code: "option-value")
+    }
+    return value
+  }
+
+  /// An option that is one of the cases of `Choice`.
+  public mutating func choice<Choice: RawRepresentable & CaseIterable>(
+    _ name: String, default fallback: Choice
+  ) throws(VitError) -> Choice where Choice.RawValue == String {
+    guard let text = text(name) else { return fallback }
+    guard let value = Choice(rawValue: text) else {
+      let choices = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+      throw VitError(
+        "\(pass): option '\(name)' cannot be '\(text)' (expected one of \(choices))", kind: .usage,
+        code: "option-value")
+    }
+    return value
+  }
+
+  /// A list of whole numbers, written `[3,5]` or as one number.
+  public mutating func integers(_ name: String) throws(VitError) -> [Int]? {
+    guard let text = text(name) else { return nil }
+    let inner = text.hasPrefix("[") && text.hasSuffix("]") ? String(text.dropFirst().dropLast()) : text
+    let values = inner.split(separator: ",", omittingEmptySubsequences: false).map { Int($0.trimmed) }
+    guard !inner.trimmed.isEmpty, values.allSatisfy({ $0 != nil }) else {
+      throw VitError(
+        "\(pass): option '\(name)' cannot be '\(text)' (expected numbers as in [3,5])", kind: .usage,
+        code: "option-value")
+    }
+    return values.compactMap { $0 }
+  }
+
+  /// Throws where an option was never asked for.
+  public func finish() throws(VitError) {
+    if let (name, _) = entries.first {
+      throw VitError("\(pass): unknown option '\(name)'", kind: .usage, code: "option-unknown")
+    }
+  }
+}
+
+extension StringProtocol {
+  /// The text without blanks at its ends.
+  var trimmed: String {
+    var slice = self[...]
+    while let first = slice.first, first.isWhitespace { slice.removeFirst() }
+    while let last = slice.last, last.isWhitespace { slice.removeLast() }
+    return String(slice)
+  }
+}

@@ -1,0 +1,63 @@
+public import VitIR
+
+/// What a pass may use beside the graph: threads, data, seed, and ways to say how far it is.
+public final class PassContext {
+  /// Where kernels run.
+  public let pool: any WorkPool
+  /// The operations.
+  public let registry: Registry
+  /// The seed from which each pass draws its own stream, by its name.
+  public let seed: UInt64
+  /// The samples that scoring and training use, or `nil` where none were given.
+  public var data: (any SampleSource)?
+  /// Called with what a user should know.
+  public var report: (Diagnostic) -> Void = { _ in }
+  /// Called with the progress of long work: what, steps done, steps in all, and a figure worth showing.
+  public var progress: (_ phase: String, _ done: Int, _ total: Int, _ figure: String) -> Void = { _, _, _, _ in }
+  /// Whether the user wants to stop.
+  public var isCancelled: @Sendable () -> Bool = { false }
+  /// Where long work keeps what it needs to go on after a kill, or `nil`.
+  public var checkpoint: (any CheckpointStore)?
+
+  /// A context.
+  public init(pool: any WorkPool, registry: Registry, seed: UInt64 = 0, data: (any SampleSource)? = nil) {
+    self.pool = pool
+    self.registry = registry
+    self.seed = seed
+    self.data = data
+  }
+
+  /// Throws where the user wants to stop.
+  public func checkCancelled() throws(VitError) {
+    if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
+  }
+
+  /// The random stream of a pass.
+  public func random(_ label: String) -> SplitMix { SplitMix(seed: seed).split(label) }
+
+  /// The data; throws a usage error that names who needs it where there is none.
+  public func samples(for pass: String) throws(VitError) -> any SampleSource {
+    if let data { return data }
+    throw VitError("\(pass) needs data", kind: .usage, code: "data-missing", help: "give some with --data")
+  }
+}
+
+/// Preprocessed samples, ready for the model's input.
+public protocol SampleSource: Sendable {
+  /// How many there are.
+  var count: Int { get }
+  /// The shape of one sample, as the model's input wants it without the batch axis.
+  var shape: [Int] { get }
+  /// The class of a sample, or `nil` where it has no label.
+  func label(_ index: Int) -> Int?
+  /// Writes sample `index`; with a `variant`, an augmented version of it that the number decides.
+  func read(_ index: Int, variant: UInt64?, into target: UnsafeMutableBufferPointer<Float>) throws
+}
+
+/// Keeps the state of long work by name.
+public protocol CheckpointStore: AnyObject {
+  /// What was kept under `key`, or `nil`.
+  func load(_ key: String) throws -> [UInt8]?
+  /// Keeps `state` under `key`, replacing what was there, safe against a kill.
+  func save(_ state: [UInt8], _ key: String) throws
+}

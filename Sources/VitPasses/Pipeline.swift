@@ -1,0 +1,101 @@
+public import VitIR
+
+/// Passes in order, written as in `score,select{by=drop,count=4}`.
+public struct Pipeline: Sendable, CustomStringConvertible {
+  /// The passes.
+  public var passes: [any Pass]
+
+  /// A pipeline of these passes.
+  public init(_ passes: [any Pass]) { self.passes = passes }
+
+  /// Reads a pipeline: names with options in braces, separated by commas.
+  ///
+  /// Throws a usage error that names the pass for an unknown name, an unknown option or a wrong value. `known` are the
+  /// passes that may be named, vitc's own unless an embedder adds some.
+  public init(_ text: String, known: [any Pass.Type] = Pipeline.standardPasses) throws(VitError) {
+    var passes: [any Pass] = []
+    for piece in try Pipeline.split(text) {
+      let (name, options) = try Pipeline.parse(piece)
+      guard let type = known.first(where: { $0.name == name }) else {
+        throw VitError(
+          "unknown pass '\(name)'", kind: .usage, code: "unknown-pass",
+          help: "the passes are \(known.map { $0.name }.sorted().joined(separator: ", "))")
+      }
+      var reader = OptionReader(pass: name, options)
+      passes.append(try type.init(options: &reader))
+      try reader.finish()
+    }
+    self.passes = passes
+  }
+
+  /// The canonical text, every option written out; reading it gives this pipeline again.
+  public var description: String { passes.map(Pipeline.text).joined(separator: ",") }
+
+  /// The canonical text of one pass.
+  public static func text(_ pass: any Pass) -> String {
+    let options = pass.options.map { "\($0.name)=\($0.value)" }.joined(separator: ",")
+    return options.isEmpty ? type(of: pass).name : "\(type(of: pass).name){\(options)}"
+  }
+
+  /// Runs the passes in order on `graph`. Observers hear of each before and after it.
+  @discardableResult
+  public func run(
+    on graph: inout Graph, context: PassContext, observers: [any PassObserver] = []
+  ) throws -> [PassResult] {
+    var results: [PassResult] = []
+    for pass in passes {
+      try context.checkCancelled()
+      for observer in observers { try observer.before(pass, graph) }
+      let result = Result { try pass.run(on: &graph, context: context) }
+      for observer in observers.reversed() { try observer.after(pass, graph, result) }
+      results.append(try result.get())
+    }
+    return results
+  }
+
+  /// Cuts at the commas outside braces and brackets.
+  private static func split(_ text: String) throws(VitError) -> [String] {
+    var pieces: [String] = []
+    var current = ""
+    var depth = 0
+    for character in text {
+      switch character {
+      case "{", "[": depth += 1
+      case "}", "]": depth -= 1
+      default: break
+      }
+      guard depth >= 0 else { throw malformed(text) }
+      if character == ",", depth == 0 {
+        pieces.append(current.trimmed)
+        current = ""
+      } else {
+        current.append(character)
+      }
+    }
+    pieces.append(current.trimmed)
+    guard depth == 0, pieces.allSatisfy({ !$0.isEmpty }) else { throw malformed(text) }
+    return pieces
+  }
+
+  private static func malformed(_ text: String) -> VitError {
+    VitError(
+      "the pipeline '\(text)' is malformed", kind: .usage, code: "pipeline-syntax",
+      help: "write passes as name{option=value,…}, separated by commas")
+  }
+
+  private static func parse(_ piece: String) throws(VitError) -> (String, [(name: String, value: String)]) {
+    guard let brace = piece.firstIndex(of: "{") else { return (piece, []) }
+    guard piece.hasSuffix("}") else { throw malformed(piece) }
+    let inner = piece[piece.index(after: brace)...].dropLast()
+    var options: [(name: String, value: String)] = []
+    for option in inner.trimmed.isEmpty ? [] : try split(String(inner)) {
+      guard let equals = option.firstIndex(of: "=") else { throw malformed(piece) }
+      let name = option[..<equals].trimmed
+      guard !options.contains(where: { $0.name == name }) else {
+        throw VitError("option '\(name)' is given twice in '\(piece)'", kind: .usage, code: "option-twice")
+      }
+      options.append((name, option[option.index(after: equals)...].trimmed))
+    }
+    return (piece[..<brace].trimmed, options)
+  }
+}

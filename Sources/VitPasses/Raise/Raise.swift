@@ -1,0 +1,45 @@
+public import VitIR
+
+/// Raises ONNX operators to the operations of a vision transformer, following the dataflow.
+public struct Raise: Pass {
+  /// `raise`.
+  public static let name = "raise"
+  /// See `Pass`.
+  public static let summary = "Recognises attention, MLPs, norms and patch embeddings among ONNX operators"
+
+  /// The pass; it has no options.
+  public init() {}
+  /// The pass; it takes no options.
+  public init(options: inout OptionReader) throws(VitError) {}
+  /// None.
+  public var options: [(name: String, value: String)] { [] }
+
+  /// The patterns in the order in which they build on each other.
+  private static let patterns: [any Pattern.Type] = [
+    SimplifyMoves.self, RaiseMatMul.self, RaiseBias.self, RaiseActivation.self, RaiseNorm.self, RaisePatchEmbed.self,
+    RaiseCore.self, RaiseAttention.self, RaiseMLP.self, RaiseResidual.self, SimplifyMoves.self,
+  ]
+
+  /// Runs the patterns once each.
+  public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
+    try Raise.apply(to: &graph, registry: context.registry).result
+  }
+
+  /// Runs the patterns and tells also where one nearly matched.
+  public static func apply(
+    to graph: inout Graph, registry: Registry
+  ) throws(VitError) -> (result: PassResult, misses: [NearMiss]) {
+    var result = PassResult()
+    var misses: [NearMiss] = []
+    for pattern in patterns {
+      var rewriter = Rewriter(graph, registry: registry)
+      try pattern.sweep(&rewriter)
+      misses += rewriter.misses
+      guard rewriter.changes > 0 else { continue }
+      graph = try rewriter.finish()
+      result.changes += rewriter.changes
+      result.notes.append("\(pattern.name): \(rewriter.changes)")
+    }
+    return (result, misses)
+  }
+}

@@ -1,0 +1,307 @@
+internal import VitIR
+
+/// Attention's core, a softmax between two matrix products, becomes `vit.sdpa`: whatever scales, biases, constant masks,
+/// casts and guards against empty rows lie between.
+enum RaiseCore: Pattern {
+  static let name = "attention-core"
+
+  static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
+    for node in rewriter.nodes {
+      switch node.name {
+      case "onnx.Softmax": softmax(node, &rewriter)
+      case "onnx.Attention": onnxAttention(node, &rewriter)
+      case "com.microsoft.MultiHeadAttention": multiHead(node, &rewriter)
+      case "com.microsoft.Attention": packed(node, &rewriter)
+      default: continue
+      }
+    }
+  }
+
+  // MARK: Softmax between two products
+
+  /// What a softmax is taken of: a product of queries and keys, scaled, with something added.
+  private struct Logits {
+    var queries: ValueID
+    var keys: ValueID
+    var keysAreTransposed: Bool
+    var scale = 1.0
+    var biases: [(value: ValueID, factor: Double, isMask: Bool)] = []
+  }
+
+  private static func softmax(_ node: Node, _ rewriter: inout Rewriter) {
+    guard let input = node.operands[0], let probabilities = node.results.first else { return }
+    let rank = rewriter.type(input).rank
+    var axis = -1
+    if case .int(let value)? = node.operation.attributes["axis"] { axis = value }
+    guard rank >= 3, axis == -1 || axis == rank - 1 else { return }
+    switch (logits(input, rewriter), product(of: probabilities, rewriter)) {
+    case (.failure(let reason), .success): rewriter.miss(name, at: node, reason.text)
+    case (.success, .failure(let reason)): rewriter.miss(name, at: node, reason.text)
+    case (.failure, .failure): return
+    case (.success(let logits), .success(let (last, values))):
+      guard let result = last.results.first else { return }
+      let shape = rewriter.type(input).shape
+      rewriter.tryReplace(result, at: node) { builder throws(VitError) in
+        var keys = logits.keys
+        if !logits.keysAreTransposed {
+          var order = Array(0..<rank)
+          order.swapAt(rank - 1, rank - 2)
+          keys = try builder.add("onnx.Transpose", [keys], [("perm", .ints(order))])
+        }
+        let bias = try RaiseCore.bias(logits, shape, &builder)
+        return try builder.add(
+          "vit.sdpa", [logits.queries, keys, values, bias], [("scale", .float(logits.scale))])
+      }
+    }
+  }
+
+  /// Why something is not what was looked for.
+  private struct Reason: Error { let text: String }
+
+  /// Walks up from a softmax's operand to the product of queries and keys.
+  private static func logits(_ input: ValueID, _ rewriter: Rewriter) -> Result<Logits, Reason> {
+    var value = input
+    var factor = 1.0
+    var biases: [(value: ValueID, factor: Double, isMask: Bool)] = []
+    for _ in 0..<12 {
+      guard let (_, node) = rewriter.producer(of: value) else { break }
+      guard value == input || rewriter.isUsedOnce(value) || node.name == "onnx.MatMul" else {
+        return .failure(Reason(text: "expected logits that nothing else reads, found several readers of '\(node.name)'"))
+      }
+      switch node.name {
+      case "onnx.MatMul":
+        guard let a = node.operands[0], let b = node.operands[1] else { break }
+        return .success(Logits(queries: a, keys: b, keysAreTransposed: false, scale: factor, biases: biases))
+      case "com.microsoft.FusedMatMul":
+        return fused(node, factor, biases)
+      case "onnx.Identity", "onnx.Dropout", "onnx.Cast":
+        guard let operand = node.operands[0], rewriter.type(operand).element == .f32 else { break }
+        value = operand
+        continue
+      case "onnx.Mul", "onnx.Div":
+        guard let (operand, number, isSecond) = rewriter.operandAndScalar(node), node.name == "onnx.Mul" || isSecond else {
+          break
+        }
+        factor *= node.name == "onnx.Mul" ? number : 1 / number
+        value = operand
+        continue
+      case "onnx.Add", "vit.add":
+        guard let a = node.operands[0], let b = node.operands[1] else { break }
+        let firstLeads = leadsToProduct(a, rewriter)
+        guard firstLeads || leadsToProduct(b, rewriter) else { break }
+        biases.append((firstLeads ? b : a, factor, false))
+        value = firstLeads ? a : b
+        continue
+      case "onnx.Where":
+        guard let mask = node.operands[0], let kept = node.operands[1], let other = rewriter.scalar(node.operands[2]),
+          other < -1e30, rewriter.constant(mask) != nil
+        else { break }
+        biases.append((mask, 1, true))
+        value = kept
+        continue
+      default: break
+      }
+      return .failure(Reason(text: "expected a product of queries and keys before the softmax, found '\(node.name)'"))
+    }
+    return .failure(Reason(text: "expected a product of queries and keys before the softmax"))
+  }
+
+  private static func fused(
+    _ node: Node, _ factor: Double, _ biases: [(value: ValueID, factor: Double, isMask: Bool)]
+  ) -> Result<Logits, Reason> {
+    let attributes = node.operation.attributes
+    func flag(_ name: String) -> Bool {
+      switch attributes[name] {
+      case .bool(let value)?: value
+      case .int(let value)?: value != 0
+      default: false
+      }
+    }
+    guard !flag("transA"), !flag("transBatchA"), !flag("transBatchB"), let a = node.operands[0], let b = node.operands[1]
+    else { return .failure(Reason(text: "expected a fused product of untransposed queries")) }
+    var alpha = 1.0
+    if case .float(let value)? = attributes["alpha"] { alpha = value }
+    return .success(
+      Logits(queries: a, keys: b, keysAreTransposed: flag("transB"), scale: factor * alpha, biases: biases))
+  }
+
+  private static func leadsToProduct(_ id: ValueID, _ rewriter: Rewriter, depth: Int = 0) -> Bool {
+    guard depth < 8, let (_, node) = rewriter.producer(of: id), rewriter.constant(id) == nil else { return false }
+    switch node.name {
+    case "onnx.MatMul": return rewriter.type(id).rank >= 3 && !node.operands.contains { rewriter.constant($0) != nil }
+    case "com.microsoft.FusedMatMul": return true
+    case "onnx.Mul", "onnx.Div", "onnx.Add", "vit.add", "onnx.Cast", "onnx.Identity":
+      return node.operands.contains { $0.map { leadsToProduct($0, rewriter, depth: depth + 1) } ?? false }
+    case "onnx.Where":
+      return node.operands[1].map { leadsToProduct($0, rewriter, depth: depth + 1) } ?? false
+    default: return false
+    }
+  }
+
+  /// Walks down from the probabilities to their product with the values.
+  private static func product(
+    of probabilities: ValueID, _ rewriter: Rewriter
+  ) -> Result<(last: Node, values: ValueID), Reason> {
+    var value = probabilities
+    for _ in 0..<6 {
+      let readers = rewriter.users(of: value).map { rewriter.nodes[$0] }
+      if let guardNode = readers.first(where: { $0.name == "onnx.Where" }), readers.count == 2,
+        let check = readers.first(where: { $0.name == "onnx.IsNaN" }), let checked = check.results.first,
+        guardNode.operands[0] == checked, guardNode.operands[2] == value,
+        rewriter.scalar(guardNode.operands[1]) == 0, let result = guardNode.results.first
+      {
+        // `vit.sdpa` gives zero for a row without keys, as this guard does.
+        value = result
+        continue
+      }
+      guard readers.count == 1, let reader = rewriter.onlyUser(of: value)?.node, let result = reader.results.first else {
+        return .failure(Reason(text: "expected one reader of the probabilities, found \(readers.count)"))
+      }
+      switch reader.name {
+      case "onnx.Identity", "onnx.Dropout", "onnx.Cast":
+        guard rewriter.type(result).element == .f32 else { break }
+        value = result
+        continue
+      case "onnx.MatMul":
+        guard reader.operands[0] == value, let values = reader.operands[1], rewriter.constant(values) == nil else { break }
+        return .success((reader, values))
+      default: break
+      }
+      return .failure(Reason(text: "expected a product of probabilities and values, found '\(reader.name)'"))
+    }
+    return .failure(Reason(text: "expected a product of probabilities and values after the softmax"))
+  }
+
+  /// All that is added to the logits as one value.
+  private static func bias(_ logits: Logits, _ shape: Shape, _ builder: inout GraphBuilder) throws(VitError) -> ValueID? {
+    var sum: ValueID?
+    for (value, factor, isMask) in logits.biases {
+      var term = value
+      if isMask {
+        guard let mask = builder.graph.tensor(value) else { throw VitError("expected a constant mask") }
+        let numbers = try rethrowing { try mask.doubles() }
+        term = builder.constant(
+          numbers.map { $0 != 0 ? 0 : -Double.infinity }, shape: mask.shape, name: builder.graph[value].name)
+      } else if factor != 1 {
+        term = try builder.add("onnx.Mul", [term, builder.constant([factor], shape: [])])
+      }
+      sum = try sum.map { id throws(VitError) in try builder.add("onnx.Add", [id, term]) } ?? term
+    }
+    return sum
+  }
+
+  // MARK: Operators that hold all of it
+
+  private static func number(_ node: Node, _ name: String) -> Double? {
+    switch node.operation.attributes[name] {
+    case .float(let value)?: value
+    case .int(let value)?: Double(value)
+    case .bool(let value)?: value ? 1 : 0
+    default: nil
+    }
+  }
+
+  private static func isBare(_ node: Node, _ rewriter: Rewriter, operands: Int) -> Bool {
+    node.operands.dropFirst(operands).allSatisfy { $0 == nil }
+      && node.results.dropFirst().allSatisfy { rewriter.users(of: $0).isEmpty }
+  }
+
+  private static func onnxAttention(_ node: Node, _ rewriter: inout Rewriter) {
+    guard isBare(node, rewriter, operands: 4), number(node, "softcap") ?? 0 == 0, let q = node.operands[0],
+      let k = node.operands[1], let v = node.operands[2], let result = node.results.first
+    else { return rewriter.miss(name, at: node, "expected no cache, soft cap or further outputs") }
+    let mask = node.operands.count > 3 ? node.operands[3] : nil
+    if let mask, rewriter.type(mask).element != .f32 {
+      return rewriter.miss(name, at: node, "expected an additive mask, found a boolean one")
+    }
+    let isCausal = number(node, "is_causal") ?? 0 != 0
+    let heads = Int(number(node, "q_num_heads") ?? 0)
+    let groups = Int(number(node, "kv_num_heads") ?? 0)
+    let scale = number(node, "scale")
+    rewriter.tryReplace(result, at: node) { builder throws(VitError) in
+      let split = builder.graph.type(q).rank == 3
+      let operands = [
+        try split ? builder.splitHeads(q, heads) : q, try split ? builder.splitHeads(k, groups) : k,
+        try split ? builder.splitHeads(v, groups) : v,
+      ]
+      let core = try builder.core(operands, bias: mask, scale: scale, causal: isCausal)
+      return try split ? builder.mergeHeads(core) : core
+    }
+  }
+
+  private static func multiHead(_ node: Node, _ rewriter: inout Rewriter) {
+    func operand(_ index: Int) -> ValueID? { index < node.operands.count ? node.operands[index] : nil }
+    guard let q = operand(0), let k = operand(1), let v = operand(2), operand(4) == nil, isBare(node, rewriter, operands: 6),
+      rewriter.type(q).rank == 3, rewriter.type(k).rank == 3, rewriter.type(v).rank == 3, let result = node.results.first,
+      let heads = number(node, "num_heads").map(Int.init), number(node, "unidirectional") ?? 0 == 0
+    else { return rewriter.miss(name, at: node, "expected separate queries, keys and values without mask or cache") }
+    let widths = [q, k, v].compactMap { rewriter.type($0).shape[2].fixedValue }
+    guard widths.count == 3 else { return }
+    let scale = number(node, "scale").flatMap { $0 == 0 ? nil : $0 }
+    rewriter.tryReplace(result, at: node) { builder throws(VitError) in
+      var operands = [q, k, v]
+      if let bias = operand(3) {
+        var start = 0
+        for index in 0..<3 {
+          let part = try builder.rows(Array(start..<start + widths[index]), of: bias)
+          operands[index] = try builder.add("onnx.Add", [operands[index], part])
+          start += widths[index]
+        }
+      }
+      for index in 0..<3 { operands[index] = try builder.splitHeads(operands[index], heads) }
+      return try builder.mergeHeads(try builder.core(operands, bias: operand(5), scale: scale, causal: false))
+    }
+  }
+
+  private static func packed(_ node: Node, _ rewriter: inout Rewriter) {
+    func operand(_ index: Int) -> ValueID? { index < node.operands.count ? node.operands[index] : nil }
+    guard let x = operand(0), let weight = operand(1), operand(3) == nil, operand(4) == nil, operand(6) == nil,
+      isBare(node, rewriter, operands: 6), let total = rewriter.type(weight).shape.last?.fixedValue,
+      rewriter.constant(weight) != nil, let heads = number(node, "num_heads").map(Int.init),
+      let result = node.results.first
+    else { return rewriter.miss(name, at: node, "expected constant weights and no mask or cache") }
+    var widths = [total / 3, total / 3, total / 3]
+    if case .ints(let sizes)? = node.operation.attributes["qkv_hidden_sizes"], sizes.count == 3 { widths = sizes }
+    let scale = number(node, "scale").flatMap { $0 == 0 ? nil : $0 }
+    let isCausal = number(node, "unidirectional") ?? 0 != 0
+    rewriter.tryReplace(result, at: node) { builder throws(VitError) in
+      let matrix = try builder.transposedWeight(weight)
+      var start = 0
+      var operands: [ValueID] = []
+      for width in widths {
+        let rows = Array(start..<start + width)
+        let bias = try operand(2).map { id throws(VitError) in try builder.rows(rows, of: id) }
+        let part = try builder.add("vit.linear", [x, try builder.rows(rows, of: matrix), bias])
+        operands.append(try builder.splitHeads(part, heads))
+        start += width
+      }
+      return try builder.mergeHeads(try builder.core(operands, bias: operand(5), scale: scale, causal: isCausal))
+    }
+  }
+}
+
+extension GraphBuilder {
+  /// [batch, tokens, heads·width] as [batch, heads, tokens, width].
+  mutating func splitHeads(_ x: ValueID, _ heads: Int) throws(VitError) -> ValueID {
+    let cut = try add("onnx.Reshape", [x, integers([0, 0, heads, -1])])
+    return try add("onnx.Transpose", [cut], [("perm", .ints([0, 2, 1, 3]))])
+  }
+
+  /// [batch, heads, tokens, width] as [batch, tokens, heads·width].
+  mutating func mergeHeads(_ x: ValueID) throws(VitError) -> ValueID {
+    let moved = try add("onnx.Transpose", [x], [("perm", .ints([0, 2, 1, 3]))])
+    return try add("onnx.Reshape", [moved, integers([0, 0, -1])])
+  }
+
+  /// `vit.sdpa` of queries, keys and values; the default scale is 1/√width.
+  mutating func core(
+    _ operands: [ValueID], bias: ValueID?, scale: Double?, causal: Bool
+  ) throws(VitError) -> ValueID {
+    guard let width = graph.type(operands[0]).shape.last?.fixedValue, width > 0 else {
+      throw VitError("expected queries of a known width")
+    }
+    return try add(
+      "vit.sdpa", operands + [bias],
+      [("scale", .float(scale ?? 1 / Double(width).squareRoot())), ("causal", .bool(causal))])
+  }
+}

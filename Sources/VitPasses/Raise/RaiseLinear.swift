@@ -1,0 +1,176 @@
+internal import VitIR
+
+/// `MatMul` or `Gemm` with a constant matrix becomes `vit.linear`, whose weight is [out, in].
+enum RaiseMatMul: Pattern {
+  static let name = "linear"
+
+  static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
+    for node in rewriter.nodes {
+      guard let result = node.results.first, let x = node.operands.first.flatMap({ $0 }) else { continue }
+      switch node.name {
+      case "onnx.MatMul":
+        guard let weight = node.operands[1], rewriter.constant(weight) != nil, rewriter.type(weight).rank == 2,
+          rewriter.type(x).rank >= 2, rewriter.type(x).element == .f32, rewriter.constant(x) == nil
+        else { continue }
+        rewriter.tryReplace(result, at: node) { builder throws(VitError) in
+          let transposed = try builder.transposedWeight(weight)
+          return try builder.add("vit.linear", [x, transposed])
+        }
+      case "onnx.Gemm":
+        gemm(node, x, result, &rewriter)
+      default: continue
+      }
+    }
+  }
+
+  private static func gemm(_ node: Node, _ x: ValueID, _ result: ValueID, _ rewriter: inout Rewriter) {
+    let attributes = node.operation.attributes
+    func flag(_ name: String) -> Bool {
+      switch attributes[name] {
+      case .bool(let value)?: value
+      case .int(let value)?: value != 0
+      default: false
+      }
+    }
+    func factor(_ name: String) -> Double {
+      if case .float(let value)? = attributes[name] { value } else { 1 }
+    }
+    guard !flag("transA"), factor("alpha") == 1, factor("beta") == 1, let weight = node.operands[1],
+      rewriter.constant(weight) != nil, rewriter.type(x).element == .f32
+    else { return }
+    let bias = node.operands.count > 2 ? node.operands[2] : nil
+    let rows = rewriter.type(weight).shape[flag("transB") ? 0 : 1]
+    if let bias {
+      guard rewriter.constant(bias) != nil, rewriter.type(bias).elements == rows, let out = rows.fixedValue else { return }
+      _ = out
+    }
+    rewriter.tryReplace(result, at: node) { builder throws(VitError) in
+      let matrix = flag("transB") ? weight : try builder.transposedWeight(weight)
+      return try builder.add("vit.linear", [x, matrix, try bias.map { id throws(VitError) in try builder.vector(id) }])
+    }
+  }
+}
+
+/// A constant vector added to a linear map without bias becomes its bias.
+enum RaiseBias: Pattern {
+  static let name = "bias"
+
+  static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
+    for node in rewriter.nodes where node.name == "onnx.Add" || node.name == "vit.add" {
+      guard let a = node.operands[0], let b = node.operands[1], let result = node.results.first else { continue }
+      for (product, vector) in [(a, b), (b, a)] {
+        guard let linear = rewriter.node("vit.linear", defining: product), rewriter.isUsedOnce(product),
+          linear.operands.count < 3 || linear.operands[2] == nil, rewriter.constant(vector) != nil,
+          let width = rewriter.type(product).shape.last, rewriter.type(vector).shape.last == width,
+          rewriter.type(vector).elements == width
+        else { continue }
+        rewriter.tryReplace(result, at: linear) { builder throws(VitError) in
+          let bias = try builder.vector(vector)
+          return try builder.add(linear.operation, [linear.operands[0], linear.operands[1], bias])[0]
+        }
+        break
+      }
+    }
+  }
+}
+
+/// Additions of values of one shape (or of a table without the batch axis) become `vit.add`, multiplications with a constant
+/// vector `vit.scale`.
+enum RaiseResidual: Pattern {
+  static let name = "residual"
+
+  static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
+    for node in rewriter.nodes {
+      guard node.operands.count == 2, let a = node.operands[0], let b = node.operands[1],
+        let result = node.results.first, rewriter.type(result).element == .f32
+      else { continue }
+      let shape = rewriter.type(result).shape
+      switch node.name {
+      case "onnx.Add" where rewriter.type(a).shape == shape && rewriter.type(b).shape == shape && shape.count >= 3:
+        rewriter.tryReplace(result, at: node) { builder throws(VitError) in try builder.add("vit.add", [a, b]) }
+      case "onnx.Mul":
+        for (x, gamma) in [(a, b), (b, a)] {
+          guard rewriter.constant(gamma) != nil, rewriter.constant(x) == nil, rewriter.type(x).shape == shape,
+            shape.count >= 3, let width = shape.last, width != 1, rewriter.type(gamma).elements == width,
+            rewriter.type(gamma).shape.last == width
+          else { continue }
+          rewriter.tryReplace(result, at: node) { builder throws(VitError) in
+            try builder.add("vit.scale", [x, try builder.vector(gamma)])
+          }
+          break
+        }
+      default: continue
+      }
+    }
+  }
+}
+
+extension GraphBuilder {
+  /// A constant matrix, transposed.
+  mutating func transposedWeight(_ id: ValueID) throws(VitError) -> ValueID {
+    guard let tensor = graph.tensor(id), tensor.shape.count == 2 else {
+      throw VitError("expected a constant matrix")
+    }
+    let name = graph[id].name
+    return graph.addConstant(try tensor.transposed(), name: name)
+  }
+
+  /// A constant with as many elements as its last axis, as a vector.
+  mutating func vector(_ id: ValueID) throws(VitError) -> ValueID {
+    guard let tensor = graph.tensor(id) else { throw VitError("expected a constant vector") }
+    return tensor.shape.count == 1 ? id : graph.addConstant(tensor.reshaped([tensor.count]), name: graph[id].name)
+  }
+
+  /// The rows of a constant matrix (or entries of a vector) that `rows` lists; the constant itself where it lists all.
+  mutating func rows(_ rows: [Int], of id: ValueID) throws(VitError) -> ValueID {
+    guard let tensor = graph.tensor(id), let count = tensor.shape.first, rows.allSatisfy({ $0 >= 0 && $0 < count })
+    else { throw VitError("expected a constant with the rows \(rows)") }
+    if rows == Array(0..<count) { return id }
+    return graph.addConstant(try tensor.selecting(rows), name: graph[id].name)
+  }
+}
+
+extension Tensor {
+  /// The transpose of a matrix.
+  func transposed() throws(VitError) -> Tensor {
+    let (rows, columns, size) = (shape[0], shape[1], element.size)
+    return try rethrowing {
+      try storage.withBytes { source in
+        Tensor(element, shape: [columns, rows]) { target in
+          guard let from = source.baseAddress, let to = target.baseAddress else { return }
+          // In blocks, so that neither side leaves the cache.
+          for top in stride(from: 0, to: rows, by: 32) {
+            for row in top..<min(top + 32, rows) {
+              for column in 0..<columns {
+                (to + (column * rows + row) * size).copyMemory(
+                  from: from + (row * columns + column) * size, byteCount: size)
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// The entries `rows` of the first axis.
+  func selecting(_ rows: [Int]) throws(VitError) -> Tensor {
+    let stride = shape.dropFirst().reduce(element.size, *)
+    return try rethrowing {
+      try storage.withBytes { source in
+        Tensor(element, shape: [rows.count] + shape.dropFirst()) { target in
+          guard let from = source.baseAddress, let to = target.baseAddress else { return }
+          for (place, row) in rows.enumerated() {
+            (to + place * stride).copyMemory(from: from + row * stride, byteCount: stride)
+          }
+        }
+      }
+    }
+  }
+}
+
+/// Runs `body`; what it throws comes out as a `VitError`.
+func rethrowing<Result>(_ body: () throws -> Result) throws(VitError) -> Result {
+  do { return try body() } catch {
+    throw (error as? VitError) ?? VitError("\(error)", kind: .environment, code: "internal")
+  }
+}
