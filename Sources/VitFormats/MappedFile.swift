@@ -6,11 +6,17 @@ public import VitIR
 /// Bulk data are lent from the map without a copy. A map whose file is cut short by somebody else kills the process
 /// that touches it, so what decides control flow (headers, manifests, wire messages) is copied with `read(_:)`
 /// first, and every lending looks at the file's size again.
-public final class MappedFile: Sendable {
+public final class MappedFile: TensorStorage {
   /// The file as the user named it.
   public let path: String
   /// The number of bytes when it was opened.
   public let count: Int
+  /// The same as `count`.
+  public var byteCount: Int { count }
+  /// The whole map.
+  public var resident: UnsafeRawBufferPointer? {
+    UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: address), count: count)
+  }
   private let descriptor: Int32
   /// The address of the map as a number, because raw pointers are not `Sendable`; zero for an empty file.
   private let address: UInt
@@ -101,9 +107,9 @@ public final class MappedFile: Sendable {
   }
 
   /// The bytes of `range` as the storage of a tensor, left in the map until they are asked for.
-  public func storage(_ range: Range<Int>) throws(VitError) -> FileRange {
+  public func storage(_ range: Range<Int>) throws(VitError) -> StorageRange {
     try check(range)
-    return FileRange(file: self, range: range)
+    return StorageRange(of: self, range)
   }
 
   private func check(_ range: Range<Int>) throws(VitError) {
@@ -126,23 +132,29 @@ public final class MappedFile: Sendable {
   }
 }
 
-/// A range of a mapped file as the storage of a tensor.
-public final class FileRange: TensorStorage {
-  private let file: MappedFile
+/// Part of another storage: a tensor in a mapped file or in an unpacked archive.
+public final class StorageRange: TensorStorage {
+  private let whole: any TensorStorage
   private let range: Range<Int>
 
-  /// The bytes `range` of `file`, which has them.
-  init(file: MappedFile, range: Range<Int>) {
-    self.file = file
+  /// The bytes `range` of `whole`, which has them.
+  public init(of whole: any TensorStorage, _ range: Range<Int>) {
+    precondition(range.lowerBound >= 0 && range.upperBound <= whole.byteCount)
+    self.whole = whole
     self.range = range
   }
 
   /// The number of bytes.
   public var byteCount: Int { range.count }
 
-  /// Lends the bytes; throws where the file has been cut short.
+  /// The bytes, where the whole has them in memory.
+  public var resident: UnsafeRawBufferPointer? {
+    whole.resident.map { UnsafeRawBufferPointer(rebasing: $0[range]) }
+  }
+
+  /// Lends the bytes; throws where the whole cannot be read.
   public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
-    try file.withBytes(range, body)
+    try whole.withBytes { try body(UnsafeRawBufferPointer(rebasing: $0[range])) }
   }
 }
 

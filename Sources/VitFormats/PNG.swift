@@ -1,0 +1,94 @@
+internal import CVitFormats
+internal import VitIR
+
+/// PNG, by way of libpng's simplified reader.
+enum PNG {
+  static let signature: [UInt8] = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]
+
+  /// Decodes to gray or RGB of 8 bits: transparency is dropped, deeper samples are rounded.
+  static func decode(_ bytes: [UInt8]) throws -> Image {
+    #if VITC_PNG
+      let (essence, width, height) = try essence(bytes)
+      // Deflate's best, one bit a pixel.
+      try Image.check(width: width, height: height, bytes: bytes.count, density: 8 * maximumDeflateRatio)
+      var image = png_image()
+      image.version = UInt32(PNG_IMAGE_VERSION)
+      defer { png_image_free(&image) }
+      guard png_image_begin_read_from_memory(&image, essence, essence.count) != 0 else {
+        throw failure(&image)
+      }
+      guard Int(image.width) == width, Int(image.height) == height else {
+        throw VitError("the PNG data are damaged: two sizes", code: "png")
+      }
+      let isColour = image.format & UInt32(PNG_FORMAT_FLAG_COLOR) != 0
+      // Read with the alpha that there is: without, libpng would blend with a background.
+      let hasAlpha = image.format & UInt32(PNG_FORMAT_FLAG_ALPHA) != 0
+      image.format =
+        (isColour ? UInt32(PNG_FORMAT_FLAG_COLOR) : 0) | (hasAlpha ? UInt32(PNG_FORMAT_FLAG_ALPHA) : 0)
+      // Sixteen-bit samples are taken as they are too, not as linear light.
+      image.flags |= UInt32(PNG_IMAGE_FLAG_16BIT_sRGB)
+      let channels = isColour ? 3 : 1
+      let stored = channels + (hasAlpha ? 1 : 0)
+      var pixels = [UInt8](repeating: 0, count: width * height * stored)
+      guard png_image_finish_read(&image, nil, &pixels, Int32(width * stored), nil) != 0 else {
+        throw failure(&image)
+      }
+      if hasAlpha {
+        pixels = [UInt8](unsafeUninitializedCapacity: width * height * channels) { target, count in
+          for index in 0..<width * height {
+            for channel in 0..<channels {
+              target[index * channels + channel] = pixels[index * stored + channel]
+            }
+          }
+          count = width * height * channels
+        }
+      }
+      return Image(width: width, height: height, channels: channels, pixels: pixels)
+    #else
+      throw missingLibrary("PNG", package: "libpng-dev")
+    #endif
+  }
+
+  /// The file without its optional chunks, and the extents.
+  ///
+  /// What is left out says how colours are meant (gamma, profiles, backgrounds) and which are transparent; with it
+  /// libpng would change samples that training pipelines take as they are.
+  private static func essence(_ bytes: [UInt8]) throws -> ([UInt8], width: Int, height: Int) {
+    let kept: [[UInt8]] = ["IHDR", "PLTE", "IDAT", "IEND"].map { Array($0.utf8) }
+    var result = signature
+    result.reserveCapacity(bytes.count)
+    var width = 0
+    var height = 0
+    func walk(_ buffer: UnsafeRawBufferPointer) throws {
+      var reader = ByteReader(buffer)
+      try reader.skip(signature.count, "the signature")
+      while true {
+        let length = Int(try reader.bigEndian(UInt32.self, "a chunk's length"))
+        let type = Array(try reader.bytes(4, "a chunk's type"))
+        let start = reader.consumed - 8
+        var body = try reader.reader(length, "a chunk")
+        try reader.skip(4, "a chunk's checksum")
+        if start == signature.count {
+          guard type == kept[0] else {
+            throw VitError("the PNG data are damaged: the first chunk is not IHDR", code: "png")
+          }
+          width = Int(try body.bigEndian(UInt32.self, "the width"))
+          height = Int(try body.bigEndian(UInt32.self, "the height"))
+        }
+        if kept.contains(type) { result += buffer[start..<reader.consumed] }
+        if type == kept[3] { return }
+      }
+    }
+    try bytes.withUnsafeBytes(walk)
+    return (result, width, height)
+  }
+
+  #if VITC_PNG
+    private static func failure(_ image: inout png_image) -> VitError {
+      let reason = withUnsafeBytes(of: image.message) {
+        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      return VitError("the PNG data are damaged: \(reason)", code: "png")
+    }
+  #endif
+}
