@@ -35,6 +35,11 @@ public struct Attributes: Hashable, Sendable {
     for (name, value) in entries { self[name] = value }
   }
 
+  /// The attributes listed, no name twice, in time that does not grow with the square of their number.
+  init(unique entries: [(String, Attribute)]) {
+    self.entries = entries.sorted { $0.0 < $1.0 }.map { (name: $0.0, value: $0.1) }
+  }
+
   /// The attribute of that name.
   public subscript(name: String) -> Attribute? {
     get {
@@ -89,8 +94,8 @@ public struct Attributes: Hashable, Sendable {
 
 /// Hands an operation its attributes, by name and type, and notices those that nobody took.
 ///
-/// `opset` is the version of the operator set that an ONNX node was written for, where defaults and forms depend on
-/// it; an operation keeps the meaning in its own attributes, so that the text needs no opset.
+/// `opset` is the version of the operator set that an ONNX node was written for, where defaults and forms
+/// depend on it; an operation keeps the meaning in its own attributes, so that the text needs no opset.
 public struct AttributeReader {
   private let source: Attributes
   private var taken: Set<String> = []

@@ -1,7 +1,8 @@
 /// An extent: a whole number, or a polynomial over named symbols (`batch`, `height`, …) with floor division.
 ///
-/// Held in a normal form, so that equal polynomials compare equal: `batch*4`, `height/14*width/14 + 1`. Arithmetic
-/// saturates at the limits of `Int`; such an extent is refused where a type is made from it.
+/// Held in a normal form, so that equal polynomials compare equal: `batch*4`, `height/14*width/14 + 1`.
+/// Arithmetic saturates at the limits of `Int`, and a polynomial that outgrows `maximumWeight` becomes
+/// `Int.max`; such an extent is refused where a type is made from it.
 public struct Dimension: Hashable, Sendable {
   /// One factor that is no number.
   indirect enum Atom: Hashable, Sendable, Comparable {
@@ -23,16 +24,36 @@ public struct Dimension: Hashable, Sendable {
   struct Term: Hashable, Sendable {
     var coefficient: Int
     var atoms: [Atom]
+
+    var weight: Int {
+      atoms.reduce(1) {
+        switch $1 {
+        case .symbol: $0 + 1
+        case .floor(let a, let b): $0 + 1 + a.weight + b.weight
+        }
+      }
+    }
   }
 
   /// The terms with factors, greatest degree first, then by factors; coefficients are not zero.
   let terms: [Term]
   /// The number added to them.
   let constant: Int
+  /// How many terms and factors are written in it, those inside divisions included.
+  private let weight: Int
 
-  init(terms: [Term], constant: Int) {
-    self.terms = terms
-    self.constant = constant
+  /// The greatest weight of a polynomial: no model's shapes come near it, and without a bound a few
+  /// operations could make one that takes years to print.
+  static let maximumWeight = 256
+
+  /// A polynomial whose terms are in normal form.
+  private init(terms: [Term], constant: Int) {
+    let weight = terms.reduce(0) { $0 + $1.weight }
+    // What has saturated stays so, whatever is added to it.
+    let fits = weight <= Self.maximumWeight && constant != Int.max && constant != Int.min
+    self.terms = fits ? terms : []
+    self.constant = fits || terms.isEmpty ? constant : Int.max
+    self.weight = fits ? weight : 0
   }
 
   /// A whole number.
@@ -138,12 +159,14 @@ extension Dimension {
   /// The product.
   public static func * (a: Dimension, b: Dimension) -> Dimension {
     if a.terms.isEmpty && b.terms.isEmpty { return .fixed(saturatingMultiply(a.constant, b.constant)) }
+    guard a.terms.count * b.terms.count <= 4 * maximumWeight else { return .fixed(Int.max) }
     var terms: [Term] = []
     for x in a.terms {
       for y in b.terms {
         terms.append(
           Term(
-            coefficient: saturatingMultiply(x.coefficient, y.coefficient), atoms: (x.atoms + y.atoms).sorted()))
+            coefficient: saturatingMultiply(x.coefficient, y.coefficient), atoms: (x.atoms + y.atoms).sorted()
+          ))
       }
     }
     for x in a.terms where b.constant != 0 {
@@ -167,9 +190,9 @@ extension Dimension {
     for _ in 0..<64 {
       if rest == .fixed(0) { return quotient }
       let head = rest.leading
-      guard lead.coefficient != 0, head.coefficient % lead.coefficient == 0,
-        let atoms = Dimension.removing(lead.atoms, from: head.atoms),
-        head.coefficient != Int.min
+      guard lead.coefficient != 0, head.coefficient != Int.min,
+        head.coefficient.isMultiple(of: lead.coefficient),
+        let atoms = Dimension.removing(lead.atoms, from: head.atoms)
       else { return nil }
       let coefficient = head.coefficient / lead.coefficient
       let step = Dimension.normalised(
@@ -185,7 +208,9 @@ extension Dimension {
   public func floorDivided(by divisor: Dimension) -> Dimension {
     if let exact = exactlyDivided(by: divisor) { return exact }
     if terms.isEmpty, divisor.terms.isEmpty {
-      guard divisor.constant != 0, !(constant == Int.min && divisor.constant == -1) else { return .fixed(Int.max) }
+      guard divisor.constant != 0, !(constant == Int.min && divisor.constant == -1) else {
+        return .fixed(Int.max)
+      }
       let quotient = constant / divisor.constant
       let inexact = constant % divisor.constant != 0
       return .fixed(inexact && (constant < 0) != (divisor.constant < 0) ? quotient - 1 : quotient)
@@ -216,7 +241,7 @@ extension Dimension: ExpressibleByIntegerLiteral {
 }
 
 extension Dimension: CustomStringConvertible {
-  /// The polynomial as text, which the IR parser reads back: `batch*4 + 1`, `(height + 3)/14`.
+  /// The polynomial as text, which the IR parser reads back: `4*batch + 1`, `floor(height + 3, 14)`.
   public var description: String {
     if terms.isEmpty { return String(constant) }
     var text = ""

@@ -1,7 +1,8 @@
 /// Adds nodes to a graph, inferring types and carrying what is known of values on the way.
 ///
-/// The one place where `resultTypes` and `knownResults` are called when a graph is made: decoders, rewrites and lowering
-/// all build through it. Values known without symbols can be folded by a pass, which has an executor.
+/// The one place where `resultTypes` and `knownResults` are called when a graph is made: decoders, rewrites
+/// and lowering all build through it. Values known without symbols can be folded by a pass, which has an
+/// executor.
 public struct GraphBuilder: Sendable {
   /// The graph so far.
   public var graph: Graph
@@ -38,11 +39,15 @@ public struct GraphBuilder: Sendable {
     let place = location ?? self.location
     let operands = operands(ids, resultCount: resultCount)
     let types: [TensorType]
-    do {
+    do throws(VitError) {
       types = try operation.resultTypes(operands)
       for type in types { try type.validate() }
+      guard types.count == resultCount else {
+        throw VitError(
+          "'\(type(of: operation).name)' has \(types.count) results, expected \(resultCount)",
+          code: "result-count")
+      }
     } catch { throw error.at(place) }
-    precondition(types.count == resultCount, "\(type(of: operation).name) has another number of results")
     let values = operation.knownResults(operands, types)
     let fallback = type(of: operation).name.split(separator: ".").last.map(String.init) ?? "value"
     var results: [ValueID] = []
@@ -64,7 +69,9 @@ public struct GraphBuilder: Sendable {
   }
 
   /// Adds a constant of numbers.
-  public mutating func constant(_ values: [Double], shape: [Int], element: ElementType = .f32, name: String = "constant")
+  public mutating func constant(
+    _ values: [Double], shape: [Int], element: ElementType = .f32, name: String = "constant"
+  )
     -> ValueID
   {
     graph.addConstant(Tensor(element, shape: shape, values: values), name: name)
@@ -77,10 +84,12 @@ public struct GraphBuilder: Sendable {
 
   /// The types of a graph whose symbols are given values, and what is then known: what a plan starts from.
   ///
-  /// Walks the nodes once. Returns, over `ValueID.index`, the types (only the given inputs' symbols must be bound) and values.
+  /// Walks the nodes once. Returns, over `ValueID.index`, the types (only the given inputs' symbols must be
+  /// bound) and values.
   public static func infer(
     _ graph: Graph, inputTypes: [TensorType],
-    fold: (Node, Operands, [TensorType]) throws(VitError) -> [KnownValue?] = { _, _, _ throws(VitError) in [] }
+    fold: (Node, Operands, [TensorType]) throws(VitError) -> [KnownValue?] = { _, _, _ throws(VitError) in []
+    }
   ) throws(VitError) -> (types: [TensorType], known: [KnownValue?]) {
     var types = graph.values.map(\.type)
     var known = [KnownValue?](repeating: nil, count: types.count)
@@ -90,7 +99,8 @@ public struct GraphBuilder: Sendable {
     for (id, type) in zip(graph.inputs, inputTypes) { types[id.index] = type }
     for node in graph.nodes {
       let operands = Operands(
-        node.operands.map { $0.map { types[$0.index] } }, values: node.operands.map { $0.flatMap { known[$0.index] } },
+        node.operands.map { $0.map { types[$0.index] } },
+        values: node.operands.map { $0.flatMap { known[$0.index] } },
         resultCount: node.results.count)
       do {
         let results = try node.operation.resultTypes(operands)
