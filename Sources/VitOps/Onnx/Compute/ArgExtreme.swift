@@ -101,7 +101,9 @@ struct OnnxCumSum: Operation {
     isExclusive = try attributes.bool("exclusive", default: false)
     isReversed = try attributes.bool("reverse", default: false)
   }
-  var attributes: Attributes { Attributes([("exclusive", .bool(isExclusive)), ("reverse", .bool(isReversed))]) }
+  var attributes: Attributes {
+    Attributes([("exclusive", .bool(isExclusive)), ("reverse", .bool(isReversed))])
+  }
   var isDifferentiable: Bool { true }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
@@ -109,7 +111,9 @@ struct OnnxCumSum: Operation {
     try operands.expectResults()
     let type = try operands.typed(0, "x", [.f32, .f64, .i64, .i32])
     let axis = try operands.integers(1, "axis")
-    guard axis.count == 1 else { throw VitError("input 1 ('axis') holds \(axis.count) numbers, expected one") }
+    guard axis.count == 1 else {
+      throw VitError("input 1 ('axis') holds \(axis.count) numbers, expected one")
+    }
     _ = try normalisedAxis(axis[0], rank: type.rank)
     return [type]
   }
@@ -117,26 +121,32 @@ struct OnnxCumSum: Operation {
   func forward(_ context: KernelContext) {
     let (x, y) = (context.input(0), context.output)
     let axis = context.input(1).wholeNumbers[0]
+    func floats<T: Real>(_ type: T.Type) {
+      accumulate(x, y, axis, reversed: isReversed, type, { $0 + $1 }) { y, sum in y = sum }
+    }
+    func wholes<T: FixedWidthInteger>(_ type: T.Type) {
+      accumulate(x, y, axis, reversed: isReversed, type, { $0 &+ $1 }) { y, sum in y = sum }
+    }
     switch x.element {
-    case .f32: accumulate(x, y, axis, reversed: isReversed, Float.self) { y, sum in y = sum }
-    case .f64: accumulate(x, y, axis, reversed: isReversed, Double.self) { y, sum in y = sum }
-    case .i64: accumulate(x, y, axis, reversed: isReversed, Int64.self) { y, sum in y = sum }
-    default: accumulate(x, y, axis, reversed: isReversed, Int32.self) { y, sum in y = sum }
+    case .f32: floats(Float.self)
+    case .f64: floats(Double.self)
+    case .i64: wholes(Int64.self)
+    default: wholes(Int32.self)
     }
   }
 
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0], let dx = operandGradients[0] else { return }
     let axis = context.input(1).wholeNumbers[0]
-    if dy.element == .f64 {
-      accumulate(dy, dx, axis, reversed: !isReversed, Double.self) { dx, sum in dx += sum }
-    } else {
-      accumulate(dy, dx, axis, reversed: !isReversed, Float.self) { dx, sum in dx += sum }
+    func run<T: Real>(_ type: T.Type) {
+      accumulate(dy, dx, axis, reversed: !isReversed, type, { $0 + $1 }) { dx, sum in dx += sum }
     }
+    dy.element == .f64 ? run(Double.self) : run(Float.self)
   }
 
   private func accumulate<T: Numeric>(
-    _ x: View, _ y: View, _ axis: Int, reversed: Bool, _ type: T.Type, _ store: (inout T, T) -> Void
+    _ x: View, _ y: View, _ axis: Int, reversed: Bool, _ type: T.Type, _ add: (T, T) -> T,
+    _ store: (inout T, T) -> Void
   ) {
     let (outer, width, inner) = x.split(at: axis)
     let (source, target) = (x.pointer(as: T.self), y.pointer(as: T.self))
@@ -146,23 +156,11 @@ struct OnnxCumSum: Operation {
         var sum: T = 0
         for step in 0..<width {
           let place = start + (reversed ? width - 1 - step : step) * inner
-          let value = source[place]
-          if isExclusive {
-            store(&target[place], sum)
-            sum = Self.add(sum, value)
-          } else {
-            sum = Self.add(sum, value)
-            store(&target[place], sum)
-          }
+          let next = add(sum, source[place])
+          store(&target[place], isExclusive ? sum : next)
+          sum = next
         }
       }
     }
-  }
-
-  /// The sum; of whole numbers it wraps around.
-  private static func add<T: Numeric>(_ a: T, _ b: T) -> T {
-    if let x = a as? Int64, let y = b as? Int64, let sum = (x &+ y) as? T { return sum }
-    if let x = a as? Int32, let y = b as? Int32, let sum = (x &+ y) as? T { return sum }
-    return a + b
   }
 }

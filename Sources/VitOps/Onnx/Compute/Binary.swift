@@ -53,13 +53,18 @@ struct OnnxBinary<Function: BinaryFunction>: Operation {
     let (a, b, y) = (context.input(0), context.input(1), context.output)
     let plan = Broadcasting(a.shape, b.shape, to: y.shape)
     switch y.element {
-    case .f32: plan.map(a, b, y, context.pool, as: (Float.self, Float.self, Float.self)) { Function.real($0, $1) }
+    case .f32:
+      plan.map(a, b, y, context.pool, as: (Float.self, Float.self, Float.self)) { Function.real($0, $1) }
     case .f64:
       plan.map(a, b, y, context.pool, as: (Double.self, Double.self, Double.self)) { Function.real($0, $1) }
-    case .i64: plan.map(a, b, y, context.pool, as: (Int64.self, Int64.self, Int64.self)) { Function.whole($0, $1) }
-    case .i32: plan.map(a, b, y, context.pool, as: (Int32.self, Int32.self, Int32.self)) { Function.whole($0, $1) }
-    case .i8: plan.map(a, b, y, context.pool, as: (Int8.self, Int8.self, Int8.self)) { Function.whole($0, $1) }
-    default: plan.map(a, b, y, context.pool, as: (UInt8.self, UInt8.self, UInt8.self)) { Function.whole($0, $1) }
+    case .i64:
+      plan.map(a, b, y, context.pool, as: (Int64.self, Int64.self, Int64.self)) { Function.whole($0, $1) }
+    case .i32:
+      plan.map(a, b, y, context.pool, as: (Int32.self, Int32.self, Int32.self)) { Function.whole($0, $1) }
+    case .i8:
+      plan.map(a, b, y, context.pool, as: (Int8.self, Int8.self, Int8.self)) { Function.whole($0, $1) }
+    default:
+      plan.map(a, b, y, context.pool, as: (UInt8.self, UInt8.self, UInt8.self)) { Function.whole($0, $1) }
     }
   }
 
@@ -72,7 +77,9 @@ struct OnnxBinary<Function: BinaryFunction>: Operation {
         plan.accumulate(a, b, dy, into: da, context.pool, as: (type, type)) { Function.slopes($0, $1).0 }
       }
       if let db = operandGradients[1] {
-        plan.swapped.accumulate(b, a, dy, into: db, context.pool, as: (type, type)) { Function.slopes($1, $0).1 }
+        plan.swapped.accumulate(b, a, dy, into: db, context.pool, as: (type, type)) {
+          Function.slopes($1, $0).1
+        }
       }
     }
     dy.element == .f64 ? run(Double.self) : run(Float.self)
@@ -81,7 +88,9 @@ struct OnnxBinary<Function: BinaryFunction>: Operation {
 
 extension Operands {
   /// The type of the result of two operands of one of the allowed types, which broadcast.
-  func broadcastPair(_ allowed: [ElementType], names: (String, String) = ("A", "B")) throws(VitError) -> TensorType {
+  func broadcastPair(_ allowed: [ElementType], names: (String, String) = ("A", "B")) throws(VitError)
+    -> TensorType
+  {
     try expectCount(2...2)
     try expectResults()
     let a = try typed(0, names.0, allowed)
@@ -93,7 +102,8 @@ extension Operands {
   /// What is known of an elementwise result of operands 0 and 1, from what is known of them.
   func combined(_ result: TensorType, _ function: (Dimension, Dimension) -> Dimension?) -> [KnownValue?] {
     guard let shape = result.fixedShape, shape.reduce(1, *) <= KnownValue.maximumIntegers,
-      let a = wholeElements(0), let b = wholeElements(1), let x = self[0]?.fixedShape, let y = self[1]?.fixedShape
+      let a = wholeElements(0), let b = wholeElements(1), let x = self[0]?.fixedShape,
+      let y = self[1]?.fixedShape
     else { return [] }
     // Floats that hold no symbol are folded by running; only what may hold one matters here.
     if result.element.isFloat, a.allSatisfy(\.isFixed), b.allSatisfy(\.isFixed) { return [] }

@@ -126,7 +126,8 @@ extension Broadcasting {
   /// `y ← f(a, b)`.
   @inline(__always)
   func map<A, B, C>(
-    _ a: View, _ b: View, _ y: View, _ pool: any WorkPool, as types: (A.Type, B.Type, C.Type), _ f: (A, B) -> C
+    _ a: View, _ b: View, _ y: View, _ pool: any WorkPool, as types: (A.Type, B.Type, C.Type),
+    _ f: (A, B) -> C
   ) {
     let (left, right, result) = (a.pointer(as: A.self), b.pointer(as: B.self), y.pointer(as: C.self))
     let steps = steps

@@ -104,8 +104,12 @@ struct OnnxClip: Operation {
     }
     func limitGradients<T: Real>(_ type: T.Type) {
       let (low, high) = (T(low), T(high))
-      if operandGradients.count > 1, let d = operandGradients[1] { sum(type, into: d) { $0 < low && low <= high } }
-      if operandGradients.count > 2, let d = operandGradients[2] { sum(type, into: d) { Swift.max($0, low) > high } }
+      if operandGradients.count > 1, let d = operandGradients[1] {
+        sum(type, into: d) { $0 < low && low <= high }
+      }
+      if operandGradients.count > 2, let d = operandGradients[2] {
+        sum(type, into: d) { Swift.max($0, low) > high }
+      }
     }
     dy.element == .f64 ? limitGradients(Double.self) : limitGradients(Float.self)
   }

@@ -82,11 +82,13 @@ struct RowNormalisation: Sendable {
     let shape = [x.count / width, width]
     if isCentred {
       Kernel.layerNormGradient(
-        x.reshaped(shape), gain: scale, saved: stats, dy: dy.reshaped(shape), adding: dx?.reshaped(shape), dscale,
+        x.reshaped(shape), gain: scale, saved: stats, dy: dy.reshaped(shape), adding: dx?.reshaped(shape),
+        dscale,
         dbias, pool: pool)
     } else {
       Kernel.rmsNormGradient(
-        x.reshaped(shape), gain: scale, saved: stats, dy: dy.reshaped(shape), adding: dx?.reshaped(shape), dscale,
+        x.reshaped(shape), gain: scale, saved: stats, dy: dy.reshaped(shape), adding: dx?.reshaped(shape),
+        dscale,
         dbias, pool: pool)
     }
   }

@@ -14,14 +14,17 @@ struct OnnxMatMul: ProductOperation {
 
 /// `com.microsoft.FusedMatMul`: `alpha` times a matrix product whose operands may be transposed.
 struct MicrosoftFusedMatMul: ProductOperation {
-  static let (name, summary) = ("com.microsoft.FusedMatMul", "A scaled matrix product of operands that may be transposed")
+  static let (name, summary) = (
+    "com.microsoft.FusedMatMul", "A scaled matrix product of operands that may be transposed"
+  )
   static let elements = ElementType.reals
   let flags: MatrixFlags
   let alpha: Double
 
   init(attributes: inout AttributeReader) throws(VitError) {
     flags = MatrixFlags(
-      transA: try attributes.bool("transA", default: false), transB: try attributes.bool("transB", default: false),
+      transA: try attributes.bool("transA", default: false),
+      transB: try attributes.bool("transB", default: false),
       transBatchA: try attributes.bool("transBatchA", default: false),
       transBatchB: try attributes.bool("transBatchB", default: false))
     alpha = try attributes.float("alpha", default: 1)

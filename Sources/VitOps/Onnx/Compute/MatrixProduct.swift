@@ -129,7 +129,8 @@ struct MatrixProduct {
     guard let width = a.last, let height = b.last else {
       throw VitError("the operands have the shapes \(a) and \(b), expected at least one axis each")
     }
-    guard a.count > 1 || !(flags.transA || flags.transBatchA), b.count > 1 || !(flags.transB || flags.transBatchB)
+    guard a.count > 1 || !(flags.transA || flags.transBatchA),
+      b.count > 1 || !(flags.transB || flags.transBatchB)
     else { throw VitError("the operands have the shapes \(a) and \(b), of which one cannot be transposed") }
     let row = flags.transBatchA ? 0 : a.count - 2
     let column = flags.transBatchB ? 0 : b.count - 2

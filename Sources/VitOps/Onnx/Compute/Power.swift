@@ -85,7 +85,8 @@ struct OnnxPow: Operation {
 private func wholePower<T: FixedWidthInteger>(_ base: T, _ exponent: Double) -> T {
   guard let whole = UInt64(exactly: exponent) else {
     let value = Double.power(Double(base), exponent)
-    return value.isNaN ? 0 : T(clamping: Int64(exactly: value.rounded(.towardZero)) ?? (value < 0 ? .min : .max))
+    return value.isNaN
+      ? 0 : T(clamping: Int64(exactly: value.rounded(.towardZero)) ?? (value < 0 ? .min : .max))
   }
   var (result, factor, rest) = (T(1), base, whole)
   while rest > 0 {
@@ -103,7 +104,9 @@ struct OnnxMod: Operation {
   /// Whether the remainder has the sign of the dividend; floats need it.
   let fmod: Bool
 
-  init(attributes: inout AttributeReader) throws(VitError) { fmod = try attributes.bool("fmod", default: false) }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    fmod = try attributes.bool("fmod", default: false)
+  }
   var attributes: Attributes { Attributes([("fmod", .bool(fmod))]) }
   var memory: ResultMemory { .inPlace(operands: [0, 1]) }
   var isDifferentiable: Bool { true }

@@ -70,7 +70,8 @@ struct BatchedProduct {
       }
       if outer.extent * inner.extent == 1 {
         Kernel.gemm(
-          transA: product.transA, transB: product.transB, m: product.m, n: product.n, k: product.k, alpha: alpha,
+          transA: product.transA, transB: product.transB, m: product.m, n: product.n, k: product.k,
+          alpha: alpha,
           a: a.from(i), lda: product.lda, b: b.from(j), ldb: product.ldb, beta: beta, c: c.from(l),
           ldc: product.ldc, epilogue: epilogue, pool: pool)
       } else {

@@ -86,7 +86,8 @@ extension Operands {
   /// Throws unless an operand, where it is there, has the shape `shape`.
   func expectShape(_ index: Int, _ role: String, _ shape: Shape) throws(VitError) {
     guard let found = self[index]?.shape, found != shape else { return }
-    throw VitError("input \(index) ('\(role)') has the shape \(found), expected \(shape)", code: "shape-mismatch")
+    throw VitError(
+      "input \(index) ('\(role)') has the shape \(found), expected \(shape)", code: "shape-mismatch")
   }
 
   /// The elements of an operand as polynomials, where they are known and whole: those of a float constant too.

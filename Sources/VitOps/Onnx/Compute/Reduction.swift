@@ -62,7 +62,9 @@ struct OnnxReduction<Function: ReductionFunction>: Operation {
   static var summary: String { Function.summary }
   let axes: ReductionAxes
 
-  init(attributes: inout AttributeReader) throws(VitError) { axes = try ReductionAxes(attributes: &attributes) }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    axes = try ReductionAxes(attributes: &attributes)
+  }
   var attributes: Attributes { axes.attributes }
   var isDifferentiable: Bool { true }
 

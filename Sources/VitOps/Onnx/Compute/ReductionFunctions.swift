@@ -27,7 +27,9 @@ enum ReduceProdFunction: ReductionFunction {
 }
 
 enum ReduceMaxFunction: ReductionFunction {
-  static let (name, summary) = ("onnx.ReduceMax", "The largest element over some axes; NaN where there is one")
+  static let (name, summary) = (
+    "onnx.ReduceMax", "The largest element over some axes; NaN where there is one"
+  )
   static let elements = ElementType.numbers + [.bool]
   static let survey = ReductionSurvey.ties
   static func initial<T: Real>(_ type: T.Type) -> T { -T.infinity }
@@ -39,7 +41,9 @@ enum ReduceMaxFunction: ReductionFunction {
 }
 
 enum ReduceMinFunction: ReductionFunction {
-  static let (name, summary) = ("onnx.ReduceMin", "The smallest element over some axes; NaN where there is one")
+  static let (name, summary) = (
+    "onnx.ReduceMin", "The smallest element over some axes; NaN where there is one"
+  )
   static let elements = ElementType.numbers + [.bool]
   static let survey = ReductionSurvey.ties
   static func initial<T: Real>(_ type: T.Type) -> T { T.infinity }
@@ -83,7 +87,9 @@ enum ReduceLogSumFunction: ReductionFunction {
 }
 
 enum ReduceLogSumExpFunction: ReductionFunction {
-  static let (name, summary) = ("onnx.ReduceLogSumExp", "The logarithm of the sum of exponentials over some axes")
+  static let (name, summary) = (
+    "onnx.ReduceLogSumExp", "The logarithm of the sum of exponentials over some axes"
+  )
   static let elements = ElementType.reals
   static let isShifted = true
   static func slope<T: Real>(_ x: T, _ y: T, _ count: Int) -> T { T.exp(x - y) }

@@ -167,7 +167,9 @@ struct OnnxCeil: PlainUnary {
 }
 
 struct OnnxRound: PlainUnary {
-  static let (name, summary) = ("onnx.Round", "Each element rounded to the nearest whole number, halves to the even one")
+  static let (name, summary) = (
+    "onnx.Round", "Each element rounded to the nearest whole number, halves to the even one"
+  )
   static let kind = UnaryKind.round
   func dimension(_ x: Dimension) -> Dimension? { x }
 }

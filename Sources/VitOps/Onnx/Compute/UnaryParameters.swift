@@ -5,7 +5,9 @@ internal import VitRuntime
 struct OnnxLeakyRelu: UnaryOperation {
   static let (name, summary) = ("onnx.LeakyRelu", "Each element, or alpha times it where it is negative")
   let alpha: Double
-  init(attributes: inout AttributeReader) throws(VitError) { alpha = try attributes.float("alpha", default: 0.01) }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    alpha = try attributes.float("alpha", default: 0.01)
+  }
   var attributes: Attributes { Attributes([("alpha", .float(alpha))]) }
   var kind: UnaryKind { .leakyRelu(slope: alpha) }
 }
@@ -14,14 +16,18 @@ struct OnnxLeakyRelu: UnaryOperation {
 struct OnnxElu: UnaryOperation {
   static let (name, summary) = ("onnx.Elu", "Each element, or alpha·(eˣ − 1) where it is negative")
   let alpha: Double
-  init(attributes: inout AttributeReader) throws(VitError) { alpha = try attributes.float("alpha", default: 1) }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    alpha = try attributes.float("alpha", default: 1)
+  }
   var attributes: Attributes { Attributes([("alpha", .float(alpha))]) }
   var kind: UnaryKind { .elu(alpha: alpha, scale: 1) }
 }
 
 /// `onnx.Selu`: `gamma·x`, or `gamma·alpha·(eˣ − 1)` where it is negative.
 struct OnnxSelu: UnaryOperation {
-  static let (name, summary) = ("onnx.Selu", "gamma times each element, or gamma·alpha·(eˣ − 1) where it is negative")
+  static let (name, summary) = (
+    "onnx.Selu", "gamma times each element, or gamma·alpha·(eˣ − 1) where it is negative"
+  )
   let alpha: Double
   let gamma: Double
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -36,7 +42,9 @@ struct OnnxSelu: UnaryOperation {
 struct OnnxCelu: UnaryOperation {
   static let (name, summary) = ("onnx.Celu", "Each element, or alpha·(e^(x/alpha) − 1) where it is negative")
   let alpha: Double
-  init(attributes: inout AttributeReader) throws(VitError) { alpha = try attributes.float("alpha", default: 1) }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    alpha = try attributes.float("alpha", default: 1)
+  }
   var attributes: Attributes { Attributes([("alpha", .float(alpha))]) }
   var kind: UnaryKind { .celu(alpha: alpha) }
 }
@@ -58,7 +66,9 @@ struct OnnxHardSigmoid: UnaryOperation {
 struct OnnxThresholdedRelu: UnaryOperation {
   static let (name, summary) = ("onnx.ThresholdedRelu", "Each element, or zero where it is not above alpha")
   let alpha: Double
-  init(attributes: inout AttributeReader) throws(VitError) { alpha = try attributes.float("alpha", default: 1) }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    alpha = try attributes.float("alpha", default: 1)
+  }
   var attributes: Attributes { Attributes([("alpha", .float(alpha))]) }
   var kind: UnaryKind { .thresholdedRelu(threshold: alpha) }
 }
@@ -67,7 +77,9 @@ struct OnnxThresholdedRelu: UnaryOperation {
 struct OnnxSwish: UnaryOperation {
   static let (name, summary) = ("onnx.Swish", "x/(1 + e^(-alpha·x)) of each element")
   let alpha: Double
-  init(attributes: inout AttributeReader) throws(VitError) { alpha = try attributes.float("alpha", default: 1) }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    alpha = try attributes.float("alpha", default: 1)
+  }
   var attributes: Attributes { Attributes([("alpha", .float(alpha))]) }
   var kind: UnaryKind { alpha == 1 ? .silu : .quickGelu(alpha: alpha) }
 }
@@ -104,7 +116,8 @@ struct OnnxDropout: Operation {
     let type = try operands.typed(0, "data", ElementType.reals)
     if operands.has(2) {
       guard let training = operands.value(2)?.integers?.first else {
-        throw VitError("input 2 ('training_mode') is computed from data, expected a constant", code: "dynamic-mode")
+        throw VitError(
+          "input 2 ('training_mode') is computed from data, expected a constant", code: "dynamic-mode")
       }
       guard training == 0 else {
         throw VitError(

@@ -49,7 +49,8 @@ struct OnnxVariadic<Function: VariadicFunction>: Operation {
 
   /// For `Max` and `Min`: which elements have found the operand that they came from.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
-    guard mode.training, Function.selects, let shape = try? broadcastAll(operands.types.compactMap { $0?.shape })
+    guard mode.training, Function.selects,
+      let shape = try? broadcastAll(operands.types.compactMap { $0?.shape })
     else { return [] }
     return [TensorType(.u8, shape)]
   }
@@ -108,9 +109,12 @@ struct OnnxVariadic<Function: VariadicFunction>: Operation {
 
   /// Gives the gradient of elements that came from `input`, and from no operand before it, to `input`.
   private func select<T: Real>(
-    _ input: View, _ context: KernelContext, _ dy: View, _ plan: Broadcasting, into gradient: View?, as type: T.Type
+    _ input: View, _ context: KernelContext, _ dy: View, _ plan: Broadcasting, into gradient: View?,
+    as type: T.Type
   ) {
-    let (x, y, source) = (input.pointer(as: T.self), context.output.pointer(as: T.self), dy.pointer(as: T.self))
+    let (x, y, source) = (
+      input.pointer(as: T.self), context.output.pointer(as: T.self), dy.pointer(as: T.self)
+    )
     let taken = context.scratch[0].pointer(as: UInt8.self)
     let sink = gradient?.pointer(as: T.self)
     let step = plan.steps.0
