@@ -40,3 +40,11 @@ static void FN(unary_gradient)(int kind, double a_, double b_, size_t n, const v
   }
   (void)a, (void)b;
 }
+
+static void FN(accumulate)(size_t n, double scale, const void *x, void *y) {
+  const vec factor = v_all((real)scale);
+  for (size_t i = 0; i < n; i += LANES) {
+    const size_t lanes = n - i < LANES ? n - i : LANES;
+    v_storen((real *)y + i, v_madd(factor, v_loadn((const real *)x + i, lanes), v_loadn((real *)y + i, lanes)), lanes);
+  }
+}

@@ -7,3 +7,4 @@ VK_DISPATCH(void, unary, (int kind, double a, double b, size_t n, const void *x,
 VK_DISPATCH(void, unary_gradient,
             (int kind, double a, double b, size_t n, const void *x, const void *y, const void *dy, void *dx),
             (kind, a, b, n, x, y, dy, dx))
+VK_DISPATCH(void, accumulate, (size_t n, double scale, const void *x, void *y), (n, scale, x, y))

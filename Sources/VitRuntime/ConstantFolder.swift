@@ -12,7 +12,9 @@ package struct ConstantFolder {
   }
 
   /// The results of a node as constants, or nothing where an operand is not known or something is too large.
-  package func fold(_ node: Node, _ operands: Operands, _ results: [TensorType]) throws(VitError) -> [KnownValue?] {
+  package func fold(_ node: Node, _ operands: Operands, _ results: [TensorType]) throws(VitError)
+    -> [KnownValue?]
+  {
     var total = 0
     for (type, value) in zip(operands.types, operands.values) {
       guard let type else { continue }

@@ -1,7 +1,7 @@
 public import VitIR
 
 #if canImport(Glibc)
-internal import Glibc
+  internal import Glibc
 #endif
 
 /// A graph laid out in memory for inputs of known shapes.

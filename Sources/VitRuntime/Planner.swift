@@ -79,7 +79,8 @@ struct Planner {
     var scratch: [[TensorType]] = []
     var scratchBytes = 0
     var releases = [[Int]](repeating: [], count: graph.nodes.count)
-    for (root, last) in storage.lastUse.enumerated() where storage.root[root] == root && offsets[root] == nil {
+    for (root, last) in storage.lastUse.enumerated() where storage.root[root] == root && offsets[root] == nil
+    {
       if let last, last < graph.nodes.count { releases[last].append(root) }
     }
     for (index, node) in graph.nodes.enumerated() {
@@ -91,7 +92,8 @@ struct Planner {
       let runs = needsRun(node)
       saved.append(
         mode.training && runs
-          ? node.operation.savedTypes(operands).map { ($0, layout.allocate($0.count * $0.element.size)) } : [])
+          ? node.operation.savedTypes(operands).map { ($0, layout.allocate($0.count * $0.element.size)) } : []
+      )
       prepared.append(
         mode.training || !runs
           ? []
@@ -119,7 +121,9 @@ struct Planner {
     for (index, node) in graph.nodes.enumerated() where needsRun(node) {
       var offset = scratchOffset
       let context = KernelContext(
-        inputs: try node.operands.map { id throws(VitError) in try id.map { id throws(VitError) in try view(id, views) } },
+        inputs: try node.operands.map { id throws(VitError) in
+          try id.map { id throws(VitError) in try view(id, views) }
+        },
         outputs: try node.results.map { id throws(VitError) in try view(id, views) },
         saved: saved[index].map { arena.view($0.0, at: $0.1) },
         scratch: scratch[index].map { type in
@@ -136,12 +140,15 @@ struct Planner {
 
   private func view(_ id: ValueID, _ views: [View?]) throws(VitError) -> View {
     if let view = views[id.index] { return view }
-    throw VitError("the tensor '\(graph[id].name)' is missing", code: "tensor-missing", help: "its weights were left out of this file")
+    throw VitError(
+      "the tensor '\(graph[id].name)' is missing", code: "tensor-missing",
+      help: "its weights were left out of this file")
   }
 
   private func operands(of node: Node) -> Operands {
     Operands(
-      node.operands.map { $0.map { types[$0.index] } }, values: node.operands.map { $0.flatMap { known[$0.index] } },
+      node.operands.map { $0.map { types[$0.index] } },
+      values: node.operands.map { $0.flatMap { known[$0.index] } },
       resultCount: node.results.count)
   }
 
@@ -170,19 +177,25 @@ struct Planner {
     guard !mode.training else { return (root, last) }
     var external = [Bool](repeating: false, count: types.count)
     for id in graph.inputs { external[id.index] = true }
-    for index in types.indices where graph.values[index].isConstant || known[index] != nil { external[index] = true }
+    for index in types.indices where graph.values[index].isConstant || known[index] != nil {
+      external[index] = true
+    }
     // In-place: the operand's memory dies here and has just the result's type. Roots move forward, so the chain of one
     // buffer through many elementwise nodes is followed.
     var moved = root
     for (index, node) in graph.nodes.enumerated() {
-      for id in node.results { moved[id.index] = root[id.index] == id.index ? id.index : moved[root[id.index]] }
+      for id in node.results {
+        moved[id.index] = root[id.index] == id.index ? id.index : moved[root[id.index]]
+      }
       guard case .inPlace(let candidates) = node.operation.memory, let result = node.results.first,
         known[result.index] == nil
       else { continue }
       for candidate in candidates where candidate < node.operands.count {
         guard let operand = node.operands[candidate] else { continue }
         let home = moved[root[operand.index]]
-        guard !external[home], last[home] == index, types[operand.index] == types[result.index] else { continue }
+        guard !external[home], last[home] == index, types[operand.index] == types[result.index] else {
+          continue
+        }
         moved[result.index] = home
         last[home] = last[result.index].map { max($0, index) } ?? index
         break

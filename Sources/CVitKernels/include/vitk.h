@@ -32,4 +32,5 @@ static inline void vk_relax(void) {
 #include "vitk_elementwise.h"
 #include "vitk_gemm.h"
 #include "vitk_rows.h"
+#include "vitk_walk.h"
 #endif

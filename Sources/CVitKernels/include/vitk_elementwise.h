@@ -16,4 +16,6 @@ void vk_unary(vk_real type, int kind, double a, double b, size_t n, const void *
 // dx ← dx + dy·f′(x), given y = f(x).
 void vk_unary_gradient(vk_real type, int kind, double a, double b, size_t n, const void *x, const void *y,
                        const void *dy, void *dx);
+// y ← y + scale·x.
+void vk_accumulate(vk_real type, size_t n, double scale, const void *x, void *y);
 #endif
