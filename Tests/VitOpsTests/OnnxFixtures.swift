@@ -10,12 +10,14 @@ struct OnnxFixture: Decodable, Sendable, CustomStringConvertible {
   let attributes: [String: FixtureAttribute]
   let grad: Bool
   let tol: Double
+  let constants: [Int]
   let inputs: [FixtureTensor?]
   let outputs: [FixtureTensor]
 
   var description: String {
     let shapes = inputs.map { $0.map { "\($0.e)\($0.s)" } ?? "-" }.joined(separator: ", ")
-    let list = attributes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.attribute)" }.joined(separator: " ")
+    let list = attributes.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value.attribute)" }.joined(
+      separator: " ")
     return "\(op)(\(shapes)) \(list) \(note)"
   }
 
@@ -32,7 +34,8 @@ struct OnnxFixture: Decodable, Sendable, CustomStringConvertible {
   func makeCase() throws -> OpCase {
     let list = attributes.sorted { $0.key < $1.key }.map { ($0.key, $0.value.attribute) }
     return try OpCase(
-      op, list, inputs: inputs.map { $0?.tensor }, resultCount: outputs.count, opset: opset)
+      op, list, inputs: inputs.map { $0?.tensor }, resultCount: outputs.count, opset: opset,
+      constantOperands: Set(constants))
   }
 
   /// How far a run is from the reference, in units of its largest magnitude; infinite where shapes differ.

@@ -28,13 +28,15 @@ struct OnnxPad: Operation {
       operands.has(3)
       ? try normalisedAxes(try operands.integers(3, "axes"), rank: data.rank) : Array(data.shape.indices)
     guard pads.count == 2 * axes.count else {
-      throw VitError("pads \(pads) has \(pads.count) numbers, expected \(2 * axes.count)", code: "shape-mismatch")
+      throw VitError(
+        "pads \(pads) has \(pads.count) numbers, expected \(2 * axes.count)", code: "shape-mismatch")
     }
     for (index, axis) in axes.enumerated() {
       let (before, after, extent) = (pads[index], pads[index + axes.count], data.shape[axis])
       let result = extent + before + after
       if let fixed = result.fixedValue, fixed < 0 {
-        throw VitError("pads \(pads) leave \(fixed) entries of axis \(axis) of \(data)", code: "shape-mismatch")
+        throw VitError(
+          "pads \(pads) leave \(fixed) entries of axis \(axis) of \(data)", code: "shape-mismatch")
       }
       try expectRoom(extent, before, after, axis)
       data.shape[axis] = result
@@ -123,7 +125,8 @@ struct OnnxPad: Operation {
     let (tables, run) = tables(context)
     if mode == .constant {
       if let constant = context.optionalInput(2) {
-        Move(shape: [output.count], source: Move.Region(strides: [0])).copy(constant, to: output, context.pool)
+        Move(shape: [output.count], source: Move.Region(strides: [0])).copy(
+          constant, to: output, context.pool)
       } else {
         output.zero()
       }
@@ -140,17 +143,25 @@ struct OnnxPad: Operation {
   var isDifferentiable: Bool { true }
 
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
-    guard let from = resultGradients[0], let to = operandGradients[0], from.count > 0 else { return }
+    guard let from = resultGradients[0], from.count > 0 else { return }
+    let constant = context.inputs.count > 2 ? operandGradients[2] : nil
     let (tables, run) = tables(context)
-    func add<T: BinaryFloatingPoint>(_ a: UnsafeMutablePointer<T>, _ b: UnsafeMutablePointer<T>) {
+    func add<T: BinaryFloatingPoint>(_ type: T.Type) {
+      let a = from.pointer(as: T.self)
+      let (b, c) = (operandGradients[0]?.pointer(as: T.self), constant?.pointer(as: T.self))
       for outermost in 0..<(tables.first?.count ?? 1) {
         forEachRun(tables, run, outermost: outermost) { target, source in
-          guard source >= 0 else { return }
-          for index in 0..<run { b[source + index] += a[target + index] }
+          for index in target..<target + run {
+            if source >= 0 {
+              b?[source + index - target] += a[index]
+            } else {
+              c?[0] += a[index]
+            }
+          }
         }
       }
     }
-    if from.element == .f64 { add(from.f64, to.f64) } else { add(from.f32, to.f32) }
+    if from.element == .f64 { add(Double.self) } else { add(Float.self) }
   }
 }
 
@@ -173,7 +184,8 @@ struct OnnxCenterCropPad: MovingOperation {
     let places = try axes.map { axes throws(VitError) in try normalisedAxes(axes, rank: data.rank) }
     let named = places ?? Array(data.shape.indices)
     guard shape.count == named.count else {
-      throw VitError("shape \(shape) has \(shape.count) extents for \(named.count) axes", code: "shape-mismatch")
+      throw VitError(
+        "shape \(shape) has \(shape.count) extents for \(named.count) axes", code: "shape-mismatch")
     }
     for (axis, extent) in zip(named, shape) { data.shape[axis] = extent }
     return [data]

@@ -57,10 +57,13 @@ struct OnnxCompress: MovingOperation {
     var data = try operands.type(0, "input")
     try operands.expect(1, "condition", .bool)
     let condition = try operands.integers(1, "condition")
-    guard try operands.type(1, "condition").rank == 1 else { throw VitError("the condition has more than one axis") }
+    guard try operands.type(1, "condition").rank == 1 else {
+      throw VitError("the condition has more than one axis")
+    }
     let place = try axis.map { axis throws(VitError) in try normalisedAxis(axis, rank: data.rank) }
     if let extent = (place.map { data.shape[$0] } ?? data.elements).fixedValue, condition.count > extent {
-      throw VitError("the condition has \(condition.count) elements for an axis of \(extent)", code: "shape-mismatch")
+      throw VitError(
+        "the condition has \(condition.count) elements for an axis of \(extent)", code: "shape-mismatch")
     }
     let count = Dimension.fixed(condition.count { $0 != 0 })
     if let place { data.shape[place] = count } else { data.shape = [count] }
@@ -109,7 +112,8 @@ struct OnnxTopK: Operation {
     var values = try operands.type(0, "x")
     let count = try operands.dimensions(1, "k")
     let place = try normalisedAxis(axis, rank: values.rank)
-    guard count.count == 1, !(count[0] - values.shape[place]).isPositive, count[0].fixedValue.map({ $0 >= 0 }) ?? true
+    guard count.count == 1, !(count[0] - values.shape[place]).isPositive,
+      count[0].fixedValue.map({ $0 >= 0 }) ?? true
     else {
       throw VitError("k is \(count), expected one number up to the axis's \(values.shape[place])")
     }
@@ -198,7 +202,9 @@ struct OnnxOneHot: Operation {
       }
       depth = .fixed(Int(clamping: number))
     } else {
-      guard let known = try operands.dimensions(1, "depth").first else { throw VitError("depth has no element") }
+      guard let known = try operands.dimensions(1, "depth").first else {
+        throw VitError("depth has no element")
+      }
       depth = known
     }
     guard depth.fixedValue.map({ $0 >= 1 }) ?? true else {
@@ -234,7 +240,9 @@ struct OnnxTrilu: Operation {
   static let summary = "The upper or lower triangle of matrices"
   let isUpper: Bool
 
-  init(attributes: inout AttributeReader) throws(VitError) { isUpper = try attributes.bool("upper", default: true) }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    isUpper = try attributes.bool("upper", default: true)
+  }
 
   var attributes: Attributes { Attributes([("upper", .int(isUpper ? 1 : 0))]) }
 
