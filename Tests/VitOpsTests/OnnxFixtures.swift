@@ -23,7 +23,9 @@ struct OnnxFixture: Decodable, Sendable, CustomStringConvertible {
 
   /// The cases of one file.
   static func load(_ name: String) -> [OnnxFixture] {
-    let url = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures/\(name)")
+    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    let url = root.appending(path: "golden/operators/\(name)")
     guard let data = try? Data(contentsOf: url) else { return [] }
     do { return try JSONDecoder().decode([OnnxFixture].self, from: data) } catch {
       preconditionFailure("\(name): \(error)")
