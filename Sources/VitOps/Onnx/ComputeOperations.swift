@@ -31,7 +31,9 @@ extension Registry {
   private static let onnxProducts: [any Operation.Type] = [OnnxGemm.self, OnnxMatMul.self]
 
   private static let onnxRows: [any Operation.Type] = [
-    OnnxArgExtreme<LargestKind>.self, OnnxArgExtreme<SmallestKind>.self, OnnxCumSum.self,
+    OnnxArgExtreme<LargestKind>.self, OnnxArgExtreme<SmallestKind>.self, OnnxBatchNormalization.self,
+    OnnxChannelNormalization<GroupGrouping>.self, OnnxChannelNormalization<InstanceGrouping>.self,
+    OnnxCumSum.self, OnnxLpNormalization.self, OnnxLRN.self,
     OnnxReduction<ReduceL1Function>.self, OnnxReduction<ReduceL2Function>.self,
     OnnxReduction<ReduceLogSumExpFunction>.self, OnnxReduction<ReduceLogSumFunction>.self,
     OnnxReduction<ReduceMaxFunction>.self, OnnxReduction<ReduceMeanFunction>.self,

@@ -105,8 +105,6 @@ extension Operands {
       let a = wholeElements(0), let b = wholeElements(1), let x = self[0]?.fixedShape,
       let y = self[1]?.fixedShape
     else { return [] }
-    // Floats that hold no symbol are folded by running; only what may hold one matters here.
-    if result.element.isFloat, a.allSatisfy(\.isFixed), b.allSatisfy(\.isFixed) { return [] }
     let plan = Broadcasting(x, y, to: shape)
     var values: [Dimension] = []
     for run in 0..<plan.runs {
@@ -115,6 +113,17 @@ extension Operands {
         guard let value = function(a[i + k * plan.steps.0], b[j + k * plan.steps.1]) else { return [] }
         values.append(value)
       }
+    }
+    return known(result, shape, values)
+  }
+
+  /// Polynomials as what is known of a result. Where they hold no symbol they are folded by running instead, in
+  /// types that these sums would not wrap or round as.
+  func known(_ result: TensorType, _ shape: [Int], _ values: [Dimension]) -> [KnownValue?] {
+    switch result.element {
+    case .i64, .bool: break
+    case .i32 where values.allSatisfy { $0.fixedValue.map { Int32(exactly: $0) != nil } ?? true }: break
+    default: if values.allSatisfy(\.isFixed) { return [] }
     }
     return [.integers(shape: shape, values)]
   }

@@ -24,8 +24,8 @@ protocol ReductionFunction: Sendable {
   static func termWhole<T: FixedWidthInteger>(_ x: T) -> T
   static func joinWhole<T: FixedWidthInteger>(_ a: T, _ b: T) -> T
   static func finishWhole<T: FixedWidthInteger>(_ x: T, _ count: Int) -> T
-  /// Polynomials joined, where that is decided.
-  static func dimension(_ a: Dimension, _ b: Dimension) -> Dimension?
+  /// Polynomials joined, where that is decided; `nil` where they are not what they would be joined to.
+  static var dimension: ((Dimension, Dimension) -> Dimension?)? { get }
   /// Whether the exponentials of the elements are joined, less the largest, which is added at the end.
   static var isShifted: Bool { get }
   /// What the gradient has to find out about the elements of each result first.
@@ -51,7 +51,7 @@ extension ReductionFunction {
   static func termWhole<T: FixedWidthInteger>(_ x: T) -> T { x }
   static func joinWhole<T: FixedWidthInteger>(_ a: T, _ b: T) -> T { a &+ b }
   static func finishWhole<T: FixedWidthInteger>(_ x: T, _ count: Int) -> T { x }
-  static func dimension(_ a: Dimension, _ b: Dimension) -> Dimension? { nil }
+  static var dimension: ((Dimension, Dimension) -> Dimension?)? { nil }
   static var isShifted: Bool { false }
   static var survey: ReductionSurvey { .nothing }
 }
@@ -77,8 +77,8 @@ struct OnnxReduction<Function: ReductionFunction>: Operation {
   }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
-    guard let shape = operands[0]?.fixedShape, let values = operands.value(0)?.dimensions,
-      !values.allSatisfy(\.isFixed), let result = results[0].fixedShape,
+    guard let join = Function.dimension, let shape = operands[0]?.fixedShape, let values = operands.value(0)?.dimensions,
+      let result = results[0].fixedShape,
       let isReduced = try? axes.reduced(shape.count, operands.value(1)?.integers)
     else { return [] }
     let strides = rowMajorStrides(shape.indices.map { isReduced[$0] ? 1 : shape[$0] })
@@ -92,11 +92,11 @@ struct OnnxReduction<Function: ReductionFunction>: Operation {
         sums[target] = value
         continue
       }
-      guard let joined = Function.dimension(sum, value) else { return [] }
+      guard let joined = join(sum, value) else { return [] }
       sums[target] = joined
     }
     let known = sums.compactMap { $0 }
-    return known.count == sums.count ? [.integers(shape: result, known)] : []
+    return known.count == sums.count ? operands.known(results[0], result, known) : []
   }
 
   /// A shifted sum wants its exponentials and the largest elements, a surveying gradient what it finds.

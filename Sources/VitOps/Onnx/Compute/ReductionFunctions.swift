@@ -3,7 +3,7 @@ internal import VitIR
 enum ReduceSumFunction: ReductionFunction {
   static let (name, summary) = ("onnx.ReduceSum", "The sum over some axes")
   static func slope<T: Real>(_ x: T, _ y: T, _ count: Int) -> T { 1 }
-  static func dimension(_ a: Dimension, _ b: Dimension) -> Dimension? { a + b }
+  static var dimension: ((Dimension, Dimension) -> Dimension?)? { { $0 + $1 } }
 }
 
 enum ReduceMeanFunction: ReductionFunction {
@@ -23,7 +23,7 @@ enum ReduceProdFunction: ReductionFunction {
   static func slope<T: Real>(_ x: T, _ y: T, _ count: Int) -> T { y / x }
   static func initialWhole<T: FixedWidthInteger>(_ type: T.Type) -> T { 1 }
   static func joinWhole<T: FixedWidthInteger>(_ a: T, _ b: T) -> T { a &* b }
-  static func dimension(_ a: Dimension, _ b: Dimension) -> Dimension? { a * b }
+  static var dimension: ((Dimension, Dimension) -> Dimension?)? { { $0 * $1 } }
 }
 
 enum ReduceMaxFunction: ReductionFunction {
@@ -37,7 +37,7 @@ enum ReduceMaxFunction: ReductionFunction {
   static func slope<T: Real>(_ x: T, _ y: T, _ count: Int) -> T { x == y ? 1 : 0 }
   static func initialWhole<T: FixedWidthInteger>(_ type: T.Type) -> T { T.min }
   static func joinWhole<T: FixedWidthInteger>(_ a: T, _ b: T) -> T { a > b ? a : b }
-  static func dimension(_ a: Dimension, _ b: Dimension) -> Dimension? { MaxFunction.dimension(a, b) }
+  static var dimension: ((Dimension, Dimension) -> Dimension?)? { MaxFunction.dimension }
 }
 
 enum ReduceMinFunction: ReductionFunction {
@@ -51,7 +51,7 @@ enum ReduceMinFunction: ReductionFunction {
   static func slope<T: Real>(_ x: T, _ y: T, _ count: Int) -> T { x == y ? 1 : 0 }
   static func initialWhole<T: FixedWidthInteger>(_ type: T.Type) -> T { T.max }
   static func joinWhole<T: FixedWidthInteger>(_ a: T, _ b: T) -> T { a < b ? a : b }
-  static func dimension(_ a: Dimension, _ b: Dimension) -> Dimension? { MinFunction.dimension(a, b) }
+  static var dimension: ((Dimension, Dimension) -> Dimension?)? { MinFunction.dimension }
 }
 
 enum ReduceSumSquareFunction: ReductionFunction {

@@ -66,10 +66,9 @@ extension UnaryOperation {
 extension Operands {
   /// What is known of an elementwise result of operand 0, from what is known of it.
   func mapped(_ result: TensorType, _ function: (Dimension) -> Dimension?) -> [KnownValue?] {
-    guard let shape = result.fixedShape, let values = value(0)?.dimensions, !values.allSatisfy(\.isFixed)
-    else { return [] }
+    guard let shape = result.fixedShape, let values = value(0)?.dimensions else { return [] }
     let results = values.compactMap(function)
-    return results.count == values.count ? [.integers(shape: shape, results)] : []
+    return results.count == values.count ? known(result, shape, results) : []
   }
 }
 
