@@ -66,7 +66,9 @@ struct OnnxBatchNormalization: Operation {
     let (items, channels, plane) = extents(context.input(0).shape)
     func run<T: Real>(_ type: T.Type) {
       let inputs = context.inputs.map { $0?.pointer(as: T.self) }
-      guard let x = inputs[0], let scale = inputs[1], let mean = inputs[3], let variance = inputs[4] else { return }
+      guard let x = inputs[0], let scale = inputs[1], let mean = inputs[3], let variance = inputs[4] else {
+        return
+      }
       let sinks = operandGradients.map { $0?.pointer(as: T.self) }
       let source = dy.pointer(as: T.self)
       context.pool.run(tasks: channels) { channel, _ in

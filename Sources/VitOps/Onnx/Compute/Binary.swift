@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitRuntime
 
 /// What an operation of two broadcast operands computes for one element.
 protocol BinaryFunction: Sendable {
@@ -16,12 +17,15 @@ protocol BinaryFunction: Sendable {
   static func dimension(_ a: Dimension, _ b: Dimension, isReal: Bool) -> Dimension?
   /// The derivatives by `a` and by `b`.
   static func slopes<T: Real>(_ a: T, _ b: T) -> (T, T)
+  /// The kernel that computes it and its derivatives on floats, where there is one.
+  static var kind: BinaryKind? { get }
   /// Whether the second operand must broadcast to the first's shape. Default: both broadcast.
   static var keepsFirst: Bool { get }
 }
 
 extension BinaryFunction {
   static var keepsFirst: Bool { false }
+  static var kind: BinaryKind? { nil }
 }
 
 /// `onnx.Add` and the like: `f(a, b)` of operands of one type that broadcast.
@@ -71,6 +75,10 @@ struct OnnxBinary<Function: BinaryFunction>: Operation {
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0] else { return }
     let (a, b) = (context.input(0), context.input(1))
+    if let kind = Function.kind {
+      return Kernel.binaryGradient(
+        kind, a, b, dy: dy, adding: operandGradients[0], operandGradients[1], pool: context.pool)
+    }
     let plan = Broadcasting(a.shape, b.shape, to: dy.shape)
     func run<T: Real>(_ type: T.Type) {
       if let da = operandGradients[0] {
@@ -133,6 +141,7 @@ extension Operands {
 
 enum AddFunction: BinaryFunction {
   static let name = "onnx.Add"
+  static let kind: BinaryKind? = .add
   static let summary = "The sum of two tensors, broadcast"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a + b }
@@ -143,6 +152,7 @@ enum AddFunction: BinaryFunction {
 
 enum SubFunction: BinaryFunction {
   static let name = "onnx.Sub"
+  static let kind: BinaryKind? = .subtract
   static let summary = "The difference of two tensors, broadcast"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a - b }
@@ -153,6 +163,7 @@ enum SubFunction: BinaryFunction {
 
 enum MulFunction: BinaryFunction {
   static let name = "onnx.Mul"
+  static let kind: BinaryKind? = .multiply
   static let summary = "The product of two tensors element by element, broadcast"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a * b }
@@ -164,6 +175,7 @@ enum MulFunction: BinaryFunction {
 /// Whole numbers are divided towards zero; what is divided by zero is zero.
 enum DivFunction: BinaryFunction {
   static let name = "onnx.Div"
+  static let kind: BinaryKind? = .divide
   static let summary = "The quotient of two tensors, broadcast; of whole numbers rounded towards zero"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a / b }

@@ -30,7 +30,9 @@ struct GroupedRows {
   }
 
   /// `y ← (x − mean)·r·scale + bias`, an activation following; the statistics go to `stats`.
-  func forward(_ x: View, _ scale: View, _ bias: View, epsilon: Double, into y: View, stats: View?, pool: any WorkPool) {
+  func forward(
+    _ x: View, _ scale: View, _ bias: View, epsilon: Double, into y: View, stats: View?, pool: any WorkPool
+  ) {
     guard x.count > 0 else { return }
     Kernel.layerNorm(
       x.reshaped([rows, width]), epsilon: epsilon, into: y.reshaped([rows, width]), saving: stats, pool: pool)
@@ -51,7 +53,8 @@ struct GroupedRows {
 
   /// Adds the gradients; `scratch` is as large as `x`.
   func gradient(
-    _ x: View, _ scale: View, stats: View, dy: View, scratch: View, into dx: View?, _ dscale: View?, _ dbias: View?,
+    _ x: View, _ scale: View, stats: View, dy: View, scratch: View, into dx: View?, _ dscale: View?,
+    _ dbias: View?,
     pool: any WorkPool
   ) {
     guard x.count > 0 else { return }
@@ -80,7 +83,8 @@ struct GroupedRows {
     guard let dx else { return }
     let shape = [rows, width]
     Kernel.layerNormGradient(
-      x.reshaped(shape), saved: stats, dy: scratch.reshaped(shape), adding: dx.reshaped(shape), nil, nil, pool: pool)
+      x.reshaped(shape), saved: stats, dy: scratch.reshaped(shape), adding: dx.reshaped(shape), nil, nil,
+      pool: pool)
   }
 }
 
@@ -116,7 +120,9 @@ struct OnnxChannelNormalization<Grouping: ChannelGrouping>: Operation {
     try operands.expectCount(3...3)
     try operands.expectResults()
     let x = try operands.typed(0, "input", ElementType.reals)
-    guard x.rank >= 2 else { throw VitError("the input has the shape \(x.shape), expected batch and channels") }
+    guard x.rank >= 2 else {
+      throw VitError("the input has the shape \(x.shape), expected batch and channels")
+    }
     if let groups {
       guard groups > 0 else { throw VitError("attribute 'num_groups' is \(groups), expected at least 1") }
       guard let channels = x.shape[1].fixedValue else {
@@ -153,7 +159,8 @@ struct OnnxChannelNormalization<Grouping: ChannelGrouping>: Operation {
   func forward(_ context: KernelContext) {
     let x = context.input(0)
     grouped(x.shape).forward(
-      x, context.input(1), context.input(2), epsilon: epsilon, into: context.output, stats: context.saved.first,
+      x, context.input(1), context.input(2), epsilon: epsilon, into: context.output,
+      stats: context.saved.first,
       pool: context.pool)
   }
 
@@ -161,7 +168,8 @@ struct OnnxChannelNormalization<Grouping: ChannelGrouping>: Operation {
     guard let dy = resultGradients[0] else { return }
     let x = context.input(0)
     grouped(x.shape).gradient(
-      x, context.input(1), stats: context.saved[0], dy: dy, scratch: context.scratch[0], into: operandGradients[0],
+      x, context.input(1), stats: context.saved[0], dy: dy, scratch: context.scratch[0],
+      into: operandGradients[0],
       operandGradients[1], operandGradients[2], pool: context.pool)
   }
 }
@@ -182,6 +190,7 @@ enum InstanceGrouping: ChannelGrouping {
 
 enum GroupGrouping: ChannelGrouping {
   static let name = "onnx.GroupNormalization"
-  static let summary = "Zero mean and unit variance of each group of channels of each item, then scale and bias"
+  static let summary =
+    "Zero mean and unit variance of each group of channels of each item, then scale and bias"
   static let isGrouped = true
 }

@@ -3,7 +3,8 @@ internal import VitIR
 /// `onnx.LpNormalization`: the elements along an axis divided by their norm; where that is zero, so are they.
 struct OnnxLpNormalization: Operation {
   static let name = "onnx.LpNormalization"
-  static let summary = "The elements along an axis divided by their sum of absolute values, or root sum of squares"
+  static let summary =
+    "The elements along an axis divided by their sum of absolute values, or root sum of squares"
   let axis: Int
   /// Whether the norm is the sum of absolute values, rather than the root of the sum of squares.
   let isAbsolute: Bool
@@ -72,7 +73,8 @@ struct OnnxLpNormalization: Operation {
         var dot: T = 0
         for index in line { dot += source[index] * results[index] }
         for index in line {
-          let direction: T = !isAbsolute ? results[index] : elements[index] > 0 ? 1 : elements[index] < 0 ? -1 : 0
+          let direction: T =
+            !isAbsolute ? results[index] : elements[index] > 0 ? 1 : elements[index] < 0 ? -1 : 0
           sink[index] += (source[index] - direction * dot) / norm
         }
       }
@@ -98,7 +100,9 @@ struct OnnxLRN: Operation {
     guard size >= 1 else { throw VitError("attribute 'size' is \(size), expected at least 1") }
   }
   var attributes: Attributes {
-    Attributes([("alpha", .float(alpha)), ("beta", .float(beta)), ("bias", .float(bias)), ("size", .int(size))])
+    Attributes([
+      ("alpha", .float(alpha)), ("beta", .float(beta)), ("bias", .float(bias)), ("size", .int(size)),
+    ])
   }
   var isDifferentiable: Bool { true }
 
@@ -106,7 +110,9 @@ struct OnnxLRN: Operation {
     try operands.expectCount(1...1)
     try operands.expectResults()
     let type = try operands.typed(0, "X", ElementType.reals)
-    guard type.rank >= 2 else { throw VitError("the input has the shape \(type.shape), expected batch and channels") }
+    guard type.rank >= 2 else {
+      throw VitError("the input has the shape \(type.shape), expected batch and channels")
+    }
     return [type]
   }
 

@@ -72,8 +72,14 @@ extension Operands {
         "input \(index) ('\(role)') has elements of type \(type.element.rawValue), expected one of \(names)",
         code: "element-type")
     }
+    guard type.rank <= Self.mostAxes else {
+      throw VitError("input \(index) ('\(role)') has \(type.rank) axes, expected at most \(Self.mostAxes)")
+    }
     return type
   }
+
+  /// The most axes that kernels walk over.
+  private static let mostAxes = 16
 
   /// Throws unless an operand, where it is there, has elements of the type `element`.
   func expectSame(_ index: Int, _ role: String, as element: ElementType) throws(VitError) {

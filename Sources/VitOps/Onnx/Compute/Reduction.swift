@@ -9,25 +9,19 @@ protocol ReductionFunction: Sendable {
   static var summary: String { get }
   /// The element types it takes.
   static var elements: [ElementType] { get }
-  /// The result of no elements, before `finish`.
-  static func initial<T: Real>(_ type: T.Type) -> T
-  /// What is made of an element before it is joined.
-  static func term<T: Real>(_ x: T) -> T
-  /// Two terms or results joined; the order does not matter.
-  static func join<T: Real>(_ a: T, _ b: T) -> T
-  /// The last step, of what `count` elements were joined to.
-  static func finish<T: Real>(_ x: T, _ count: Int) -> T
+  /// The kernel that computes it on floats.
+  static var kind: ReductionKind { get }
+  /// Whether the logarithm of that is taken.
+  static var isLogarithm: Bool { get }
   /// The derivative by an element `x` of the result `y` of `count` elements.
   static func slope<T: Real>(_ x: T, _ y: T, _ count: Int) -> T
-  /// The same for whole numbers: the result of none, two joined, and the last step.
+  /// On whole numbers: the result of none, what is made of an element first, two joined, and the last step.
   static func initialWhole<T: FixedWidthInteger>(_ type: T.Type) -> T
   static func termWhole<T: FixedWidthInteger>(_ x: T) -> T
   static func joinWhole<T: FixedWidthInteger>(_ a: T, _ b: T) -> T
   static func finishWhole<T: FixedWidthInteger>(_ x: T, _ count: Int) -> T
   /// Polynomials joined, where that is decided; `nil` where they are not what they would be joined to.
   static var dimension: ((Dimension, Dimension) -> Dimension?)? { get }
-  /// Whether the exponentials of the elements are joined, less the largest, which is added at the end.
-  static var isShifted: Bool { get }
   /// What the gradient has to find out about the elements of each result first.
   static var survey: ReductionSurvey { get }
 }
@@ -43,16 +37,12 @@ enum ReductionSurvey: Sendable {
 
 extension ReductionFunction {
   static var elements: [ElementType] { [.f32, .f64, .i64, .i32] }
-  static func initial<T: Real>(_ type: T.Type) -> T { 0 }
-  static func term<T: Real>(_ x: T) -> T { x }
-  static func join<T: Real>(_ a: T, _ b: T) -> T { a + b }
-  static func finish<T: Real>(_ x: T, _ count: Int) -> T { x }
+  static var isLogarithm: Bool { false }
   static func initialWhole<T: FixedWidthInteger>(_ type: T.Type) -> T { 0 }
   static func termWhole<T: FixedWidthInteger>(_ x: T) -> T { x }
   static func joinWhole<T: FixedWidthInteger>(_ a: T, _ b: T) -> T { a &+ b }
   static func finishWhole<T: FixedWidthInteger>(_ x: T, _ count: Int) -> T { x }
   static var dimension: ((Dimension, Dimension) -> Dimension?)? { nil }
-  static var isShifted: Bool { false }
   static var survey: ReductionSurvey { .nothing }
 }
 
@@ -77,7 +67,8 @@ struct OnnxReduction<Function: ReductionFunction>: Operation {
   }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
-    guard let join = Function.dimension, let shape = operands[0]?.fixedShape, let values = operands.value(0)?.dimensions,
+    guard let join = Function.dimension, let shape = operands[0]?.fixedShape,
+      let values = operands.value(0)?.dimensions,
       let result = results[0].fixedShape,
       let isReduced = try? axes.reduced(shape.count, operands.value(1)?.integers)
     else { return [] }
@@ -99,10 +90,9 @@ struct OnnxReduction<Function: ReductionFunction>: Operation {
     return known.count == sums.count ? operands.known(results[0], result, known) : []
   }
 
-  /// A shifted sum wants its exponentials and the largest elements, a surveying gradient what it finds.
+  /// A surveying gradient wants room for what it finds.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
-    guard let x = operands[0], let result = try? resultTypes(operands)[0] else { return [] }
-    if Function.isShifted { return [x, result] }
+    guard let result = try? resultTypes(operands)[0] else { return [] }
     return mode.training && Function.survey != .nothing ? [result, result] : []
   }
 
@@ -120,22 +110,24 @@ struct OnnxReduction<Function: ReductionFunction>: Operation {
   func forward(_ context: KernelContext) {
     let (x, y) = (context.input(0), context.output)
     let isReduced = reduced(context)
-    let layout = ReductionLayout(x.shape, isReduced)
-    let pool = context.pool
-    func floats<T: Real>(_ type: T.Type) {
-      if Function.isShifted { return shifted(context, layout, isReduced, as: type) }
-      layout.reduce(
-        x, into: y, pool, initial: Function.initial(type), term: { Function.term($0) },
-        join: { Function.join($0, $1) }, finish: { Function.finish($0, layout.terms) })
-    }
     func wholes<T: FixedWidthInteger>(_ type: T.Type) {
-      layout.reduce(
-        x, into: y, pool, initial: Function.initialWhole(type), term: { Function.termWhole($0) },
-        join: { Function.joinWhole($0, $1) }, finish: { Function.finishWhole($0, layout.terms) })
+      let (source, target) = (x.pointer(as: T.self), y.pointer(as: T.self))
+      for index in 0..<y.count { target[index] = Function.initialWhole(type) }
+      let plan = Broadcasting(keepShape(x.shape, isReduced), x.shape, to: x.shape)
+      let step = plan.steps.0
+      plan.forEachPieceOwningFirst(context.pool) { at, i, _, count in
+        for k in 0..<count {
+          target[i + k * step] = Function.joinWhole(target[i + k * step], Function.termWhole(source[at + k]))
+        }
+      }
+      let terms = terms(x.shape, isReduced)
+      for index in 0..<y.count { target[index] = Function.finishWhole(target[index], terms) }
     }
     switch x.element {
-    case .f32: floats(Float.self)
-    case .f64: floats(Double.self)
+    case .f32, .f64:
+      let axes = x.shape.indices.filter { isReduced[$0] }
+      Kernel.reduce(Function.kind, x, axes: axes, into: y, pool: context.pool)
+      if Function.isLogarithm { Kernel.unary(.log, y, into: y, pool: context.pool) }
     case .i64: wholes(Int64.self)
     case .i32: wholes(Int32.self)
     case .i8: wholes(Int8.self)
@@ -143,20 +135,9 @@ struct OnnxReduction<Function: ReductionFunction>: Operation {
     }
   }
 
-  private func shifted<T: Real>(
-    _ context: KernelContext, _ layout: ReductionLayout, _ isReduced: [Bool], as type: T.Type
-  ) {
-    let (x, y, pool) = (context.input(0), context.output, context.pool)
-    let (powers, largest) = (context.scratch[0], context.scratch[1])
-    layout.reduce(
-      x, into: largest, pool, initial: -T.infinity, term: { $0 }, join: { MaxFunction.real($0, $1) },
-      finish: { $0.isFinite ? $0 : 0 })
-    Broadcasting(x.shape, keepShape(x.shape, isReduced), to: x.shape)
-      .map(x, largest, powers, pool, as: (type, type, type)) { T.exp($0 - $1) }
-    layout.reduce(
-      powers, into: y, pool, initial: T(0), term: { $0 }, join: { $0 + $1 }, finish: { T.log($0) })
-    Broadcasting(y.shape, y.shape, to: y.shape)
-      .map(y, largest, y, pool, as: (type, type, type)) { $0 + $1 }
+  /// How many elements each result is made from.
+  private func terms(_ shape: [Int], _ isReduced: [Bool]) -> Int {
+    shape.indices.reduce(1) { isReduced[$1] ? $0 * shape[$1] : $0 }
   }
 
   private func keepShape(_ shape: [Int], _ isReduced: [Bool]) -> [Int] {
@@ -167,7 +148,7 @@ struct OnnxReduction<Function: ReductionFunction>: Operation {
     guard let dy = resultGradients[0], let dx = operandGradients[0] else { return }
     let x = context.input(0)
     let isReduced = reduced(context)
-    let terms = ReductionLayout(x.shape, isReduced).terms
+    let terms = terms(x.shape, isReduced)
     let plan = Broadcasting(x.shape, keepShape(x.shape, isReduced), to: x.shape)
     let step = plan.steps.1
     func run<T: Real>(_ type: T.Type) {
