@@ -1,9 +1,11 @@
 /// Adds nodes to a graph, inferring types and carrying what is known of values on the way.
 ///
 /// The one place where `resultTypes` and `knownResults` are called when a graph is made: decoders, rewrites
-/// and lowering all build through it. Values known without symbols can be folded by a pass, which has an
-/// executor.
+/// and lowering all build through it. Given a `fold`, it also knows what follows from constants alone.
 public struct GraphBuilder: Sendable {
+  /// Computes the results of a node whose operands are all known, or gives nothing; see `ConstantFolder`.
+  public typealias Fold = @Sendable (Node, Operands, [TensorType]) throws(VitError) -> [KnownValue?]
+
   /// The graph so far.
   public var graph: Graph
   /// The operations that `add(name:)` knows.
@@ -12,6 +14,8 @@ public struct GraphBuilder: Sendable {
   private var known: [Int: KnownValue] = [:]
   /// The location given to nodes that are added without one.
   public var location = Location()
+  /// Computes what the operations themselves do not say about results.
+  public var fold: Fold?
 
   /// A builder on a graph.
   public init(_ graph: Graph, registry: Registry) {
@@ -39,6 +43,7 @@ public struct GraphBuilder: Sendable {
     let place = location ?? self.location
     let operands = operands(ids, resultCount: resultCount)
     let types: [TensorType]
+    var values: [KnownValue?]
     do throws(VitError) {
       types = try operation.resultTypes(operands)
       for type in types { try type.validate() }
@@ -47,8 +52,11 @@ public struct GraphBuilder: Sendable {
           "'\(type(of: operation).name)' has \(types.count) results, expected \(resultCount)",
           code: "result-count")
       }
+      values = operation.knownResults(operands, types)
+      if let fold, values.allSatisfy({ $0 == nil }) {
+        values = try fold(Node(operation, operands: ids, results: [], location: place), operands, types)
+      }
     } catch { throw error.at(place) }
-    let values = operation.knownResults(operands, types)
     let fallback = type(of: operation).name.split(separator: ".").last.map(String.init) ?? "value"
     var results: [ValueID] = []
     for (index, type) in types.enumerated() {

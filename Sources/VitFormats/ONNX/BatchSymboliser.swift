@@ -1,0 +1,133 @@
+internal import VitIR
+
+/// Opens the axis that counts images in a graph made for one image, where the graph does the same to each image.
+///
+/// Exporters bake in the batch that they were shown: as extents of constants (`Reshape` to 1×196×384, `Expand` of the class
+/// token to 1×1×384) and of constants that stand beside images. The graph is built anew with the symbol `batch` in its
+/// place, each value carrying which of its axes holds the images, outermost in that axis. A node that would mix images, or
+/// of which that cannot be shown, ends the attempt.
+struct BatchSymboliser {
+  let old: Graph
+  /// What is known of the old values.
+  let oldKnown: [KnownValue?]
+  var builder: GraphBuilder
+  /// The new values, over the old ones' index.
+  var moved: [ValueID?]
+  /// For each old value the axis with the images, or `nil` where all images share it.
+  var axes: [Int?]
+  private let size = Dimension.symbol(InputTypes.batch)
+  private var batchSize: ValueID?
+  private var extents: [String: ValueID] = [:]
+
+  /// Starts on a graph whose first input has the extent 1 along its first axis; `nil` for any other.
+  init?(_ graph: Graph, registry: Registry, fold: GraphBuilder.Fold?) {
+    guard let first = graph.inputs.first, graph.type(first).rank > 1,
+      graph.type(first).shape[0] == .fixed(1),
+      !graph.inputs.contains(where: { graph.type($0).shape.flatMap(\.symbols).contains(InputTypes.batch) })
+    else { return nil }
+    let inferred = try? GraphBuilder.infer(graph, inputTypes: graph.inputs.map(graph.type)) {
+      node, operands, results throws(VitError) in try fold?(node, operands, results) ?? []
+    }
+    guard let inferred else { return nil }
+    old = graph
+    oldKnown = inferred.known
+    var empty = Graph(name: graph.name)
+    empty.annotations = graph.annotations
+    builder = GraphBuilder(empty, registry: registry)
+    builder.fold = fold
+    moved = [ValueID?](repeating: nil, count: graph.values.count)
+    axes = [Int?](repeating: nil, count: graph.values.count)
+  }
+
+  /// The open graph, or what stands against it.
+  consuming func run() -> Result<Graph, VitError> {
+    do throws(VitError) {
+      for id in old.inputs { addInput(id) }
+      for node in old.nodes { try add(node) }
+      for output in old.outputs {
+        guard axes[output.value.index] == 0, let id = moved[output.value.index] else {
+          throw VitError("the first axis of output '\(output.name)' does not hold the images")
+        }
+        builder.graph.outputs.append((output.name, id))
+      }
+      return .success(builder.graph)
+    } catch { return .failure(error) }
+  }
+
+  private mutating func addInput(_ id: ValueID) {
+    var type = old.type(id)
+    if type.rank > 0, type.shape[0] == .fixed(1) {
+      type.shape[0] = size
+      axes[id.index] = 0
+    }
+    moved[id.index] = builder.graph.addInput(type, name: old[id].name)
+  }
+
+  private mutating func add(_ node: Node) throws(VitError) {
+    builder.location = node.location
+    var operands: [ValueID?] = []
+    for operand in node.operands { operands.append(try operand.map { id throws(VitError) in try value(id) }) }
+    do throws(VitError) {
+      let outcome = try apply(BatchStep(node, operands, axes: axes, types: old.values))
+      for (index, id) in node.results.enumerated() {
+        let wanted = opened(old.type(id), outcome.axes[index])
+        let found = builder.graph.type(outcome.results[index])
+        guard found == wanted else { throw VitError("\(node.name) would give \(found), expected \(wanted)") }
+        moved[id.index] = outcome.results[index]
+        axes[id.index] = outcome.axes[index]
+      }
+    } catch { throw error.at(node.location) }
+  }
+
+  /// The new value for an old one; constants are taken over when first read.
+  mutating func value(_ id: ValueID) throws(VitError) -> ValueID {
+    if let value = moved[id.index] { return value }
+    guard let tensor = old.tensor(id) else { throw VitError("reads '\(old[id].name)' before it is defined") }
+    let value = builder.graph.addConstant(tensor, name: old[id].name)
+    moved[id.index] = value
+    return value
+  }
+
+  /// The type that a value has when its axis `axis` holds all images.
+  func opened(_ type: TensorType, _ axis: Int?) -> TensorType {
+    guard let axis else { return type }
+    var type = type
+    type.shape[axis] = type.shape[axis] * size
+    return type
+  }
+
+  /// The axis in which a new type holds images, if it is the old one's but for that.
+  func axis(of new: TensorType, from old: TensorType) -> Int? {
+    (0..<old.rank).first { opened(old, $0) == new }
+  }
+
+  /// A value that holds a shape in which the size of the batch may stand.
+  mutating func shape(_ shape: Shape) throws(VitError) -> ValueID {
+    let key = "\(shape)"
+    if let value = extents[key] { return value }
+    var parts: [ValueID] = []
+    for extent in shape {
+      if let number = extent.fixedValue {
+        parts.append(builder.integers([number]))
+      } else if let factor = extent.exactlyDivided(by: size)?.fixedValue {
+        let batch = try batch()
+        parts.append(factor == 1 ? batch : try builder.add("onnx.Mul", [batch, builder.integers([factor])]))
+      } else {
+        throw VitError("the extent \(extent) depends on more than the batch")
+      }
+    }
+    let concat = try builder.registry.make("onnx.Concat", Attributes([("axis", .int(0))]))
+    let value = try builder.add(concat, parts)[0]
+    extents[key] = value
+    return value
+  }
+
+  /// The size of the batch, as a list of one.
+  private mutating func batch() throws(VitError) -> ValueID {
+    if let batchSize { return batchSize }
+    let shape = try builder.add("onnx.Shape", [builder.graph.inputs[0]])
+    let first = try builder.add("onnx.Gather", [shape, builder.integers([0])], [("axis", .int(0))])
+    batchSize = first
+    return first
+  }
+}

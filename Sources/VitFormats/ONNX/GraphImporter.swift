@@ -1,0 +1,371 @@
+internal import VitIR
+
+/// Builds the typed graph of a model from its flat nodes.
+///
+/// A value: building once more with other input types starts from a copy.
+struct GraphImporter {
+  /// What a flat value has become.
+  private enum Binding {
+    case value(ValueID)
+    /// A list of tensors, which exists only while the graph is built.
+    case sequence([ValueID])
+    /// A constant that vitc cannot hold; told to whoever reads it.
+    case failure(VitError)
+  }
+
+  private var flattener: Flattener
+  private let file: String
+  private(set) var builder: GraphBuilder
+  private var bindings: [FlatValue: Binding] = [:]
+
+  init(_ flattener: Flattener, file: String, graph: Graph, registry: Registry, fold: GraphBuilder.Fold?) {
+    self.flattener = flattener
+    self.file = file
+    builder = GraphBuilder(graph, registry: registry)
+    builder.fold = fold
+  }
+
+  // MARK: - Inputs and outputs
+
+  /// Adds an input of the graph.
+  mutating func addInput(_ value: FlatValue, _ type: TensorType, name: String) {
+    bindings[value] = .value(builder.graph.addInput(type, name: name))
+  }
+
+  /// Adds an output of the graph.
+  mutating func addOutput(_ value: FlatValue, name: String) throws(VitError) {
+    guard let id = try tensor(value) else {
+      throw VitError("the output '\(name)' is no tensor", code: "output-type")
+    }
+    builder.graph.outputs.append((name, id))
+  }
+
+  // MARK: - Reading values
+
+  private mutating func binding(_ value: FlatValue) throws(VitError) -> Binding {
+    if let binding = bindings[value] { return binding }
+    guard let constant = flattener.initializers[value] else {
+      throw VitError("reads the value '\(flattener.text(value))', which nothing defines", code: "undefined-value")
+    }
+    let binding = bind(constant, name: flattener.text(value))
+    bindings[value] = binding
+    return binding
+  }
+
+  private mutating func bind(_ constant: OnnxTensor, name: String) -> Binding {
+    switch constant.content {
+    case .success(let tensor): .value(builder.graph.addConstant(tensor, name: name))
+    case .failure(let error): .failure(error)
+    }
+  }
+
+  /// The tensor that a value is, or `nil` where it is absent.
+  private mutating func tensor(_ value: FlatValue) throws(VitError) -> ValueID? {
+    if value == 0 { return nil }
+    switch try binding(value) {
+    case .value(let id): return id
+    case .failure(let error): throw error
+    case .sequence:
+      throw VitError("expected a tensor, found the sequence '\(flattener.text(value))'", code: "sequence")
+    }
+  }
+
+  private mutating func operand(_ node: FlatNode, _ index: Int) throws(VitError) -> ValueID {
+    guard index < node.inputs.count, let id = try tensor(node.inputs[index]) else {
+      throw VitError("input \(index) is missing", code: "operand-missing")
+    }
+    return id
+  }
+
+  private mutating func sequence(_ node: FlatNode, _ index: Int = 0) throws(VitError) -> [ValueID] {
+    guard index < node.inputs.count, case .sequence(let parts) = try binding(node.inputs[index]) else {
+      throw VitError("input \(index) is no sequence that is known when the model is compiled", code: "sequence")
+    }
+    return parts
+  }
+
+  /// The whole numbers of an input, which must be known.
+  private mutating func integers(_ node: FlatNode, _ index: Int) throws(VitError) -> [Int] {
+    guard let values = builder.known(try operand(node, index))?.integers else {
+      throw VitError(
+        "input \(index) is computed from data, expected one that is known when the model is compiled",
+        code: "dynamic-shape")
+    }
+    return values
+  }
+
+  // MARK: - Nodes
+
+  /// The operators that are dealt with here and not by the registry.
+  private static let structural: Set<String> = [
+    "onnx.Constant", "onnx.If", "onnx.SplitToSequence", "onnx.SequenceConstruct", "onnx.SequenceEmpty",
+    "onnx.SequenceAt", "onnx.SequenceInsert", "onnx.SequenceErase", "onnx.SequenceLength",
+    "onnx.ConcatFromSequence",
+  ]
+
+  /// Throws one error that lists every operator among `nodes` that vitc has not.
+  func checkOperators(_ nodes: [FlatNode]) throws(VitError) {
+    var found: [(operation: String, nodes: [FlatNode])] = []
+    var index: [String: Int] = [:]
+    for node in nodes where !isSupported(node) {
+      if let known = index[node.operation] {
+        found[known].nodes.append(node)
+      } else {
+        index[node.operation] = found.count
+        found.append((node.operation, [node]))
+      }
+    }
+    guard let first = found.first else { return }
+    let list = found.map { entry in
+      let source = entry.nodes[0].source
+      let name = source.domain.isEmpty ? source.type : source.domain + "::" + source.type
+      let names = entry.nodes.prefix(3).map { "'\($0.label)'" }.joined(separator: ", ")
+      return "\(name) (\(entry.nodes.count)×: \(names)\(entry.nodes.count > 3 ? ", …" : ""))"
+    }
+    let isControlFlow = found.contains { ["onnx.Loop", "onnx.Scan"].contains($0.operation) }
+    throw VitError(
+      "\(found.count == 1 ? "an operator is" : "\(found.count) operators are") not supported: "
+        + list.joined(separator: ", "), code: "unsupported-operator",
+      location: Location(file: file, node: found.count == 1 && first.nodes.count == 1 ? first.nodes[0].label : nil),
+      help: isControlFlow
+        ? "control flow (Loop, Scan) is not supported; export the model with its loops unrolled" : nil)
+  }
+
+  private func isSupported(_ node: FlatNode) -> Bool {
+    Self.structural.contains(node.operation) || builder.registry[node.operation] != nil
+  }
+
+  /// Adds nodes, which are in an order of definition.
+  mutating func add(_ nodes: [FlatNode]) throws(VitError) {
+    for node in nodes {
+      do { try add(node) } catch {
+        var error = error
+        if error.diagnostic.location.node == nil {
+          error.diagnostic.message = "\(node.source.type): \(error.diagnostic.message)"
+        }
+        throw error.at(Location(file: file, node: node.label))
+      }
+    }
+  }
+
+  private mutating func add(_ node: FlatNode) throws(VitError) {
+    switch node.operation {
+    case "onnx.Constant": try addConstant(node)
+    case "onnx.If": try addBranch(node)
+    case "onnx.SplitToSequence": try addSplit(node)
+    case "onnx.ConcatFromSequence": try addConcat(node)
+    case "onnx.SequenceEmpty": define(node, .sequence([]))
+    case "onnx.SequenceConstruct":
+      var parts: [ValueID] = []
+      for index in node.inputs.indices { parts.append(try operand(node, index)) }
+      define(node, .sequence(parts))
+    case "onnx.SequenceAt":
+      let parts = try sequence(node)
+      define(node, .value(parts[try place(node, 1, in: parts)]))
+    case "onnx.SequenceInsert":
+      var parts = try sequence(node)
+      guard parts.count < Self.maximumParts else {
+        throw VitError("a sequence of more than \(Self.maximumParts) tensors", code: "too-many")
+      }
+      let value = try operand(node, 1)
+      parts.insert(value, at: node.inputs.count > 2 ? try place(node, 2, in: parts, orEnd: true) : parts.count)
+      define(node, .sequence(parts))
+    case "onnx.SequenceErase":
+      var parts = try sequence(node)
+      parts.remove(at: node.inputs.count > 1 ? try place(node, 1, in: parts) : try last(parts))
+      define(node, .sequence(parts))
+    case "onnx.SequenceLength":
+      define(node, .value(builder.integers([try sequence(node).count], shape: [], name: name(node))))
+    case "onnx.Identity":
+      if let value = node.inputs.first, value != 0, case .sequence(let parts) = try binding(value) {
+        define(node, .sequence(parts))
+      } else {
+        try addOperation(node)
+      }
+    default: try addOperation(node)
+    }
+  }
+
+  private func name(_ node: FlatNode) -> String { flattener.text(node.outputs[0]) }
+
+  private mutating func define(_ node: FlatNode, _ binding: Binding) { bindings[node.outputs[0]] = binding }
+
+  private mutating func addOperation(_ node: FlatNode) throws(VitError) {
+    guard builder.registry[node.operation] != nil else { return try checkOperators([node]) }
+    var attributes = Attributes()
+    for attribute in node.source.attributes {
+      guard attributes[attribute.name] == nil else {
+        throw VitError("attribute '\(attribute.name)' is given twice", code: "duplicate-attribute")
+      }
+      switch attribute.value {
+      case .plain(let value): attributes[attribute.name] = value
+      case .tensor(let tensor) where node.operation == "onnx.ConstantOfShape" && attribute.name == "value":
+        let (number, code) = try scalar(tensor)
+        attributes["value"] = .float(number)
+        attributes["element"] = .int(code)
+      case .tensor: throw unusable(attribute, "a tensor")
+      case .graph: throw unusable(attribute, "a graph")
+      case .reference(let name): throw unusable(attribute, "a reference to '\(name)' outside of a function")
+      case .other(let kind): throw unusable(attribute, kind)
+      }
+    }
+    let version = node.scope.opsets[node.source.domain]
+    let operation = try builder.registry.make(node.operation, attributes, opset: version ?? 1)
+    var operands: [ValueID?] = []
+    for value in node.inputs { operands.append(try tensor(value)) }
+    let names = node.outputs.map { $0 == 0 ? name(node) + ".unused" : flattener.text($0) }
+    let results = try builder.add(
+      operation, operands, resultCount: node.outputs.count, names: names,
+      location: Location(file: file, node: node.label))
+    for (value, result) in zip(node.outputs, results) where value != 0 { bindings[value] = .value(result) }
+  }
+
+  private func unusable(_ attribute: OnnxAttribute, _ kind: String) -> VitError {
+    VitError("attribute '\(attribute.name)' is \(kind), which is not supported", code: "attribute-type")
+  }
+
+  /// The one element of a tensor, and ONNX's number for its type.
+  private func scalar(_ tensor: OnnxTensor) throws(VitError) -> (Double, Int) {
+    let value = try tensor.content.get()
+    guard value.count == 1, let numbers = try? value.doubles(), let number = numbers.first,
+      let code = (1...16).first(where: { OnnxElement.type($0) == value.element })
+    else { throw VitError("attribute 'value' has the shape \(value.shape), expected one element") }
+    return (number, code)
+  }
+
+  private mutating func addConstant(_ node: FlatNode) throws(VitError) {
+    guard node.source.attributes.count == 1, let attribute = node.source.attributes.first else {
+      throw VitError("expected one attribute, found \(node.source.attributes.count)", code: "attribute-missing")
+    }
+    let tensor: Tensor
+    switch (attribute.name, attribute.value) {
+    case ("value", .tensor(let value)), ("sparse_value", .tensor(let value)):
+      if case .failure(let error) = value.content, error.diagnostic.code != "element-type" { throw error }
+      define(node, bind(value, name: name(node)))
+      return
+    case ("value_int", .plain(.int(let value))): tensor = Tensor(shape: [], integers: [value])
+    case ("value_ints", .plain(.ints(let values))): tensor = Tensor(shape: [values.count], integers: values)
+    case ("value_float", .plain(.float(let value))): tensor = Tensor(.f32, shape: [], values: [value])
+    case ("value_floats", .plain(.floats(let values))):
+      tensor = Tensor(.f32, shape: [values.count], values: values)
+    case ("value_string", .plain(.string)), ("value_strings", .plain(.strings)):
+      define(node, .failure(VitError("a constant of the type string is not supported", code: "element-type")))
+      return
+    default: throw VitError("unknown or mistyped attribute '\(attribute.name)'", code: "attribute-unknown")
+    }
+    define(node, .value(builder.graph.addConstant(tensor, name: name(node))))
+  }
+
+  /// Puts the branch of an `If` in its place, where the condition is known.
+  private mutating func addBranch(_ node: FlatNode) throws(VitError) {
+    guard let condition = builder.known(try operand(node, 0))?.integers?.first else {
+      throw VitError(
+        "the condition is computed from data: control flow that depends on data is not supported",
+        code: "control-flow")
+    }
+    let name = condition != 0 ? "then_branch" : "else_branch"
+    guard case .graph(let graph)? = node.source.attribute(name)?.value else {
+      throw VitError("the graph '\(name)' is missing", code: "attribute-missing")
+    }
+    guard graph.outputs.count >= node.outputs.count else {
+      throw VitError("'\(name)' has \(graph.outputs.count) outputs, expected \(node.outputs.count)")
+    }
+    let scope = OnnxScope(
+      parent: node.scope, attributes: node.scope.attributes, opsets: node.scope.opsets, prefix: node.label + "/",
+      calls: node.scope.calls)
+    try flattener.defineInitializers(of: graph, in: scope)
+    let nodes = try flattener.flatten(graph.nodes, in: scope).nodes
+    try checkOperators(nodes)
+    try add(nodes)
+    for (output, value) in zip(graph.outputs, node.outputs) where value != 0 {
+      bindings[value] = try binding(flattener.resolve(output.name, in: scope))
+    }
+  }
+
+  // MARK: - Sequences
+
+  /// The most tensors that a sequence may have.
+  private static let maximumParts = 4096
+
+  private mutating func place(
+    _ node: FlatNode, _ index: Int, in parts: [ValueID], orEnd: Bool = false
+  ) throws(VitError) -> Int {
+    let value = try integers(node, index).first ?? 0
+    let place = value < 0 ? value + parts.count : value
+    guard place >= 0, place < parts.count + (orEnd ? 1 : 0) else {
+      throw VitError("the index \(value) is out of range for a sequence of \(parts.count)")
+    }
+    return place
+  }
+
+  private func last(_ parts: [ValueID]) throws(VitError) -> Int {
+    guard !parts.isEmpty else { throw VitError("the sequence is empty") }
+    return parts.count - 1
+  }
+
+  private func option(_ node: FlatNode, _ name: String, default fallback: Int?) throws(VitError) -> Int {
+    switch node.source.attribute(name)?.value {
+    case .plain(.int(let value))?: return value
+    case nil:
+      guard let fallback else {
+        throw VitError("attribute '\(name)' (int) is missing", code: "attribute-missing")
+      }
+      return fallback
+    default: throw VitError("attribute '\(name)' is no int", code: "attribute-type")
+    }
+  }
+
+  private mutating func addSplit(_ node: FlatNode) throws(VitError) {
+    let input = try operand(node, 0)
+    let type = builder.graph.type(input)
+    let axis = try normalisedAxis(try option(node, "axis", default: 0), rank: type.rank)
+    let keepsAxis = try option(node, "keepdims", default: 1) != 0
+    guard let extent = type.shape[axis].fixedValue else {
+      throw VitError("axis \(axis) of \(type) is not known when the model is compiled", code: "dynamic-shape")
+    }
+    var sizes: [Int]
+    if node.inputs.count > 1, node.inputs[1] != 0 {
+      let id = try operand(node, 1)
+      sizes = try integers(node, 1)
+      if builder.graph.type(id).rank == 0, let size = sizes.first {
+        guard size > 0, extent / size < Self.maximumParts else {
+          throw VitError("cannot split axis \(axis) of \(type) into parts of \(size)")
+        }
+        sizes = stride(from: 0, to: extent, by: size).map { min(size, extent - $0) }
+      }
+    } else {
+      guard extent <= Self.maximumParts else {
+        throw VitError("axis \(axis) of \(type) splits into more than \(Self.maximumParts) parts")
+      }
+      sizes = [Int](repeating: 1, count: extent)
+    }
+    guard !sizes.isEmpty, sizes.count <= Self.maximumParts else {
+      throw VitError("a sequence of \(sizes.count) parts, expected 1 to \(Self.maximumParts)")
+    }
+    let split = try builder.registry.make("onnx.Split", Attributes([("axis", .int(axis))]))
+    let place = Location(file: file, node: node.label)
+    let counts = builder.integers(sizes, name: name(node) + ".sizes")
+    var parts = try builder.add(
+      split, [input, counts], resultCount: sizes.count, names: sizes.map { _ in name(node) }, location: place)
+    if !keepsAxis, node.inputs.count < 2 {
+      let axes = builder.integers([axis], name: name(node) + ".axis")
+      for index in parts.indices { parts[index] = try builder.add("onnx.Squeeze", [parts[index], axes], location: place) }
+    }
+    define(node, .sequence(parts))
+  }
+
+  private mutating func addConcat(_ node: FlatNode) throws(VitError) {
+    var parts = try sequence(node)
+    let axis = try option(node, "axis", default: nil)
+    let place = Location(file: file, node: node.label)
+    if try option(node, "new_axis", default: 0) != 0 {
+      let axes = builder.integers([axis], name: name(node) + ".axis")
+      for index in parts.indices {
+        parts[index] = try builder.add("onnx.Unsqueeze", [parts[index], axes], location: place)
+      }
+    }
+    let concat = try builder.registry.make("onnx.Concat", Attributes([("axis", .int(axis))]))
+    let result = try builder.add(concat, parts, names: [name(node)], location: place)
+    define(node, .value(result[0]))
+  }
+}

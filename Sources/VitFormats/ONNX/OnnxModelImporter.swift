@@ -1,0 +1,194 @@
+internal import VitIR
+
+/// Makes a graph of a decoded model: checks what the model says about itself, then builds it with its inputs' extents left
+/// as open as the model allows.
+struct OnnxModelImporter {
+  private let model: OnnxModel
+  private let path: String
+  private let registry: Registry
+  private let fold: GraphBuilder.Fold?
+  private var diagnostics: [Diagnostic] = []
+
+  init(_ model: OnnxModel, path: String, registry: Registry, fold: GraphBuilder.Fold?) {
+    self.model = model
+    self.path = path
+    self.registry = registry
+    self.fold = fold
+  }
+
+  /// The versions of the file format that are known.
+  private static let versions = 3...13
+
+  private func checkHeader() throws(VitError) -> OnnxGraph {
+    guard let graph = model.graph else { throw VitError("the model has no graph", code: "bad-model") }
+    guard !model.opsets.isEmpty else {
+      throw VitError("the model names no opset (opset_import is missing)", code: "opset")
+    }
+    try model.opsets.check()
+    guard !graph.outputs.isEmpty else { throw VitError("the graph has no outputs", code: "bad-model") }
+    return graph
+  }
+
+  /// The graph and what is to be said about it; external files are left to the caller.
+  consuming func read() throws -> OnnxImport {
+    let source = try checkHeader()
+    if !Self.versions.contains(model.irVersion) {
+      note(
+        .warning, "IR version \(model.irVersion) is unknown, expected \(Self.versions.lowerBound) to "
+          + "\(Self.versions.upperBound); reading it as the newest", code: "ir-version")
+    }
+    var flattener = try Flattener(model)
+    let scope = OnnxScope(opsets: model.opsets)
+    try flattener.defineInitializers(of: source, in: scope)
+    let constants = Set(source.initializers.map(\.name))
+    var inputs = InputTypes()
+    for input in source.inputs where !constants.contains(model.names[input.name]) {
+      let value = try flattener.define(input.name, in: scope)
+      try inputs.add(input, value, name: model.names[input.name])
+    }
+    let (flat, wasSorted) = try flattener.flatten(source.nodes, in: scope)
+    if !wasSorted {
+      note(.warning, "the nodes are in no order of definition, which ONNX asks for; sorted", code: "node-order")
+    }
+    var outputs: [(name: String, value: FlatValue)] = []
+    for output in source.outputs {
+      let name = model.names[output.name]
+      guard !outputs.contains(where: { $0.name == name }) else {
+        throw VitError("duplicate output '\(name)'", code: "duplicate-value")
+      }
+      guard output.name != NameTable.absent, let value = scope.find(output.name) else {
+        throw VitError("nothing defines the output '\(name)'", code: "undefined-value")
+      }
+      outputs.append((name, value))
+    }
+    let nodes = live(flat, from: outputs.map(\.value), count: flattener.texts.count)
+    if nodes.contains(where: { $0.source.domain.isEmpty && $0.scope.opsets[""] == nil }) {
+      throw VitError("the model names no opset of the standard operators", code: "opset")
+    }
+    let program = Program(
+      flattener: flattener, nodes: nodes, outputs: outputs, name: source.name)
+    var graph = try build(program, inputs)
+    graph = try symboliseBatch(graph)
+    graph.removeDeadNodes()
+    try checkNumbers(graph)
+    return OnnxImport(graph: graph, diagnostics: diagnostics, externalFiles: [])
+  }
+
+  private mutating func note(_ severity: Diagnostic.Severity, _ message: String, code: String) {
+    diagnostics.append(Diagnostic(severity, message, code: code))
+  }
+
+  /// What stays the same however the inputs are typed.
+  private struct Program {
+    let flattener: Flattener
+    let nodes: [FlatNode]
+    let outputs: [(name: String, value: FlatValue)]
+    let name: String
+  }
+
+  /// The nodes that an output depends on.
+  private func live(_ nodes: [FlatNode], from outputs: [FlatValue], count: Int) -> [FlatNode] {
+    var isLive = [Bool](repeating: false, count: count)
+    for value in outputs { isLive[Int(value)] = true }
+    var kept: [FlatNode] = []
+    for node in nodes.reversed() where node.outputs.contains(where: { $0 != 0 && isLive[Int($0)] }) {
+      for value in node.inputs + node.captures { isLive[Int(value)] = true }
+      kept.append(node)
+    }
+    return kept.reversed()
+  }
+
+  /// Builds the graph. Where it cannot be built with all the extents that the file leaves open, those of the image are fixed.
+  private mutating func build(_ program: Program, _ inputs: InputTypes) throws(VitError) -> Graph {
+    let first: VitError
+    try GraphImporter(program.flattener, file: path, graph: Graph(name: ""), registry: registry, fold: nil)
+      .checkOperators(program.nodes)
+    let reader = ImageReader(program.nodes, program.flattener.initializers, inputs)
+    let inputs = inputs.withChannels(of: reader)
+    do { return try attempt(program, inputs) } catch { first = error }
+    // Each attempt takes as long as the model is large; no model of images is that large.
+    guard program.nodes.count < 20_000 else { throw first }
+    for (symbols, extent) in inputs.candidates(for: reader) {
+      let fixed = inputs.substituting { symbols.contains($0) ? .fixed(extent) : nil }
+      guard let graph = try? attempt(program, fixed) else { continue }
+      note(
+        .note, "the model does not work for every \(symbols.joined(separator: " and ")) "
+          + "(\(first.diagnostic.message)): fixed at \(extent)", code: "fixed-extent")
+      return graph
+    }
+    throw first
+  }
+
+  private func attempt(_ program: Program, _ inputs: InputTypes) throws(VitError) -> Graph {
+    var importer = GraphImporter(
+      program.flattener, file: path, graph: Graph(name: program.name), registry: registry, fold: fold)
+    for input in inputs.inputs { importer.addInput(input.value, input.type, name: input.name) }
+    try importer.add(program.nodes)
+    for output in program.outputs { try importer.addOutput(output.value, name: output.name) }
+    return importer.builder.graph
+  }
+
+  /// Opens the axis that counts images, where the file has it fixed at one and that changes nothing.
+  private mutating func symboliseBatch(_ graph: Graph) throws(VitError) -> Graph {
+    guard let symboliser = BatchSymboliser(graph, registry: registry, fold: fold) else { return graph }
+    switch symboliser.run() {
+    case .success(let open):
+      note(
+        .note, "the batch is fixed at 1 in the file; the model does the same to each image, so that any batch is read",
+        code: "batch-opened")
+      return open
+    case .failure(let error):
+      let node = error.diagnostic.location.node.map { " at node '\($0)'" } ?? ""
+      note(.note, "the batch stays fixed at 1\(node): \(error.diagnostic.message)", code: "batch-fixed")
+      return graph
+    }
+  }
+
+  /// Warns of constants that are no numbers.
+  private mutating func checkNumbers(_ graph: Graph) throws {
+    for name in graph.tensors.names {
+      guard let tensor = graph.tensors[name], let flaw = try tensor.flaw() else { continue }
+      note(.warning, "tensor '\(name)' holds \(flaw)", code: "not-finite")
+    }
+  }
+}
+
+extension Tensor {
+  /// What is wrong with the numbers: a NaN, or infinities among others than zeros (a mask is made of just those).
+  fileprivate func flaw() throws -> String? {
+    guard element.isFloat else { return nil }
+    return try storage.withBytes { bytes in
+      // Most tensors are clean, which the bits of the exponents tell fast.
+      guard bytes.hasFullExponent(element) else { return nil }
+      var (infinite, ordinary) = (false, false)
+      for index in 0..<count {
+        let value = bytes.loadNumber(at: index, as: element)
+        if value.isNaN { return "a NaN" }
+        if value.isInfinite { infinite = true } else if value != 0 { ordinary = true }
+      }
+      return infinite && ordinary ? "an infinity" : nil
+    }
+  }
+}
+
+extension UnsafeRawBufferPointer {
+  /// Whether some float has the exponent of infinities and NaNs.
+  fileprivate func hasFullExponent(_ element: ElementType) -> Bool {
+    func search<T: FixedWidthInteger & UnsignedInteger>(_ mask: T) -> Bool {
+      let size = MemoryLayout<T>.size
+      var found: T = 0
+      for index in 0..<count / size {
+        let bits = loadUnaligned(fromByteOffset: index * size, as: T.self)
+        found |= bits & mask == mask ? 1 : 0
+      }
+      return found != 0
+    }
+    return switch element {
+    case .f64: search(UInt64(0x7ff) << 52)
+    case .f32: search(UInt32(0xff) << 23)
+    case .f16: search(UInt16(0x1f) << 10)
+    case .bf16: search(UInt16(0xff) << 7)
+    default: false
+    }
+  }
+}
