@@ -48,7 +48,9 @@ struct BatchStep {
 
   /// The one axis with images; an error where other operands than the first hold some.
   func onlyFirst() throws(VitError) -> Int {
-    guard let axis = axis(0) else { throw VitError("\(name) has images in its parameters", code: "batch-mixed") }
+    guard let axis = axis(0) else {
+      throw VitError("\(name) has images in its parameters", code: "batch-mixed")
+    }
     try require(axes.dropFirst().allSatisfy { $0 == nil }, "has images in its parameters")
     return axis
   }
@@ -102,7 +104,8 @@ extension BatchSymboliser {
     guard step.axes.contains(where: { $0 != nil }) else {
       return readsSize ? try applyToSize(step) : try add(step, nil)
     }
-    try step.require(!readsSize || Self.readsShapes.contains(step.name), "computes with the size of the batch")
+    try step.require(
+      !readsSize || Self.readsShapes.contains(step.name), "computes with the size of the batch")
     if Self.pointwise.contains(step.name) {
       return try add(step, try step.broadcastAxis(rank: step.result.rank, 0..<step.axes.count))
     }
@@ -137,7 +140,8 @@ extension BatchSymboliser {
     case "onnx.Reshape", "onnx.Flatten", "onnx.Squeeze", "onnx.Unsqueeze": return try applyReshape(step)
     case "onnx.Expand": return try applyExpand(step)
     case "onnx.Concat": return try applyConcat(step)
-    case "onnx.Split", "onnx.TopK", "onnx.LpNormalization", "onnx.ArgMax", "onnx.ArgMin": return try applyAlong(step)
+    case "onnx.Split", "onnx.TopK", "onnx.LpNormalization", "onnx.ArgMax", "onnx.ArgMin":
+      return try applyAlong(step)
     case "onnx.CumSum":
       let axis = try step.onlyFirst()
       guard let along = known(step, 1)?.first else { throw VitError("\(step.name) along an unknown axis") }
@@ -223,12 +227,17 @@ extension BatchSymboliser {
     for name in ["transA", "transB", "transBatchA", "transBatchB"] where step.int(name, default: 0) != 0 {
       // Only axes before the last two stay where they are.
       try step.require(
-        !name.hasPrefix("transBatch") && (step.axis(0) ?? 0) < max(a - 2, 1) && (step.axis(1) ?? 0) < max(b - 2, 1)
+        !name.hasPrefix("transBatch") && (step.axis(0) ?? 0) < max(a - 2, 1)
+          && (step.axis(1) ?? 0) < max(b - 2, 1)
           && (step.axis(0) == nil || a > 2) && (step.axis(1) == nil || b > 2))
     }
     try step.require(step.axes.dropFirst(2).allSatisfy { $0 == nil }, "has images in its parameters")
-    if let axis = step.axis(0), a >= 2, b >= 2, axis == a - 2, step.axis(1) == nil { return try add(step, rank - 2) }
-    if let axis = step.axis(1), b >= 2, a >= 2, axis == b - 1, step.axis(0) == nil { return try add(step, rank - 1) }
+    if let axis = step.axis(0), a >= 2, b >= 2, axis == a - 2, step.axis(1) == nil {
+      return try add(step, rank - 2)
+    }
+    if let axis = step.axis(1), b >= 2, a >= 2, axis == b - 1, step.axis(0) == nil {
+      return try add(step, rank - 1)
+    }
     try step.require((step.axis(0) ?? -9) < a - 2 && (step.axis(1) ?? -9) < b - 2 && a > 1 && b > 1)
     return try add(step, try step.broadcastAxis(rank: rank, 0..<2))
   }
@@ -251,7 +260,8 @@ extension BatchSymboliser {
   /// A node with an axis attribute along which it works: the images must lie in another.
   private mutating func applyAlong(_ step: BatchStep) throws(VitError) -> Outcome {
     let axis = try step.onlyFirst()
-    let along = step.place("axis", default: ["onnx.TopK", "onnx.LpNormalization"].contains(step.name) ? -1 : 0)
+    let along = step.place(
+      "axis", default: ["onnx.TopK", "onnx.LpNormalization"].contains(step.name) ? -1 : 0)
     try step.require(axis != along)
     return try add(step, step.result.rank < step.rank(0) && along < axis ? axis - 1 : axis)
   }
@@ -311,7 +321,8 @@ extension BatchSymboliser {
   /// An operand that all images share, once for each image along `axis`.
   private mutating func repeated(_ step: BatchStep, _ index: Int, _ axis: Int) throws(VitError) -> ValueID {
     guard let type = step.types[index], let id = step.operands[index], type.shape[axis] == .fixed(1) else {
-      throw VitError("\(step.name) has something beside the images that is not one for all", code: "batch-mixed")
+      throw VitError(
+        "\(step.name) has something beside the images that is not one for all", code: "batch-mixed")
     }
     return try builder.add("onnx.Expand", [id, try shape(opened(type, axis).shape)])
   }
@@ -371,7 +382,9 @@ extension BatchSymboliser {
     let axis = try step.broadcastAxis(rank: step.result.rank, 0..<2)
     try step.require(step.place("axis", default: 0) != axis)
     var step = step
-    for index in 0..<2 where step.axis(index) == nil { step.operands[index] = try repeated(step, index, axis) }
+    for index in 0..<2 where step.axis(index) == nil {
+      step.operands[index] = try repeated(step, index, axis)
+    }
     return try add(step, axis)
   }
 

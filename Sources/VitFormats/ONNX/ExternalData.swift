@@ -42,7 +42,8 @@ final class ExternalData {
     }
     if let length, length != needed {
       throw VitError(
-        "external data in '\(location)' have \(length) bytes, but the shape needs \(needed)", code: "external-data")
+        "external data in '\(location)' have \(length) bytes, but the shape needs \(needed)",
+        code: "external-data")
     }
     let file = try file(location)
     let start = offset ?? 0
@@ -56,7 +57,8 @@ final class ExternalData {
 
   private func number(_ key: String, _ text: String) throws(VitError) -> Int {
     guard let value = Int(text), value >= 0 else {
-      throw VitError("external data with the \(key) '\(text)', expected a number from 0", code: "external-data")
+      throw VitError(
+        "external data with the \(key) '\(text)', expected a number from 0", code: "external-data")
     }
     return value
   }
@@ -66,7 +68,8 @@ final class ExternalData {
     let help = "external data are read from the model's own folder only"
     let steps = location.split(separator: "/", omittingEmptySubsequences: false)
     guard !location.hasPrefix("/"), !steps.contains(".."), !location.utf8.contains(0) else {
-      throw VitError("external data at '\(location)', outside the model's folder", code: "external-data", help: help)
+      throw VitError(
+        "external data at '\(location)', outside the model's folder", code: "external-data", help: help)
     }
     let path = folder + location
     guard let root, let real = ExternalData.real(path) else {
@@ -75,12 +78,14 @@ final class ExternalData {
     }
     guard real.hasPrefix(root.hasSuffix("/") ? root : root + "/") else {
       throw VitError(
-        "external data file '\(location)' is a symbolic link out of the model's folder", code: "external-data",
+        "external data file '\(location)' is a symbolic link out of the model's folder",
+        code: "external-data",
         help: help)
     }
     let file: MappedFile
     do { file = try MappedFile(path: real) } catch {
-      throw VitError("external data file '\(location)': \(error.diagnostic.message)", code: error.diagnostic.code)
+      throw VitError(
+        "external data file '\(location)': \(error.diagnostic.message)", code: error.diagnostic.code)
     }
     files[location] = file
     paths.append(path)

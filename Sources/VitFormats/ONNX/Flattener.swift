@@ -21,7 +21,8 @@ final class OnnxScope {
   let calls: [Int]
 
   init(
-    parent: OnnxScope? = nil, attributes: [String: OnnxAttribute.Value]? = nil, opsets: OnnxOpsets, prefix: String = "",
+    parent: OnnxScope? = nil, attributes: [String: OnnxAttribute.Value]? = nil, opsets: OnnxOpsets,
+    prefix: String = "",
     calls: [Int] = []
   ) {
     self.parent = parent
@@ -120,7 +121,9 @@ struct Flattener {
 
   /// The nodes of a graph or function, in an order in which values are defined before they are read; `wasSorted` says
   /// whether the file's order was one.
-  mutating func flatten(_ nodes: [OnnxNode], in scope: OnnxScope) throws(VitError) -> (nodes: [FlatNode], wasSorted: Bool) {
+  mutating func flatten(_ nodes: [OnnxNode], in scope: OnnxScope) throws(VitError) -> (
+    nodes: [FlatNode], wasSorted: Bool
+  ) {
     var result: [FlatNode] = []
     result.reserveCapacity(nodes.count)
     try expand(nodes, in: scope, into: &result)
@@ -151,21 +154,24 @@ struct Flattener {
       } else {
         result.append(
           FlatNode(
-            source: source, scope: scope, inputs: inputs, outputs: outputs, captures: captures(of: source, in: scope),
+            source: source, scope: scope, inputs: inputs, outputs: outputs,
+            captures: captures(of: source, in: scope),
             label: label))
       }
     }
   }
 
   private mutating func call(
-    _ number: Int, _ node: OnnxNode, _ inputs: [FlatValue], _ outputs: [FlatValue], _ label: String, _ scope: OnnxScope,
+    _ number: Int, _ node: OnnxNode, _ inputs: [FlatValue], _ outputs: [FlatValue], _ label: String,
+    _ scope: OnnxScope,
     into result: inout [FlatNode]
   ) throws(VitError) {
     let function = functions[number]
     let place = Location(node: label)
     guard !scope.calls.contains(number) else {
       throw VitError(
-        "the function '\(function.name)' is recursive: it calls itself", code: "recursive-function", location: place)
+        "the function '\(function.name)' is recursive: it calls itself", code: "recursive-function",
+        location: place)
     }
     guard scope.calls.count < Self.maximumCalls else {
       throw VitError("functions nest more than \(Self.maximumCalls) deep", code: "too-deep", location: place)
@@ -198,13 +204,15 @@ struct Flattener {
       if let value = inner.values[name] {
         passed.append((value, output))
       } else if inner.promised.updateValue(output, forKey: name) != nil {
-        throw VitError("the function '\(function.name)' has the output '\(names[name])' twice", location: place)
+        throw VitError(
+          "the function '\(function.name)' has the output '\(names[name])' twice", location: place)
       }
     }
     try expand(function.nodes, in: inner, into: &result)
     if let missing = function.outputs.first(where: { inner.promised[$0] != nil }) {
       throw VitError(
-        "the function '\(function.name)' does not define its output '\(names[missing])'", code: "undefined-value",
+        "the function '\(function.name)' does not define its output '\(names[missing])'",
+        code: "undefined-value",
         location: place)
     }
     for (from, to) in passed {
@@ -269,7 +277,8 @@ struct Flattener {
         guard let next = reads(node, position) else { continue }
         guard state[next] != 1 else {
           throw VitError(
-            "the graph has a cycle: \(nodes[next].source.type) reads what follows from its own result", code: "cycle",
+            "the graph has a cycle: \(nodes[next].source.type) reads what follows from its own result",
+            code: "cycle",
             location: Location(node: nodes[next].label))
         }
         if state[next] == 0 {

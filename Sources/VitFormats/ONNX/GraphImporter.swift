@@ -45,7 +45,8 @@ struct GraphImporter {
   private mutating func binding(_ value: FlatValue) throws(VitError) -> Binding {
     if let binding = bindings[value] { return binding }
     guard let constant = flattener.initializers[value] else {
-      throw VitError("reads the value '\(flattener.text(value))', which nothing defines", code: "undefined-value")
+      throw VitError(
+        "reads the value '\(flattener.text(value))', which nothing defines", code: "undefined-value")
     }
     let binding = bind(constant, name: flattener.text(value))
     bindings[value] = binding
@@ -79,7 +80,8 @@ struct GraphImporter {
 
   private mutating func sequence(_ node: FlatNode, _ index: Int = 0) throws(VitError) -> [ValueID] {
     guard index < node.inputs.count, case .sequence(let parts) = try binding(node.inputs[index]) else {
-      throw VitError("input \(index) is no sequence that is known when the model is compiled", code: "sequence")
+      throw VitError(
+        "input \(index) is no sequence that is known when the model is compiled", code: "sequence")
     }
     return parts
   }
@@ -126,7 +128,8 @@ struct GraphImporter {
     throw VitError(
       "\(found.count == 1 ? "an operator is" : "\(found.count) operators are") not supported: "
         + list.joined(separator: ", "), code: "unsupported-operator",
-      location: Location(file: file, node: found.count == 1 && first.nodes.count == 1 ? first.nodes[0].label : nil),
+      location: Location(
+        file: file, node: found.count == 1 && first.nodes.count == 1 ? first.nodes[0].label : nil),
       help: isControlFlow
         ? "control flow (Loop, Scan) is not supported; export the model with its loops unrolled" : nil)
   }
@@ -168,7 +171,8 @@ struct GraphImporter {
         throw VitError("a sequence of more than \(Self.maximumParts) tensors", code: "too-many")
       }
       let value = try operand(node, 1)
-      parts.insert(value, at: node.inputs.count > 2 ? try place(node, 2, in: parts, orEnd: true) : parts.count)
+      parts.insert(
+        value, at: node.inputs.count > 2 ? try place(node, 2, in: parts, orEnd: true) : parts.count)
       define(node, .sequence(parts))
     case "onnx.SequenceErase":
       var parts = try sequence(node)
@@ -235,7 +239,8 @@ struct GraphImporter {
 
   private mutating func addConstant(_ node: FlatNode) throws(VitError) {
     guard node.source.attributes.count == 1, let attribute = node.source.attributes.first else {
-      throw VitError("expected one attribute, found \(node.source.attributes.count)", code: "attribute-missing")
+      throw VitError(
+        "expected one attribute, found \(node.source.attributes.count)", code: "attribute-missing")
     }
     let tensor: Tensor
     switch (attribute.name, attribute.value) {
@@ -271,7 +276,8 @@ struct GraphImporter {
       throw VitError("'\(name)' has \(graph.outputs.count) outputs, expected \(node.outputs.count)")
     }
     let scope = OnnxScope(
-      parent: node.scope, attributes: node.scope.attributes, opsets: node.scope.opsets, prefix: node.label + "/",
+      parent: node.scope, attributes: node.scope.attributes, opsets: node.scope.opsets,
+      prefix: node.label + "/",
       calls: node.scope.calls)
     try flattener.defineInitializers(of: graph, in: scope)
     let nodes = try flattener.flatten(graph.nodes, in: scope).nodes
@@ -349,7 +355,9 @@ struct GraphImporter {
       split, [input, counts], resultCount: sizes.count, names: sizes.map { _ in name(node) }, location: place)
     if !keepsAxis, node.inputs.count < 2 {
       let axes = builder.integers([axis], name: name(node) + ".axis")
-      for index in parts.indices { parts[index] = try builder.add("onnx.Squeeze", [parts[index], axes], location: place) }
+      for index in parts.indices {
+        parts[index] = try builder.add("onnx.Squeeze", [parts[index], axes], location: place)
+      }
     }
     define(node, .sequence(parts))
   }

@@ -11,7 +11,8 @@ struct ImageReader {
 
   /// Operators that leave the axes of an image alone.
   private static let pointwise: Set<String> = [
-    "Cast", "Identity", "Sub", "Add", "Mul", "Div", "Clip", "Pad", "Resize", "QuantizeLinear", "DequantizeLinear",
+    "Cast", "Identity", "Sub", "Add", "Mul", "Div", "Clip", "Pad", "Resize", "QuantizeLinear",
+    "DequantizeLinear",
   ]
 
   /// Looks for a convolution of an input, normalised or not.
@@ -25,7 +26,8 @@ struct ImageReader {
       {
         shapes[node.outputs[0]] = value.shape
       }
-      guard let first = node.inputs.first, let source = node.inputs.lazy.compactMap({ sources[$0] }).first else {
+      guard let first = node.inputs.first, let source = node.inputs.lazy.compactMap({ sources[$0] }).first
+      else {
         // Weights may be stored as integers, or as half floats.
         if let first = node.inputs.first, Self.pointwise.contains(node.source.type) {
           shapes[node.outputs[0]] = shape(first, shapes, constants)
@@ -72,7 +74,8 @@ extension InputTypes {
   ///
   /// Sizes that models are often made for come first, then every multiple of the patches' step up to 1024.
   func candidates(for image: ImageReader) -> [(symbols: [String], extent: Int)] {
-    guard let input = inputs.first(where: { $0.type.rank == 4 && ($0.value == image.input || image.input == 0) })
+    guard
+      let input = inputs.first(where: { $0.type.rank == 4 && ($0.value == image.input || image.input == 0) })
     else { return [] }
     let symbols = input.type.shape[2...].flatMap(\.symbols)
     guard !symbols.isEmpty, !symbols.contains(Self.batch) else { return [] }

@@ -156,7 +156,10 @@ struct OnnxDecoder {
         implied = 8
       case 20: type = try reader.int("type")
       case 21: reference = self.string(try reader.bytes("ref_attr_name"))
-      case 22: (tensor, implied) = (try tensors.decodeSparse(reader.message("sparse_tensor", "SparseTensorProto")), 11)
+      case 22:
+        (tensor, implied) = (
+          try tensors.decodeSparse(reader.message("sparse_tensor", "SparseTensorProto")), 11
+        )
       default: try reader.skip()
       }
     }
@@ -234,7 +237,8 @@ struct OnnxDecoder {
           }
           shape.append(try extent(dims.message("dim", "TensorShapeProto.Dimension")))
           guard shape.count <= TensorDecoder.maximumRank else {
-            throw VitError("offset \(reader.position): a shape has more than \(TensorDecoder.maximumRank) axes")
+            throw VitError(
+              "offset \(reader.position): a shape has more than \(TensorDecoder.maximumRank) axes")
           }
         }
         value.shape = shape
@@ -268,7 +272,8 @@ struct OnnxDecoder {
       case 4: function.inputs.append(name(try reader.bytes("input")))
       case 5: function.outputs.append(name(try reader.bytes("output")))
       case 6: function.attributes.append(OnnxAttribute(name: string(try reader.bytes("attribute"))))
-      case 7: function.nodes.append(try node(reader.message("node", "NodeProto"), index: function.nodes.count))
+      case 7:
+        function.nodes.append(try node(reader.message("node", "NodeProto"), index: function.nodes.count))
       case 9:
         let (domain, version) = try opset(reader.message("opset_import", "OperatorSetIdProto"))
         function.opsets.add(domain, version)

@@ -34,7 +34,8 @@ struct OnnxModelImporter {
     let source = try checkHeader()
     if !Self.versions.contains(model.irVersion) {
       note(
-        .warning, "IR version \(model.irVersion) is unknown, expected \(Self.versions.lowerBound) to "
+        .warning,
+        "IR version \(model.irVersion) is unknown, expected \(Self.versions.lowerBound) to "
           + "\(Self.versions.upperBound); reading it as the newest", code: "ir-version")
     }
     var flattener = try Flattener(model)
@@ -48,7 +49,8 @@ struct OnnxModelImporter {
     }
     let (flat, wasSorted) = try flattener.flatten(source.nodes, in: scope)
     if !wasSorted {
-      note(.warning, "the nodes are in no order of definition, which ONNX asks for; sorted", code: "node-order")
+      note(
+        .warning, "the nodes are in no order of definition, which ONNX asks for; sorted", code: "node-order")
     }
     var outputs: [(name: String, value: FlatValue)] = []
     for output in source.outputs {
@@ -112,7 +114,8 @@ struct OnnxModelImporter {
       let fixed = inputs.substituting { symbols.contains($0) ? .fixed(extent) : nil }
       guard let graph = try? attempt(program, fixed) else { continue }
       note(
-        .note, "the model does not work for every \(symbols.joined(separator: " and ")) "
+        .note,
+        "the model does not work for every \(symbols.joined(separator: " and ")) "
           + "(\(first.diagnostic.message)): fixed at \(extent)", code: "fixed-extent")
       return graph
     }
@@ -134,7 +137,8 @@ struct OnnxModelImporter {
     switch symboliser.run() {
     case .success(let open):
       note(
-        .note, "the batch is fixed at 1 in the file; the model does the same to each image, so that any batch is read",
+        .note,
+        "the batch is fixed at 1 in the file; the model does the same to each image, so that any batch is read",
         code: "batch-opened")
       return open
     case .failure(let error):

@@ -48,7 +48,9 @@ public enum OnnxReader {
     } catch let error as VitError { throw error.at(location) }
   }
 
-  private static func decode(_ bytes: UnsafeRawBufferPointer, with decoder: inout OnnxDecoder) throws(VitError) {
+  private static func decode(_ bytes: UnsafeRawBufferPointer, with decoder: inout OnnxDecoder)
+    throws(VitError)
+  {
     guard !bytes.isEmpty else { throw VitError("the file is empty", code: "not-onnx") }
     if let format = knownFormat(bytes) {
       throw VitError(
@@ -70,8 +72,13 @@ public enum OnnxReader {
       (0, Array("GGUF".utf8), "a GGUF model", nil),
       (0, [0x89, 0x48, 0x44, 0x46], "an HDF5 file, perhaps of Keras", nil),
       (0, [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59], "a NumPy array", nil),
-      (0, Array("version https://git-lfs".utf8), "a pointer of Git LFS", "fetch the file with 'git lfs pull'"),
-      (4, Array("ORTM".utf8), "an ONNX Runtime model in its own format", "use the .onnx file that it was made from"),
+      (
+        0, Array("version https://git-lfs".utf8), "a pointer of Git LFS", "fetch the file with 'git lfs pull'"
+      ),
+      (
+        4, Array("ORTM".utf8), "an ONNX Runtime model in its own format",
+        "use the .onnx file that it was made from"
+      ),
       (4, Array("TFL3".utf8), "a TensorFlow Lite model", nil),
     ]
     for format in formats where bytes.count >= format.offset + format.magic.count {

@@ -161,7 +161,8 @@ struct TensorDecoder {
       for piece in pieces { all.append(contentsOf: reader[piece]) }
       return MemoryStorage(byteCount: bytes) { $0.copyBytes(from: all) }
     case .varint:
-      let found = pieces.reduce(0) { sum, piece in sum + reader[piece].reduce(0) { $0 + ($1 < 0x80 ? 1 : 0) } }
+      let found = pieces.reduce(0) { sum, piece in sum + reader[piece].reduce(0) { $0 + ($1 < 0x80 ? 1 : 0) }
+      }
       try check(found)
       return try numbers(pieces, field.name, type, reader)
     }

@@ -60,7 +60,8 @@ struct WireReader {
     start = position
     let tag = try varint("a tag")
     guard let number = Int(exactly: tag >> 3), number >= 1, number < 1 << 29 else {
-      throw VitError("offset \(start): \(message) has the impossible field number \(tag >> 3)", code: "bad-wire")
+      throw VitError(
+        "offset \(start): \(message) has the impossible field number \(tag >> 3)", code: "bad-wire")
     }
     field = number
     guard let type = WireType(rawValue: Int(tag & 7)) else {
@@ -87,7 +88,8 @@ struct WireReader {
     for index in 0..<10 {
       guard position < end else {
         throw VitError(
-          "truncated at offset \(position): \(message).\(name) ends in the middle of a varint", code: "truncated")
+          "truncated at offset \(position): \(message).\(name) ends in the middle of a varint",
+          code: "truncated")
       }
       let byte = file[position]
       position += 1
@@ -152,8 +154,11 @@ struct WireReader {
   /// Appends a repeated whole number: one, or a packed run of them; at most `limit` in all.
   mutating func ints(_ name: StaticString, into values: inout [Int], limit: Int) throws(VitError) {
     var rest = self
-    if wireType == .bytes { rest = WireReader(self, range: try range(name), message: message) }
-    else { try expect(.varint, name) }
+    if wireType == .bytes {
+      rest = WireReader(self, range: try range(name), message: message)
+    } else {
+      try expect(.varint, name)
+    }
     repeat {
       if wireType == .bytes, rest.position == rest.end { break }
       guard values.count < limit else {
@@ -173,7 +178,8 @@ struct WireReader {
     let range = try range(name)
     guard range.count % 4 == 0 else {
       throw VitError(
-        "offset \(start): \(message).\(name) has \(range.count) bytes, expected a multiple of 4", code: "bad-wire")
+        "offset \(start): \(message).\(name) has \(range.count) bytes, expected a multiple of 4",
+        code: "bad-wire")
     }
     for offset in stride(from: range.lowerBound, to: range.upperBound, by: 4) {
       values.append(Float(bitPattern: file.loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
