@@ -74,46 +74,53 @@ struct Planner {
     for (index, value) in known.enumerated() where value != nil && !graph.values[index].isConstant {
       offsets[index] = layout.allocate(bytes[index])
     }
-    var saved: [[(TensorType, Int)]] = []
+    // What is used in every run, or by many nodes, lies apart from memory that values take in turns.
     var prepared: [[(TensorType, Int)]] = []
     var scratch: [[TensorType]] = []
     var scratchBytes = 0
+    for node in graph.nodes {
+      let operands = operands(of: node)
+      let runs = needsRun(node)
+      prepared.append(
+        mode.training || !runs
+          ? []
+          : node.operation.preparedTypes(operands, isConstant: node.operands.map(isConstant))
+            .map { ($0, layout.allocate($0.count * $0.element.size)) })
+      let types = runs ? node.operation.scratchTypes(operands, mode: mode) : []
+      scratchBytes = max(
+        scratchBytes, types.reduce(0) { $0 + ArenaLayout.rounded($1.count * $1.element.size) })
+      scratch.append(types)
+    }
+    let scratchOffset = layout.allocate(scratchBytes)
+    var saved: [[(TensorType, Int)]] = []
     var releases = [[Int]](repeating: [], count: graph.nodes.count)
     for (root, last) in storage.lastUse.enumerated() where storage.root[root] == root && offsets[root] == nil
     {
       if let last, last < graph.nodes.count { releases[last].append(root) }
     }
     for (index, node) in graph.nodes.enumerated() {
-      let operands = operands(of: node)
       for id in node.results where storage.root[id.index] == id.index && offsets[id.index] == nil {
         offsets[id.index] = layout.allocate(bytes[id.index])
         if storage.lastUse[id.index] == nil { releases[index].append(id.index) }
       }
-      let runs = needsRun(node)
       saved.append(
-        mode.training && runs
-          ? node.operation.savedTypes(operands).map { ($0, layout.allocate($0.count * $0.element.size)) } : []
-      )
-      prepared.append(
-        mode.training || !runs
-          ? []
-          : node.operation.preparedTypes(operands, isConstant: node.operands.map(isConstant))
-            .map { ($0, layout.allocate($0.count * $0.element.size)) })
-      scratch.append(runs ? node.operation.scratchTypes(operands, mode: mode) : [])
-      scratchBytes = max(
-        scratchBytes,
-        scratch[index].reduce(0) { $0 + ArenaLayout.rounded($1.count * $1.element.size) })
+        mode.training && needsRun(node)
+          ? node.operation.savedTypes(operands(of: node))
+            .map { ($0, layout.allocate($0.count * $0.element.size)) } : [])
       if !mode.training {
         for root in releases[index] {
           if let offset = offsets[root] { layout.release(bytes[root], at: offset) }
         }
       }
     }
-    let scratchOffset = layout.allocate(scratchBytes)
     guard layout.byteCount <= Planner.memoryLimit else {
+      let largest = graph.nodes.max { a, b in
+        a.results.reduce(0) { $0 + bytes[$1.index] } < b.results.reduce(0) { $0 + bytes[$1.index] }
+      }
       throw VitError(
-        "running on this shape needs \(layout.byteCount >> 20) MiB, the machine has \(Planner.memoryLimit >> 20)",
-        code: "memory", help: "use a smaller batch or image")
+        "running on this shape needs \(layout.byteCount >> 20) MiB, the machine has "
+          + "\(Planner.memoryLimit >> 20); the largest value is this node's", code: "memory",
+        location: largest?.location ?? Location(), help: "use a smaller batch or image")
     }
     let arena = Arena(byteCount: layout.byteCount)
     let views = try views(in: arena, storage: storage, offsets: offsets)
