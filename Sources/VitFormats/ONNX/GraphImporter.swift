@@ -221,7 +221,25 @@ struct GraphImporter {
     let results = try builder.add(
       operation, operands, resultCount: node.outputs.count, names: names,
       location: Location(file: file, node: node.label))
-    for (value, result) in zip(node.outputs, results) where value != 0 { bindings[value] = .value(result) }
+    for (value, result) in zip(node.outputs, results) where value != 0 {
+      try checkSize(builder.graph.type(result))
+      bindings[value] = .value(result)
+    }
+  }
+
+  /// The most elements that a value may have for one image: 4 GiB of floats, far above what vision models compute.
+  private static let maximumElements = 1 << 30
+
+  /// Throws where the extents that are known make a value that no machine should be asked for.
+  private func checkSize(_ type: TensorType) throws(VitError) {
+    let count = type.shape.reduce(1) { product, extent in
+      product.multipliedReportingOverflow(by: max(extent.fixedValue ?? 1, 1)).partialValue
+    }
+    guard count < Self.maximumElements else {
+      throw VitError(
+        "the result \(type) would take \(count / (1 << 30) * type.element.size) GiB for a single image",
+        code: "too-large")
+    }
   }
 
   private func unusable(_ attribute: OnnxAttribute, _ kind: String) -> VitError {
