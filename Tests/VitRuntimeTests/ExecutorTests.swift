@@ -1,0 +1,128 @@
+import Testing
+import VitIR
+import VitRuntime
+
+/// Operations of the tests' own, so that the runtime is tested without any of vitc's.
+private struct Sum: Operation {
+  static let name = "test.sum"
+  static let summary = "Adds two tensors of one shape"
+  init() {}
+  init(attributes: inout AttributeReader) throws(VitError) {}
+  var attributes: Attributes { Attributes() }
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    let (a, b) = (try operands.type(0, "a"), try operands.type(1, "b"))
+    guard a == b else { throw VitError("expected \(a), found \(b)") }
+    return [a]
+  }
+  var memory: ResultMemory { .inPlace(operands: [0, 1]) }
+  func forward(_ context: KernelContext) {
+    let (a, b) = (context.input(0).f32, context.input(1).f32)
+    for index in 0..<context.output.count { context.output.f32[index] = a[index] + 2 * b[index] }
+  }
+}
+
+private struct Flip: Operation {
+  static let name = "test.flip"
+  static let summary = "Reverses the elements; cannot run in place"
+  init() {}
+  init(attributes: inout AttributeReader) throws(VitError) {}
+  var attributes: Attributes { Attributes() }
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "x")] }
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] { operands.types.compactMap { $0 } }
+  func forward(_ context: KernelContext) {
+    let count = context.output.count
+    context.scratch[0].copy(from: context.input(0))
+    for index in 0..<count { context.output.f32[index] = context.scratch[0].f32[count - 1 - index] }
+  }
+}
+
+private struct Regroup: Operation {
+  static let name = "test.regroup"
+  static let summary = "Exchanges the two extents without moving anything"
+  init() {}
+  init(attributes: inout AttributeReader) throws(VitError) {}
+  var attributes: Attributes { Attributes() }
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    let type = try operands.type(0, "x")
+    return [TensorType(type.element, type.shape.reversed())]
+  }
+  var memory: ResultMemory { .alias(operand: 0) }
+  func forward(_ context: KernelContext) {}
+}
+
+private let registry = Registry([Sum.self, Flip.self, Regroup.self])
+
+/// A random graph over one input [batch, 6].
+private func randomGraph(_ seed: UInt64) throws -> Graph {
+  var random = SplitMix(seed: seed)
+  var builder = GraphBuilder(Graph(name: "random"), registry: registry)
+  let x = builder.graph.addInput(TensorType(.f32, [.symbol("batch"), 6]), name: "x")
+  var values = [x]
+  for _ in 0..<30 {
+    let a = values[random.below(values.count)]
+    switch random.below(4) {
+    case 0: values.append(try builder.add("test.flip", [a]))
+    case 1: values.append(try builder.add("test.regroup", [a]))
+    default:
+      let fitting = values.filter { builder.graph.type($0) == builder.graph.type(a) }
+      values.append(try builder.add("test.sum", [a, fitting[random.below(fitting.count)]]))
+    }
+  }
+  builder.graph.outputs = values.suffix(3).enumerated().map { ("y\($0.offset)", $0.element) }
+  builder.graph.removeDeadNodes()
+  return builder.graph
+}
+
+private func run(_ graph: Graph, training: Bool, times: Int) throws -> [[Float]] {
+  let executor = try Executor(
+    graph, weights: WeightStore(graph), inputShapes: [[3, 6]], training: training, pool: SerialPool())
+  var results: [[Float]] = []
+  for _ in 0..<times {
+    for index in 0..<18 { executor.inputs[0].f32[index] = Float(index) * 0.25 - 1 }
+    executor.run()
+    results = executor.outputs.map { view in (0..<view.count).map { view.f32[$0] } }
+  }
+  return results
+}
+
+@Suite("executor") struct ExecutorTests {
+  @Test("memory that is used again gives what memory of one's own gives", arguments: 0..<60)
+  func reuseChangesNothing(seed: Int) throws {
+    let graph = try randomGraph(UInt64(seed))
+    #expect(try run(graph, training: false, times: 1) == run(graph, training: true, times: 1), "seed \(seed)")
+  }
+
+  @Test("a second run gives the same as the first", arguments: 0..<20)
+  func runsRepeat(seed: Int) throws {
+    let graph = try randomGraph(UInt64(seed))
+    #expect(try run(graph, training: false, times: 3) == run(graph, training: false, times: 1), "seed \(seed)")
+  }
+
+  @Test("inference takes less memory than training")
+  func inferenceIsSmaller() throws {
+    let graph = try randomGraph(3)
+    func bytes(_ training: Bool) throws -> Int {
+      try Executor(
+        graph, weights: WeightStore(graph), inputShapes: [[64, 6]], training: training, pool: SerialPool()
+      ).plan.byteCount
+    }
+    #expect(try bytes(false) < bytes(true))
+  }
+
+  @Test("an input of the wrong shape is refused with both shapes")
+  func wrongShape() throws {
+    let graph = try randomGraph(1)
+    let error = #expect(throws: VitError.self) {
+      try Executor(graph, weights: WeightStore(graph), inputShapes: [[3, 5]], pool: SerialPool())
+    }
+    #expect(error?.diagnostic.message.contains("[3, 5]") == true)
+  }
+
+  @Test("a batch that needs more than the machine's memory is refused, not allocated")
+  func hugeBatch() throws {
+    let graph = try randomGraph(1)
+    #expect(throws: VitError.self) {
+      try Executor(graph, weights: WeightStore(graph), inputShapes: [[1 << 36, 6]], pool: SerialPool())
+    }
+  }
+}
