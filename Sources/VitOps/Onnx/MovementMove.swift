@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitRuntime
 
 /// A copy of elements from one strided region of memory to another of the same extents.
 ///
@@ -65,28 +66,6 @@ struct Move: Sendable {
       source: Region(offset: source.offset, strides: order.map { source.strides[$0] }),
       target: Region(offset: target.offset, strides: order.map { target.strides[$0] }))
   }
-
-  /// The same copy with at least two axes, the last one with neighbouring targets where there is such an axis, the one
-  /// before it with neighbouring sources where the last one has none.
-  private var inTiles: Move {
-    let move = coalesced
-    var order = Array(move.shape.indices)
-    if let near = order.first(where: { move.target.strides[$0] == 1 }) {
-      order.removeAll { $0 == near }
-      if move.source.strides[near] != 1, let row = order.first(where: { move.source.strides[$0] == 1 }) {
-        order.removeAll { $0 == row }
-        order.append(row)
-      }
-      order.append(near)
-    }
-    var result = move.permuted(order)
-    while result.shape.count < 2 {
-      result.shape.insert(1, at: 0)
-      result.source.strides.insert(0, at: 0)
-      result.target.strides.insert(0, at: 0)
-    }
-    return result
-  }
 }
 
 /// Row-major strides, in elements.
@@ -129,83 +108,35 @@ private func forEachPlace(
 // MARK: - Copying
 
 extension Move {
-  /// About how many elements one task copies.
-  private static let grain = 1 << 15
+  /// The most axes that a kernel walks over.
+  private static let mostAxes = 16
 
   /// Copies elements; both views hold elements of one size.
   func copy(_ from: View, to: View, _ pool: any WorkPool) {
-    switch from.element.size {
-    case 1: copy(from.pointer(as: UInt8.self), to.pointer(as: UInt8.self), pool)
-    case 2: copy(from.pointer(as: UInt16.self), to.pointer(as: UInt16.self), pool)
-    case 4: copy(from.pointer(as: UInt32.self), to.pointer(as: UInt32.self), pool)
-    default: copy(from.pointer(as: UInt64.self), to.pointer(as: UInt64.self), pool)
+    let move = coalesced
+    guard move.shape.count > Self.mostAxes else {
+      return Kernel.copy(
+        shape: move.shape, from: from, offset: move.source.offset, strides: move.source.strides, to: to,
+        toOffset: move.target.offset, toStrides: move.target.strides, pool: pool)
     }
+    for index in 0..<move.shape[0] { move.entry(index).copy(from, to: to, pool) }
   }
 
-  private func copy<T: BitwiseCopyable>(
-    _ from: UnsafeMutablePointer<T>, _ to: UnsafeMutablePointer<T>, _ pool: any WorkPool
-  ) {
-    guard count > 0 else { return }
-    let move = inTiles
-    let outer = move.shape.count - 2
-    let (rows, columns) = (move.shape[outer], move.shape[outer + 1])
-    let outerCount = move.shape[..<outer].reduce(1, *)
-    let pieceColumns = min(columns, Self.grain)
-    let pieceRows = min(rows, max(1, Self.grain / pieceColumns))
-    let across = (columns + pieceColumns - 1) / pieceColumns
-    let pieces = (rows + pieceRows - 1) / pieceRows * across
-    let outerPerTask = pieces > 1 ? 1 : max(1, Self.grain / (rows * columns))
-    let blocks = (outerCount + outerPerTask - 1) / outerPerTask
-    pool.run(tasks: blocks * pieces) { task, _ in
-      let (block, piece) = (task / pieces, task % pieces)
-      let row = piece / across * pieceRows
-      let column = piece % across * pieceColumns
-      let (height, width) = (min(pieceRows, rows - row), min(pieceColumns, columns - column))
-      let first = block * outerPerTask
-      forEachPlace(move, outer: outer, in: first..<min(first + outerPerTask, outerCount)) { source, target in
-        copyTile(
-          from + source + row * move.source.strides[outer] + column * move.source.strides[outer + 1],
-          to + target + row * move.target.strides[outer] + column * move.target.strides[outer + 1],
-          rows: height, columns: width, rowSteps: (move.source.strides[outer], move.target.strides[outer]),
-          steps: (move.source.strides[outer + 1], move.target.strides[outer + 1]))
-      }
+  /// The move of entry `index` of the outermost axis.
+  private func entry(_ index: Int) -> Move {
+    func inner(_ region: Region) -> Region {
+      Region(offset: region.offset + index * region.strides[0], strides: Array(region.strides.dropFirst()))
     }
-  }
-}
-
-private func copyTile<T: BitwiseCopyable>(
-  _ from: UnsafeMutablePointer<T>, _ to: UnsafeMutablePointer<T>, rows: Int, columns: Int,
-  rowSteps: (Int, Int), steps: (Int, Int)
-) {
-  if steps == (1, 1) {
-    for row in 0..<rows {
-      (to + row * rowSteps.1).update(from: from + row * rowSteps.0, count: columns)
-    }
-    return
-  }
-  if steps == (0, 1) {
-    for row in 0..<rows {
-      (to + row * rowSteps.1).update(repeating: from[row * rowSteps.0], count: columns)
-    }
-    return
-  }
-  // Squares small enough for the cache lines of both sides to stay where they are.
-  let side = 16
-  for firstRow in stride(from: 0, to: rows, by: side) {
-    let lastRow = min(firstRow + side, rows)
-    for first in stride(from: 0, to: columns, by: side) {
-      let last = min(first + side, columns)
-      for row in firstRow..<lastRow {
-        let (source, target) = (from + row * rowSteps.0, to + row * rowSteps.1)
-        for column in first..<last { target[column &* steps.1] = source[column &* steps.0] }
-      }
-    }
+    return Move(shape: Array(shape.dropFirst()), source: inner(source), target: inner(target))
   }
 }
 
 // MARK: - Adding
 
 extension Move {
+  /// About how many elements one task adds.
+  private static let grain = 1 << 15
+
   /// Adds the source's elements to the target's, several to one where a target's stride is zero. Both are `f32` or `f64`.
   func add(_ from: View, to: View, _ pool: any WorkPool) {
     if from.element == .f64 {

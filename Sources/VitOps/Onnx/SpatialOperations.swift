@@ -2,5 +2,8 @@ internal import VitIR
 
 extension Registry {
   /// The operations of this family.
-  static let onnxSpatial: [any Operation.Type] = [OnnxConv.self]
+  static let onnxSpatial: [any Operation.Type] = [
+    OnnxAveragePool.self, OnnxConv.self, OnnxConvTranspose.self, OnnxGlobalAveragePool.self,
+    OnnxGlobalMaxPool.self, OnnxLpPool.self, OnnxMaxPool.self,
+  ]
 }
