@@ -1,12 +1,13 @@
 import Testing
 import VitIR
+import VitTestSupport
 
 @Suite struct PatchTests {
   /// `x → parts → … → parts`, `length` nodes.
   private func chain(_ length: Int) throws -> Graph {
     var builder = GraphBuilder(Graph(name: "chain"), registry: StandIn.registry)
     var value = builder.graph.addInput(TensorType(.f32, [2]), name: "x")
-    for index in 0..<length { value = try builder.add(Parts.self, [value], names: ["v\(index)"])[0] }
+    for index in 0..<length { value = try builder.add(StandIn.Parts.self, [value], names: ["v\(index)"])[0] }
     builder.graph.outputs = [("y", value)]
     return builder.graph
   }
@@ -23,7 +24,7 @@ import VitIR
     var patch = Patch(graph, registry: StandIn.registry)
     let x = graph.inputs[0]
     let old = try #require(graph.value(named: "v1"))
-    let new = try patch.builder.add(Add.self, [x, x], names: ["sum"])[0]
+    let new = try patch.builder.add(StandIn.Add.self, [x, x], names: ["sum"])[0]
     #expect(try patch.replace(old, with: new, by: "double"))
     try graph.apply(patch)
     #expect(try lines(graph) == ["%sum = test.add(%x, %x)", "%v2 = test.parts(%sum)"])
@@ -36,7 +37,7 @@ import VitIR
     var patch = Patch(graph, registry: StandIn.registry)
     for name in ["v0", "v1"] {
       let old = try #require(graph.value(named: name))
-      let new = try patch.builder.add(Parts.self, [old], names: ["\(name).wrapped"])[0]
+      let new = try patch.builder.add(StandIn.Parts.self, [old], names: ["\(name).wrapped"])[0]
       try patch.replace(old, with: new, by: "wrap")
     }
     try graph.apply(patch)
@@ -53,7 +54,7 @@ import VitIR
     var graph = try chain(800)
     var patch = Patch(graph, registry: StandIn.registry)
     for node in graph.nodes {
-      let new = try patch.builder.add(Add.self, [node.operands[0], node.operands[0]], names: ["sum"])
+      let new = try patch.builder.add(StandIn.Add.self, [node.operands[0], node.operands[0]], names: ["sum"])
       try patch.replace(node.results, with: new, by: "double")
     }
     try graph.apply(patch)
@@ -66,7 +67,7 @@ import VitIR
     let graph = try chain(1)
     var patch = Patch(graph, registry: StandIn.registry)
     let shape = patch.builder.integers([1, 2])
-    let new = try patch.builder.add(Reshape.self, [graph.inputs[0], shape])[0]
+    let new = try patch.builder.add(StandIn.Reshape.self, [graph.inputs[0], shape])[0]
     let old = graph.outputs[0].value
     #expect(throws: VitError.self) { try patch.replace(old, with: new, by: "bad") }
     #expect(patch.isEmpty && patch.builder.graph.nodes.count == 1)
@@ -89,7 +90,7 @@ import VitIR
     var patch = Patch(graph, registry: StandIn.registry, limit: 1)
     var taken: [Bool] = []
     for node in graph.nodes {
-      let new = try patch.builder.add(Add.self, [node.operands[0], node.operands[0]])
+      let new = try patch.builder.add(StandIn.Add.self, [node.operands[0], node.operands[0]])
       taken.append(try patch.replace(node.results, with: new, by: "double"))
     }
     try graph.apply(patch)
@@ -102,9 +103,9 @@ import VitIR
     let graph = try chain(1)
     var patch = Patch(graph, registry: StandIn.registry)
     let old = graph.outputs[0].value
-    let sum = try patch.builder.add(Add.self, [graph.inputs[0], graph.inputs[0]])[0]
+    let sum = try patch.builder.add(StandIn.Add.self, [graph.inputs[0], graph.inputs[0]])[0]
     #expect(try patch.replace(old, with: sum, by: "first"))
-    let other = try patch.builder.add(Parts.self, [graph.inputs[0]])[0]
+    let other = try patch.builder.add(StandIn.Parts.self, [graph.inputs[0]])[0]
     #expect(try !patch.replace(old, with: other, by: "second"))
     #expect(patch.rewrites == ["first"] && patch.builder.graph.nodes.count == 2)
   }

@@ -30,7 +30,7 @@ import VitTestSupport
       }
 
       """
-    #expect(try Sample.small().text() == expected)
+    #expect(try SampleGraph.small().text() == expected)
   }
 
   @Test("locations and annotations can be left out")
@@ -38,13 +38,13 @@ import VitTestSupport
     var options = TextOptions()
     options.locations = false
     options.annotations = false
-    let text = try Sample.small().text(options)
+    let text = try SampleGraph.small().text(options)
     #expect(!text.contains("at \"") && !text.contains("note") && !text.contains("mean"))
   }
 
   @Test("what is printed reads back as the same graph", arguments: 0..<300)
   func roundTrip(seed: UInt64) throws {
-    let graph = try Sample.random(seed: seed)
+    let graph = try SampleGraph.random(seed: seed)
     try graph.checkInvariants()
     let text = try graph.text()
     let again: Graph
@@ -58,7 +58,7 @@ import VitTestSupport
 
   @Test("tensors come from the file that the text names, and it is asked for once")
   func tensorsFile() throws {
-    let graph = try Sample.small()
+    let graph = try SampleGraph.small()
     let text = try graph.text(TextOptions(tensorsDigest: "abc"))
     var asked: [String] = []
     let again = try Graph(text: text, registry: StandIn.registry) { digest throws(VitError) in
@@ -75,13 +75,13 @@ import VitTestSupport
 
   @Test("a text without tensors gives a graph whose large tensors have types and no values")
   func elided() throws {
-    let graph = try Graph(text: Sample.small().text(), registry: StandIn.registry)
+    let graph = try Graph(text: SampleGraph.small().text(), registry: StandIn.registry)
     let weight = try #require(graph.tensors["head.weight"])
     #expect(weight.isElided && weight.element == .f16 && weight.shape == [4, 3])
     #expect(graph.tensors["shape"]?.isElided == false)
     let error = #expect(throws: VitError.self) { try weight.floats() }
     #expect(error?.diagnostic.code == "tensor-elided")
-    #expect(try graph.text() == Sample.small().text())
+    #expect(try graph.text() == SampleGraph.small().text())
   }
 
   @Test("floats are told from whole numbers and read back exactly")
@@ -187,7 +187,7 @@ import VitTestSupport
 
   @Test("a node's origin is told beside its place in the text")
   func locations() throws {
-    let graph = try Graph(text: Sample.small().text(), file: "t.vit", registry: StandIn.registry)
+    let graph = try Graph(text: SampleGraph.small().text(), file: "t.vit", registry: StandIn.registry)
     #expect(graph.nodes[0].location == Location(file: "t.vit", node: "/head/MatMul", line: 4, column: 3))
     #expect(graph.nodes[1].location == Location(file: "t.vit", line: 5, column: 3))
   }
@@ -217,11 +217,13 @@ import VitTestSupport
   @Test("damaged text gives errors and never a trap")
   func damage() throws {
     for seed: UInt64 in 0..<3 {
-      let bytes = Array(try Sample.random(seed: seed + 7).text().utf8)
+      let bytes = Array(try SampleGraph.random(seed: seed + 7).text().utf8)
       #expect(damaged(bytes) { _ = try Graph(text: $0, registry: StandIn.registry) } == [])
     }
     #expect(
-      damaged(Array(try Sample.small().text().utf8)) { _ = try Graph(text: $0, registry: StandIn.registry) }
+      damaged(Array(try SampleGraph.small().text().utf8)) {
+        _ = try Graph(text: $0, registry: StandIn.registry)
+      }
         == [])
   }
 

@@ -1,9 +1,10 @@
 import Testing
 import VitIR
+import VitTestSupport
 
 @Suite struct VerifierTests {
   private func failure(_ change: (inout Graph) throws -> Void) throws -> String? {
-    var graph = try Sample.small()
+    var graph = try SampleGraph.small()
     try Verifier.verify(graph, registry: StandIn.registry)
     try change(&graph)
     do {

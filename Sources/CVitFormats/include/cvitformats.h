@@ -1,7 +1,7 @@
 #ifndef CVITFORMATS_H
 #define CVITFORMATS_H
 #include <zstd.h>
-#include <protobuf-c/protobuf-c.h>
+#include "vmod.pb-c.h"
 #if __has_include(<turbojpeg.h>)
 #include <turbojpeg.h>
 #endif

@@ -1,106 +1,114 @@
-import VitIR
+public import VitIR
 
 /// Operations that compute nothing: what text, verifier and patches need to be tested with.
-enum StandIn {
-  static let registry = Registry([Add.self, Linear.self, Reshape.self, Parts.self, Noted.self])
+public enum StandIn {
+  /// Them all.
+  public static let registry = Registry([Add.self, Linear.self, Reshape.self, Parts.self, Noted.self])
 }
 
-/// `test.add(a, b)`: two operands of one type.
-struct Add: Operation {
-  static let name = "test.add"
-  static let summary = "Adds"
-  init(attributes: inout AttributeReader) {}
-  var attributes: Attributes { Attributes() }
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    try operands.expectCount(2...2)
-    let (a, b) = (try operands.type(0, "a"), try operands.type(1, "b"))
-    return [TensorType(a.element, try broadcast(a.shape, b.shape))]
-  }
-  func forward(_ context: KernelContext) {}
-}
-
-/// `test.linear(x, weight, bias?)`.
-struct Linear: Operation {
-  static let name = "test.linear"
-  static let summary = "Multiplies by a matrix"
-  init(attributes: inout AttributeReader) {}
-  var attributes: Attributes { Attributes() }
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    try operands.expectCount(2...3)
-    let (x, weight) = (try operands.type(0, "x"), try operands.type(1, "weight"))
-    guard weight.rank == 2, x.shape.last == weight.shape.first else {
-      throw VitError("the shapes \(x.shape) and \(weight.shape) do not multiply")
+extension StandIn {
+  /// `test.add(a, b)`: two operands of one type.
+  package struct Add: Operation {
+    package static let name = "test.add"
+    package static let summary = "Adds"
+    package init(attributes: inout AttributeReader) {}
+    package var attributes: Attributes { Attributes() }
+    package func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+      try operands.expectCount(2...2)
+      let (a, b) = (try operands.type(0, "a"), try operands.type(1, "b"))
+      return [TensorType(a.element, try broadcast(a.shape, b.shape))]
     }
-    return [TensorType(x.element, x.shape.dropLast() + weight.shape.suffix(1))]
+    package func forward(_ context: KernelContext) {}
   }
-  func forward(_ context: KernelContext) {}
-}
 
-/// `test.reshape(x, shape)`: the shape must be known.
-struct Reshape: Operation {
-  static let name = "test.reshape"
-  static let summary = "Gives other extents"
-  init(attributes: inout AttributeReader) {}
-  var attributes: Attributes { Attributes() }
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    [TensorType(try operands.type(0, "x").element, try operands.dimensions(1, "shape"))]
+  /// `test.linear(x, weight, bias?)`.
+  package struct Linear: Operation {
+    package static let name = "test.linear"
+    package static let summary = "Multiplies by a matrix"
+    package init(attributes: inout AttributeReader) {}
+    package var attributes: Attributes { Attributes() }
+    package func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+      try operands.expectCount(2...3)
+      let (x, weight) = (try operands.type(0, "x"), try operands.type(1, "weight"))
+      guard weight.rank == 2, x.shape.last == weight.shape.first else {
+        throw VitError("the shapes \(x.shape) and \(weight.shape) do not multiply")
+      }
+      return [TensorType(x.element, x.shape.dropLast() + weight.shape.suffix(1))]
+    }
+    package func forward(_ context: KernelContext) {}
   }
-  func forward(_ context: KernelContext) {}
-}
 
-/// `test.parts(x)`: any number of results, each like `x`.
-struct Parts: Operation {
-  static let name = "test.parts"
-  static let summary = "Gives its operand several times"
-  init(attributes: inout AttributeReader) {}
-  var attributes: Attributes { Attributes() }
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    [TensorType](repeating: try operands.type(0, "x"), count: operands.resultCount)
+  /// `test.reshape(x, shape)`: the shape must be known.
+  package struct Reshape: Operation {
+    package static let name = "test.reshape"
+    package static let summary = "Gives other extents"
+    package init(attributes: inout AttributeReader) {}
+    package var attributes: Attributes { Attributes() }
+    package func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+      [TensorType(try operands.type(0, "x").element, try operands.dimensions(1, "shape"))]
+    }
+    package func forward(_ context: KernelContext) {}
   }
-  func forward(_ context: KernelContext) {}
-}
 
-/// `test.noted(x, …)`: one attribute of each kind, and as many operands as one likes.
-struct Noted: Operation {
-  static let name = "test.noted"
-  static let summary = "Has attributes of every kind"
-  let attributes: Attributes
-  init(_ attributes: Attributes) { self.attributes = attributes }
-  init(attributes: inout AttributeReader) throws(VitError) {
-    var taken = Attributes()
-    if let value = try attributes.optionalInt("whole") { taken["whole"] = .int(value) }
-    if let value = try attributes.optionalFloat("number") { taken["number"] = .float(value) }
-    if let value = try attributes.optionalString("words") { taken["words"] = .string(value) }
-    if attributes.has("truth") { taken["truth"] = .bool(try attributes.bool("truth", default: false)) }
-    if let value = try attributes.optionalInts("wholes") { taken["wholes"] = .ints(value) }
-    if let value = try attributes.optionalFloats("numbers") { taken["numbers"] = .floats(value) }
-    self.attributes = taken
+  /// `test.parts(x)`: any number of results, each like `x`.
+  package struct Parts: Operation {
+    package static let name = "test.parts"
+    package static let summary = "Gives its operand several times"
+    package init(attributes: inout AttributeReader) {}
+    package var attributes: Attributes { Attributes() }
+    package func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+      [TensorType](repeating: try operands.type(0, "x"), count: operands.resultCount)
+    }
+    package func forward(_ context: KernelContext) {}
   }
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "x")] }
-  func forward(_ context: KernelContext) {}
+
+  /// `test.noted(x, …)`: one attribute of each kind, and as many operands as one likes.
+  package struct Noted: Operation {
+    package static let name = "test.noted"
+    package static let summary = "Has attributes of every kind"
+    package let attributes: Attributes
+    /// With these attributes, whatever they are.
+    package init(_ attributes: Attributes) { self.attributes = attributes }
+    package init(attributes: inout AttributeReader) throws(VitError) {
+      var taken = Attributes()
+      if let value = try attributes.optionalInt("whole") { taken["whole"] = .int(value) }
+      if let value = try attributes.optionalFloat("number") { taken["number"] = .float(value) }
+      if let value = try attributes.optionalString("words") { taken["words"] = .string(value) }
+      if attributes.has("truth") { taken["truth"] = .bool(try attributes.bool("truth", default: false)) }
+      if let value = try attributes.optionalInts("wholes") { taken["wholes"] = .ints(value) }
+      if let value = try attributes.optionalFloats("numbers") { taken["numbers"] = .floats(value) }
+      self.attributes = taken
+    }
+    package func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+      [try operands.type(0, "x")]
+    }
+    package func forward(_ context: KernelContext) {}
+  }
+
 }
 
 /// Graphs to print and read: a small readable one, and random ones from a seed.
-enum Sample {
-  static func small() throws -> Graph {
+public enum SampleGraph {
+  /// Two inputs of text: a half-precision matrix, an absent operand, several results.
+  public static func small() throws -> Graph {
     var builder = GraphBuilder(Graph(name: "tiny"), registry: StandIn.registry)
     let x = builder.graph.addInput(TensorType(.f32, [.symbol("batch"), 4]), name: "pixel_values")
     let weight = builder.graph.addConstant(
       Tensor(.f16, shape: [4, 3], values: (0..<12).map(Double.init)), name: "head.weight")
     let shape = builder.integers([2, 6], name: "shape")
     let y = try builder.add(
-      Linear.self, [x, weight, nil], names: ["logits"],
+      StandIn.Linear.self, [x, weight, nil], names: ["logits"],
       location: Location(file: "tiny.onnx", node: "/head/MatMul"))
     builder.graph.nodes[0].annotations = Attributes([("score.entropy", .float(0.5))])
-    let parts = try builder.add(Parts.self, y, resultCount: 2, names: ["a", "b"])
-    let flat = try builder.add(Reshape.self, [weight, shape], names: ["flat"])
+    let parts = try builder.add(StandIn.Parts.self, y, resultCount: 2, names: ["a", "b"])
+    let flat = try builder.add(StandIn.Reshape.self, [weight, shape], names: ["flat"])
     builder.graph.outputs = [("logits", parts[0]), ("the rest", flat[0]), ("as is", weight)]
     builder.graph.annotations = Attributes([("mean", .floats([0.5, 0.25]))])
     return builder.graph
   }
 
   /// A graph with odd names, types, attributes and tensors.
-  static func random(seed: UInt64) throws -> Graph {
+  public static func random(seed: UInt64) throws -> Graph {
     var random = SplitMix(seed: seed)
     var builder = GraphBuilder(Graph(name: name(&random)), registry: StandIn.registry)
     var values: [ValueID] = []
@@ -121,13 +129,14 @@ enum Sample {
       let location = Location(node: random.below(2) == 0 ? nil : name(&random))
       if random.below(2) == 0 {
         values += try builder.add(
-          Parts.self, [operand], resultCount: 1 + random.below(3), names: [name(&random)], location: location)
+          StandIn.Parts.self, [operand], resultCount: 1 + random.below(3), names: [name(&random)],
+          location: location)
       } else {
         let more: [ValueID?] = (0..<random.below(3)).map { _ in
           random.below(3) == 0 ? nil : values[random.below(values.count)]
         }
         values += try builder.add(
-          Noted(attributes(&random)), [operand] + more, names: [name(&random)], location: location)
+          StandIn.Noted(attributes(&random)), [operand] + more, names: [name(&random)], location: location)
       }
       builder.graph.nodes[builder.graph.nodes.count - 1].annotations = annotations(&random)
     }
@@ -144,11 +153,11 @@ enum Sample {
     "//", "%", "@", "{", "floor", "\u{2028}", "-", ":", "'",
   ]
 
-  static func name(_ random: inout SplitMix) -> String {
+  private static func name(_ random: inout SplitMix) -> String {
     (0..<random.below(4)).map { _ in pieces[random.below(pieces.count)] }.joined()
   }
 
-  static func type(_ random: inout SplitMix) -> TensorType {
+  private static func type(_ random: inout SplitMix) -> TensorType {
     let elements: [ElementType] = [.f32, .f64, .i64, .i32, .i8, .u8, .bool]
     let element = elements[random.below(elements.count)]
     let shape = (0..<random.below(4)).map { _ in dimension(&random, depth: 0) }
@@ -157,7 +166,7 @@ enum Sample {
     return TensorType(element, isPossible ? shape : [])
   }
 
-  static func dimension(_ random: inout SplitMix, depth: Int) -> Dimension {
+  private static func dimension(_ random: inout SplitMix, depth: Int) -> Dimension {
     switch random.below(depth > 3 ? 2 : 7) {
     case 0: .fixed(1 + random.below(9))
     case 1: .symbol(name(&random))
@@ -168,14 +177,14 @@ enum Sample {
     }
   }
 
-  static func number(_ random: inout SplitMix) -> Double {
+  private static func number(_ random: inout SplitMix) -> Double {
     let special: [Double] = [
       0, -0.0, 1, .infinity, -.infinity, .nan, .leastNonzeroMagnitude, .greatestFiniteMagnitude,
     ]
     return random.below(2) == 0 ? special[random.below(special.count)] : random.normal() * 1e-6
   }
 
-  static func attributes(_ random: inout SplitMix) -> Attributes {
+  private static func attributes(_ random: inout SplitMix) -> Attributes {
     var result = Attributes()
     if random.below(2) == 0 { result["whole"] = .int(random.below(2) == 0 ? Int.min : Int.max) }
     if random.below(2) == 0 { result["number"] = .float(number(&random)) }
@@ -188,7 +197,7 @@ enum Sample {
     return result
   }
 
-  static func annotations(_ random: inout SplitMix) -> Attributes {
+  private static func annotations(_ random: inout SplitMix) -> Attributes {
     var result = Attributes()
     for _ in 0..<random.below(3) {
       let value: Attribute =
@@ -209,7 +218,7 @@ enum Sample {
 
 extension GraphBuilder {
   /// Adds a node of an operation without attributes.
-  mutating func add(
+  public mutating func add(
     _ type: any Operation.Type, _ ids: [ValueID?], resultCount: Int = 1, names: [String] = [],
     location: Location? = nil
   ) throws(VitError) -> [ValueID] {

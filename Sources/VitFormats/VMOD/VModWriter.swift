@@ -1,0 +1,95 @@
+public import VitIR
+
+/// Writes `.vmod` files.
+public enum VModWriter {
+  /// Writes a file, which appears whole or not at all; returns its content digest.
+  ///
+  /// The same contents give the same bytes. With `weights` of `f16` or `bf16` the graph's weights are rounded
+  /// first (`Graph.roundingWeights(to:)`), which changes nothing where they already are: probes belong to the
+  /// rounded graph. Throws a `.environment` error where the file cannot be written, and where a tensor cannot
+  /// be read.
+  @discardableResult
+  public static func write(_ file: VModFile, to path: String, weights: ElementType = .f32) throws -> Digest {
+    var file = file
+    file.graph = try file.graph.roundingWeights(to: weights)
+    try file.graph.checkInvariants()
+    var manifest = Manifest(file)
+    // What a reader would refuse, a key given twice, is refused here.
+    _ = try Manifest(unpacking: manifest.packed())
+    // Digests have one length, so the size of the manifest is known before them.
+    return try Container.write(
+      to: path, .model, manifestSize: manifest.packed().count, tensors: file.tensors,
+      measurements: Array((file.measurements ?? "").utf8)
+    ) { digests in
+      manifest.setDigests(digests)
+      return manifest.packed()
+    }
+  }
+}
+
+extension Manifest {
+  /// The manifest of a file, digests of tensors still zero.
+  fileprivate init(_ file: VModFile) {
+    graph = GraphRecord(file.graph)
+    preprocessing = file.preprocessing
+    labels = file.labels
+    lineage = file.lineage
+    report = file.report ?? ""
+    probes = file.probes.map { probe in
+      ProbeRecord(
+        inputs: probe.inputs.map(TensorRecord.init), outputs: probe.outputs.map(TensorRecord.init),
+        tolerance: probe.tolerance)
+    }
+  }
+
+  /// Fills in the digests of all tensors, in order.
+  fileprivate mutating func setDigests(_ digests: [Digest]) {
+    var rest = digests.map(\.bytes)[...]
+    func fill(_ tensors: inout [TensorRecord]) {
+      for index in tensors.indices { tensors[index].digest = rest.removeFirst() }
+    }
+    fill(&graph.tensors)
+    for index in probes.indices {
+      fill(&probes[index].inputs)
+      fill(&probes[index].outputs)
+    }
+  }
+}
+
+extension TensorRecord {
+  /// A tensor's record, the digest still zero.
+  init(name: String, tensor: Tensor) {
+    self.init(
+      name: name, type: tensor.type.description, digest: [UInt8](repeating: 0, count: Digest.byteCount))
+  }
+}
+
+extension GraphRecord {
+  fileprivate init(_ graph: Graph) {
+    self.init()
+    name = graph.name
+    annotations = graph.annotations
+    /// The number of each value, over `ValueID.index`.
+    var numbers = [Int?](repeating: nil, count: graph.values.count)
+    var count = 0
+    func define(_ id: ValueID) -> ValueRecord {
+      numbers[id.index] = count
+      count += 1
+      return ValueRecord(name: graph[id].name, type: graph.type(id).description)
+    }
+    inputs = graph.inputs.map(define)
+    for name in graph.tensors.names {
+      guard let id = graph.value(named: name), let tensor = graph.tensor(id) else { continue }
+      _ = define(id)
+      tensors.append(TensorRecord(name: name, tensor: tensor))
+    }
+    for node in graph.nodes {
+      nodes.append(
+        NodeRecord(
+          operation: node.name, attributes: node.operation.attributes,
+          operands: node.operands.map { $0.flatMap { numbers[$0.index] } }, results: node.results.map(define),
+          origin: node.location.node ?? "", annotations: node.annotations))
+    }
+    outputs = graph.outputs.compactMap { output in numbers[output.value.index].map { (output.name, $0) } }
+  }
+}

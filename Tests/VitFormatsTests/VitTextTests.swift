@@ -1,0 +1,59 @@
+import Glibc
+import Testing
+import VitFormats
+import VitIR
+import VitTestSupport
+
+@Suite struct VitTextTests {
+  @Test("text and tensors read back as the graph", arguments: [nil, 11, 12, 13, 14, 15] as [UInt64?])
+  func roundTrip(seed: UInt64?) throws {
+    let scratch = try Scratch()
+    let graph = try seed.map(SampleGraph.random) ?? SampleGraph.small()
+    try VitText.write(graph, to: scratch.file("x.vit"))
+    #expect(
+      try graph.firstDifference(from: VitText.read(path: scratch.file("x.vit"), registry: StandIn.registry))
+        == nil)
+  }
+
+  @Test("a text without tensors stands alone")
+  func elided() throws {
+    let scratch = try Scratch()
+    let graph = try SampleGraph.small()
+    try VitText.write(graph, to: scratch.file("x.vit"), elidingTensors: true)
+    #expect(try scratch.names == ["x.vit"])
+    let read = try VitText.read(path: scratch.file("x.vit"), registry: StandIn.registry)
+    #expect(try graph.firstDifference(from: read, comparingValues: false) == nil)
+    #expect(read.tensors["head.weight"]?.isElided == true)
+  }
+
+  @Test("tensors that are missing, of another model or damaged are told apart")
+  func mismatches() throws {
+    let scratch = try Scratch()
+    func failure() -> String? {
+      do {
+        let graph = try VitText.read(path: scratch.file("x.vit"), registry: StandIn.registry)
+        _ = try graph.tensors["head.weight"]?.floats()
+        return nil
+      } catch { return (error as? VitError)?.diagnostic.code }
+    }
+    var graph = try SampleGraph.small()
+    try VitText.write(graph, to: scratch.file("x.vit"))
+    #expect(failure() == nil)
+    let tensors = try MappedFile.contents(of: scratch.file("x.vit.tensors"), limit: 1 << 20)
+    var damagedTensors = tensors
+    damagedTensors[tensors.count - 30] ^= 1
+    try scratch.write(damagedTensors, to: "x.vit.tensors")
+    #expect(failure() == "bad-checksum" || failure() == "bad-tensor")
+
+    graph.tensors["head.weight"] = Tensor(.f16, shape: [4, 3], values: [Double](repeating: 1, count: 12))
+    try VitText.write(graph, to: scratch.file("y.vit"))
+    let other = try MappedFile.contents(of: scratch.file("y.vit.tensors"), limit: 1 << 20)
+    try scratch.write(other, to: "x.vit.tensors")
+    #expect(failure() == "digest-mismatch")
+
+    try scratch.write([], to: "x.vit.tensors")
+    #expect(failure() == "bad-magic")
+    #expect(unlink(scratch.file("x.vit.tensors")) == 0)
+    #expect(failure() == "missing-file")
+  }
+}
