@@ -4,8 +4,11 @@ import PackageDescription
 
 /// Whether a system header is installed, in the places where Debian puts them.
 func hasHeader(_ name: String) -> Bool {
-  ["/usr/include/", "/usr/include/x86_64-linux-gnu/", "/usr/include/aarch64-linux-gnu/", "/usr/local/include/"]
-    .contains { FileManager.default.fileExists(atPath: $0 + name) }
+  [
+    "/usr/include/", "/usr/include/x86_64-linux-gnu/", "/usr/include/aarch64-linux-gnu/",
+    "/usr/local/include/",
+  ]
+  .contains { FileManager.default.fileExists(atPath: $0 + name) }
 }
 
 /// Libraries that vitc uses when they are there and does without, with a clear diagnostic, when they are not.
@@ -62,7 +65,7 @@ let package = Package(
       path: "Tests/VitTestSupport", swiftSettings: swift),
     test("VitIR", ["VitIR"]),
     test("VitRuntime", ["VitIR", "VitRuntime", "CVitKernels"]),
-    test("VitOps", ["VitIR", "VitRuntime", "VitOps"]),
+    test("VitOps", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),
     test("VitFormats", ["VitIR", "VitFormats"]),
     test("VitData", ["VitIR", "VitFormats", "VitData"]),
     test("VitTrain", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),

@@ -2,5 +2,8 @@ internal import VitIR
 
 extension Registry {
   /// The operations of this family.
-  static let vit: [any Operation.Type] = []
+  static let vit: [any Operation.Type] =
+    [
+      VitAdd.self, VitLayerNorm.self, VitLinear.self, VitMLP.self, VitPatchEmbed.self, VitScale.self,
+    ] + Mixers.all.map { $0 as any Operation.Type }
 }

@@ -63,10 +63,21 @@ extension Kernel {
     beta: Double = 0, c: View, ldc: Int? = nil, epilogue: Epilogue = Epilogue(), pool: any WorkPool
   ) {
     precondition(a.element == b.element)
+    gemm(
+      transA: transA, m: m, n: b.n, k: b.k, alpha: alpha, a: a, lda: lda, packed: b.base, beta: beta, c: c,
+      ldc: ldc, epilogue: epilogue, pool: pool)
+  }
+
+  /// The product with a `[k, n]` matrix that was packed at this thread's instruction set.
+  static func gemm(
+    transA: Bool = false, m: Int, n: Int, k: Int, alpha: Double = 1, a: View, lda: Int? = nil,
+    packed: UnsafeMutableRawPointer, beta: Double = 0, c: View, ldc: Int? = nil, epilogue: Epilogue,
+    pool: any WorkPool
+  ) {
     var product = product(
-      transA: transA, m: m, n: b.n, k: b.k, alpha: alpha, a: a, lda: lda, beta: beta, c: c, ldc: ldc,
+      transA: transA, m: m, n: n, k: k, alpha: alpha, a: a, lda: lda, beta: beta, c: c, ldc: ldc,
       epilogue: epilogue)
-    product.packed = UnsafeRawPointer(b.base)
+    product.packed = UnsafeRawPointer(packed)
     run(real(a), product, packing: 0, pool: pool)
   }
 
@@ -89,7 +100,7 @@ extension Kernel {
       m: linearRows(x, k: weight.k, y, n: weight.n), a: x, b: weight, c: y, epilogue: epilogue, pool: pool)
   }
 
-  private static func linearRows(_ x: View, k: Int, _ y: View, n: Int) -> Int {
+  static func linearRows(_ x: View, k: Int, _ y: View, n: Int) -> Int {
     let rows = k > 0 ? x.count / k : n > 0 ? y.count / n : 0
     precondition(x.count == rows * k && y.count == rows * n)
     return rows

@@ -33,4 +33,5 @@ static inline void vk_relax(void) {
 #include "vitk_gemm.h"
 #include "vitk_rows.h"
 #include "vitk_walk.h"
+#include "vitk_scan.h"
 #endif

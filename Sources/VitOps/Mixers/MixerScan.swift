@@ -1,0 +1,122 @@
+internal import VitIR
+internal import VitRuntime
+
+/// What mixers with scans share: heads and order as attributes, the type rule of the tokens.
+struct MixerScan: Hashable, Sendable {
+  /// The number of heads.
+  let heads: Int
+  /// How the tokens are read.
+  let order: ScanOrder
+  /// The order as scans take it.
+  let table: ScanTable
+
+  /// The most channels of a head.
+  static let maximumHeadWidth = 1 << 14
+
+  init(_ layout: MixerLayout) {
+    heads = layout.heads
+    order = layout.order
+    table = ScanTable(order.directions.map(\.indices))
+  }
+
+  init(_ reader: inout AttributeReader) throws(VitError) {
+    heads = try reader.int("heads")
+    order = try ScanOrder(&reader)
+    table = ScanTable(order.directions.map(\.indices))
+    guard heads > 0, heads <= ScanOrder.maximumTokens, heads % order.directionCount == 0 else {
+      throw VitError(
+        "attribute 'heads' is \(heads), expected a positive multiple of the \(order.directionCount) directions"
+      )
+    }
+  }
+
+  var attributes: Attributes { Attributes([("heads", .int(heads))] + order.attributes) }
+
+  /// The layout that the operands have: `x` is operand 0, `inner` and `outputDim` are what the weights' shapes say.
+  func layout(_ x: TensorType, width: Dimension, outputDim: Dimension) throws(VitError) -> MixerLayout {
+    guard let dim = x.shape[2].fixedValue, let width = width.fixedValue, let outputDim = outputDim.fixedValue
+    else {
+      throw VitError("'x' is \(x), expected a number of channels that is known", code: "operand-shape")
+    }
+    if let tokens = x.shape[1].fixedValue, tokens != order.tokens {
+      throw VitError(
+        "'x' has \(tokens) tokens, but a grid of \(order.grid.rows) by \(order.grid.columns) patches with"
+          + " \(order.prefix) tokens before it has \(order.tokens)", code: "operand-shape")
+    }
+    try MixerLayout.check(width: width, heads: heads, directions: order.directionCount, kind: .input)
+    guard width / heads <= MixerScan.maximumHeadWidth else {
+      throw VitError(
+        "heads of \(width / heads) channels are too wide, expected at most \(MixerScan.maximumHeadWidth)")
+    }
+    do {
+      return try MixerLayout(dim: dim, outputDim: outputDim, width: width, heads: heads, order: order)
+    } catch { throw VitError(error.diagnostic.message, code: error.diagnostic.code) }
+  }
+
+  /// Checks the operands of `M`, which has this inner width and the output's bias at `bias`, against its parameters; the
+  /// type of the result.
+  func resultTypes<M: Mixer>(
+    _: M.Type, _ operands: Operands, width: Dimension, bias: Int
+  ) throws(VitError) -> [TensorType] {
+    let x = try operands.float(0, "x", rank: 3...3)
+    let bias = try operands.float(bias, "bo", rank: 1...1)
+    let layout = try layout(x, width: width, outputDim: bias.shape[0])
+    let parameters = M.parameters(layout)
+    try operands.expectCount(1 + parameters.count...1 + parameters.count)
+    try operands.expectOneResult()
+    for (index, parameter) in parameters.enumerated() {
+      try operands.expect(index + 1, parameter.name, TensorType(x.element, fixed: parameter.shape))
+    }
+    return [x.with([x.shape[0], x.shape[1], bias.shape[0]])]
+  }
+}
+
+/// The rows of a scan and the tokens (Mixers.md §0): the same, unless output tokens are read twice.
+extension MixerScan {
+  /// Whether there are rows beside the tokens.
+  var hasCopies: Bool { order.rows != order.tokens }
+
+  /// The type of `width` numbers for each row, or for each token, of the batch of `x`.
+  func type(_ operands: Operands, rows: Bool = true, _ width: Int) -> TensorType {
+    guard let x = operands[0] else { preconditionFailure("checked before") }
+    return TensorType(x.element, fixed: [x.extents[0], rows ? order.rows : order.tokens, width])
+  }
+
+  /// The tokens, and behind them copies of the output tokens.
+  func extend(_ tokens: View, into rows: View) {
+    for item in 0..<tokens.shape[0] {
+      let (from, to) = (tokens.slice(item), rows.slice(item))
+      to.slice(0..<order.tokens).copy(from: from)
+      to.slice(order.tokens..<order.rows).copy(from: from.slice(0..<order.outputs))
+    }
+  }
+
+  /// Adds to the gradient of the tokens that of the rows made of them.
+  func addExtended(_ rows: View, to tokens: View, pool: any WorkPool) {
+    for item in 0..<tokens.shape[0] {
+      let (from, to) = (rows.slice(item), tokens.slice(item))
+      Kernel.addRepeated(to, from.slice(0..<order.tokens), into: to, pool: pool)
+      let outputs = to.slice(0..<order.outputs)
+      Kernel.addRepeated(outputs, from.slice(order.tokens..<order.rows), into: outputs, pool: pool)
+    }
+  }
+
+  /// The rows whose results are the tokens'.
+  func select(_ rows: View, into tokens: View) {
+    for item in 0..<tokens.shape[0] {
+      let (from, to) = (rows.slice(item), tokens.slice(item))
+      to.slice(0..<order.outputs).copy(from: from.slice(order.tokens..<order.rows))
+      to.slice(order.outputs..<order.tokens).copy(from: from.slice(order.outputs..<order.tokens))
+    }
+  }
+
+  /// The gradient of the rows from that of the tokens; zero where a row's result is nobody's.
+  func spread(_ tokens: View, into rows: View) {
+    for item in 0..<tokens.shape[0] {
+      let (from, to) = (tokens.slice(item), rows.slice(item))
+      to.slice(0..<order.outputs).zero()
+      to.slice(order.tokens..<order.rows).copy(from: from.slice(0..<order.outputs))
+      to.slice(order.outputs..<order.tokens).copy(from: from.slice(order.outputs..<order.tokens))
+    }
+  }
+}

@@ -1,0 +1,95 @@
+public import VitIR
+internal import VitRuntime
+
+/// `vit.pointwise(x, w, b)`: a linear map of each token by itself; the control that no mixing may lose to (Mixers.md §2.5).
+public struct Pointwise: Mixer {
+  /// The operation's name.
+  public static let name = "vit.pointwise"
+  /// What it computes.
+  public static let summary = "A linear map of each token by itself"
+  /// What the user asks for.
+  public static let kind = "pointwise"
+  /// It has no inner channels.
+  public static let defaultWidth = 1.0
+
+  private static let map = LinearMap(weight: 1, bias: 2)
+
+  /// The operation.
+  public init() {}
+
+  /// The operation for any layout.
+  public init(_ layout: MixerLayout) {}
+
+  /// Takes nothing.
+  public init(attributes: inout AttributeReader) throws(VitError) {}
+
+  /// None.
+  public var attributes: Attributes { Attributes() }
+
+  /// Weight and bias.
+  public static func parameters(_ layout: MixerLayout) -> [MixerParameter] {
+    [
+      MixerParameter("w", [layout.outputDim, layout.dim], decay: true),
+      MixerParameter("b", [layout.outputDim], decay: false),
+    ]
+  }
+
+  /// A small weight at random; the bias of the attention's output.
+  public static func initialise(
+    _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
+  ) throws -> [Tensor] {
+    let bound = FirstValues.timidOutput / Double(layout.dim).squareRoot()
+    return [
+      FirstValues.uniform([layout.outputDim, layout.dim], bound: bound, &random),
+      FirstValues.outputBias(layout, try attention.map { try InheritedChannels(layout, $0) }),
+    ]
+  }
+
+  /// All of it.
+  public var readout: MixerReadout? { MixerReadout(weight: 1, bias: 2) }
+
+  /// `[batch, tokens, outputDim]`.
+  public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(3...3)
+    try operands.expectOneResult()
+    _ = try operands.type(2, "b")
+    return [
+      try Self.map.resultType(operands.float(0, "x", rank: 3...3), operands, weightRole: "w", biasRole: "b")
+    ]
+  }
+
+  /// The packed weight.
+  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+    Self.map.preparedTypes(operands, isConstant)
+  }
+
+  /// Packs the weight.
+  public func prepare(_ context: KernelContext) { Self.map.prepare(context, into: context.prepared.first) }
+
+  /// The product.
+  public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
+    Cost(flops: LinearMap.flops(results[0], operands), bytes: operands.bytes(results))
+  }
+
+  /// Computes the result.
+  public func forward(_ context: KernelContext) {
+    Self.map.forward(context, context.input(0), into: context.output, prepared: context.prepared.first)
+  }
+
+  /// There is a gradient.
+  public var isDifferentiable: Bool { true }
+
+  /// Adds the gradients of `x`, weight and bias.
+  public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
+    guard let dy = resultGradients[0] else { return }
+    Self.map.gradients(context, x: context.input(0), dy: dy, adding: operandGradients[0], operandGradients)
+  }
+
+  /// A product and a sum.
+  public func lower(
+    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
+  ) throws(VitError) -> [ValueID] {
+    guard let x = operands[0] else { throw VitError("input 0 ('x') is missing", code: "operand-missing") }
+    return [try Self.map.lower(x, operands, into: &builder)]
+  }
+}

@@ -1,0 +1,119 @@
+public import VitIR
+internal import VitRuntime
+
+/// `vit.add(a, b)`: the sum, where `b` is repeated over leading axes of `a`: a residual, or a table of positions.
+public struct VitAdd: Operation {
+  /// The operation's name.
+  public static let name = "vit.add"
+  /// What it computes.
+  public static let summary = "The sum of a value and one of its shape, or of the shape of its last axes"
+
+  /// A sum.
+  public init() {}
+
+  /// Takes nothing.
+  public init(attributes: inout AttributeReader) throws(VitError) {}
+
+  /// None.
+  public var attributes: Attributes { Attributes() }
+
+  /// The type of `a`.
+  public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(2...2)
+    try operands.expectOneResult()
+    let a = try operands.float(0, "a")
+    let b = try operands.float(1, "b")
+    let core = Array(b.shape.drop { $0 == .fixed(1) })
+    guard b.element == a.element, b.rank <= a.rank, a.shape.suffix(core.count) == core[...] else {
+      throw VitError("'b' is \(b), expected the type of 'a' or of its last axes: \(a)", code: "operand-shape")
+    }
+    return [a]
+  }
+
+  /// Written over either operand.
+  public var memory: ResultMemory { .inPlace(operands: [0, 1]) }
+
+  /// Computes the sum.
+  public func forward(_ context: KernelContext) {
+    Kernel.addRepeated(context.input(0), context.input(1), into: context.output, pool: context.pool)
+  }
+
+  /// There is a gradient.
+  public var isDifferentiable: Bool { true }
+
+  /// Adds the gradient to both; to `b` summed over what it was repeated for.
+  public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
+    guard let dy = resultGradients[0] else { return }
+    if let da = operandGradients[0] { Kernel.addRepeated(da, dy, into: da, pool: context.pool) }
+    if let db = operandGradients[1] { Kernel.addColumnSums(of: dy, to: db, pool: context.pool) }
+  }
+
+  /// An `Add`.
+  public func lower(
+    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
+  ) throws(VitError) -> [ValueID] {
+    [try builder.add("onnx.Add", operands)]
+  }
+}
+
+/// `vit.scale(x, gamma)`: each channel of the last axis times its factor (LayerScale).
+public struct VitScale: Operation {
+  /// The operation's name.
+  public static let name = "vit.scale"
+  /// What it computes.
+  public static let summary = "Each channel of the last axis times its own factor"
+
+  /// A scale.
+  public init() {}
+
+  /// Takes nothing.
+  public init(attributes: inout AttributeReader) throws(VitError) {}
+
+  /// None.
+  public var attributes: Attributes { Attributes() }
+
+  /// The type of `x`.
+  public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(2...2)
+    try operands.expectOneResult()
+    let x = try operands.float(0, "x", rank: 1...64)
+    try operands.expect(1, "gamma", x.with(Array(x.shape.suffix(1))))
+    return [x]
+  }
+
+  /// Written over `x`.
+  public var memory: ResultMemory { .inPlace(operands: [0]) }
+
+  /// The products of the gradient with `x`.
+  public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    mode.training ? [operands[0]].compactMap { $0 } : []
+  }
+
+  /// Computes the product.
+  public func forward(_ context: KernelContext) {
+    Kernel.multiplyRepeated(context.input(0), context.input(1), into: context.output, pool: context.pool)
+  }
+
+  /// There is a gradient.
+  public var isDifferentiable: Bool { true }
+
+  /// Adds the gradients of `x` and `gamma`.
+  public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
+    guard let dy = resultGradients[0] else { return }
+    if let dx = operandGradients[0] {
+      Kernel.addProductRepeated(dy, context.input(1), to: dx, pool: context.pool)
+    }
+    if let dgamma = operandGradients[1] {
+      let products = context.scratch[0]
+      Kernel.multiplyRepeated(dy, context.input(0), into: products, pool: context.pool)
+      Kernel.addColumnSums(of: products, to: dgamma, pool: context.pool)
+    }
+  }
+
+  /// A `Mul`.
+  public func lower(
+    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
+  ) throws(VitError) -> [ValueID] {
+    [try builder.add("onnx.Mul", operands)]
+  }
+}

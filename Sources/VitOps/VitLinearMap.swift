@@ -1,0 +1,100 @@
+internal import VitIR
+internal import VitRuntime
+
+/// A linear map `y = x·weightᵀ + bias` inside an operation: which operands are its weight and bias.
+///
+/// The one place where products with a weight, their gradients and their packed form are written down.
+struct LinearMap {
+  /// The operand that is the weight, `[out, in]`.
+  let weight: Int
+  /// The operand that is the bias, `[out]`, which may be absent.
+  let bias: Int
+
+  /// Throws unless weight and bias fit rows of `x`; the type of the result.
+  func resultType(
+    _ x: TensorType, _ operands: Operands, weightRole: String = "weight", biasRole: String = "bias"
+  ) throws(VitError) -> TensorType {
+    let type = try operands.float(weight, weightRole, rank: 2...2)
+    guard type.element == x.element, type.shape[1] == x.shape.last else {
+      throw VitError(
+        "'\(weightRole)' is \(type), expected \(x.element.rawValue)[out, \(x.shape.last ?? 1)]",
+        code: "operand-shape")
+    }
+    try operands.expectOptional(bias, biasRole, type.with([type.shape[0]]))
+    return x.with(x.shape.dropLast() + [type.shape[0]])
+  }
+
+  /// The type of the result on operand 0, once it has been checked.
+  func result(_ operands: Operands, of x: TensorType? = nil) -> TensorType {
+    guard let x = x ?? operands[0], let type = operands[weight] else { preconditionFailure("checked before") }
+    return x.with(x.shape.dropLast() + [type.shape[0]])
+  }
+
+  /// Memory for the packed weight, where the weight is constant.
+  func preparedTypes(_ operands: Operands, _ isConstant: [Bool]) -> [TensorType] {
+    guard isConstant[weight], let type = operands[weight] else { return [] }
+    return [Kernel.packedType(weight: type)]
+  }
+
+  /// Packs the weight into `prepared`.
+  func prepare(_ context: KernelContext, into prepared: View?) {
+    if let prepared { Kernel.pack(weight: context.input(weight), into: prepared) }
+  }
+
+  /// `y ← activation(x·weightᵀ + bias)·scale + residual`.
+  func forward(
+    _ context: KernelContext, _ x: View, activation: UnaryKind = .identity, into y: View,
+    prepared: View? = nil
+  ) {
+    let epilogue = Epilogue(bias: context.optionalInput(bias), activation: activation)
+    let weight = context.input(weight)
+    if let prepared {
+      Kernel.linear(
+        x, weight: weight.shape, packed: prepared, epilogue: epilogue, into: y, pool: context.pool)
+    } else {
+      Kernel.linear(x, weight: weight, epilogue: epilogue, into: y, pool: context.pool)
+    }
+  }
+
+  /// Adds to the gradients of `x`, weight and bias those that follow from `dy`; skips what is absent.
+  func gradients(_ context: KernelContext, x: View, dy: View, adding dx: View?, _ operandGradients: [View?]) {
+    gradients(context, x: x, dy: dy, dx, keeping: 1, operandGradients)
+  }
+
+  /// The same, but the gradient of `x` is written.
+  func gradients(_ context: KernelContext, x: View, dy: View, writing dx: View, _ operandGradients: [View?]) {
+    gradients(context, x: x, dy: dy, dx, keeping: 0, operandGradients)
+  }
+
+  private func gradients(
+    _ context: KernelContext, x: View, dy: View, _ dx: View?, keeping: Double, _ operandGradients: [View?]
+  ) {
+    let w = context.input(weight)
+    let (n, k) = (w.shape[0], w.shape[1])
+    let rows = n > 0 ? dy.count / n : 0
+    if let dx {
+      Kernel.gemm(m: rows, n: k, k: n, a: dy, b: w, beta: keeping, c: dx, pool: context.pool)
+    }
+    if let dw = operandGradients[weight] {
+      Kernel.gemm(transA: true, m: n, n: k, k: rows, a: dy, b: x, beta: 1, c: dw, pool: context.pool)
+    }
+    if bias < operandGradients.count, let db = operandGradients[bias] {
+      Kernel.addColumnSums(of: dy, to: db, pool: context.pool)
+    }
+  }
+
+  /// Operations of the map that gives `result`.
+  static func flops(_ result: TensorType, _ operands: Operands, weight: Int = 1) -> Int {
+    2 * result.count * (operands[weight]?.extents[1] ?? 0)
+  }
+
+  /// The map as ONNX operators.
+  func lower(_ x: ValueID, _ operands: [ValueID?], into builder: inout GraphBuilder) throws(VitError)
+    -> ValueID
+  {
+    let transposed = try builder.add("onnx.Transpose", [operands[weight]], [("perm", .ints([1, 0]))])
+    let product = try builder.add("onnx.MatMul", [x, transposed])
+    guard bias < operands.count, let bias = operands[bias] else { return product }
+    return try builder.add("onnx.Add", [product, bias])
+  }
+}

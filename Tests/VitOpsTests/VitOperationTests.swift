@@ -1,0 +1,102 @@
+import Testing
+import VitIR
+import VitOps
+import VitRuntime
+import VitTestSupport
+import VitTrain
+
+@Suite("vit.* operations against PyTorch")
+struct VitOperationTests {
+  /// Gradients that are zero up to rounding are compared with this magnitude in place of their own.
+  private static let floor = 1e-3
+
+  private func narrowed(_ fixture: VitFixture, constants: Bool = false) throws -> OpCase {
+    let inputs = try fixture.operands.map { tensor in
+      try tensor.map { Tensor(.f32, shape: $0.shape, values: try $0.doubles()) }
+    }
+    return try OpCase(
+      fixture.operation, fixture.attributes, inputs: inputs,
+      constantOperands: constants ? Set(1..<inputs.count) : [])
+  }
+
+  @Test("results in double agree to 1e-12", arguments: VitFixture.all)
+  func resultsInDouble(_ fixture: VitFixture) throws {
+    let test = try OpCase(fixture.operation, fixture.attributes, inputs: fixture.operands)
+    #expect(try relativeDifference(test.run()[0], fixture.result) < 1e-12)
+    #expect(try relativeDifference(test.run(training: true)[0], fixture.result) < 1e-12)
+  }
+
+  @Test("results in single agree to 1e-5, with constant weights too", arguments: VitFixture.all)
+  func resultsInSingle(_ fixture: VitFixture) throws {
+    let plain = try narrowed(fixture)
+    #expect(try relativeDifference(plain.run()[0], fixture.result) < 1e-5)
+    #expect(try relativeDifference(plain.run(training: true)[0], fixture.result) < 1e-5)
+    #expect(try relativeDifference(narrowed(fixture, constants: true).run()[0], fixture.result) < 1e-5)
+  }
+
+  @Test("gradients in double agree to 1e-10", arguments: VitFixture.all)
+  func gradientsInDouble(_ fixture: VitFixture) throws {
+    let found = try gradients(fixture, element: .f64, pool: SerialPool())
+    for (gradient, expected) in zip(found, fixture.gradients) {
+      guard let gradient, let expected else { continue }
+      #expect(try relativeDifference(gradient, expected, floor: Self.floor) < 1e-10)
+    }
+  }
+
+  @Test("gradients in single agree to 1e-4", arguments: VitFixture.all)
+  func gradientsInSingle(_ fixture: VitFixture) throws {
+    let found = try gradients(fixture, element: .f32, pool: SerialPool())
+    for (gradient, expected) in zip(found, fixture.gradients) {
+      guard let gradient, let expected else { continue }
+      #expect(try relativeDifference(gradient, expected, floor: Self.floor) < 1e-4)
+    }
+  }
+
+  /// Gates at ±30 have slopes that differences cannot see.
+  @Test(
+    "gradients agree with central differences",
+    arguments: VitFixture.all.filter { !$0.name.hasSuffix("saturated") })
+  func centralDifferences(_ fixture: VitFixture) throws {
+    let test = try OpCase(fixture.operation, fixture.attributes, inputs: fixture.operands)
+    #expect(try test.gradientError(samples: 20) < 1e-7)
+  }
+
+  @Test("one thread and two give the same bits", arguments: VitFixture.all)
+  func sameBitsOnTwoThreads(_ fixture: VitFixture) throws {
+    let (one, two) = (SerialPool(), ThreadPool(threads: 2))
+    let test = try narrowed(fixture)
+    #expect(try relativeDifference(test.run(pool: one)[0], test.run(pool: two)[0]) == 0)
+    let alone = try gradients(fixture, element: .f32, pool: one)
+    let together = try gradients(fixture, element: .f32, pool: two)
+    for case let (a?, b?) in zip(alone, together) { #expect(try relativeDifference(a, b) == 0) }
+  }
+
+  /// The gradients that follow from the fixture's, over the operands.
+  private func gradients(_ fixture: VitFixture, element: ElementType, pool: any WorkPool) throws -> [Tensor?]
+  {
+    var builder = GraphBuilder(Graph(name: "case"), registry: .standard)
+    let ids = fixture.operands.enumerated().map { index, tensor in
+      tensor.map { builder.graph.addInput(TensorType(element, fixed: $0.shape), name: "x\(index)") }
+    }
+    let operation = try Registry.standard.make(fixture.operation, Attributes(fixture.attributes))
+    builder.graph.outputs = [("y", try builder.add(operation, ids)[0])]
+    let tensors = fixture.operands.compactMap { $0 }
+    let executor = try Executor(
+      builder.graph, weights: WeightStore(builder.graph), inputShapes: tensors.map(\.shape), training: true,
+      pool: pool)
+    func store(_ tensor: Tensor, in view: View) throws {
+      let buffer = UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount)
+      for (index, value) in try tensor.doubles().enumerated() { buffer.store(value, at: index, as: element) }
+    }
+    for (view, tensor) in zip(executor.inputs, tensors) { try store(tensor, in: view) }
+    let tape = try Tape(executor, parameters: [], inputs: executor.graph.inputs)
+    executor.run()
+    // A second pass over the same values: gradients are added, so nothing may be left of the first.
+    for _ in 0..<2 {
+      tape.zeroGradients()
+      if let view = tape.outputGradients[0] { try store(fixture.upstream, in: view) }
+      tape.backward()
+    }
+    return ids.map { id in id.flatMap { tape.gradient(ofInput: $0) }.map(Tensor.init(copying:)) }
+  }
+}
