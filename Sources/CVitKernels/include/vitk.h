@@ -29,6 +29,7 @@ static inline void vk_relax(void) {
 #endif
 }
 
+#include "vitk_attention.h"
 #include "vitk_elementwise.h"
 #include "vitk_gemm.h"
 #include "vitk_rows.h"
