@@ -127,7 +127,8 @@ internal import VitRuntime
   @Test("f32 gradients of attention are those in double, at every level", arguments: Variant.all)
   func gradientLevels(variant: Variant) {
     variant.run {
-      for shape in Self.shapes where shape.keys > 1 {  // one key has a gradient of 0, to which no error is small
+      // One key has a gradient of 0, beside which no error is small.
+      for shape in Self.shapes where shape.keys > 1 {
         func gradients(_ element: ElementType) -> [[Double]] {
           let x = Operands(shape, element)
           let (o, lse) = (
