@@ -34,9 +34,11 @@ public enum VitText {
   }
 
   /// Reads a graph; its tensors come from the file that the text names, or are elided where it names none.
-  public static func read(path: String, registry: Registry) throws(VitError) -> Graph {
+  public static func read(
+    path: String, registry: Registry, fold: GraphBuilder.Fold? = nil
+  ) throws(VitError) -> Graph {
     let bytes = try MappedFile.contents(of: path, limit: maximumSize)
-    return try Graph(text: bytes, file: path, registry: registry) { digest throws(VitError) in
+    return try Graph(text: bytes, file: path, registry: registry, fold: fold) { digest throws(VitError) in
       try readTensors(path: path + suffix, digest: digest)
     }
   }

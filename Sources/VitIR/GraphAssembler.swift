@@ -11,9 +11,10 @@ public struct GraphAssembler {
   /// The most axes that a declared type may have.
   public static let maximumRank = 64
 
-  /// An empty graph of that name.
-  public init(name: String, registry: Registry) {
+  /// An empty graph of that name; `fold` computes what types depend on and operations do not say themselves.
+  public init(name: String, registry: Registry, fold: GraphBuilder.Fold? = nil) {
     builder = GraphBuilder(Graph(name: name), registry: registry)
+    builder.fold = fold
   }
 
   private func expectNew(_ name: String) throws(VitError) {

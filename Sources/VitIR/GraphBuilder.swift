@@ -25,7 +25,7 @@ public struct GraphBuilder: Sendable {
 
   /// What is known of a value.
   public func known(_ id: ValueID) -> KnownValue? {
-    if let tensor = graph.tensor(id) { return .tensor(tensor) }
+    if let tensor = graph.tensor(id) { return tensor.isElided ? nil : .tensor(tensor) }
     return known[id.index]
   }
 
@@ -102,7 +102,8 @@ public struct GraphBuilder: Sendable {
     var types = graph.values.map(\.type)
     var known = [KnownValue?](repeating: nil, count: types.count)
     for (index, value) in graph.values.enumerated() where value.isConstant {
-      known[index] = graph.tensors[value.name].map(KnownValue.tensor)
+      guard let tensor = graph.tensors[value.name], !tensor.isElided else { continue }
+      known[index] = .tensor(tensor)
     }
     for (id, type) in zip(graph.inputs, inputTypes) { types[id.index] = type }
     for node in graph.nodes {
@@ -110,9 +111,14 @@ public struct GraphBuilder: Sendable {
         node.operands.map { $0.map { types[$0.index] } },
         values: node.operands.map { $0.flatMap { known[$0.index] } },
         resultCount: node.results.count)
-      do {
+      do throws(VitError) {
         let results = try node.operation.resultTypes(operands)
         for type in results { try type.validate() }
+        guard results.count == node.results.count else {
+          throw VitError(
+            "'\(node.name)' has \(results.count) results, expected \(node.results.count)",
+            code: "result-count")
+        }
         var values = node.operation.knownResults(operands, results)
         if values.allSatisfy({ $0 == nil }) { values = try fold(node, operands, results) }
         for (index, id) in node.results.enumerated() {

@@ -1,23 +1,24 @@
 extension Graph {
   /// Reads a graph from text, as `text(_:)` writes it.
   ///
-  /// Operations come from `registry`; every type rule runs again and must give the declared types. Where the
-  /// text names a file of tensors by its digest, `tensors` is called once with it; without one, values that
-  /// do not stand in the text are elided. Errors name `file`, line and column.
+  /// Operations come from `registry`; every type rule runs again, with `fold` for what follows from
+  /// constants, and must give the declared types. Where the text names a file of tensors by its digest,
+  /// `tensors` is called once with it; without one, values that do not stand in the text are elided. Errors
+  /// name `file`, line and column.
   public init(
-    text bytes: [UInt8], file: String? = nil, registry: Registry,
+    text bytes: [UInt8], file: String? = nil, registry: Registry, fold: GraphBuilder.Fold? = nil,
     tensors: ((_ digest: String) throws(VitError) -> TensorTable)? = nil
   ) throws(VitError) {
-    var parser = try Parser(bytes, file: file, registry: registry, tensors: tensors)
+    var parser = try Parser(bytes, file: file, registry: registry, fold: fold, tensors: tensors)
     self = try parser.graph()
   }
 
   /// Reads a graph from a string.
   public init(
-    text: String, file: String? = nil, registry: Registry,
+    text: String, file: String? = nil, registry: Registry, fold: GraphBuilder.Fold? = nil,
     tensors: ((_ digest: String) throws(VitError) -> TensorTable)? = nil
   ) throws(VitError) {
-    try self.init(text: Array(text.utf8), file: file, registry: registry, tensors: tensors)
+    try self.init(text: Array(text.utf8), file: file, registry: registry, fold: fold, tensors: tensors)
   }
 }
 
@@ -25,21 +26,25 @@ extension Graph {
 private struct Parser {
   private var reader: TextReader
   private let registry: Registry
+  private let fold: GraphBuilder.Fold?
   private let load: ((String) throws(VitError) -> TensorTable)?
   /// The tensors of the file that the text names.
   private var table: TensorTable?
 
   init(
-    _ bytes: [UInt8], file: String?, registry: Registry, tensors: ((String) throws(VitError) -> TensorTable)?
+    _ bytes: [UInt8], file: String?, registry: Registry, fold: GraphBuilder.Fold?,
+    tensors: ((String) throws(VitError) -> TensorTable)?
   ) throws(VitError) {
     reader = try TextReader(bytes, file: file)
     self.registry = registry
+    self.fold = fold
     load = tensors
   }
 
   mutating func graph() throws(VitError) -> Graph {
     guard try reader.take(word: "graph") else { throw reader.unexpected("'graph'") }
-    var graph = GraphAssembler(name: try reader.text("the graph's name in quotes"), registry: registry)
+    var graph = GraphAssembler(
+      name: try reader.text("the graph's name in quotes"), registry: registry, fold: fold)
     if reader.token == .mark("{") { graph.setAnnotations(try reader.attributes()) }
     try reader.list("(", ")") { reader throws(VitError) in
       let place = reader.location

@@ -57,13 +57,18 @@ private func broken(_ message: String, _ location: Location = Location()) -> Vit
 /// Checks what a pass has made of a graph.
 public enum Verifier {
   /// Throws unless the graph's invariants hold, every noted type is what the type rules say, and, where a
-  /// registry is given, every operation can be made again from its name and attributes.
-  public static func verify(_ graph: Graph, registry: Registry? = nil) throws(VitError) {
+  /// registry is given, every operation can be made again from its name and attributes; `fold` computes what
+  /// follows from constants.
+  public static func verify(
+    _ graph: Graph, registry: Registry? = nil, fold: GraphBuilder.Fold? = nil
+  ) throws(VitError) {
     try graph.checkInvariants()
     for input in graph.inputs {
       do { try graph.type(input).validate() } catch { throw broken(error.diagnostic.message) }
     }
-    let types = try GraphBuilder.infer(graph, inputTypes: graph.inputs.map(graph.type)).types
+    let types = try GraphBuilder.infer(graph, inputTypes: graph.inputs.map(graph.type)) {
+      node, operands, results throws(VitError) in try fold?(node, operands, results) ?? []
+    }.types
     for node in graph.nodes {
       for id in node.results where types[id.index] != graph.type(id) {
         throw broken(

@@ -61,14 +61,18 @@ import VitTestSupport
     let graph = try SampleGraph.small()
     let text = try graph.text(TextOptions(tensorsDigest: "abc"))
     var asked: [String] = []
-    let again = try Graph(text: text, registry: StandIn.registry) { digest throws(VitError) in
-      asked.append(digest)
-      return graph.tensors
-    }
+    let again = try Graph(
+      text: text, registry: StandIn.registry,
+      tensors: { digest throws(VitError) in
+        asked.append(digest)
+        return graph.tensors
+      })
     #expect(asked == ["abc"])
     #expect(try graph.firstDifference(from: again) == nil)
     let error = #expect(throws: VitError.self) {
-      try Graph(text: text, file: "x.vit", registry: StandIn.registry) { _ throws(VitError) in TensorTable() }
+      try Graph(
+        text: text, file: "x.vit", registry: StandIn.registry,
+        tensors: { _ throws(VitError) in TensorTable() })
     }
     #expect(error?.description.contains("x.vit:3:10: the tensors' file has no tensor 'head.weight'") == true)
   }

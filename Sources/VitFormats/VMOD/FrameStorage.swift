@@ -20,8 +20,8 @@ final class FrameStorage: TensorStorage {
     weak var memory: MemoryStorage?
   }
 
-  /// The storage of a tensor of `byteCount` bytes, which `record` names; the frame begins at `offset`, inside the
-  /// file.
+  /// The storage of a tensor of `byteCount` bytes, which `record` names; the frame begins at `offset`, inside
+  /// the file.
   init(
     file: MappedFile, offset: Int, frame: FrameRecord, record: TensorRecord, element: ElementType,
     byteCount: Int

@@ -8,9 +8,12 @@ public enum VModReader {
   /// Reads a file: everything but the tensors, each of which is read, checked and decompressed when it is
   /// asked for.
   ///
-  /// Operations come from `registry`, and every type rule runs again. Throws a `VitError` that says what is
+  /// Operations come from `registry`, and every type rule runs again, with `fold` for what
+  /// follows from constants. Throws a `VitError` that says what is
   /// damaged.
-  public static func read(path: String, registry: Registry) throws(VitError) -> VModFile {
+  public static func read(
+    path: String, registry: Registry, fold: GraphBuilder.Fold? = nil
+  ) throws(VitError) -> VModFile {
     let container = try Container(path: path, .model)
     do throws(VitError) {
       let manifest = try Manifest(unpacking: container.manifest)
@@ -18,7 +21,7 @@ public enum VModReader {
       var rest = tensors[...]
       var file = VModFile(
         graph: try manifest.graph.graph(
-          Array(rest.prefix(manifest.graph.tensors.count)), path: path, registry))
+          Array(rest.prefix(manifest.graph.tensors.count)), path: path, registry, fold))
       rest = rest.dropFirst(manifest.graph.tensors.count)
       file.preprocessing = manifest.preprocessing
       file.labels = manifest.labels
@@ -46,8 +49,10 @@ public enum VModReader {
 
 extension GraphRecord {
   /// The graph, its constants being `tensors`.
-  fileprivate func graph(_ tensors: [Tensor], path: String, _ registry: Registry) throws(VitError) -> Graph {
-    var graph = GraphAssembler(name: name, registry: registry)
+  fileprivate func graph(
+    _ tensors: [Tensor], path: String, _ registry: Registry, _ fold: GraphBuilder.Fold?
+  ) throws(VitError) -> Graph {
+    var graph = GraphAssembler(name: name, registry: registry, fold: fold)
     graph.setAnnotations(annotations)
     var values: [ValueID] = []
     func value(_ number: Int) throws(VitError) -> ValueID {
