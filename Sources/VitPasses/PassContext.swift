@@ -8,6 +8,10 @@ public final class PassContext {
   public let registry: Registry
   /// The seed from which each pass draws its own stream, by its name.
   public let seed: UInt64
+  /// The model as it was before any layer was replaced: what mixers are distilled from and compared with.
+  public var teacher: Graph?
+  /// Samples that nothing is trained on: what decides which weights are kept.
+  public var heldOut: (any SampleSource)?
   /// The samples that scoring and training use, or `nil` where none were given.
   public var data: (any SampleSource)?
   /// Called with what a user should know.
@@ -30,6 +34,12 @@ public final class PassContext {
   /// Throws where the user wants to stop.
   public func checkCancelled() throws(VitError) {
     if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
+  }
+
+  /// The teacher; throws a usage error where there is none.
+  public func teacher(for pass: String) throws(VitError) -> Graph {
+    if let teacher { return teacher }
+    throw VitError("\(pass) needs the model that the layers were replaced in", kind: .usage, code: "teacher-missing")
   }
 
   /// The random stream of a pass.

@@ -1,0 +1,194 @@
+public import VitIR
+internal import VitRuntime
+internal import VitTrain
+internal import Glibc
+
+/// What a model's first output means.
+public enum OutputKind: String, Sendable {
+  /// Scores of classes: [batch, classes].
+  case classes
+  /// Anything else: compared by relative squared error.
+  case values
+
+  /// Scores of classes are a first output [batch, n] where the samples have labels below n, or n is not the width of the
+  /// model's tokens (an embedding).
+  public init(_ graph: Graph, data: (any SampleSource)?) {
+    guard let output = graph.outputs.first, graph.type(output.value).rank == 2,
+      let classes = graph.type(output.value).shape[1].fixedValue, classes > 1
+    else {
+      self = .values
+      return
+    }
+    if let data, data.count > 0, let label = data.label(0) {
+      self = label < classes ? .classes : .values
+      return
+    }
+    let widths = graph.nodes.filter { $0.name == "vit.attention" || $0.name == "vit.layer_norm" }
+      .compactMap { $0.results.first.flatMap { graph.type($0).shape.last?.fixedValue } }
+    self = widths.contains(classes) ? .values : .classes
+  }
+}
+
+/// How far a model's outputs are from its teacher's, over a set of samples.
+public struct Fidelity: Sendable, Hashable {
+  /// How many samples.
+  public var images = 0
+  /// The share of labelled samples whose class is right; `nil` without labels or classes.
+  public var accuracy: Double?
+  /// The teacher's.
+  public var teacherAccuracy: Double?
+  /// The share of samples for which both say the same class; `nil` without classes.
+  public var agreement: Double?
+  /// The mean of KL(teacher‖model) over samples; `nil` without classes.
+  public var divergence: Double?
+  /// Σ‖model − teacher‖² / Σ‖teacher‖², the mean over outputs.
+  public var relativeError = 0.0
+
+  /// What selection and training compare by: the divergence, or the relative error.
+  public var damage: Double { divergence ?? relativeError }
+}
+
+/// Compares models with one teacher on one set of samples; the teacher's outputs are computed once.
+public final class FidelityMeter {
+  private let data: any SampleSource
+  private let samples: [Int]
+  private let batch: Int
+  private let pool: any WorkPool
+  private let kind: OutputKind
+  private let isCancelled: @Sendable () -> Bool
+  /// The teacher's outputs: for each of them the values of all samples.
+  private var reference: [[Float]] = []
+
+  /// A meter on `samples` of `data` (all by default).
+  ///
+  /// `progress` hears of the samples done while the teacher runs.
+  public init(
+    teacher: Graph, data: any SampleSource, samples: [Int]? = nil, batch: Int = 32, context: PassContext,
+    progress: (Int, Int) -> Void = { _, _ in }
+  ) throws {
+    self.data = data
+    self.samples = samples ?? Array(0..<data.count)
+    self.batch = max(1, min(batch, self.samples.count))
+    pool = context.pool
+    isCancelled = context.isCancelled
+    kind = OutputKind(teacher, data: data)
+    guard !self.samples.isEmpty else { throw VitError("there are no samples to measure on", code: "data-empty") }
+    var reference: [[Float]] = []
+    try run(teacher, progress: progress) { _, outputs, count in
+      if reference.isEmpty { reference = outputs.map { _ in [] } }
+      for (index, output) in outputs.enumerated() {
+        let values = output.count / output.shape[0] * count
+        reference[index] += UnsafeBufferPointer(start: output.f32, count: values)
+      }
+    }
+    self.reference = reference
+  }
+
+  /// The teacher against itself: its accuracy.
+  public var teacherAccuracy: Double? {
+    guard kind == .classes, let logits = reference.first else { return nil }
+    return logits.withUnsafeBufferPointer { buffer in
+      guard let base = buffer.baseAddress else { return nil }
+      return accuracy(base, classes: logits.count / samples.count, first: 0, count: samples.count).rate
+    }
+  }
+
+  private func accuracy(
+    _ logits: UnsafePointer<Float>, classes: Int, first: Int, count: Int
+  ) -> (rate: Double?, right: Int, labelled: Int) {
+    var (right, labelled) = (0, 0)
+    for row in 0..<count {
+      guard let label = data.label(samples[first + row]) else { continue }
+      labelled += 1
+      if FidelityMeter.best(logits + row * classes, classes) == label { right += 1 }
+    }
+    return (labelled > 0 ? Double(right) / Double(labelled) : nil, right, labelled)
+  }
+
+  /// The place of the largest of `count` numbers; of equal ones the first.
+  public static func best(_ values: UnsafePointer<Float>, _ count: Int) -> Int {
+    var best = 0
+    for index in 0..<count where values[index] > values[best] { best = index }
+    return best
+  }
+
+  private func run(
+    _ graph: Graph, progress: (Int, Int) -> Void, _ body: (_ first: Int, _ outputs: [View], _ count: Int) throws -> Void
+  ) throws {
+    let executor = try Executor(
+      graph, weights: WeightStore(graph), inputShapes: try InputShapes.of(graph, batch: batch, data: data), pool: pool)
+    let reader = BatchReader(data: data, pool: pool)
+    for start in stride(from: 0, to: samples.count, by: batch) {
+      if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
+      let count = min(batch, samples.count - start)
+      // A last, shorter batch is filled up with its first sample; what that gives is left out.
+      try reader.read(
+        (0..<batch).map { (index: samples[start + ($0 < count ? $0 : 0)], variant: nil) }, into: executor.inputs[0])
+      executor.run()
+      for (output, view) in zip(graph.outputs, executor.outputs) where view.element != .f32 || view.shape.first != batch {
+        throw VitError(
+          "the output '\(output.name)' has the type \(view.element.rawValue)\(view.shape), expected f32 of one row a sample",
+          code: "output-type")
+      }
+      try body(start, executor.outputs, count)
+      progress(start + count, samples.count)
+    }
+  }
+
+  /// Runs `graph` on the samples and compares its outputs with the teacher's.
+  public func measure(_ graph: Graph, progress: (Int, Int) -> Void = { _, _ in }) throws -> Fidelity {
+    var result = Fidelity(images: samples.count)
+    var (right, labelled, agreeing) = (0, 0, 0)
+    var divergence = 0.0
+    var errors = [Double](repeating: 0, count: reference.count)
+    var squares = errors
+    try run(graph, progress: progress) { first, outputs, count in
+      guard outputs.count == reference.count else {
+        throw VitError("expected \(reference.count) outputs as in the teacher, found \(outputs.count)")
+      }
+      for (index, output) in outputs.enumerated() {
+        let size = output.count / output.shape[0]
+        guard reference[index].count == size * samples.count else {
+          throw VitError("output \(index) has another size than the teacher's")
+        }
+        reference[index].withUnsafeBufferPointer { all in
+          guard let base = all.baseAddress else { return }
+          let teacher = base + first * size
+          for place in 0..<size * count {
+            let difference = Double(output.f32[place]) - Double(teacher[place])
+            errors[index] += difference * difference
+            squares[index] += Double(teacher[place]) * Double(teacher[place])
+          }
+          guard index == 0, kind == .classes else { return }
+          let score = accuracy(output.f32, classes: size, first: first, count: count)
+          right += score.right
+          labelled += score.labelled
+          for row in 0..<count {
+            let (t, s) = (teacher + row * size, output.f32 + row * size)
+            if FidelityMeter.best(t, size) == FidelityMeter.best(s, size) { agreeing += 1 }
+            divergence += FidelityMeter.divergence(t, s, size)
+          }
+        }
+      }
+    }
+    let relative = zip(errors, squares).map { $0 / max($1, .leastNormalMagnitude) }
+    result.relativeError = relative.reduce(0, +) / Double(max(relative.count, 1))
+    if kind == .classes {
+      result.accuracy = labelled > 0 ? Double(right) / Double(labelled) : nil
+      result.teacherAccuracy = teacherAccuracy
+      result.agreement = Double(agreeing) / Double(samples.count)
+      result.divergence = divergence / Double(samples.count)
+    }
+    return result
+  }
+
+  /// KL(softmax(a)‖softmax(b)).
+  static func divergence(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int) -> Double {
+    let (p, q) = (Loss.probabilities(a, count, 1), Loss.probabilities(b, count, 1))
+    var sum = 0.0
+    for index in 0..<count where p[index] > 0 {
+      sum += p[index] * (log(p[index]) - log(max(q[index], .leastNormalMagnitude)))
+    }
+    return sum
+  }
+}

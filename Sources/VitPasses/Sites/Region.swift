@@ -1,0 +1,85 @@
+internal import VitIR
+
+/// The part of a graph between the normalised tokens and what is added to the residual, around one attention core.
+struct Region {
+  /// The tokens that queries, keys and values all come from.
+  private(set) var input: ValueID?
+  /// The result of the output projection.
+  private(set) var output: ValueID?
+  /// What makes it no region that a mixer can fill.
+  private(set) var obstacle: String?
+
+  init(_ finder: SiteFinder, queries: ValueID, keys: ValueID, values: ValueID, core: ValueID) {
+    input = Region.cut(finder, above: [queries, keys, values])
+    output = Region.projection(finder, below: core)
+    guard let input else {
+      obstacle = "its queries, keys and values have no common tokens of the form [batch, tokens, width]"
+      return
+    }
+    let shape = finder.shape(input)
+    guard shape.count == 3, shape[0] == finder.batch else {
+      obstacle = "it works within windows or groups of tokens"
+      return
+    }
+    if output == nil { obstacle = "no linear map follows it" }
+  }
+
+  /// The nearest value through which everything goes that the given values depend on.
+  ///
+  /// The last node of the frontier is replaced by what it reads until one value is left: values are numbered by nodes in
+  /// order, so nothing that is still needed is passed.
+  private static func cut(_ finder: SiteFinder, above start: [ValueID]) -> ValueID? {
+    var frontier = Set(start.filter { !finder.isConstant($0) })
+    for _ in 0..<200 {
+      if frontier.count == 1, let only = frontier.first, finder.shape(only).count == 3,
+        finder.readers(of: only).count >= 1, !start.contains(only) || start.allSatisfy({ $0 == only })
+      {
+        return only
+      }
+      guard let last = frontier.max(by: { (finder.node(defining: $0) ?? -1) < (finder.node(defining: $1) ?? -1) }),
+        let place = finder.node(defining: last)
+      else { return nil }
+      frontier.remove(last)
+      for case let operand? in finder.nodeAt(place).operands
+      where !finder.isConstant(operand) && finder.dependsOnInput(operand) && !isShape(finder, operand) {
+        frontier.insert(operand)
+      }
+      if frontier.isEmpty { return nil }
+    }
+    return nil
+  }
+
+  /// Whether a value is made of shapes only: integers that say how to reshape.
+  private static func isShape(_ finder: SiteFinder, _ id: ValueID) -> Bool {
+    guard let place = finder.node(defining: id) else { return false }
+    return ["onnx.Shape", "onnx.Size"].contains(finder.nodeAt(place).name)
+  }
+
+  /// The first linear map below the core, as tokens.
+  private static func projection(_ finder: SiteFinder, below core: ValueID) -> ValueID? {
+    var value = core
+    for _ in 0..<12 {
+      let readers = finder.readers(of: value)
+      guard readers.count == 1 else { return nil }
+      let node = finder.nodeAt(readers[0])
+      guard let result = node.results.first else { return nil }
+      if node.name == "vit.linear" {
+        if finder.shape(result).count == 3 { return result }
+        // Tokens flattened before the map come back as tokens behind it.
+        let next = finder.readers(of: result)
+        guard next.count == 1, finder.nodeAt(next[0]).name == "onnx.Reshape",
+          let tokens = finder.nodeAt(next[0]).results.first, finder.shape(tokens).count == 3
+        else { return nil }
+        return tokens
+      }
+      guard passing.contains(node.name) else { return nil }
+      value = result
+    }
+    return nil
+  }
+
+  private static let passing: Set<String> = [
+    "onnx.Reshape", "onnx.Transpose", "onnx.Squeeze", "onnx.Unsqueeze", "onnx.Flatten", "onnx.Cast", "onnx.Identity",
+    "vit.layer_norm", "onnx.LayerNormalization",
+  ]
+}

@@ -1,0 +1,271 @@
+internal import VitIR
+internal import VitOps
+
+/// Finds attention by what flows where: a core (softmax between two products) whose queries and keys are the same tokens.
+struct SiteFinder {
+  private let graph: Graph
+  private let layouts: LayoutAnalysis
+  private let producer: [Int?]
+  private let consumers: [[Int]]
+  private(set) var layers: [AttentionSite] = []
+  private(set) var others: [(node: String, reason: String)] = []
+
+  init(_ graph: Graph) {
+    self.graph = graph
+    layouts = LayoutAnalysis(graph)
+    producer = graph.producers()
+    consumers = graph.consumers()
+  }
+
+  mutating func run() {
+    for (place, node) in graph.nodes.enumerated() {
+      if let mixer = node.operation as? any Mixer {
+        addMixer(place, node, mixer)
+        continue
+      }
+      switch node.name {
+      case "vit.attention": addAttention(place, node)
+      case "vit.sdpa": addCore(place, node)
+      case "onnx.Softmax": addSoftmax(place, node)
+      case "onnx.Attention", "com.microsoft.MultiHeadAttention", "com.microsoft.Attention":
+        addOperator(place, node)
+      default: continue
+      }
+    }
+  }
+
+  // MARK: Kinds of unit
+
+  private mutating func addMixer(_ place: Int, _ node: Node, _ mixer: any Mixer) {
+    var heads = 1
+    if case .int(let value)? = mixer.attributes["heads"] { heads = value }
+    add(
+      place, kind: Swift.type(of: mixer).kind, heads: heads, input: node.operands[0], output: node.results.first,
+      obstacle: "it is a mixer already")
+  }
+
+  private mutating func addAttention(_ place: Int, _ node: Node) {
+    var heads = 1
+    if case .int(let value)? = node.operation.attributes["heads"] { heads = value }
+    add(
+      place, kind: "attention", heads: heads, input: node.operands[0], output: node.results.first,
+      obstacle: obstacle(node, biasOperand: 9))
+  }
+
+  private func obstacle(_ node: Node, biasOperand: Int) -> String? {
+    if node.operation.attributes["causal"] == .bool(true) { return "its tokens see only those before them" }
+    if node.operands.count > biasOperand, let bias = node.operands[biasOperand], !graph[bias].isConstant,
+      dependsOnInput(bias)
+    {
+      return "its mask or bias is computed from the input"
+    }
+    return nil
+  }
+
+  private mutating func addCore(_ place: Int, _ node: Node) {
+    guard let q = node.operands[0], let k = node.operands[1], let v = node.operands[2], let result = node.results.first
+    else { return }
+    let heads = headCount(graph.type(q).shape, q)
+    classify(
+      place, node, queries: q, keys: k, values: v, queryAxis: -2, keyAxis: -2, heads: heads, core: result,
+      obstacle: obstacle(node, biasOperand: 3))
+  }
+
+  /// A softmax that was not raised: masks regrouped by windows, heads that talk to each other, integer products.
+  private mutating func addSoftmax(_ place: Int, _ node: Node) {
+    guard let input = node.operands[0], let output = node.results.first, graph.type(input).rank >= 3 else { return }
+    guard let above = contraction(above: input), let below = contraction(below: output) else { return }
+    guard let q = above.operands[0], let k = above.operands[1], let v = below.node.operands[1],
+      let result = below.node.results.first
+    else { return }
+    let shape = graph.type(q).shape
+    let keyAxis = transposesKeys(above) ? -2 : -1
+    classify(
+      place, node, queries: q, keys: k, values: v, queryAxis: -2, keyAxis: keyAxis, heads: headCount(shape, q),
+      core: result, obstacle: "something lies between its products that a mixer cannot stand in for")
+  }
+
+  private func transposesKeys(_ node: Node) -> Bool {
+    switch node.operation.attributes["transB"] {
+    case .bool(let value)?: value
+    case .int(let value)?: value != 0
+    default: false
+    }
+  }
+
+  /// An attention operator with queries, keys and values as operands, or with packed weights.
+  private mutating func addOperator(_ place: Int, _ node: Node) {
+    func int(_ name: String) -> Int? {
+      if case .int(let value)? = node.operation.attributes[name] { value } else { nil }
+    }
+    guard let q = node.operands[0], let result = node.results.first else { return }
+    let type = graph.type(q)
+    let heads = int("q_num_heads") ?? int("num_heads") ?? 0
+    let obstacle = "its form (\(node.name)) has a mask, cache or further outputs"
+    if node.name == "com.microsoft.Attention" {
+      add(place, kind: "attention", heads: heads, input: q, output: result, obstacle: obstacle)
+    } else if let k = node.operands[1], let v = node.operands[2] {
+      classify(
+        place, node, queries: q, keys: k, values: v, queryAxis: -2, keyAxis: -2,
+        heads: type.rank == 4 ? type.shape[1].fixedValue ?? heads : heads, core: result, obstacle: obstacle)
+    }
+  }
+
+  // MARK: Classification
+
+  private mutating func classify(
+    _ place: Int, _ node: Node, queries: ValueID, keys: ValueID, values: ValueID, queryAxis: Int, keyAxis: Int,
+    heads: Int, core: ValueID, obstacle: String?
+  ) {
+    let (q, k) = (layouts[queries].axes, layouts[keys].axes)
+    let queryTokens = Layout.normalised(q[q.count + queryAxis])
+    let keyTokens = Layout.normalised(k[k.count + keyAxis])
+    let name = node.location.node ?? graph[core].name
+    guard dependsOnInput(queries) else {
+      others.append((name, "its queries are learned: attention pooling"))
+      return
+    }
+    guard queryTokens == keyTokens, !queryTokens.isEmpty else {
+      let (m, n) = (extent(queries, queryAxis), extent(keys, keyAxis))
+      others.append((name, "it maps \(n) keys to \(m) queries of other tokens"))
+      return
+    }
+    let region = Region(self, queries: queries, keys: keys, values: values, core: core)
+    var reason = region.obstacle ?? obstacle
+    if region.obstacle == nil, obstacle != nil, region.input != nil, region.output != nil, node.name == "onnx.Softmax" {
+      reason = obstacle
+    }
+    add(
+      place, kind: "attention", heads: heads, input: region.input, output: region.output, obstacle: reason)
+  }
+
+  private func extent(_ id: ValueID, _ axis: Int) -> Dimension {
+    let shape = graph.type(id).shape
+    return shape[shape.count + axis]
+  }
+
+  /// The heads of queries [batch, heads, tokens, width], or of those with heads inside the batch.
+  private func headCount(_ shape: Shape, _ id: ValueID) -> Int {
+    if shape.count >= 4, let heads = shape[shape.count - 3].fixedValue { return heads }
+    let layout = layouts[id].axes
+    let columns = layout.last?.last
+    let inside = layout.first?.filter { $0.origin == columns?.origin && $0.axis == columns?.axis } ?? []
+    return inside.reduce(1) { $0 * ($1.size.fixedValue ?? 1) }
+  }
+
+  private mutating func add(
+    _ place: Int, kind: String, heads: Int, input: ValueID?, output: ValueID?, obstacle: String?
+  ) {
+    let node = graph.nodes[place]
+    var index = layers.count
+    if case .int(let layer)? = node.annotations["layer"] { index = layer }
+    var reason = obstacle
+    if reason == nil {
+      if let input, let output {
+        let (a, b) = (graph.type(input).shape, graph.type(output).shape)
+        if a.count != 3 || b.count != 3 || a[0] != b[0] || a[1] != b[1] {
+          reason = "it maps tokens of shape \(a) to \(b)"
+        }
+      } else {
+        reason = "the tokens that go in or come out are no single value"
+      }
+    }
+    layers.append(
+      AttentionSite(
+        index: index, kind: kind, heads: heads, node: node.location.node ?? graph[node.results[0]].name, place: place,
+        input: input, output: output, parameters: parameters(place, input, output), obstacle: reason))
+  }
+
+  // MARK: Walking the graph
+
+  func node(defining id: ValueID) -> Int? { producer[id.index] }
+  func readers(of id: ValueID) -> [Int] { consumers[id.index] }
+  func nodeAt(_ place: Int) -> Node { graph.nodes[place] }
+  func shape(_ id: ValueID) -> Shape { graph.type(id).shape }
+  func isConstant(_ id: ValueID) -> Bool { graph[id].isConstant }
+  var batch: Dimension? { graph.inputs.first.flatMap { graph.type($0).shape.first } }
+
+  /// Whether any input of the graph can change a value's numbers: shapes of inputs do not count.
+  func dependsOnInput(_ id: ValueID) -> Bool {
+    var seen: Set<Int> = []
+    var stack = [id]
+    let inputs = Set(graph.inputs)
+    while let next = stack.popLast() {
+      if inputs.contains(next) { return true }
+      guard seen.insert(next.index).inserted, let place = producer[next.index] else { continue }
+      let node = graph.nodes[place]
+      if node.name == "onnx.Shape" || node.name == "onnx.Size" { continue }
+      if seen.count > 4000 { return true }
+      // An expansion or a shaped constant depends on its second operand through the shape only.
+      let operands = Self.shapeOnly.contains(node.name) ? Array(node.operands.prefix(1)) : node.operands
+      stack += operands.compactMap { $0 }
+    }
+    return false
+  }
+
+  private static let shapeOnly: Set<String> = ["onnx.Expand", "onnx.Reshape", "onnx.Tile"]
+
+  private static let products: Set<String> = [
+    "onnx.MatMul", "com.microsoft.FusedMatMul", "onnx.MatMulInteger", "onnx.QLinearMatMul", "onnx.Einsum",
+    "com.microsoft.MatMulIntegerToFloat",
+  ]
+
+  /// The nearest product of two computed values above a value.
+  private func contraction(above id: ValueID) -> Node? {
+    var stack = [(id, 0)]
+    while let (value, depth) = stack.popLast() {
+      guard depth < 14, let place = producer[value.index] else { continue }
+      let node = graph.nodes[place]
+      if Self.products.contains(node.name), let a = node.operands[0], let b = node.operands[1], !isConstant(a),
+        !isConstant(b)
+      {
+        return node
+      }
+      if node.name == "onnx.Softmax" || node.name == "vit.sdpa" || node.name == "vit.attention" { continue }
+      for case let operand? in node.operands.reversed() where !isConstant(operand) { stack.append((operand, depth + 1)) }
+    }
+    return nil
+  }
+
+  /// The first product below a value in which it is the left operand.
+  private func contraction(below id: ValueID) -> (node: Node, depth: Int)? {
+    var queue = [(id, 0)]
+    var next = 0
+    while next < queue.count, next < 64 {
+      let (value, depth) = queue[next]
+      next += 1
+      for place in consumers[value.index] {
+        let node = graph.nodes[place]
+        if Self.products.contains(node.name), node.operands[0] == value, let b = node.operands[1], !isConstant(b) {
+          return (node, depth)
+        }
+        guard depth < 10, let result = node.results.first, node.name != "vit.linear", node.name != "vit.add" else { continue }
+        queue.append((result, depth + 1))
+      }
+    }
+    return nil
+  }
+
+  /// The weights that lie between two values (or those of the node itself).
+  private func parameters(_ place: Int, _ input: ValueID?, _ output: ValueID?) -> Int {
+    var counted: Set<Int> = []
+    var total = 0
+    func count(_ node: Node) {
+      for case let id? in node.operands where isConstant(id) && graph.type(id).element.isFloat {
+        if counted.insert(id.index).inserted { total += graph.type(id).elements.fixedValue ?? 0 }
+      }
+    }
+    guard let output, let input else {
+      count(graph.nodes[place])
+      return total
+    }
+    var seen: Set<Int> = []
+    var stack = [output]
+    while let id = stack.popLast() {
+      guard id != input, let node = producer[id.index], seen.insert(node).inserted, seen.count < 2000 else { continue }
+      count(graph.nodes[node])
+      stack += graph.nodes[node].operands.compactMap { $0 }
+    }
+    return total
+  }
+}

@@ -1,0 +1,63 @@
+internal import VitIR
+internal import VitOps
+
+/// How the tokens of a layer lie on the image: the grid of patches, the tokens before them, and which of those a head reads.
+struct TokenGeometry: Equatable {
+  var grid: ScanOrder.Grid
+  var prefix: Int
+  var outputs: Int
+
+  /// The geometry of `tokens` tokens.
+  ///
+  /// The grid is that of the patch embedding with the most patches that fit; without one, a square where the count is one, else
+  /// one row.
+  init(_ graph: Graph, tokens: Int) {
+    var best: ScanOrder.Grid?
+    for node in graph.nodes where node.name == "vit.patch_embed" {
+      guard let grid = TokenGeometry.grid(node, graph), grid.count <= tokens else { continue }
+      if let current = best, current.count >= grid.count { continue }
+      best = grid
+    }
+    if let best {
+      grid = best
+    } else {
+      let side = Int(Double(tokens).squareRoot())
+      grid = side * side == tokens ? .init(rows: side, columns: side) : .init(rows: 1, columns: tokens)
+    }
+    prefix = tokens - grid.count
+    outputs = TokenGeometry.outputTokens(graph, tokens: tokens, prefix: prefix)
+  }
+
+  private static func grid(_ node: Node, _ graph: Graph) -> ScanOrder.Grid? {
+    guard let image = node.operands[0], let weight = node.operands[1], let kernel = graph.type(weight).fixedShapeTail(2),
+      let size = graph.type(image).fixedShapeTail(2), kernel[0] > 0, kernel[1] > 0
+    else { return nil }
+    return .init(rows: size[0] / kernel[0], columns: size[1] / kernel[1])
+  }
+
+  /// How many of the tokens before the patches something picks out; one where nobody picks any token.
+  private static func outputTokens(_ graph: Graph, tokens: Int, prefix: Int) -> Int {
+    guard prefix > 0 else { return 0 }
+    var picked: Set<Int> = []
+    var isPicking = false
+    for node in graph.nodes where node.name == "onnx.Gather" || node.name == "onnx.Slice" {
+      guard let input = node.operands[0], let result = node.results.first, graph.type(input).rank == 3,
+        graph.type(input).shape[1] == .fixed(tokens)
+      else { continue }
+      if node.name == "onnx.Gather" {
+        guard node.operation.attributes["axis"] == .int(1), let index = node.operands[1],
+          let values = (try? graph.tensor(index)?.integers()).flatMap({ $0 })
+        else { continue }
+        isPicking = true
+        picked.formUnion(values.map { $0 < 0 ? $0 + tokens : $0 })
+      } else if graph.type(result).rank == 3, let kept = graph.type(result).shape[1].fixedValue, kept < tokens {
+        isPicking = true
+        let layout = LayoutAnalysis(graph)[result].axes[1].first
+        let start = layout?.offset.fixedValue ?? 0
+        picked.formUnion(start..<start + kept)
+      }
+    }
+    let read = picked.filter { $0 < prefix }
+    return isPicking ? (read.max().map { $0 + 1 } ?? 0) : min(1, prefix)
+  }
+}

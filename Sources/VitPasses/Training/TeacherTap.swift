@@ -1,0 +1,51 @@
+internal import VitIR
+internal import VitRuntime
+
+/// A model that runs up to some of its values and shows them.
+struct TeacherTap {
+  let executor: Executor
+  private let reader: BatchReader
+  /// The samples of one run.
+  let batch: Int
+
+  /// A tap of `values` of `graph` on batches of `batch`.
+  init(
+    _ graph: Graph, weights: WeightStore, values: [ValueID], batch: Int, data: any SampleSource, pool: any WorkPool
+  ) throws {
+    var pruned = graph
+    pruned.outputs = values.map { (graph[$0].name, $0) }
+    pruned.removeDeadNodes()
+    let shapes = try InputShapes.of(graph, batch: batch, data: data)
+    executor = try Executor(pruned, weights: weights, inputShapes: shapes, pool: pool)
+    reader = BatchReader(data: data, pool: pool)
+    self.batch = batch
+  }
+
+  /// Runs on samples; the values are then in `executor.outputs`.
+  func run(_ samples: [(index: Int, variant: UInt64?)]) throws {
+    try reader.read(samples, into: executor.inputs[0])
+    executor.run()
+  }
+}
+
+/// The shapes that a model's inputs have for a batch of samples.
+enum InputShapes {
+  /// Throws where the model has several inputs, or the samples have another shape than its input.
+  static func of(_ graph: Graph, batch: Int, data: any SampleSource) throws -> [[Int]] {
+    guard graph.inputs.count == 1, let input = graph.inputs.first else {
+      let names = graph.inputs.map { "'\(graph[$0].name)'" }.joined(separator: ", ")
+      throw VitError(
+        "the model has \(graph.inputs.count) inputs (\(names)), expected one image", code: "several-inputs")
+    }
+    let shape = [batch] + data.shape
+    let type = graph.type(input)
+    guard type.rank == shape.count,
+      zip(type.shape, shape).allSatisfy({ $0.fixedValue.map { value in value == $1 } ?? true })
+    else {
+      throw VitError(
+        "the input '\(graph[input].name)' has the shape \(type.shape), the data give \(shape)", code: "input-shape",
+        help: "set the preprocessing, or a batch that the model allows")
+    }
+    return [shape]
+  }
+}

@@ -1,0 +1,180 @@
+public import VitIR
+internal import Glibc
+
+/// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), over a set of parameters.
+///
+/// `w ← w(1 − ηλ) − η m̂ / (√v̂ + ε)`, decay on the parameters marked for it only (Mixers.md §3). Also holds the running
+/// average of the weights, which often serves better than the last ones.
+public final class AdamW {
+  /// The constants of the method.
+  public struct Options: Sendable {
+    /// Decay of the first moment.
+    public var beta1 = 0.9
+    /// Decay of the second moment.
+    public var beta2 = 0.98
+    /// Added to the root of the second moment.
+    public var epsilon = 1e-8
+    /// Weight decay.
+    public var decay = 0.05
+    /// The largest decay of the running average of the weights.
+    public var averaging = 0.99
+
+    /// The defaults of Mixers.md §3.
+    public init() {}
+  }
+
+  private let parameters: [View]
+  private let gradients: [View]
+  private let decays: [Bool]
+  /// Each parameter's rate as a multiple of the schedule's.
+  private let factors: [Double]
+  private let options: Options
+  private let pool: any WorkPool
+  private var first: [[Float]]
+  private var second: [[Float]]
+  private var average: [[Float]]
+  /// The steps taken.
+  public private(set) var steps = 0
+
+  /// An optimiser of `parameters`, all `f32`, by their `gradients`.
+  public init(
+    parameters: [View], gradients: [View], decays: [Bool], factors: [Double]? = nil, options: Options = Options(),
+    pool: any WorkPool
+  ) {
+    precondition(parameters.count == gradients.count && parameters.count == decays.count)
+    self.parameters = parameters
+    self.gradients = gradients
+    self.decays = decays
+    self.factors = factors ?? parameters.map { _ in 1 }
+    self.options = options
+    self.pool = pool
+    first = parameters.map { [Float](repeating: 0, count: $0.count) }
+    second = first
+    average = parameters.map { Array(UnsafeBufferPointer(start: $0.f32, count: $0.count)) }
+  }
+
+  /// The Euclidean norm of all gradients, summed in double in a fixed order.
+  public func gradientNorm() -> Double {
+    var total = 0.0
+    for view in gradients { total += GradientNorm.squared(view, pool: pool) }
+    return total.squareRoot()
+  }
+
+  /// One step at `rate`, the gradients scaled down where their norm is above `clip`. A step whose gradients are no finite
+  /// numbers is left out. Returns the norm.
+  @discardableResult
+  public func step(rate: Double, clip: Double) -> Double {
+    let norm = gradientNorm()
+    guard norm.isFinite else { return norm }
+    steps += 1
+    let scale = norm > clip ? clip / norm : 1
+    let correction1 = 1 - pow(options.beta1, Double(steps))
+    let correction2 = 1 - pow(options.beta2, Double(steps))
+    let keep = min(options.averaging, (1 + Double(steps)) / (10 + Double(steps)))
+    for index in parameters.indices {
+      let rate = rate * factors[index]
+      let update = AdamWStep(
+        scale: Float(scale), beta1: Float(options.beta1), beta2: Float(options.beta2),
+        rate: Float(rate / correction1), rootCorrection: Float(1 / correction2.squareRoot()),
+        epsilon: Float(options.epsilon), shrink: Float(decays[index] ? 1 - rate * options.decay : 1), keep: Float(keep))
+      let (weights, gradient) = (parameters[index].f32, gradients[index].f32)
+      first[index].withUnsafeMutableBufferPointer { m in
+        second[index].withUnsafeMutableBufferPointer { v in
+          average[index].withUnsafeMutableBufferPointer { mean in
+            guard let m = m.baseAddress, let v = v.baseAddress, let mean = mean.baseAddress else { return }
+            let count = parameters[index].count
+            let block = 1 << 14
+            pool.run(tasks: (count + block - 1) / block) { task, _ in
+              let start = task * block
+              update.apply(
+                weights + start, gradient + start, m + start, v + start, mean + start, count: min(block, count - start))
+            }
+          }
+        }
+      }
+    }
+    return norm
+  }
+
+  /// Exchanges the weights and their running average.
+  public func exchangeAverage() {
+    for index in parameters.indices {
+      let weights = parameters[index].f32
+      for place in average[index].indices { swap(&weights[place], &average[index][place]) }
+    }
+  }
+
+  /// Starts the running average anew from the weights as they are.
+  public func resetAverage() {
+    for index in parameters.indices {
+      average[index] = Array(UnsafeBufferPointer(start: parameters[index].f32, count: parameters[index].count))
+    }
+  }
+
+  // MARK: State
+
+  /// Weights, moments, average and step count, for a checkpoint.
+  public var state: [UInt8] {
+    var bytes: [UInt8] = []
+    withUnsafeBytes(of: Int64(steps).littleEndian) { bytes.append(contentsOf: $0) }
+    for index in parameters.indices {
+      bytes.append(
+        contentsOf: UnsafeRawBufferPointer(start: parameters[index].base, count: parameters[index].byteCount))
+      for part in [first[index], second[index], average[index]] {
+        part.withUnsafeBytes { bytes.append(contentsOf: $0) }
+      }
+    }
+    return bytes
+  }
+
+  /// Takes up a state that `state` gave; throws where it belongs to other parameters.
+  public func restore(_ bytes: [UInt8]) throws(VitError) {
+    let wanted = 8 + parameters.reduce(0) { $0 + 4 * $1.byteCount }
+    guard bytes.count == wanted else {
+      throw VitError("the training state has \(bytes.count) bytes, expected \(wanted)", code: "checkpoint")
+    }
+    bytes.withUnsafeBytes { source in
+      steps = Int(truncatingIfNeeded: Int64(littleEndian: source.loadUnaligned(as: Int64.self)))
+      var offset = 8
+      for index in parameters.indices {
+        let size = parameters[index].byteCount
+        func next() -> UnsafeRawBufferPointer {
+          defer { offset += size }
+          return UnsafeRawBufferPointer(rebasing: source[offset..<offset + size])
+        }
+        UnsafeMutableRawBufferPointer(start: parameters[index].base, count: size).copyMemory(from: next())
+        first[index].withUnsafeMutableBytes { $0.copyMemory(from: next()) }
+        second[index].withUnsafeMutableBytes { $0.copyMemory(from: next()) }
+        average[index].withUnsafeMutableBytes { $0.copyMemory(from: next()) }
+      }
+    }
+  }
+}
+
+/// The arithmetic of one step on a run of weights.
+private struct AdamWStep {
+  let scale: Float
+  let beta1: Float
+  let beta2: Float
+  let rate: Float
+  let rootCorrection: Float
+  let epsilon: Float
+  let shrink: Float
+  let keep: Float
+
+  func apply(
+    _ w: UnsafeMutablePointer<Float>, _ g: UnsafePointer<Float>, _ m: UnsafeMutablePointer<Float>,
+    _ v: UnsafeMutablePointer<Float>, _ mean: UnsafeMutablePointer<Float>, count: Int
+  ) {
+    for index in 0..<count {
+      let gradient = g[index] * scale
+      let first = beta1 * m[index] + (1 - beta1) * gradient
+      let second = beta2 * v[index] + (1 - beta2) * (gradient * gradient)
+      m[index] = first
+      v[index] = second
+      let weight = w[index] * shrink - rate * first / (second.squareRoot() * rootCorrection + epsilon)
+      w[index] = weight
+      mean[index] = keep * mean[index] + (1 - keep) * weight
+    }
+  }
+}
