@@ -111,6 +111,16 @@ public final class AdamW {
     }
   }
 
+  /// Forgets moments and steps, and starts the running average from the weights as they are.
+  public func resetState() {
+    steps = 0
+    for index in parameters.indices {
+      first[index] = [Float](repeating: 0, count: parameters[index].count)
+      second[index] = first[index]
+    }
+    resetAverage()
+  }
+
   // MARK: State
 
   /// Weights, moments, average and step count, for a checkpoint.

@@ -1,0 +1,129 @@
+public import VitIR
+internal import VitRuntime
+internal import VitTrain
+
+/// Trains the whole hybrid towards the teacher: hidden states, softened logits and, where there are any, labels
+/// (Mixers.md §3).
+///
+/// Keeps the better of before and after on the held-out samples, of the last weights and their running average; a rate that makes
+/// things worse in the first tenth of the steps is backed off once.
+public struct FineTune: Pass {
+  /// `fine-tune`.
+  public static let name = "fine-tune"
+  /// See `Pass`.
+  public static let summary = "Trains the hybrid end to end towards the teacher"
+
+  private let steps: Int
+  private let batch: Int
+  private let rate: Double?
+  private let clip: Double
+  private let temperature: Double
+
+  /// Takes `steps` (200), `batch` (64), `rate` (by default the best of four on the held-out samples, tried for a tenth of the
+  /// steps each), `clip` (1) and `temperature` (2).
+  public init(options: inout OptionReader) throws(VitError) {
+    steps = try options.value("steps", default: 200)
+    batch = try options.value("batch", default: 64)
+    switch options.text("rate") {
+    case nil, "auto": rate = nil
+    case let text?:
+      guard let value = Double(text), value > 0, value.isFinite else {
+        throw VitError(
+          "fine-tune: option 'rate' cannot be '\(text)' (expected a number above 0, or auto)", kind: .usage,
+          code: "option-value")
+      }
+      rate = value
+    }
+    clip = try options.value("clip", default: 1)
+    temperature = try options.value("temperature", default: 2)
+    guard steps >= 0, batch > 0, clip > 0, temperature > 0 else {
+      throw VitError(
+        "fine-tune: expected steps ≥ 0, batch > 0, clip > 0 and temperature > 0", kind: .usage, code: "option-value")
+    }
+  }
+
+  /// All options.
+  public var options: [(name: String, value: String)] {
+    [
+      ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", rate.map { "\($0)" } ?? "auto"), ("clip", "\(clip)"),
+      ("temperature", "\(temperature)"),
+    ]
+  }
+
+  /// The rates tried where none is given.
+  static let rates = [1e-3, 5e-4, 1e-4, 2e-5]
+
+  /// Trains; where an operation has no gradient, warns and leaves the graph as it is.
+  public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
+    guard steps > 0, !MixerNode.all(in: graph).isEmpty else { return PassResult() }
+    let teacher = try context.teacher(for: FineTune.name)
+    let data = try context.samples(for: FineTune.name)
+    let heldOut = context.heldOut ?? data
+    let meter = try FidelityMeter(teacher: teacher, data: heldOut, context: context)
+    let before = try meter.measure(graph)
+    let trainer: HybridTrainer
+    do {
+      trainer = try HybridTrainer(
+        graph, teacher: teacher, data: data, batch: batch, temperature: temperature, context: context)
+    } catch let error as VitError where error.diagnostic.code == "no-gradient" {
+      var note = error.diagnostic
+      note.severity = .warning
+      note.help = "the hybrid is left as it was distilled"
+      context.report(note)
+      return PassResult(notes: ["not trained"])
+    }
+    let start = trainer.snapshot
+    let first = try trainer.resume()
+    let peak = first > 0 ? trainer.peak : try rate ?? chooseRate(trainer, start, meter, graph, context)
+    trainer.peak = peak
+    var best = (damage: before.damage, weights: start, label: "before")
+    func consider(_ label: String) throws {
+      let fidelity = try meter.measure(trainer.graph(from: graph))
+      if fidelity.damage < best.damage { best = (fidelity.damage, trainer.snapshot, label) }
+    }
+    var schedule = Schedule(peak: peak, steps: steps)
+    let probe = max(1, steps / 10)
+    var hasBackedOff = first > probe
+    var step = first
+    while step < steps {
+      try trainer.train(step, of: steps, rate: schedule.rate(at: step), clip: clip)
+      step += 1
+      if step == probe, !hasBackedOff {
+        hasBackedOff = true
+        let fidelity = try meter.measure(trainer.graph(from: graph))
+        if fidelity.damage > before.damage * 1.5 {
+          try trainer.reset(to: start)
+          schedule = Schedule(peak: schedule.peak / 4, steps: steps)
+          trainer.peak = schedule.peak
+          step = 0
+        }
+      }
+    }
+    try consider("after")
+    trainer.exchangeAverage()
+    try consider("averaged")
+    try trainer.restore(best.weights)
+    graph = trainer.graph(from: graph)
+    return PassResult(
+      changes: trainer.parameterCount,
+      notes: ["rate \(schedule.peak), kept the weights \(best.label)", "damage \(before.damage) to \(best.damage)"])
+  }
+
+  /// The rate whose tenth of the steps leaves the least damage.
+  private func chooseRate(
+    _ trainer: HybridTrainer, _ start: [Tensor], _ meter: FidelityMeter, _ graph: Graph, _ context: PassContext
+  ) throws -> Double {
+    var best = (damage: Double.infinity, rate: FineTune.rates[0])
+    let trial = max(1, steps / 10)
+    for rate in FineTune.rates {
+      let schedule = Schedule(peak: rate, steps: trial)
+      for step in 0..<trial {
+        try trainer.train(step, of: trial, rate: schedule.rate(at: step), clip: clip, phase: "rate \(rate)")
+      }
+      let fidelity = try meter.measure(trainer.graph(from: graph))
+      if fidelity.damage < best.damage { best = (fidelity.damage, rate) }
+      try trainer.reset(to: start)
+    }
+    return best.rate
+  }
+}

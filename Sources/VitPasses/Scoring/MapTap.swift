@@ -1,0 +1,61 @@
+internal import VitIR
+internal import VitOps
+internal import VitRuntime
+
+/// A model whose attention maps can be looked at while it runs: the layers lowered to products and a softmax.
+struct MapTap {
+  /// The lowered graph.
+  private(set) var graph: Graph
+  /// For each layer the value that holds its maps.
+  private(set) var maps: [ValueID?]
+  /// For each layer the residual stream before and behind it, and the node that adds.
+  private(set) var residuals: [(before: ValueID, after: ValueID)?]
+
+  init(_ source: Graph, sites: [AttentionSite], registry: Registry) throws(VitError) {
+    var rewriter = Rewriter(source, registry: registry)
+    var maps: [ValueID?] = []
+    var outputs: [ValueID?] = sites.map(\.output)
+    for (place, site) in sites.enumerated() {
+      let node = source.nodes[site.place]
+      guard node.name == "vit.attention" || node.name == "vit.sdpa" else {
+        maps.append(node.name == "onnx.Softmax" ? node.results.first : nil)
+        continue
+      }
+      let first = rewriter.builder.graph.nodes.count
+      rewriter.builder.location = node.location
+      let results = try node.operation.lower(
+        into: &rewriter.builder, operands: node.operands, resultCount: node.results.count)
+      let softmax = rewriter.builder.graph.nodes[first...].first { $0.name == "onnx.Softmax" }
+      maps.append(softmax?.results.first)
+      for (old, new) in zip(node.results, results) {
+        rewriter.replace(old, with: new)
+        if outputs[place] == old { outputs[place] = new }
+      }
+    }
+    graph = try rewriter.finish()
+    self.maps = maps
+    let consumers = graph.consumers()
+    let finished = graph
+    residuals = outputs.map { $0.flatMap { MapTap.addition(of: $0, finished, consumers) } }
+  }
+
+  /// Where a branch is added to the residual stream.
+  private static func addition(
+    of branch: ValueID, _ graph: Graph, _ consumers: [[Int]]
+  ) -> (before: ValueID, after: ValueID)? {
+    var value = branch
+    for _ in 0..<4 {
+      guard consumers[value.index].count == 1, let place = consumers[value.index].first else { return nil }
+      let node = graph.nodes[place]
+      guard let result = node.results.first else { return nil }
+      if node.name == "vit.add" || node.name == "onnx.Add", let a = node.operands[0], let b = node.operands[1] {
+        let other = a == value ? b : a
+        guard graph.type(other) == graph.type(result) else { return nil }
+        return (other, result)
+      }
+      guard node.name == "vit.scale" || node.name == "onnx.Mul" else { return nil }
+      value = result
+    }
+    return nil
+  }
+}

@@ -1,0 +1,221 @@
+public import VitIR
+internal import Glibc
+internal import VitOps
+internal import VitRuntime
+
+/// Finds out how sparse each layer's attention is, and how much each layer matters, on calibration samples.
+///
+/// Streams: one micro-batch at a time, one layer's maps at a time. Writes per layer `score.entropy`, `score.gini`, `score.hoyer`,
+/// `score.top_mass`, `score.top_tenth`, `score.distance`, `score.lag`, `score.cosine`, `score.drop` into the node's annotations;
+/// the first five also per head (`….heads`), with the standard error over images (`….error`). Mixers.md §1.
+public struct Score: Pass {
+  /// `score`.
+  public static let name = "score"
+  /// See `Pass`.
+  public static let summary = "Measures the sparsity of each attention layer and the damage of dropping it"
+
+  private let images: Int
+  private let drop: Bool
+
+  /// Takes `images` (128): the samples looked at, of which 64 for the indices that sort; and `drop` (true): whether each layer
+  /// is also dropped on trial, which runs the model once for each.
+  public init(options: inout OptionReader) throws(VitError) {
+    images = try options.value("images", default: 128)
+    drop = try options.value("drop", default: true)
+    guard images > 0 else {
+      throw VitError("score: expected at least one image", kind: .usage, code: "option-value")
+    }
+  }
+
+  /// All options.
+  public var options: [(name: String, value: String)] { [("images", "\(images)"), ("drop", "\(drop)")] }
+
+  /// The samples for which rows are sorted.
+  private static let sortedImages = 64
+
+  /// Runs the model on the samples.
+  public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
+    let data = try context.samples(for: Score.name)
+    let sites = AttentionSites.find(in: graph).layers.filter { $0.kind == "attention" }
+    guard !sites.isEmpty else { return PassResult(notes: ["the model has no attention layers"]) }
+    guard data.count > 0 else { throw VitError("there are no samples to score on", code: "data-empty") }
+    var session = try ScoreSession(graph, sites: sites, data: data, context: context)
+    let count = min(images, data.count)
+    try session.run(count: count, sorting: min(count, Score.sortedImages))
+    session.annotate(&graph)
+    if drop { try measureDrops(&graph, sites, data, count, context) }
+    return PassResult(changes: sites.count, notes: ["\(sites.count) layers on \(count) images"])
+  }
+
+  /// Notes for each layer what the model loses when its branch is zero.
+  private func measureDrops(
+    _ graph: inout Graph, _ sites: [AttentionSite], _ data: any SampleSource, _ count: Int, _ context: PassContext
+  ) throws {
+    let meter = try FidelityMeter(teacher: graph, data: data, samples: Array(0..<count), context: context)
+    let source = graph
+    for (done, site) in sites.enumerated() {
+      guard let input = site.input, let output = site.output, graph.type(input) == graph.type(output) else { continue }
+      var rewriter = Rewriter(source, registry: context.registry)
+      let zero = rewriter.builder.constant([0], shape: [])
+      rewriter.replace(output, with: try rewriter.builder.add("onnx.Mul", [input, zero]))
+      let fidelity = try meter.measure(try rewriter.finish())
+      graph.nodes[site.place].annotations["score.drop"] = .float(fidelity.damage)
+      context.progress("drop", done + 1, sites.count, "layer \(site.index)")
+    }
+  }
+}
+
+/// One run of scoring: the tap, and what has been gathered.
+private struct ScoreSession {
+  private let sites: [AttentionSite]
+  private let tap: MapTap
+  private let executor: Executor
+  private let readers: [MapReader?]
+  private let data: any SampleSource
+  private let context: PassContext
+  private let batch: Int
+  /// Per layer and head.
+  private var heads: [[HeadMoments]]
+  private var cosines: [Moments]
+
+  private struct HeadMoments {
+    var values = [Moments](repeating: Moments(), count: 8)
+    var lag = [Moments](repeating: Moments(), count: 4)
+  }
+
+  /// The names of the values of `HeadMoments`, in order.
+  private static let names = [
+    "entropy", "gini", "hoyer", "top_mass", "top_tenth", "distance", "prefix_mass", "output_entropy",
+  ]
+
+  init(_ graph: Graph, sites: [AttentionSite], data: any SampleSource, context: PassContext) throws {
+    self.sites = sites
+    self.data = data
+    self.context = context
+    tap = try MapTap(graph, sites: sites, registry: context.registry)
+    batch = min(8, data.count)
+    executor = try Executor(
+      tap.graph, weights: WeightStore(tap.graph), inputShapes: InputShapes.of(graph, batch: batch, data: data),
+      pool: context.pool)
+    let plan = executor.plan
+    readers = tap.maps.map { id in
+      guard let id, let shape = plan.types[id.index].fixedShape, shape.count >= 3, let tokens = shape.last,
+        shape[shape.count - 2] == tokens
+      else { return nil }
+      return try? MapReader(tokens: tokens, geometry: TokenGeometry(graph, tokens: tokens))
+    }
+    heads = sites.map { Array(repeating: HeadMoments(), count: max(1, $0.heads)) }
+    cosines = sites.map { _ in Moments() }
+  }
+
+  mutating func run(count: Int, sorting: Int) throws {
+    let reader = BatchReader(data: data, pool: context.pool)
+    var layerOfMap: [Int: Int] = [:]
+    var layerOfSum: [Int: Int] = [:]
+    for (place, id) in tap.maps.enumerated() { if let id { layerOfMap[id.index] = place } }
+    for (place, residual) in tap.residuals.enumerated() { if let residual { layerOfSum[residual.after.index] = place } }
+    var before: Tensor?
+    for start in stride(from: 0, to: count, by: batch) {
+      try context.checkCancelled()
+      let wanted = min(batch, count - start)
+      try reader.read(
+        (0..<batch).map { (index: start + ($0 < wanted ? $0 : 0), variant: nil) }, into: executor.inputs[0])
+      executor.run { step, isDone in
+        guard let result = tap.graph.nodes[step.node].results.first else { return }
+        if isDone, let layer = layerOfMap[result.index], let view = executor.plan.view(result) {
+          addMaps(layer, view, images: wanted, sorting: start < sorting)
+        }
+        if let layer = layerOfSum[result.index], let residual = tap.residuals[layer] {
+          if !isDone {
+            before = executor.plan.view(residual.before).map(Tensor.init(copying:))
+          } else if let view = executor.plan.view(result), let stream = before {
+            addCosine(layer, stream, view, images: wanted)
+          }
+        }
+      }
+      context.progress(Score.name, start + wanted, count, "")
+    }
+  }
+
+  private mutating func addMaps(_ layer: Int, _ view: View, images: Int, sorting: Bool) {
+    guard let reader = readers[layer], let tokens = view.shape.last else { return }
+    let size = tokens * tokens
+    let headCount = heads[layer].count
+    // [batch·windows, heads, tokens, tokens], or with the heads inside the batch: either way heads vary fastest.
+    let maps = view.count / size / batch * images
+    let base = view.f32
+    let statistics = Collector<HeadStatistics>(count: maps)
+    context.pool.run(tasks: maps) { task, _ in
+      statistics.set(task, reader.statistics(base + task * size, sorting: sorting))
+    }
+    for (index, value) in statistics.values.enumerated() {
+      guard let value else { continue }
+      let head = index % headCount
+      let numbers = [
+        value.entropy, value.gini, value.hoyer, value.topMass, value.topTenth, value.distance, value.prefixMass,
+        value.outputEntropy,
+      ]
+      for (place, number) in numbers.enumerated() {
+        let isSorted = place == 1 || place == 3 || place == 4
+        if (isSorted && !sorting) || number.isNaN { continue }
+        heads[layer][head].values[place].add(number)
+      }
+      for direction in 0..<4 { heads[layer][head].lag[direction].add(value.lag[direction]) }
+    }
+  }
+
+  private mutating func addCosine(_ layer: Int, _ before: Tensor, _ after: View, images: Int) {
+    guard let width = after.shape.last, width > 0, let old = try? before.floats() else { return }
+    let rows = after.count / width / batch * images
+    var sum = 0.0
+    for row in 0..<rows {
+      var (dot, a, b) = (0.0, 0.0, 0.0)
+      for column in row * width..<(row + 1) * width {
+        let (x, y) = (Double(old[column]), Double(after.f32[column]))
+        dot += x * y
+        a += x * x
+        b += y * y
+      }
+      sum += 1 - dot / max((a * b).squareRoot(), 1e-12)
+    }
+    cosines[layer].add(sum / Double(max(rows, 1)))
+  }
+
+  func annotate(_ graph: inout Graph) {
+    for (layer, site) in sites.enumerated() {
+      var annotations = graph.nodes[site.place].annotations
+      for (place, name) in Self.names.enumerated() {
+        let values = heads[layer].map { $0.values[place] }
+        guard values.allSatisfy({ $0.count > 0 }) else { continue }
+        let mean = values.reduce(0) { $0 + $1.mean } / Double(values.count)
+        let error = values.reduce(0) { $0 + $1.standardError } / Double(values.count)
+        annotations["score.\(name)"] = .float(mean)
+        annotations["score.\(name).heads"] = .floats(values.map(\.mean))
+        annotations["score.\(name).error"] = .float(error)
+      }
+      annotations["score.lag"] = .floats((0..<4).flatMap { direction in heads[layer].map { $0.lag[direction].mean } })
+      if cosines[layer].count > 0 { annotations["score.cosine"] = .float(cosines[layer].mean) }
+      graph.nodes[site.place].annotations = annotations
+    }
+  }
+}
+
+/// Results of parallel tasks, each in its own place.
+private final class Collector<Element: Sendable>: @unchecked Sendable {
+  // Every task writes its own element, and nobody reads before all are done.
+  private let storage: UnsafeMutableBufferPointer<Element?>
+
+  init(count: Int) {
+    storage = .allocate(capacity: count)
+    storage.initialize(repeating: nil)
+  }
+
+  deinit {
+    storage.deinitialize()
+    storage.deallocate()
+  }
+
+  func set(_ index: Int, _ value: Element) { storage[index] = value }
+
+  var values: [Element?] { Array(storage) }
+}

@@ -1,0 +1,225 @@
+internal import VitIR
+internal import VitOps
+internal import VitRuntime
+internal import VitTrain
+
+/// Trains all float weights of a hybrid against its teacher.
+final class HybridTrainer {
+  private let teacherRun: Executor
+  private let student: Executor
+  private let tape: Tape
+  private let optimiser: AdamW
+  private let names: [String]
+  private let weights: [View]
+  private let reader: BatchReader
+  private let context: PassContext
+  private let batch: Int
+  private let micro: Int
+  private let temperature: Double
+  private let kind: OutputKind
+  private let hiddenCount: Int
+  private var order: SampleOrder
+  /// The highest rate of the run, kept in checkpoints.
+  var peak = 0.0
+
+  /// How much larger the mixers' rate is than that of the weights that were trained before.
+  private static let mixerFactor = 2.0
+
+  init(
+    _ graph: Graph, teacher: Graph, data: any SampleSource, batch: Int, temperature: Double, context: PassContext
+  ) throws {
+    self.context = context
+    self.batch = batch
+    self.temperature = temperature
+    kind = OutputKind(teacher, data: data)
+    let hidden = HybridTrainer.hiddenStates(graph, teacher)
+    hiddenCount = hidden.count
+    micro = MicroBatch.size(batch, bytesPerSample: HybridTrainer.activationBytes(graph))
+    var tapped = graph
+    tapped.outputs += hidden.map { (graph[$0.student].name, $0.student) }
+    var watched = teacher
+    watched.outputs += hidden.map { (teacher[$0.teacher].name, $0.teacher) }
+    let shapes = try InputShapes.of(graph, batch: micro, data: data)
+    teacherRun = try Executor(watched, weights: WeightStore(watched), inputShapes: shapes, pool: context.pool)
+    let trainable = HybridTrainer.trainable(graph)
+    names = trainable.map { graph[$0].name }
+    let store = try WeightStore(tapped, trainable: Set(names))
+    student = try Executor(tapped, weights: store, inputShapes: shapes, training: true, pool: context.pool)
+    tape = try Tape(student, parameters: trainable)
+    weights = names.compactMap { store.view($0) }
+    optimiser = AdamW(
+      parameters: weights, gradients: tape.parameterGradients,
+      decays: trainable.map { HybridTrainer.decays(graph, $0) },
+      factors: names.map { $0.hasPrefix("mixer.") ? HybridTrainer.mixerFactor : 1 }, pool: context.pool)
+    reader = BatchReader(data: data, pool: context.pool)
+    order = SampleOrder(count: data.count, random: context.random("fine-tune"))
+  }
+
+  /// The number of weights.
+  var parameterCount: Int { weights.reduce(0) { $0 + $1.count } }
+
+  /// Constants that are weights: finite floats that a layer's arithmetic reads, no scalars and no masks.
+  private static func trainable(_ graph: Graph) -> [ValueID] {
+    var result: [ValueID] = []
+    for (index, value) in graph.values.enumerated() where value.isConstant && value.type.element == .f32 {
+      guard let tensor = graph.tensors[value.name], tensor.count > 1, let numbers = try? tensor.floats(),
+        numbers.allSatisfy(\.isFinite)
+      else { continue }
+      result.append(graph.valueID(index))
+    }
+    return result
+  }
+
+  /// Weight decay is for matrices, not for tables of positions and single tokens.
+  private static func decays(_ graph: Graph, _ id: ValueID) -> Bool {
+    let type = graph.type(id)
+    guard type.rank >= 2, type.shape[0] != 1 else { return false }
+    return graph.nodes.contains { node in
+      node.operands.contains(id) && (node.name.hasPrefix("vit.") || weighing.contains(node.name)) && node.name != "vit.add"
+    }
+  }
+
+  private static let weighing: Set<String> = ["onnx.Conv", "onnx.MatMul", "onnx.Gemm"]
+
+  /// What the training plan of one sample takes, roughly: every value once.
+  private static func activationBytes(_ graph: Graph) -> Int {
+    MicroBatch.bytes(of: graph.nodes.flatMap(\.results), in: graph)
+  }
+
+  /// The residual stream behind each replaced block and behind the last one, in both graphs.
+  ///
+  /// Behind a block is before the norm of the next layer; the names of values that the swap left alone are the same in both.
+  private static func hiddenStates(_ graph: Graph, _ teacher: Graph) -> [(student: ValueID, teacher: ValueID)] {
+    let sites = AttentionSites.find(in: graph).layers
+    let producers = graph.producers()
+    var result: [(student: ValueID, teacher: ValueID)] = []
+    for (place, site) in sites.enumerated() where site.kind != "attention" || place == sites.count - 1 {
+      var value: ValueID?
+      if place + 1 < sites.count {
+        value = sites[place + 1].input
+        if let id = value, let producer = producers[id.index], graph.nodes[producer].name == "vit.layer_norm" {
+          value = graph.nodes[producer].operands[0]
+        }
+      } else {
+        value = graph.nodes.last { node in
+          node.name == "vit.add" && node.results.first.map { id in
+            site.output.map { graph.type(id).rank == 3 && graph.type(id) == graph.type($0) } ?? false
+          } ?? false
+        }?.results.first
+      }
+      guard let value, let twin = teacher.value(named: graph[value].name), teacher.type(twin) == graph.type(value),
+        !result.contains(where: { $0.student == value })
+      else { continue }
+      result.append((value, twin))
+    }
+    return result
+  }
+
+  /// One step: `batch` samples in micro-batches, then the optimiser.
+  func train(_ step: Int, of steps: Int, rate: Double, clip: Double, phase: String = FineTune.name) throws {
+    if context.isCancelled() {
+      if phase == FineTune.name { try save(step) }
+      try context.checkCancelled()
+    }
+    // The weight of the hidden states falls to nothing over the first 70 % of the steps.
+    let hiddenWeight = 0.5 * max(0, 1 - Double(step) / (0.7 * Double(steps)))
+    let samples = order.batch(step, size: batch)
+    var loss = 0.0
+    for start in stride(from: 0, to: batch, by: micro) {
+      let part = samples[start..<start + micro].map { (index: $0.index, variant: Optional($0.variant)) }
+      try reader.read(part, into: teacherRun.inputs[0])
+      student.inputs[0].copy(from: teacherRun.inputs[0])
+      teacherRun.run()
+      student.run()
+      tape.zeroOutputGradients()
+      loss += outputLoss(part.map { reader.data.label($0.index) })
+      if hiddenWeight > 0 { loss += hiddenLoss(hiddenWeight) }
+      tape.backward()
+    }
+    optimiser.step(rate: rate, clip: clip)
+    tape.zeroGradients()
+    context.progress(phase, step + 1, steps, "loss \((loss * 1e4).rounded() / 1e4)")
+    if phase == FineTune.name, (step + 1) % max(1, steps / 10) == 0, step + 1 < steps { try save(step + 1) }
+  }
+
+  private func outputLoss(_ labels: [Int?]) -> Double {
+    let outputs = student.outputs.count - hiddenCount
+    if kind == .classes, let gradient = tape.outputGradients[0] {
+      let loss = Loss.distillation(
+        student: student.outputs[0], teacher: teacherRun.outputs[0], labels: labels, temperature: temperature, weight: 1,
+        labelWeight: 0.1, batch: batch, adding: gradient)
+      return loss.divergence + 0.1 * loss.crossEntropy
+    }
+    return (0..<outputs).reduce(0) { $0 + relativeLoss($1, weight: 1 / Double(outputs)) }
+  }
+
+  private func hiddenLoss(_ weight: Double) -> Double {
+    let first = student.outputs.count - hiddenCount
+    return (first..<student.outputs.count).reduce(0) { $0 + relativeLoss($1, weight: weight / Double(max(1, hiddenCount))) }
+  }
+
+  /// weight · ‖student − teacher‖² / ‖teacher‖² of one output over the batch.
+  private func relativeLoss(_ index: Int, weight: Double) -> Double {
+    let target = teacherRun.outputs[index]
+    let norm = GradientNorm.squared(target, pool: context.pool) * Double(batch / micro)
+    return Loss.squaredError(
+      student.outputs[index], target, scale: weight / max(norm, 1e-12), adding: tape.outputGradients[index],
+      pool: context.pool)
+  }
+
+  // MARK: Weights
+
+  /// The weights as they are.
+  var snapshot: [Tensor] { weights.map(Tensor.init(copying:)) }
+
+  /// Takes weights back.
+  func restore(_ tensors: [Tensor]) throws {
+    for (view, tensor) in zip(weights, tensors) {
+      try tensor.storage.withBytes {
+        UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount).copyMemory(from: $0)
+      }
+    }
+  }
+
+  /// Starts anew from these weights.
+  func reset(to tensors: [Tensor]) throws {
+    try restore(tensors)
+    optimiser.resetState()
+  }
+
+  /// Exchanges the weights and their running average.
+  func exchangeAverage() { optimiser.exchangeAverage() }
+
+  /// `graph` with the weights as they are.
+  func graph(from graph: Graph) -> Graph {
+    var result = graph
+    for (name, view) in zip(names, weights) {
+      if let id = result.value(named: name) { result.setTensor(Tensor(copying: view), of: id) }
+    }
+    return result
+  }
+
+  // MARK: Checkpoints
+
+  private func save(_ step: Int) throws {
+    guard let checkpoint = context.checkpoint else { return }
+    var bytes: [UInt8] = []
+    withUnsafeBytes(of: Int64(step).littleEndian) { bytes.append(contentsOf: $0) }
+    withUnsafeBytes(of: peak.bitPattern.littleEndian) { bytes.append(contentsOf: $0) }
+    try checkpoint.save(bytes + optimiser.state, FineTune.name)
+  }
+
+  /// Takes up a checkpoint, where there is one; the step to go on with.
+  func resume() throws -> Int {
+    guard let bytes = try context.checkpoint?.load(FineTune.name) else { return 0 }
+    guard bytes.count >= 16 else { throw VitError("the checkpoint is truncated", code: "checkpoint") }
+    let (step, bits) = bytes.withUnsafeBytes {
+      (
+        $0.loadUnaligned(fromByteOffset: 0, as: Int64.self), $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+      )
+    }
+    peak = Double(bitPattern: bits)
+    try optimiser.restore(Array(bytes[16...]))
+    return max(0, Int(truncatingIfNeeded: step))
+  }
+}
