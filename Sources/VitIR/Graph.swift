@@ -76,7 +76,8 @@ public struct TensorTable: Sendable {
   }
 }
 
-/// A typed graph in single-assignment form: nodes in an order in which every value is defined before it is read.
+/// A typed graph in single-assignment form: nodes in an order in which every value is defined before it is
+/// read.
 public struct Graph: Sendable {
   /// The model's name.
   public var name: String
@@ -173,7 +174,8 @@ public struct Graph: Sendable {
     return result
   }
 
-  /// For each value the nodes that read it, in order (a node once for each reading): an array over `ValueID.index`.
+  /// For each value the nodes that read it, in order (a node once for each reading): an array over
+  /// `ValueID.index`.
   public func consumers() -> [[Int]] {
     var result = [[Int]](repeating: [], count: values.count)
     for (index, node) in nodes.enumerated() {
@@ -193,11 +195,14 @@ public struct Graph: Sendable {
     }
     nodes = kept.reversed()
     var names: Set<String> = []
-    for (index, value) in values.enumerated() where value.isConstant && live[index] { names.insert(value.name) }
+    for (index, value) in values.enumerated() where value.isConstant && live[index] {
+      names.insert(value.name)
+    }
     tensors.keep(names)
   }
 
-  /// Puts the nodes in an order in which definitions come first, moving as few as possible; throws on a cycle.
+  /// Puts the nodes in an order in which definitions come first, moving as few as possible; throws on a
+  /// cycle.
   public mutating func sortNodes() throws(VitError) {
     let producer = producers()
     var state = [UInt8](repeating: 0, count: nodes.count)  // 0 unseen, 1 on the path, 2 placed

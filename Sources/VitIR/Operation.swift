@@ -42,7 +42,8 @@ public enum KnownValue: Sendable {
   }
 }
 
-/// What a type rule may look at: the operands' types, what is known of their values, how many results are wanted.
+/// What a type rule may look at: the operands' types, what is known of their values, how many results are
+/// wanted.
 public struct Operands: Sendable {
   /// The types; `nil` for an optional operand that is absent.
   public var types: [TensorType?]
@@ -76,7 +77,8 @@ public struct Operands: Sendable {
   /// What is known of the value of operand `index`.
   public func value(_ index: Int) -> KnownValue? { index < values.count ? values[index] : nil }
 
-  /// The whole numbers of an operand that must be known before anything runs: axes, a shape, a number of repeats.
+  /// The whole numbers of an operand that must be known before anything runs: axes, a shape, a number of
+  /// repeats.
   public func dimensions(_ index: Int, _ role: String) throws(VitError) -> [Dimension] {
     _ = try type(index, role)
     if let dimensions = value(index)?.dimensions { return dimensions }
@@ -138,8 +140,8 @@ public enum ResultMemory: Hashable, Sendable {
 
 /// One operation, known in one place: its types, cost, forward kernel, gradient and ONNX form.
 ///
-/// Attributes are decoded once, in `init`. `resultTypes` is type rule and verifier: it throws for whatever a file could
-/// contain. After it, `forward` and `vjp` cannot fail: they neither throw nor allocate nor print.
+/// Attributes are decoded once, in `init`. `resultTypes` is type rule and verifier: it throws for whatever a
+/// file could contain. After it, `forward` and `vjp` cannot fail: they neither throw nor allocate nor print.
 public protocol Operation: Sendable {
   /// The name with its namespace: `vit.layer_norm`, `onnx.Softmax`, `com.microsoft.Gelu`.
   static var name: String { get }
@@ -151,15 +153,16 @@ public protocol Operation: Sendable {
   var attributes: Attributes { get }
   /// The types of the results, `operands.resultCount` of them.
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType]
-  /// What is known of the results: for operations that compute shapes, over polynomials. Default: nothing. Numbers
-  /// that are wholly known are folded by running `forward`, so only what may hold symbols matters here.
+  /// What is known of the results: for operations that compute shapes, over polynomials. Default: nothing.
+  /// Numbers that are wholly known are folded by running `forward`, so only what may hold symbols matters
+  /// here.
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?]
   /// What `vjp` wants kept from `forward`, for concrete operands. Default: nothing.
   func savedTypes(_ operands: Operands) -> [TensorType]
   /// Working memory of `forward` (and of `vjp` when `mode.training`), for concrete operands. Default: none.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType]
-  /// Memory for derived forms of constant operands (packed weights), made once per plan by `prepare`; `isConstant` says
-  /// which operands are constant. Asked in inference only. Default: none.
+  /// Memory for derived forms of constant operands (packed weights), made once per plan by `prepare`;
+  /// `isConstant` says which operands are constant. Asked in inference only. Default: none.
   func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType]
   /// Fills `context.prepared` from the constant operands; the other operands hold nothing yet.
   func prepare(_ context: KernelContext)
@@ -171,12 +174,13 @@ public protocol Operation: Sendable {
   func forward(_ context: KernelContext)
   /// Whether there is a `vjp`. Default: false.
   var isDifferentiable: Bool { get }
-  /// The vector-Jacobian product: *adds* to each operand's gradient; skips those that are `nil`. A result's gradient is
-  /// `nil` where nothing depends on it.
+  /// The vector-Jacobian product: *adds* to each operand's gradient; skips those that are `nil`. A result's
+  /// gradient is `nil` where nothing depends on it.
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?])
-  /// The operation in terms of ONNX operators, added to `builder`; returns the results. Default: for an operation that is
-  /// an ONNX operator, itself.
-  func lower(into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int) throws(VitError) -> [ValueID]
+  /// The operation in terms of ONNX operators, added to `builder`; returns the results. Default: for an
+  /// operation that is an ONNX operator, itself.
+  func lower(into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int) throws(VitError)
+    -> [ValueID]
 }
 
 extension Operation {

@@ -33,7 +33,8 @@ public struct SplitMix: RandomNumberGenerator, Sendable {
 
   /// An independent stream numbered `index`; this generator does not move.
   public func split(_ index: Int) -> SplitMix {
-    SplitMix(seed: SplitMix.mix(state ^ SplitMix.mix(UInt64(bitPattern: Int64(index)) &+ 0x632b_e59b_d9b4_e019)))
+    let salted = UInt64(bitPattern: Int64(index)) &+ 0x632b_e59b_d9b4_e019
+    return SplitMix(seed: SplitMix.mix(state ^ SplitMix.mix(salted)))
   }
 
   /// A uniform number in [0, 1), of 53 random bits.

@@ -4,8 +4,8 @@ public protocol TensorStorage: AnyObject, Sendable {
   var byteCount: Int { get }
   /// The bytes, where they lie in memory as long as this object lives; else `nil`.
   var resident: UnsafeRawBufferPointer? { get }
-  /// Lends the bytes, little-endian and row-major, for the time of the call. May decompress; throws where a lazily
-  /// read source turns out to be damaged.
+  /// Lends the bytes, little-endian and row-major, for the time of the call. May decompress; throws where a
+  /// lazily read source turns out to be damaged.
   func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result
 }
 
@@ -194,7 +194,8 @@ extension UnsafeRawBufferPointer {
 }
 
 extension UnsafeMutableRawBufferPointer {
-  /// Stores a number as element `index`, rounded to nearest even, saturated to the limits of a whole-number type.
+  /// Stores a number as element `index`, rounded to nearest even, saturated to the limits of a whole-number
+  /// type.
   public func store(_ value: Double, at index: Int, as element: ElementType) {
     func whole<T: FixedWidthInteger>(_ type: T.Type) -> T {
       if value.isNaN { return 0 }

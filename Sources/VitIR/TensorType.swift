@@ -81,8 +81,8 @@ public func normalisedAxis(_ axis: Int, rank: Int) throws(VitError) -> Int {
 
 /// The shape of an elementwise result over shapes that NumPy's rules broadcast.
 ///
-/// A symbol against a number other than one takes the number's side only where they are equal; anything else is
-/// an error, for a shape must hold for every value of its symbols.
+/// A symbol against a number other than one takes the number's side only where they are equal; anything else
+/// is an error, for a shape must hold for every value of its symbols.
 public func broadcast(_ a: Shape, _ b: Shape) throws(VitError) -> Shape {
   var result: Shape = []
   let rank = max(a.count, b.count)

@@ -3,8 +3,8 @@ internal import VitOps
 internal import VitRuntime
 internal import VitTrain
 
-/// Trains every mixer of the graph on the tokens that the teacher has before it, towards what the teacher's layer gave there
-/// (Mixers.md §3): all layers in one sweep of the data, each with its own optimiser.
+/// Trains every mixer of the graph on the tokens that the teacher has before it, towards what the teacher's
+/// layer gave there (Mixers.md §3): all layers in one sweep of the data, each with its own optimiser.
 public struct Distil: Pass {
   /// `distil`.
   public static let name = "distil"
@@ -17,8 +17,8 @@ public struct Distil: Pass {
   private let clip: Double
   private let solve: Bool
 
-  /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1) and `solve` (true): whether the last linear map is also
-  /// solved for by ridge regression.
+  /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1) and `solve` (true): whether the last
+  /// linear map is also solved for by ridge regression.
   public init(options: inout OptionReader) throws(VitError) {
     steps = try options.value("steps", default: 400)
     batch = try options.value("batch", default: 64)
@@ -34,11 +34,13 @@ public struct Distil: Pass {
   /// All options.
   public var options: [(name: String, value: String)] {
     [
-      ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", "\(rate)"), ("clip", "\(clip)"), ("solve", "\(solve)"),
+      ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", "\(rate)"), ("clip", "\(clip)"),
+      ("solve", "\(solve)"),
     ]
   }
 
-  /// Samples of the held-out split that decide which weights are kept, and of the data that the readout is solved on.
+  /// Samples of the held-out split that decide which weights are kept, and of the data that the readout is
+  /// solved on.
   static let checkSamples = 256
 
   /// Trains, and keeps for each layer the best weights on the held-out samples: first, last or averaged.
@@ -48,7 +50,8 @@ public struct Distil: Pass {
     let mixers = MixerNode.all(in: graph)
     guard !mixers.isEmpty else { return PassResult() }
     let session = try DistilSession(
-      mixers, graph: graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data, batch: batch, context: context)
+      mixers, graph: graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data, batch: batch,
+      context: context)
     try session.normalise()
     if solve { try session.solveReadouts(keepBetter: false) }
     try session.train(steps: steps, schedule: Schedule(peak: rate, steps: steps), clip: clip)
@@ -68,12 +71,14 @@ private final class DistilSession {
   private let heldOutCount: Int
   private let batch: Int
   private let micro: Int
-  /// The mean of ‖y‖² over calibration tokens times the tokens of a batch: what makes a loss of 1 mean "as bad as zero".
+  /// The mean of ‖y‖² over calibration tokens times the tokens of a batch: what makes a loss of 1 mean "as
+  /// bad as zero".
   private var norms: [Double] = []
   private var kept: [(error: Double, weights: [Tensor])] = []
 
   init(
-    _ mixers: [MixerNode], graph: Graph, teacher: Graph, data: any SampleSource, heldOut: any SampleSource, batch: Int,
+    _ mixers: [MixerNode], graph: Graph, teacher: Graph, data: any SampleSource, heldOut: any SampleSource,
+    batch: Int,
     context: PassContext
   ) throws {
     self.mixers = mixers
@@ -86,21 +91,26 @@ private final class DistilSession {
     }
     micro = MicroBatch.size(batch, bytesPerSample: MicroBatch.bytes(of: values, in: teacher))
     let weights = try WeightStore(teacher)
-    tap = try TeacherTap(teacher, weights: weights, values: values, batch: micro, data: data, pool: context.pool)
-    checks = try TeacherTap(teacher, weights: weights, values: values, batch: micro, data: heldOut, pool: context.pool)
+    tap = try TeacherTap(
+      teacher, weights: weights, values: values, batch: micro, data: data, pool: context.pool)
+    checks = try TeacherTap(
+      teacher, weights: weights, values: values, batch: micro, data: heldOut, pool: context.pool)
     let micro = micro
     trainers = try mixers.map {
       try MixerTrainer(graph, node: $0.node, layer: $0.layer, batch: micro, pool: context.pool)
     }
     dataCount = data.count
     heldOutCount = heldOut.count
-    guard dataCount > 0, heldOutCount > 0 else { throw VitError("there are no samples to distil on", code: "data-empty") }
+    guard dataCount > 0, heldOutCount > 0 else {
+      throw VitError("there are no samples to distil on", code: "data-empty")
+    }
   }
 
   private func input(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[2 * place] }
   private func target(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[2 * place + 1] }
 
-  /// Runs `tap` on the first samples of its data in order, whole micro-batches only (at least one, wrapping around).
+  /// Runs `tap` on the first samples of its data in order, whole micro-batches only (at least one, wrapping
+  /// around).
   private func sweep(_ tap: TeacherTap, count: Int, limit: Int, _ body: () throws -> Void) throws {
     let runs = max(1, min(count, limit) / micro)
     for run in 0..<runs {
@@ -195,7 +205,9 @@ private final class DistilSession {
           losses[place] += trainer.accumulate(input(tap, place), target(tap, place), scale: 1 / norms[place])
         }
       }
-      for trainer in trainers where trainer.isTrainable { trainer.step(rate: schedule.rate(at: step), clip: clip) }
+      for trainer in trainers where trainer.isTrainable {
+        trainer.step(rate: schedule.rate(at: step), clip: clip)
+      }
       for place in losses.indices {
         running[place] = step == first ? losses[place] : 0.9 * running[place] + 0.1 * losses[place]
       }
@@ -229,9 +241,13 @@ private final class DistilSession {
     guard let bytes = try context.checkpoint?.load(Distil.name) else { return 0 }
     var offset = 0
     func number() throws -> Int {
-      guard offset + 8 <= bytes.count else { throw VitError("the checkpoint is truncated", code: "checkpoint") }
+      guard offset + 8 <= bytes.count else {
+        throw VitError("the checkpoint is truncated", code: "checkpoint")
+      }
       defer { offset += 8 }
-      return Int(truncatingIfNeeded: bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: Int64.self) })
+      return Int(
+        truncatingIfNeeded: bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: Int64.self) }
+      )
     }
     let step = try number()
     for trainer in trainers {

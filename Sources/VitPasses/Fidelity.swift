@@ -10,8 +10,8 @@ public enum OutputKind: String, Sendable {
   /// Anything else: compared by relative squared error.
   case values
 
-  /// Scores of classes are a first output [batch, n] where the samples have labels below n, or n is not the width of the
-  /// model's tokens (an embedding).
+  /// Scores of classes are a first output [batch, n] where the samples have labels below n, or n is not the
+  /// width of the model's tokens (an embedding).
   public init(_ graph: Graph, data: (any SampleSource)?) {
     guard let output = graph.outputs.first, graph.type(output.value).rank == 2,
       let classes = graph.type(output.value).shape[1].fixedValue, classes > 1
@@ -72,7 +72,9 @@ public final class FidelityMeter {
     pool = context.pool
     isCancelled = context.isCancelled
     kind = OutputKind(teacher, data: data)
-    guard !self.samples.isEmpty else { throw VitError("there are no samples to measure on", code: "data-empty") }
+    guard !self.samples.isEmpty else {
+      throw VitError("there are no samples to measure on", code: "data-empty")
+    }
     var reference: [[Float]] = []
     try run(teacher, progress: progress) { _, outputs, count in
       if reference.isEmpty { reference = outputs.map { _ in [] } }
@@ -113,19 +115,23 @@ public final class FidelityMeter {
   }
 
   private func run(
-    _ graph: Graph, progress: (Int, Int) -> Void, _ body: (_ first: Int, _ outputs: [View], _ count: Int) throws -> Void
+    _ graph: Graph, progress: (Int, Int) -> Void,
+    _ body: (_ first: Int, _ outputs: [View], _ count: Int) throws -> Void
   ) throws {
     let executor = try Executor(
-      graph, weights: WeightStore(graph), inputShapes: try InputShapes.of(graph, batch: batch, data: data), pool: pool)
+      graph, weights: WeightStore(graph), inputShapes: try InputShapes.of(graph, batch: batch, data: data),
+      pool: pool)
     let reader = BatchReader(data: data, pool: pool)
     for start in stride(from: 0, to: samples.count, by: batch) {
       if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
       let count = min(batch, samples.count - start)
       // A last, shorter batch is filled up with its first sample; what that gives is left out.
       try reader.read(
-        (0..<batch).map { (index: samples[start + ($0 < count ? $0 : 0)], variant: nil) }, into: executor.inputs[0])
+        (0..<batch).map { (index: samples[start + ($0 < count ? $0 : 0)], variant: nil) },
+        into: executor.inputs[0])
       executor.run()
-      for (output, view) in zip(graph.outputs, executor.outputs) where view.element != .f32 || view.shape.first != batch {
+      for (output, view) in zip(graph.outputs, executor.outputs)
+      where view.element != .f32 || view.shape.first != batch {
         throw VitError(
           "the output '\(output.name)' has the type \(view.element.rawValue)\(view.shape), expected f32 of one row a sample",
           code: "output-type")

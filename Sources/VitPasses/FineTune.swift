@@ -2,11 +2,11 @@ public import VitIR
 internal import VitRuntime
 internal import VitTrain
 
-/// Trains the whole hybrid towards the teacher: hidden states, softened logits and, where there are any, labels
-/// (Mixers.md §3).
+/// Trains the whole hybrid towards the teacher: hidden states, softened logits and, where there are any,
+/// labels (Mixers.md §3).
 ///
-/// Keeps the better of before and after on the held-out samples, of the last weights and their running average; a rate that makes
-/// things worse in the first tenth of the steps is backed off once.
+/// Keeps the better of before and after on the held-out samples, of the last weights and their running
+/// average; a rate that makes things worse in the first tenth of the steps is backed off once.
 public struct FineTune: Pass {
   /// `fine-tune`.
   public static let name = "fine-tune"
@@ -19,8 +19,8 @@ public struct FineTune: Pass {
   private let clip: Double
   private let temperature: Double
 
-  /// Takes `steps` (200), `batch` (64), `rate` (by default the best of four on the held-out samples, tried for a tenth of the
-  /// steps each), `clip` (1) and `temperature` (2).
+  /// Takes `steps` (200), `batch` (64), `rate` (by default the best of four on the held-out samples, tried
+  /// for a tenth of the steps each), `clip` (1) and `temperature` (2).
   public init(options: inout OptionReader) throws(VitError) {
     steps = try options.value("steps", default: 200)
     batch = try options.value("batch", default: 64)
@@ -38,14 +38,16 @@ public struct FineTune: Pass {
     temperature = try options.value("temperature", default: 2)
     guard steps >= 0, batch > 0, clip > 0, temperature > 0 else {
       throw VitError(
-        "fine-tune: expected steps ≥ 0, batch > 0, clip > 0 and temperature > 0", kind: .usage, code: "option-value")
+        "fine-tune: expected steps ≥ 0, batch > 0, clip > 0 and temperature > 0", kind: .usage,
+        code: "option-value")
     }
   }
 
   /// All options.
   public var options: [(name: String, value: String)] {
     [
-      ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", rate.map { "\($0)" } ?? "auto"), ("clip", "\(clip)"),
+      ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", rate.map { "\($0)" } ?? "auto"),
+      ("clip", "\(clip)"),
       ("temperature", "\(temperature)"),
     ]
   }
@@ -106,12 +108,15 @@ public struct FineTune: Pass {
     graph = trainer.graph(from: graph)
     return PassResult(
       changes: trainer.parameterCount,
-      notes: ["rate \(schedule.peak), kept the weights \(best.label)", "damage \(before.damage) to \(best.damage)"])
+      notes: [
+        "rate \(schedule.peak), kept the weights \(best.label)", "damage \(before.damage) to \(best.damage)",
+      ])
   }
 
   /// The rate whose tenth of the steps leaves the least damage.
   private func chooseRate(
-    _ trainer: HybridTrainer, _ start: [Tensor], _ meter: FidelityMeter, _ graph: Graph, _ context: PassContext
+    _ trainer: HybridTrainer, _ start: [Tensor], _ meter: FidelityMeter, _ graph: Graph,
+    _ context: PassContext
   ) throws -> Double {
     var best = (damage: Double.infinity, rate: FineTune.rates[0])
     let trial = max(1, steps / 10)

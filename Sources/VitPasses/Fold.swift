@@ -44,7 +44,8 @@ public struct Fold: Pass {
         continue
       }
       var results = node.operation.knownResults(operands, types)
-      if results.allSatisfy({ $0 == nil }), node.operands.contains(where: { $0 != nil }) || isGenerator(node) {
+      if results.allSatisfy({ $0 == nil }), node.operands.contains(where: { $0 != nil }) || isGenerator(node)
+      {
         results = try folder.fold(node, operands, types)
       }
       var isConstant = !results.isEmpty && results.count == node.results.count
@@ -87,10 +88,13 @@ public struct Fold: Pass {
   }
 
   /// The operand that a node's only result equals.
-  private func identity(_ node: Node, _ operands: Operands, _ types: [TensorType], _ graph: Graph) -> ValueID? {
+  private func identity(_ node: Node, _ operands: Operands, _ types: [TensorType], _ graph: Graph) -> ValueID?
+  {
     guard node.results.count == 1 || node.name == "onnx.Dropout", let type = types.first else { return nil }
     func same(_ index: Int) -> ValueID? {
-      guard index < node.operands.count, let id = node.operands[index], operands[index] == type else { return nil }
+      guard index < node.operands.count, let id = node.operands[index], operands[index] == type else {
+        return nil
+      }
       return id
     }
     func isAll(_ index: Int, _ number: Double) -> Bool {
@@ -100,13 +104,16 @@ public struct Fold: Pass {
       return numbers.allSatisfy { $0 == number }
     }
     switch node.name {
-    case "onnx.Identity", "onnx.Dropout", "onnx.Reshape", "onnx.Expand", "onnx.Flatten", "onnx.Squeeze", "onnx.Unsqueeze":
+    case "onnx.Identity", "onnx.Dropout", "onnx.Reshape", "onnx.Expand", "onnx.Flatten", "onnx.Squeeze",
+      "onnx.Unsqueeze":
       return same(0)
     case "onnx.Slice":
-      // Slicing keeps the shape only where it takes everything, forwards: with negative steps it would reverse.
+      // Slicing keeps the shape only where it takes everything, forwards: with negative steps it would
+      // reverse.
       return isForward(operands) ? same(0) : nil
     case "onnx.Cast":
-      guard case .string(let target)? = node.operation.attributes["to"], ["f16", "bf16"].contains(target) else {
+      guard case .string(let target)? = node.operation.attributes["to"], ["f16", "bf16"].contains(target)
+      else {
         return same(0)
       }
       return nil
@@ -132,14 +139,17 @@ public struct Fold: Pass {
 
   /// A reshape whose computed target holds one symbol gets a constant target with −1 in its place.
   private func simplified(
-    _ node: Node, _ values: [KnownValue?], _ types: [TensorType], _ builder: inout GraphBuilder, _ changes: inout Int
+    _ node: Node, _ values: [KnownValue?], _ types: [TensorType], _ builder: inout GraphBuilder,
+    _ changes: inout Int
   ) -> Node {
-    guard node.name == "onnx.Reshape", node.operands.count == 2, let target = node.operands[1], !builder.graph[target].isConstant,
+    guard node.name == "onnx.Reshape", node.operands.count == 2, let target = node.operands[1],
+      !builder.graph[target].isConstant,
       case .integers? = values[1], let type = types.first,
       type.shape.filter({ !$0.isFixed }).count <= 1, !type.shape.contains(0)
     else { return node }
     var node = node
-    node.operands[1] = builder.integers(type.shape.map { $0.fixedValue ?? -1 }, name: builder.graph[target].name)
+    node.operands[1] = builder.integers(
+      type.shape.map { $0.fixedValue ?? -1 }, name: builder.graph[target].name)
     changes += 1
     return node
   }

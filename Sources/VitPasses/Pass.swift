@@ -2,7 +2,8 @@ public import VitIR
 
 /// One step of a pipeline: changes a graph, or finds out about it.
 ///
-/// A value without state, globals, clock or printing: the same graph, options, seed and data give the same graph.
+/// A value without state, globals, clock or printing: the same graph, options, seed and data give the same
+/// graph.
 public protocol Pass: Sendable {
   /// The name in pipelines, in kebab case.
   static var name: String { get }
@@ -69,7 +70,8 @@ public struct OptionReader {
     guard let text = text(name) else { return nil }
     guard let value = Value(text) else {
       throw VitError(
-        "\(pass): option '\(name)' cannot be '\(text)' (expected \(Value.self))", kind: .usage, code: "option-value")
+        "\(pass): option '\(name)' cannot be '\(text)' (expected \(Value.self))", kind: .usage,
+        code: "option-value")
     }
     return value
   }

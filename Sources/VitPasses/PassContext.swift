@@ -17,7 +17,9 @@ public final class PassContext {
   /// Called with what a user should know.
   public var report: (Diagnostic) -> Void = { _ in }
   /// Called with the progress of long work: what, steps done, steps in all, and a figure worth showing.
-  public var progress: (_ phase: String, _ done: Int, _ total: Int, _ figure: String) -> Void = { _, _, _, _ in }
+  public var progress: (_ phase: String, _ done: Int, _ total: Int, _ figure: String) -> Void = {
+    _, _, _, _ in
+  }
   /// Whether the user wants to stop.
   public var isCancelled: @Sendable () -> Bool = { false }
   /// Where long work keeps what it needs to go on after a kill, or `nil`.
@@ -39,7 +41,8 @@ public final class PassContext {
   /// The teacher; throws a usage error where there is none.
   public func teacher(for pass: String) throws(VitError) -> Graph {
     if let teacher { return teacher }
-    throw VitError("\(pass) needs the model that the layers were replaced in", kind: .usage, code: "teacher-missing")
+    throw VitError(
+      "\(pass) needs the model that the layers were replaced in", kind: .usage, code: "teacher-missing")
   }
 
   /// The random stream of a pass.

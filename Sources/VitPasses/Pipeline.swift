@@ -10,8 +10,8 @@ public struct Pipeline: Sendable, CustomStringConvertible {
 
   /// Reads a pipeline: names with options in braces, separated by commas.
   ///
-  /// Throws a usage error that names the pass for an unknown name, an unknown option or a wrong value. `known` are the
-  /// passes that may be named, vitc's own unless an embedder adds some.
+  /// Throws a usage error that names the pass for an unknown name, an unknown option or a wrong value.
+  /// `known` are the passes that may be named, vitc's own unless an embedder adds some.
   public init(_ text: String, known: [any Pass.Type] = Pipeline.standardPasses) throws(VitError) {
     var passes: [any Pass] = []
     for piece in try Pipeline.split(text) {

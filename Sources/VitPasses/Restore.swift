@@ -52,7 +52,8 @@ struct MixerNode {
       let output = teacher.value(named: target)
     else {
       throw VitError(
-        "the teacher has no values '\(target)' for layer \(layer)", code: "teacher-mismatch", location: node.location)
+        "the teacher has no values '\(target)' for layer \(layer)", code: "teacher-mismatch",
+        location: node.location)
     }
     return (input, output)
   }
@@ -72,7 +73,8 @@ struct MixerNode {
           })
       }
       let results = try rewriter.builder.add(
-        mixer.node.operation, operands, names: [graph[mixer.node.results[0]].name], location: mixer.node.location)
+        mixer.node.operation, operands, names: [graph[mixer.node.results[0]].name],
+        location: mixer.node.location)
       let place = rewriter.builder.graph.nodes.count - 1
       rewriter.builder.graph.nodes[place].annotations = mixer.node.annotations
       rewriter.replace(target, with: results[0])

@@ -52,8 +52,8 @@ public struct Select: Pass {
   private let fraction: Double
   private let layers: [Int]?
 
-  /// Takes `by` (swap), `count`, `fraction` (0.5, of all attention layers; used where there is no count) and `layers`, which
-  /// wins over the others.
+  /// Takes `by` (swap), `count`, `fraction` (0.5, of all attention layers; used where there is no count) and
+  /// `layers`, which wins over the others.
   public init(options: inout OptionReader) throws(VitError) {
     criterion = try options.choice("by", default: .swap)
     count = try options.optional("count")
@@ -96,12 +96,14 @@ public struct Select: Pass {
     let wanted = count ?? max(1, Int((fraction * Double(sites.count)).rounded()))
     guard wanted <= candidates.count else {
       throw VitError(
-        "\(wanted) layers are to be replaced, but only \(candidates.count) can be", kind: .usage, code: "count-too-large")
+        "\(wanted) layers are to be replaced, but only \(candidates.count) can be", kind: .usage,
+        code: "count-too-large")
     }
     let chosen = ranked.prefix(wanted).map(\.index)
     mark(candidates, Set(chosen), &graph)
     return PassResult(
-      changes: chosen.count, notes: ["layers \(chosen.sorted()) by \(criterion.rawValue), best first \(chosen)"])
+      changes: chosen.count,
+      notes: ["layers \(chosen.sorted()) by \(criterion.rawValue), best first \(chosen)"])
   }
 
   private func mark(_ sites: [AttentionSite], _ chosen: Set<Int>, _ graph: inout Graph) {

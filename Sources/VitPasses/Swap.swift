@@ -25,8 +25,8 @@ public struct Swap: Pass {
     case listed([Int])
   }
 
-  /// Takes `mixer` (glr), `width` (a fraction of the model's; by default the mixer's own), `heads`, `order` (bidirectional),
-  /// `placement` (last) and `layers` (`selected`, `all` or numbers).
+  /// Takes `mixer` (glr), `width` (a fraction of the model's; by default the mixer's own), `heads`, `order`
+  /// (bidirectional), `placement` (last) and `layers` (`selected`, `all` or numbers).
   public init(options: inout OptionReader) throws(VitError) {
     mixer = try options.value("mixer", default: "glr")
     _ = try Mixers.named(mixer)
@@ -53,7 +53,8 @@ public struct Swap: Pass {
     switch layers {
     case .selected: result.append(("layers", "selected"))
     case .all: result.append(("layers", "all"))
-    case .listed(let numbers): result.append(("layers", "[\(numbers.map(String.init).joined(separator: ","))]"))
+    case .listed(let numbers):
+      result.append(("layers", "[\(numbers.map(String.init).joined(separator: ","))]"))
     }
     return result
   }
@@ -107,7 +108,8 @@ public struct Swap: Pass {
       let outputDim = graph.type(output).shape.last?.fixedValue
     else {
       throw VitError(
-        "layer \(site.index) has an unknown number of tokens", code: "tokens-unknown", location: Location(node: site.node),
+        "layer \(site.index) has an unknown number of tokens", code: "tokens-unknown",
+        location: Location(node: site.node),
         help: "give the image size when the model is loaded")
     }
     let kind = try Mixers.named(mixer)
@@ -130,7 +132,8 @@ public struct Swap: Pass {
     let tensors = try kind.initialise(layout, from: attention, random: &random)
     var operands: [ValueID?] = [input]
     for (parameter, tensor) in zip(kind.parameters(layout), tensors) {
-      operands.append(rewriter.builder.graph.addConstant(tensor, name: "mixer.\(site.index).\(parameter.name)"))
+      operands.append(
+        rewriter.builder.graph.addConstant(tensor, name: "mixer.\(site.index).\(parameter.name)"))
     }
     let node = rewriter.nodes[site.place]
     let target = rewriter.graph[output].name
@@ -146,7 +149,8 @@ public struct Swap: Pass {
 }
 
 extension AttentionWeights {
-  /// The weights of a layer that was raised to one operation, with the lags that `score` noted; `nil` for other layers.
+  /// The weights of a layer that was raised to one operation, with the lags that `score` noted; `nil` for
+  /// other layers.
   init?(_ site: AttentionSite, _ graph: Graph, directions: Int) throws {
     let node = graph.nodes[site.place]
     guard node.name == "vit.attention" else { return nil }
@@ -162,7 +166,8 @@ extension AttentionWeights {
       lag = (0..<directions).map { Array(all[$0 * site.heads..<($0 + 1) * site.heads]) }
     }
     self.init(
-      wq: wq, wk: wk, wv: wv, wo: wo, bq: tensor(2), bk: tensor(4), bv: tensor(6), bo: tensor(8), heads: site.heads,
+      wq: wq, wk: wk, wv: wv, wo: wo, bq: tensor(2), bk: tensor(4), bv: tensor(6), bo: tensor(8),
+      heads: site.heads,
       kvHeads: groups, lag: lag)
   }
 }

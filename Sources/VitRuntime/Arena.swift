@@ -31,8 +31,8 @@ public final class Arena: @unchecked Sendable {
   }
 }
 
-/// Places blocks in an address range so that blocks which live at the same time do not overlap: best fit over a list of
-/// free ranges, which is what grows the range least in the order in which a graph runs.
+/// Places blocks in an address range so that blocks which live at the same time do not overlap: best fit over
+/// a list of free ranges, which is what grows the range least in the order in which a graph runs.
 struct ArenaLayout {
   private var free: [(offset: Int, size: Int)] = []
   /// The size of the range so far.

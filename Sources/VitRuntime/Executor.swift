@@ -28,7 +28,8 @@ public struct Plan: Sendable {
   /// The bytes of activations, scratch and packed weights.
   public var byteCount: Int { arena.byteCount }
 
-  /// Where a value lies. Its contents may be gone after a run, unless it is an input, an output or the plan is for training.
+  /// Where a value lies. Its contents may be gone after a run, unless it is an input, an output or the plan
+  /// is for training.
   public func view(_ id: ValueID) -> View? { views[id.index] }
 }
 
@@ -58,8 +59,8 @@ public final class Executor {
 
   /// Plans `graph` for these input shapes.
   ///
-  /// `training` keeps every value until the next run. Throws where a shape does not fit, a type rule refuses it, the shape of
-  /// a value depends on data, or memory does not suffice.
+  /// `training` keeps every value until the next run. Throws where a shape does not fit, a type rule refuses
+  /// it, the shape of a value depends on data, or memory does not suffice.
   public init(
     _ graph: Graph, weights: WeightStore, inputShapes: [[Int]], training: Bool = false, pool: any WorkPool
   ) throws {

@@ -2,8 +2,8 @@ internal import VitIR
 
 /// Where every value of a graph lies when it runs on inputs of known shapes, and the kernels' contexts.
 ///
-/// In inference the memory of values that nobody needs any more is used again, and elementwise results overwrite their
-/// operands; in training every value keeps its place until the reverse pass has run.
+/// In inference the memory of values that nobody needs any more is used again, and elementwise results
+/// overwrite their operands; in training every value keeps its place until the reverse pass has run.
 struct Planner {
   let graph: Graph
   let weights: WeightStore
@@ -166,7 +166,8 @@ struct Planner {
 
   private func needsRun(_ node: Node) -> Bool { node.results.contains { known[$0.index] == nil } }
 
-  /// Which value's memory each value lies in, and the last node that touches that memory (`graph.nodes.count` for ever).
+  /// Which value's memory each value lies in, and the last node that touches that memory (`graph.nodes.count`
+  /// for ever).
   private func storageRoots() -> (root: [Int], lastUse: [Int?]) {
     var root = Array(types.indices)
     for node in graph.nodes {
@@ -187,8 +188,8 @@ struct Planner {
     for index in types.indices where graph.values[index].isConstant || known[index] != nil {
       external[index] = true
     }
-    // In-place: the operand's memory dies here and has just the result's type. Roots move forward, so the chain of one
-    // buffer through many elementwise nodes is followed.
+    // In-place: the operand's memory dies here and has just the result's type. Roots move forward, so the
+    // chain of one buffer through many elementwise nodes is followed.
     var moved = root
     for (index, node) in graph.nodes.enumerated() {
       for id in node.results {

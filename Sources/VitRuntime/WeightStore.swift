@@ -1,11 +1,13 @@
 public import VitIR
 
-/// The constants of a graph in memory, in the types in which they are computed: loaded once, shared by all plans.
+/// The constants of a graph in memory, in the types in which they are computed: loaded once, shared by all
+/// plans.
 ///
-/// A tensor that lies in memory already in its computed type and aligned (a mapped file) is used where it lies. One
-/// that is `trainable` gets memory of its own, which the trainer writes.
+/// A tensor that lies in memory already in its computed type and aligned (a mapped file) is used where it
+/// lies. One that is `trainable` gets memory of its own, which the trainer writes.
 public final class WeightStore: @unchecked Sendable {
-  // Filled in `init`, after which the dictionary does not change. Trainable memory is written between runs only.
+  // Filled in `init`, after which the dictionary does not change. Trainable memory is written between runs
+  // only.
   private var views: [String: View] = [:]
   private var owners: [any TensorStorage] = []
 

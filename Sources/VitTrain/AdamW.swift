@@ -3,8 +3,8 @@ internal import Glibc
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), over a set of parameters.
 ///
-/// `w ← w(1 − ηλ) − η m̂ / (√v̂ + ε)`, decay on the parameters marked for it only (Mixers.md §3). Also holds the running
-/// average of the weights, which often serves better than the last ones.
+/// `w ← w(1 − ηλ) − η m̂ / (√v̂ + ε)`, decay on the parameters marked for it only (Mixers.md §3). Also holds
+/// the running average of the weights, which often serves better than the last ones.
 public final class AdamW {
   /// The constants of the method.
   public struct Options: Sendable {
@@ -38,7 +38,8 @@ public final class AdamW {
 
   /// An optimiser of `parameters`, all `f32`, by their `gradients`.
   public init(
-    parameters: [View], gradients: [View], decays: [Bool], factors: [Double]? = nil, options: Options = Options(),
+    parameters: [View], gradients: [View], decays: [Bool], factors: [Double]? = nil,
+    options: Options = Options(),
     pool: any WorkPool
   ) {
     precondition(parameters.count == gradients.count && parameters.count == decays.count)
@@ -60,8 +61,8 @@ public final class AdamW {
     return total.squareRoot()
   }
 
-  /// One step at `rate`, the gradients scaled down where their norm is above `clip`. A step whose gradients are no finite
-  /// numbers is left out. Returns the norm.
+  /// One step at `rate`, the gradients scaled down where their norm is above `clip`. A step whose gradients
+  /// are no finite numbers is left out. Returns the norm.
   @discardableResult
   public func step(rate: Double, clip: Double) -> Double {
     let norm = gradientNorm()
@@ -76,7 +77,8 @@ public final class AdamW {
       let update = AdamWStep(
         scale: Float(scale), beta1: Float(options.beta1), beta2: Float(options.beta2),
         rate: Float(rate / correction1), rootCorrection: Float(1 / correction2.squareRoot()),
-        epsilon: Float(options.epsilon), shrink: Float(decays[index] ? 1 - rate * options.decay : 1), keep: Float(keep))
+        epsilon: Float(options.epsilon), shrink: Float(decays[index] ? 1 - rate * options.decay : 1),
+        keep: Float(keep))
       let (weights, gradient) = (parameters[index].f32, gradients[index].f32)
       first[index].withUnsafeMutableBufferPointer { m in
         second[index].withUnsafeMutableBufferPointer { v in
@@ -87,7 +89,8 @@ public final class AdamW {
             pool.run(tasks: (count + block - 1) / block) { task, _ in
               let start = task * block
               update.apply(
-                weights + start, gradient + start, m + start, v + start, mean + start, count: min(block, count - start))
+                weights + start, gradient + start, m + start, v + start, mean + start,
+                count: min(block, count - start))
             }
           }
         }
@@ -107,7 +110,8 @@ public final class AdamW {
   /// Starts the running average anew from the weights as they are.
   public func resetAverage() {
     for index in parameters.indices {
-      average[index] = Array(UnsafeBufferPointer(start: parameters[index].f32, count: parameters[index].count))
+      average[index] = Array(
+        UnsafeBufferPointer(start: parameters[index].f32, count: parameters[index].count))
     }
   }
 

@@ -3,7 +3,8 @@ internal import Glibc
 
 /// Losses with their gradients (Mixers.md §3). Sums run in double and in a fixed order.
 public enum Loss {
-  /// `scale · Σ (prediction − target)²`; adds its gradient to `gradient` where there is one. Returns the loss.
+  /// `scale · Σ (prediction − target)²`; adds its gradient to `gradient` where there is one. Returns the
+  /// loss.
   public static func squaredError(
     _ prediction: View, _ target: View, scale: Double, adding gradient: View?, pool: any WorkPool
   ) -> Double {
@@ -26,7 +27,8 @@ public enum Loss {
           lanes += wide * wide
           if let g {
             let old = UnsafeRawPointer(g + index).loadUnaligned(as: SIMD8<Float>.self)
-            UnsafeMutableRawPointer(g + index).storeBytes(of: old + factor * difference, as: SIMD8<Float>.self)
+            UnsafeMutableRawPointer(g + index).storeBytes(
+              of: old + factor * difference, as: SIMD8<Float>.self)
           }
           index += 8
         }
@@ -52,8 +54,8 @@ public enum Loss {
     public var crossEntropy = 0.0
   }
 
-  /// Adds to `gradient` what follows from `weight · (τ² KL(teacher‖student) + labelWeight · CE)`, each the mean over
-  /// `batch` samples (of which these logits may be a part).
+  /// Adds to `gradient` what follows from `weight · (τ² KL(teacher‖student) + labelWeight · CE)`, each the
+  /// mean over `batch` samples (of which these logits may be a part).
   public static func distillation(
     student: View, teacher: View, labels: [Int?], temperature: Double, weight: Double, labelWeight: Double,
     smoothing: Double = 0, batch: Int, adding gradient: View?
@@ -66,11 +68,15 @@ public enum Loss {
       let p = probabilities(t, classes, temperature)
       let q = probabilities(s, classes, temperature)
       var divergence = 0.0
-      for index in 0..<classes where p[index] > 0 { divergence += p[index] * (log(p[index]) - logarithm(q[index])) }
+      for index in 0..<classes where p[index] > 0 {
+        divergence += p[index] * (log(p[index]) - logarithm(q[index]))
+      }
       result.divergence += temperature * temperature * divergence / Double(batch)
       if let gradient {
         let g = gradient.f32 + row * classes
-        for index in 0..<classes { g[index] += Float(weight * temperature * (q[index] - p[index]) / Double(batch)) }
+        for index in 0..<classes {
+          g[index] += Float(weight * temperature * (q[index] - p[index]) / Double(batch))
+        }
       }
       guard row < labels.count, let label = labels[row], label >= 0, label < classes else { continue }
       let plain = probabilities(s, classes, 1)
@@ -87,7 +93,9 @@ public enum Loss {
   }
 
   /// The softmax of logits over a temperature, in double.
-  public static func probabilities(_ logits: UnsafePointer<Float>, _ count: Int, _ temperature: Double) -> [Double] {
+  public static func probabilities(_ logits: UnsafePointer<Float>, _ count: Int, _ temperature: Double)
+    -> [Double]
+  {
     var largest = -Double.infinity
     for index in 0..<count { largest = max(largest, Double(logits[index])) }
     var values = (0..<count).map { exp((Double(logits[$0]) - largest) / temperature) }

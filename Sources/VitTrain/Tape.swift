@@ -3,9 +3,10 @@ public import VitRuntime
 
 /// The reverse mode over a planned graph: gradients of its parameters and inputs, from those of its outputs.
 ///
-/// One pass: `executor.run()`, then add the loss's gradients into `outputGradients`, then `backward()`. Parameter gradients
-/// add up over passes until `zeroGradients()`; those of other values live only as long as the pass needs them. Values that are
-/// one memory under several shapes share one gradient, so a reshape costs nothing.
+/// One pass: `executor.run()`, then add the loss's gradients into `outputGradients`, then `backward()`.
+/// Parameter gradients add up over passes until `zeroGradients()`; those of other values live only as long as
+/// the pass needs them. Values that are one memory under several shapes share one gradient, so a reshape
+/// costs nothing.
 public final class Tape {
   private struct Step {
     let operation: any Operation
@@ -125,10 +126,13 @@ private struct GradientLayout {
     var active: [Plan.Step] = []
     for step in plan.steps.reversed() where step.runs {
       let node = graph.nodes[step.node]
-      guard node.results.contains(where: { reached[home[$0.index]] && needed[home[$0.index]] }) else { continue }
+      guard node.results.contains(where: { reached[home[$0.index]] && needed[home[$0.index]] }) else {
+        continue
+      }
       guard step.operation.isDifferentiable else {
         throw VitError(
-          "operation '\(node.name)' has no gradient, so nothing before it can be trained", code: "no-gradient",
+          "operation '\(node.name)' has no gradient, so nothing before it can be trained",
+          code: "no-gradient",
           location: node.location)
       }
       for case let id? in node.operands where reached[home[id.index]] { needed[home[id.index]] = true }
@@ -138,7 +142,9 @@ private struct GradientLayout {
     self.home = home
     offsets = [Int?](repeating: nil, count: count)
     var next = 0
-    func bytes(_ index: Int) -> Int { (plan.types[index].count * plan.types[index].element.size + 63) / 64 * 64 }
+    func bytes(_ index: Int) -> Int {
+      (plan.types[index].count * plan.types[index].element.size + 63) / 64 * 64
+    }
     for index in 0..<count where permanent[index] && home[index] == index {
       offsets[index] = next
       next += max(bytes(index), 64)
@@ -149,7 +155,9 @@ private struct GradientLayout {
       var fresh: [ValueID] = []
       for case let id? in node.operands where reached[home[id.index]] && offsets[home[id.index]] == nil {
         let size = max(bytes(home[id.index]), 64)
-        if let index = free.indices.filter({ free[$0].size >= size }).min(by: { free[$0].size < free[$1].size }) {
+        if let index = free.indices.filter({ free[$0].size >= size }).min(by: {
+          free[$0].size < free[$1].size
+        }) {
           offsets[home[id.index]] = free[index].offset
           free[index] = (free[index].offset + size, free[index].size - size)
           if free[index].size == 0 { free.remove(at: index) }

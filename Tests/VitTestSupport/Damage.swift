@@ -1,9 +1,10 @@
 internal import VitIR
 
-/// Calls `read` with every proper prefix of `bytes` and with each byte changed in four ways, `step` bytes apart.
+/// Calls `read` with every proper prefix of `bytes` and with each byte changed in four ways, `step` bytes
+/// apart.
 ///
-/// Returns what went wrong: every error that is no `VitError`, with the damage that led to it. A trap ends the test
-/// by itself.
+/// Returns what went wrong: every error that is no `VitError`, with the damage that led to it. A trap ends
+/// the test by itself.
 public func damaged(_ bytes: [UInt8], step: Int = 1, _ read: ([UInt8]) throws -> Void) -> [String] {
   var failures: [String] = []
   func attempt(_ bytes: [UInt8], _ what: String) {

@@ -11,10 +11,12 @@ public struct OpCase {
   public let inputs: [Tensor?]
   /// How many results are wanted.
   public let resultCount: Int
-  /// Whether float operands are constants of the graph, so that packed weights are exercised; by default inputs.
+  /// Whether float operands are constants of the graph, so that packed weights are exercised; by default
+  /// inputs.
   public let constantOperands: Set<Int>
 
-  /// A case. Integer operands are constants of the graph, float ones its inputs unless listed in `constantOperands`.
+  /// A case. Integer operands are constants of the graph, float ones its inputs unless listed in
+  /// `constantOperands`.
   public init(
     _ operation: any Operation, inputs: [Tensor?], resultCount: Int = 1, constantOperands: Set<Int> = []
   ) {
@@ -64,7 +66,9 @@ public struct OpCase {
       graph, weights: WeightStore(graph), inputShapes: tensors.map(\.shape), training: training, pool: pool)
     for (view, tensor) in zip(executor.inputs, tensors) {
       let buffer = UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount)
-      for (index, value) in try tensor.doubles().enumerated() { buffer.store(value, at: index, as: view.element) }
+      for (index, value) in try tensor.doubles().enumerated() {
+        buffer.store(value, at: index, as: view.element)
+      }
     }
     return executor
   }
@@ -87,11 +91,15 @@ public struct OpCase {
     }
   }
 
-  /// The largest relative difference (mixers.md §5: largest absolute difference over largest magnitude, floored at 1e-8)
-  /// between the operation's vector-Jacobian product and central differences, in double, over all float inputs.
+  /// The largest relative difference (mixers.md §5: largest absolute difference over largest magnitude,
+  /// floored at 1e-8) between the operation's vector-Jacobian product and central differences, in double,
+  /// over all float inputs.
   ///
-  /// At most `samples` coordinates of each operand are tried, chosen by `seed`; the results' gradients are random.
-  public func gradientError(seed: UInt64 = 1, samples: Int = 200, pool: any WorkPool = SerialPool()) throws -> Double {
+  /// At most `samples` coordinates of each operand are tried, chosen by `seed`; the results' gradients are
+  /// random.
+  public func gradientError(seed: UInt64 = 1, samples: Int = 200, pool: any WorkPool = SerialPool()) throws
+    -> Double
+  {
     let wide = try inDouble
     let executor = try wide.executor(training: true, pool: pool)
     let tape = try Tape(executor, parameters: [], inputs: executor.graph.inputs)
@@ -118,7 +126,8 @@ public struct OpCase {
       guard let gradient = tape.gradient(ofInput: id) else { continue }
       let exact = (0..<gradient.count).map { gradient.f64[$0] }
       let picks =
-        input.count <= samples ? Array(0..<input.count) : Array(random.shuffled(Array(0..<input.count)).prefix(samples))
+        input.count <= samples
+        ? Array(0..<input.count) : Array(random.shuffled(Array(0..<input.count)).prefix(samples))
       var scale = 1e-8
       var difference = 0.0
       for index in picks {
@@ -142,13 +151,17 @@ public struct OpCase {
 /// Random tensors for tests.
 extension Tensor {
   /// Normal numbers of the given spread, decided by `seed`.
-  public static func random(_ shape: [Int], seed: UInt64, scale: Double = 1, element: ElementType = .f32) -> Tensor {
+  public static func random(_ shape: [Int], seed: UInt64, scale: Double = 1, element: ElementType = .f32)
+    -> Tensor
+  {
     var random = SplitMix(seed: seed)
-    return Tensor(element, shape: shape, values: (0..<shape.reduce(1, *)).map { _ in random.normal() * scale })
+    return Tensor(
+      element, shape: shape, values: (0..<shape.reduce(1, *)).map { _ in random.normal() * scale })
   }
 }
 
-/// The largest absolute difference of two tensors over the larger of `floor` and the largest magnitude of the second.
+/// The largest absolute difference of two tensors over the larger of `floor` and the largest magnitude of the
+/// second.
 public func relativeDifference(_ a: Tensor, _ b: Tensor, floor: Double = 1e-8) throws -> Double {
   guard a.shape == b.shape else { return .infinity }
   let (x, y) = (try a.doubles(), try b.doubles())

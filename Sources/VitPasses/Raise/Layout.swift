@@ -21,10 +21,11 @@ struct AxisFactor: Equatable {
 
 /// Where the elements of a value come from: each axis as a list of factors, outermost first.
 ///
-/// Reshapes, transposes, splits, slices and gathers of one entry only move elements: behind them every element is `scale`
-/// times one element of `source`, and the factors say which. Other operations give a new source, but positions along the
-/// axes that they keep (a linear map keeps all but the last) still count along the axes where they came from: that is how
-/// queries, keys and values are known to belong to the same tokens.
+/// Reshapes, transposes, splits, slices and gathers of one entry only move elements: behind them every
+/// element is `scale` times one element of `source`, and the factors say which. Other operations give a new
+/// source, but positions along the axes that they keep (a linear map keeps all but the last) still count
+/// along the axes where they came from: that is how queries, keys and values are known to belong to the same
+/// tokens.
 struct Layout: Equatable {
   var axes: [[AxisFactor]]
   var source: ValueID
@@ -36,7 +37,8 @@ struct Layout: Equatable {
   /// Factors without those of size one, neighbours that continue each other joined.
   static func normalised(_ factors: [AxisFactor]) -> [AxisFactor] {
     var result: [AxisFactor] = []
-    // Entries picked out of an axis: their place is kept in a factor of the same origin, or as a factor of size one.
+    // Entries picked out of an axis: their place is kept in a factor of the same origin, or as a factor of
+    // size one.
     var picked: [AxisFactor] = []
     for factor in factors where factor.size == 1 && factor.offset != 0 { picked.append(factor) }
     for var factor in factors where factor.size != 1 {
@@ -137,9 +139,12 @@ struct LayoutAnalysis {
     switch node.name {
     case "onnx.Identity", "onnx.Dropout": return with(from.axes)
     case "onnx.Cast": return graph.type(result) == graph.type(input) ? with(from.axes) : nil
-    case "onnx.Reshape", "onnx.Flatten", "onnx.Squeeze", "onnx.Unsqueeze": return with(from.reshaped(to: shape))
+    case "onnx.Reshape", "onnx.Flatten", "onnx.Squeeze", "onnx.Unsqueeze":
+      return with(from.reshaped(to: shape))
     case "onnx.Transpose":
-      guard case .ints(let order)? = node.operation.attributes["perm"] else { return with(from.axes.reversed()) }
+      guard case .ints(let order)? = node.operation.attributes["perm"] else {
+        return with(from.axes.reversed())
+      }
       return with(order.map { from.axes[$0] })
     case "onnx.Split": return split(node, from)
     case "onnx.Slice": return with(slice(node, from))
@@ -169,18 +174,24 @@ struct LayoutAnalysis {
       guard index < node.operands.count, let id = node.operands[index] else { return nil }
       return (try? graph.tensor(id)?.integers()).flatMap { $0 }
     }
-    guard let result = node.results.first, let input = node.operands[0], let starts = integers(1, "starts") else {
+    guard let result = node.results.first, let input = node.operands[0], let starts = integers(1, "starts")
+    else {
       return nil
     }
     let axesList = integers(3, "axes") ?? Array(starts.indices)
-    guard (integers(4, "steps") ?? []).allSatisfy({ $0 == 1 }), axesList.count == starts.count else { return nil }
+    guard (integers(4, "steps") ?? []).allSatisfy({ $0 == 1 }), axesList.count == starts.count else {
+      return nil
+    }
     var axes = from.axes
     for (axis, start) in zip(axesList, starts) {
       let axis = axis < 0 ? axis + axes.count : axis
       let extent = graph.type(input).shape[axis]
       guard start >= 0 || extent.isFixed else { return nil }
-      let first = start < 0 ? max(0, start + (extent.fixedValue ?? 0)) : min(start, extent.fixedValue ?? start)
-      guard let cut = LayoutAnalysis.cut(axes[axis], start: .fixed(first), size: graph.type(result).shape[axis]) else {
+      let first =
+        start < 0 ? max(0, start + (extent.fixedValue ?? 0)) : min(start, extent.fixedValue ?? start)
+      guard
+        let cut = LayoutAnalysis.cut(axes[axis], start: .fixed(first), size: graph.type(result).shape[axis])
+      else {
         return nil
       }
       axes[axis] = cut
@@ -190,7 +201,8 @@ struct LayoutAnalysis {
 
   private func gather(_ node: Node, _ from: Layout) -> [[AxisFactor]]? {
     let axis = axisAttribute(node, rank: from.axes.count, default: 0)
-    guard let id = node.operands[1], let tensor = graph.tensor(id), tensor.count == 1, tensor.shape.count <= 1,
+    guard let id = node.operands[1], let tensor = graph.tensor(id), tensor.count == 1,
+      tensor.shape.count <= 1,
       let index = (try? tensor.integers())??.first, let input = node.operands[0]
     else { return nil }
     let extent = graph.type(input).shape[axis]
@@ -233,12 +245,14 @@ struct LayoutAnalysis {
     }
     let isDivision = node.name == "onnx.Div"
     guard let result = node.results.first else { return nil }
-    if let factor = number(b), graph.type(a) == graph.type(result), factor != 0, graph.type(a).element.isFloat {
+    if let factor = number(b), graph.type(a) == graph.type(result), factor != 0, graph.type(a).element.isFloat
+    {
       var layout = layouts[a.index]
       layout.scale = isDivision ? layout.scale / factor : layout.scale * factor
       return [layout]
     }
-    if !isDivision, let factor = number(a), graph.type(b) == graph.type(result), graph.type(b).element.isFloat {
+    if !isDivision, let factor = number(a), graph.type(b) == graph.type(result), graph.type(b).element.isFloat
+    {
       var layout = layouts[b.index]
       layout.scale *= factor
       return [layout]
@@ -354,12 +368,15 @@ struct LayoutAnalysis {
 
   private static let linear: Set<String> = ["vit.linear", "vit.mlp"]
   private static let normalising: Set<String> = [
-    "onnx.Softmax", "onnx.LayerNormalization", "vit.layer_norm", "onnx.RMSNormalization", "onnx.LpNormalization",
+    "onnx.Softmax", "onnx.LayerNormalization", "vit.layer_norm", "onnx.RMSNormalization",
+    "onnx.LpNormalization",
     "onnx.BatchNormalization", "onnx.SimplifiedLayerNormalization", "onnx.QuantizeLinear",
-    "onnx.DequantizeLinear", "onnx.Clip", "onnx.RotaryEmbedding", "com.microsoft.RotaryEmbedding", "onnx.Cast",
+    "onnx.DequantizeLinear", "onnx.Clip", "onnx.RotaryEmbedding", "com.microsoft.RotaryEmbedding",
+    "onnx.Cast",
   ]
   private static let elementwise: Set<String> = [
-    "onnx.Add", "onnx.Sub", "onnx.Mul", "onnx.Div", "onnx.Pow", "onnx.Where", "onnx.Max", "onnx.Min", "vit.add",
+    "onnx.Add", "onnx.Sub", "onnx.Mul", "onnx.Div", "onnx.Pow", "onnx.Where", "onnx.Max", "onnx.Min",
+    "vit.add",
     "vit.scale", "onnx.Sqrt", "onnx.Neg", "onnx.Erf", "onnx.Tanh", "onnx.Sigmoid", "onnx.Relu", "onnx.Gelu",
     "onnx.HardSwish", "onnx.Exp", "onnx.Reciprocal", "onnx.Abs", "onnx.IsNaN", "com.microsoft.BiasGelu",
     "com.microsoft.QuickGelu", "onnx.LeakyRelu", "onnx.HardSigmoid", "onnx.Mish",

@@ -9,7 +9,8 @@ protocol Pattern: Sendable {
 }
 
 extension Rewriter {
-  /// Lets `build` add nodes in place of the one that defines `old`; where a type rule refuses them, nothing changes.
+  /// Lets `build` add nodes in place of the one that defines `old`; where a type rule refuses them, nothing
+  /// changes.
   mutating func tryReplace(
     _ old: ValueID, at node: Node, _ build: (inout GraphBuilder) throws(VitError) -> ValueID
   ) {

@@ -23,7 +23,9 @@ enum RaiseActivation: Pattern {
   }
 
   /// The factors of a product of any nesting, scalars multiplied together.
-  private static func factors(_ id: ValueID, _ rewriter: Rewriter, depth: Int = 0) -> (scalar: Double, values: [ValueID]) {
+  private static func factors(_ id: ValueID, _ rewriter: Rewriter, depth: Int = 0) -> (
+    scalar: Double, values: [ValueID]
+  ) {
     if let value = rewriter.scalar(id) { return (value, []) }
     if depth < 4, let (_, node) = rewriter.producer(of: id), depth == 0 || rewriter.isUsedOnce(id),
       node.operands.count == 2, let a = node.operands[0], let b = node.operands[1]
@@ -60,7 +62,9 @@ enum RaiseActivation: Pattern {
           return Match(operation: "onnx.Gelu", x: x, attributes: [("approximate", .string("tanh"))])
         }
       }
-      if close(scalar, 1), let sigmoid = rewriter.node("onnx.Sigmoid", defining: gate), let argument = sigmoid.operands[0] {
+      if close(scalar, 1), let sigmoid = rewriter.node("onnx.Sigmoid", defining: gate),
+        let argument = sigmoid.operands[0]
+      {
         let (factor, of) = factors(argument, rewriter)
         if of == [x] {
           return Match(operation: "com.microsoft.QuickGelu", x: x, attributes: [("alpha", .float(factor))])
@@ -72,7 +76,8 @@ enum RaiseActivation: Pattern {
 
   /// `v` of `v + 1`.
   private static func onePlus(_ id: ValueID, _ rewriter: Rewriter) -> ValueID? {
-    guard let add = rewriter.node("onnx.Add", defining: id), let (value, one, _) = rewriter.operandAndScalar(add),
+    guard let add = rewriter.node("onnx.Add", defining: id),
+      let (value, one, _) = rewriter.operandAndScalar(add),
       one == 1
     else { return nil }
     return value

@@ -1,16 +1,18 @@
 internal import VitIR
 
-/// `vit.sdpa` whose queries, keys and values are linear maps of the same tokens, and whose result goes through a linear map,
-/// becomes `vit.attention`.
+/// `vit.sdpa` whose queries, keys and values are linear maps of the same tokens, and whose result goes
+/// through a linear map, becomes `vit.attention`.
 ///
-/// Which rows of which weight a head reads is told by the layouts: any order of packing, any way of splitting heads.
+/// Which rows of which weight a head reads is told by the layouts: any order of packing, any way of splitting
+/// heads.
 enum RaiseAttention: Pattern {
   static let name = "attention"
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
     let layouts = LayoutAnalysis(rewriter.graph)
     for node in rewriter.nodes where node.name == "vit.sdpa" {
-      guard let q = node.operands[0], let k = node.operands[1], let v = node.operands[2], let core = node.results.first
+      guard let q = node.operands[0], let k = node.operands[1], let v = node.operands[2],
+        let core = node.results.first
       else { continue }
       do {
         let queries = try projection(q, "queries", layouts, rewriter)
@@ -48,7 +50,8 @@ enum RaiseAttention: Pattern {
     _ id: ValueID, _ role: String, _ layouts: LayoutAnalysis, _ rewriter: Rewriter
   ) throws(Reason) -> Projection {
     let layout = layouts[id]
-    guard let linear = rewriter.node("vit.linear", defining: layout.source), let operand = linear.operands[0] else {
+    guard let linear = rewriter.node("vit.linear", defining: layout.source), let operand = linear.operands[0]
+    else {
       let found = rewriter.producer(of: layout.source)?.node.name ?? "an input"
       throw Reason(text: "expected \(role) that are a linear map of the tokens, found \(found)")
     }
@@ -59,7 +62,9 @@ enum RaiseAttention: Pattern {
     guard rank >= 3, let feature = layouts[layout.source].axes.last?.first else {
       throw Reason(text: "expected \(role) of rank 3 or more, found \(rank)")
     }
-    func isFeature(_ factor: AxisFactor) -> Bool { factor.origin == feature.origin && factor.axis == feature.axis }
+    func isFeature(_ factor: AxisFactor) -> Bool {
+      factor.origin == feature.origin && factor.axis == feature.axis
+    }
     let leading = Array(layout.axes[..<(rank - 2)].joined())
     let batch = leading.filter { !isFeature($0) && $0.axis >= 0 && $0.size != 1 }
     let heads = leading.filter { isFeature($0) || $0.axis < 0 }
@@ -70,7 +75,8 @@ enum RaiseAttention: Pattern {
     }
     // Heads must vary faster than the batch.
     if let lastBatch = leading.lastIndex(where: { !isFeature($0) && $0.axis >= 0 && $0.size != 1 }),
-      let firstHead = leading.firstIndex(where: { (isFeature($0) || $0.axis < 0) && $0.size != 1 }), firstHead < lastBatch
+      let firstHead = leading.firstIndex(where: { (isFeature($0) || $0.axis < 0) && $0.size != 1 }),
+      firstHead < lastBatch
     {
       throw Reason(text: "expected the heads of the \(role) inside the batch")
     }
@@ -118,8 +124,12 @@ enum RaiseAttention: Pattern {
     let axes = (0..<3).map { source.joined($0..<$0 + 1) }
     // The operand must hold all of the source: the same factors, in the source's or the operand's order.
     let whole = Layout.normalised(Array(a.axes.joined()))
-    if axes[0] == q.batch, axes[1] == q.tokens, covers(whole, axes) { return Tokens(value: a.source, isTimeMajor: false) }
-    if axes[0] == q.tokens, axes[1] == q.batch, covers(whole, axes) { return Tokens(value: a.source, isTimeMajor: true) }
+    if axes[0] == q.batch, axes[1] == q.tokens, covers(whole, axes) {
+      return Tokens(value: a.source, isTimeMajor: false)
+    }
+    if axes[0] == q.tokens, axes[1] == q.batch, covers(whole, axes) {
+      return Tokens(value: a.source, isTimeMajor: true)
+    }
     throw Reason(text: "expected attention among all tokens of an image, found windows or groups of them")
   }
 
@@ -144,7 +154,8 @@ enum RaiseAttention: Pattern {
     var linear: Node?
     for _ in 0..<8 {
       guard let (_, reader) = rewriter.onlyUser(of: value), let result = reader.results.first else {
-        throw Reason(text: "expected one reader of the attended values, found \(rewriter.users(of: value).count)")
+        throw Reason(
+          text: "expected one reader of the attended values, found \(rewriter.users(of: value).count)")
       }
       if reader.name == "vit.linear", reader.operands[0] == value {
         linear = reader
@@ -193,11 +204,15 @@ enum RaiseAttention: Pattern {
     if case .float(let value)? = node.operation.attributes["scale"] { scale = value }
     let isCausal = node.operation.attributes["causal"] ?? .bool(false)
     let bias = node.operands.count > 3 ? node.operands[3] : nil
-    if let bias, rewriter.type(bias).rank > 4 || (rewriter.type(bias).rank == 3 && rewriter.graph.type(node.results[0]).rank == 3) {
+    if let bias,
+      rewriter.type(bias).rank > 4
+        || (rewriter.type(bias).rank == 3 && rewriter.graph.type(node.results[0]).rank == 3)
+    {
       throw Reason(text: "expected a bias that broadcasts to [batch, heads, tokens, tokens]")
     }
     let attributes: [(String, Attribute)] = [
-      ("heads", .int(heads)), ("kv_heads", .int(keyGroups.count)), ("scale", .float(scale * q.scale * k.scale)),
+      ("heads", .int(heads)), ("kv_heads", .int(keyGroups.count)),
+      ("scale", .float(scale * q.scale * k.scale)),
       ("causal", isCausal),
     ]
     let resultShape = rewriter.type(output.value).shape
@@ -207,7 +222,10 @@ enum RaiseAttention: Pattern {
         let operands = projection.linear.operands
         guard let weight = operands[1] else { throw VitError("expected a weight") }
         let bias = operands.count > 2 ? operands[2] : nil
-        return [try builder.rows(rows, of: weight), try bias.map { id throws(VitError) in try builder.rows(rows, of: id) }]
+        return [
+          try builder.rows(rows, of: weight),
+          try bias.map { id throws(VitError) in try builder.rows(rows, of: id) },
+        ]
       }
       var x = tokens.value
       if tokens.isTimeMajor { x = try builder.add("onnx.Transpose", [x], [("perm", .ints([1, 0, 2]))]) }

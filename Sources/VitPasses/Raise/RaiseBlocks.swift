@@ -8,7 +8,8 @@ enum RaisePatchEmbed: Pattern {
     let layouts = LayoutAnalysis(rewriter.graph)
     for (index, node) in rewriter.nodes.enumerated() where node.name == "onnx.Conv" {
       guard let image = node.operands[0], let weight = node.operands[1], let map = node.results.first,
-        rewriter.type(map).rank == 4, rewriter.type(map).element == .f32, rewriter.constant(weight) != nil, isPatching(node, rewriter)
+        rewriter.type(map).rank == 4, rewriter.type(map).element == .f32, rewriter.constant(weight) != nil,
+        isPatching(node, rewriter)
       else { continue }
       let shape = rewriter.type(map).shape
       let axes = layouts[map].axes
@@ -16,11 +17,14 @@ enum RaisePatchEmbed: Pattern {
       let wanted = [
         Layout.normalised(axes[0]), Layout.normalised(axes[2] + axes[3]), Layout.normalised(axes[1]),
       ]
-      guard let tokens = descendant(of: index, rewriter, where: { id in
-        let layout = layouts[id]
-        return layout.source == map && layout.scale == 1 && layout.axes.map(Layout.normalised) == wanted
-          && rewriter.type(id).shape == [shape[0], shape[2] * shape[3], shape[1]]
-      })
+      guard
+        let tokens = descendant(
+          of: index, rewriter,
+          where: { id in
+            let layout = layouts[id]
+            return layout.source == map && layout.scale == 1 && layout.axes.map(Layout.normalised) == wanted
+              && rewriter.type(id).shape == [shape[0], shape[2] * shape[3], shape[1]]
+          })
       else { continue }
       let bias = node.operands.count > 2 ? node.operands[2] : nil
       rewriter.tryReplace(tokens, at: node) { builder throws(VitError) in
@@ -30,7 +34,8 @@ enum RaisePatchEmbed: Pattern {
   }
 
   private static func isPatching(_ node: Node, _ rewriter: Rewriter) -> Bool {
-    guard let weight = node.operands[1], let kernel = rewriter.type(weight).fixedShapeTail(2), let image = node.operands[0],
+    guard let weight = node.operands[1], let kernel = rewriter.type(weight).fixedShapeTail(2),
+      let image = node.operands[0],
       let map = node.results.first
     else { return false }
     func ints(_ name: String) -> [Int]? {
@@ -41,7 +46,8 @@ enum RaisePatchEmbed: Pattern {
     }
     let (inputShape, outputShape) = (rewriter.type(image).shape, rewriter.type(map).shape)
     let fits = zip(kernel, 2...3).allSatisfy { size, axis in
-      outputShape[axis] * .fixed(size) == inputShape[axis] || inputShape[axis].floorDivided(by: .fixed(size)) == outputShape[axis]
+      outputShape[axis] * .fixed(size) == inputShape[axis]
+        || inputShape[axis].floorDivided(by: .fixed(size)) == outputShape[axis]
     }
     return ints("strides") == kernel && (ints("pads") ?? []).allSatisfy { $0 == 0 }
       && (ints("dilations") ?? []).allSatisfy { $0 == 1 } && (int("group") ?? 1) == 1 && fits
@@ -121,7 +127,9 @@ enum SimplifyMoves: Pattern {
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
     let layouts = LayoutAnalysis(rewriter.graph)
     for node in rewriter.nodes {
-      guard moving.contains(node.name), let result = node.results.first, let input = node.operands[0] else { continue }
+      guard moving.contains(node.name), let result = node.results.first, let input = node.operands[0] else {
+        continue
+      }
       let layout = layouts[result]
       if layout.source != result, layout.scale == 1, rewriter.type(layout.source) == rewriter.type(result),
         layouts[layout.source].axes.map(Layout.normalised) == layout.axes.map(Layout.normalised),
@@ -129,7 +137,8 @@ enum SimplifyMoves: Pattern {
       {
         rewriter.replace(result, with: layout.source)
       } else if node.name == "onnx.Transpose", let before = rewriter.node("onnx.Transpose", defining: input),
-        let source = before.operands[0], let first = order(before, rewriter), let second = order(node, rewriter)
+        let source = before.operands[0], let first = order(before, rewriter),
+        let second = order(node, rewriter)
       {
         rewriter.tryReplace(result, at: node) { builder throws(VitError) in
           try builder.add("onnx.Transpose", [source], [("perm", .ints(second.map { first[$0] }))])
@@ -139,7 +148,8 @@ enum SimplifyMoves: Pattern {
   }
 
   private static let moving: Set<String> = [
-    "onnx.Identity", "onnx.Dropout", "onnx.Cast", "onnx.Reshape", "onnx.Flatten", "onnx.Squeeze", "onnx.Unsqueeze",
+    "onnx.Identity", "onnx.Dropout", "onnx.Cast", "onnx.Reshape", "onnx.Flatten", "onnx.Squeeze",
+    "onnx.Unsqueeze",
     "onnx.Transpose", "onnx.Slice", "onnx.Expand",
   ]
 

@@ -1,7 +1,7 @@
 internal import VitIR
 
-/// Attention's core, a softmax between two matrix products, becomes `vit.sdpa`: whatever scales, biases, constant masks,
-/// casts and guards against empty rows lie between.
+/// Attention's core, a softmax between two matrix products, becomes `vit.sdpa`: whatever scales, biases,
+/// constant masks, casts and guards against empty rows lie between.
 enum RaiseCore: Pattern {
   static let name = "attention-core"
 
@@ -66,7 +66,8 @@ enum RaiseCore: Pattern {
     for _ in 0..<12 {
       guard let (_, node) = rewriter.producer(of: value) else { break }
       guard value == input || rewriter.isUsedOnce(value) || node.name == "onnx.MatMul" else {
-        return .failure(Reason(text: "expected logits that nothing else reads, found several readers of '\(node.name)'"))
+        return .failure(
+          Reason(text: "expected logits that nothing else reads, found several readers of '\(node.name)'"))
       }
       switch node.name {
       case "onnx.MatMul":
@@ -79,7 +80,9 @@ enum RaiseCore: Pattern {
         value = operand
         continue
       case "onnx.Mul", "onnx.Div":
-        guard let (operand, number, isSecond) = rewriter.operandAndScalar(node), node.name == "onnx.Mul" || isSecond else {
+        guard let (operand, number, isSecond) = rewriter.operandAndScalar(node),
+          node.name == "onnx.Mul" || isSecond
+        else {
           break
         }
         factor *= node.name == "onnx.Mul" ? number : 1 / number
@@ -93,7 +96,8 @@ enum RaiseCore: Pattern {
         value = firstLeads ? a : b
         continue
       case "onnx.Where":
-        guard let mask = node.operands[0], let kept = node.operands[1], let other = rewriter.scalar(node.operands[2]),
+        guard let mask = node.operands[0], let kept = node.operands[1],
+          let other = rewriter.scalar(node.operands[2]),
           other < -1e30, rewriter.constant(mask) != nil
         else { break }
         biases.append((mask, 1, true))
@@ -101,7 +105,8 @@ enum RaiseCore: Pattern {
         continue
       default: break
       }
-      return .failure(Reason(text: "expected a product of queries and keys before the softmax, found '\(node.name)'"))
+      return .failure(
+        Reason(text: "expected a product of queries and keys before the softmax, found '\(node.name)'"))
     }
     return .failure(Reason(text: "expected a product of queries and keys before the softmax"))
   }
@@ -117,7 +122,8 @@ enum RaiseCore: Pattern {
       default: false
       }
     }
-    guard !flag("transA"), !flag("transBatchA"), !flag("transBatchB"), let a = node.operands[0], let b = node.operands[1]
+    guard !flag("transA"), !flag("transBatchA"), !flag("transBatchB"), let a = node.operands[0],
+      let b = node.operands[1]
     else { return .failure(Reason(text: "expected a fused product of untransposed queries")) }
     var alpha = 1.0
     if case .float(let value)? = attributes["alpha"] { alpha = value }
@@ -126,9 +132,12 @@ enum RaiseCore: Pattern {
   }
 
   private static func leadsToProduct(_ id: ValueID, _ rewriter: Rewriter, depth: Int = 0) -> Bool {
-    guard depth < 8, let (_, node) = rewriter.producer(of: id), rewriter.constant(id) == nil else { return false }
+    guard depth < 8, let (_, node) = rewriter.producer(of: id), rewriter.constant(id) == nil else {
+      return false
+    }
     switch node.name {
-    case "onnx.MatMul": return rewriter.type(id).rank >= 3 && !node.operands.contains { rewriter.constant($0) != nil }
+    case "onnx.MatMul":
+      return rewriter.type(id).rank >= 3 && !node.operands.contains { rewriter.constant($0) != nil }
     case "com.microsoft.FusedMatMul": return true
     case "onnx.Mul", "onnx.Div", "onnx.Add", "vit.add", "onnx.Cast", "onnx.Identity":
       return node.operands.contains { $0.map { leadsToProduct($0, rewriter, depth: depth + 1) } ?? false }
@@ -154,7 +163,9 @@ enum RaiseCore: Pattern {
         value = result
         continue
       }
-      guard readers.count == 1, let reader = rewriter.onlyUser(of: value)?.node, let result = reader.results.first else {
+      guard readers.count == 1, let reader = rewriter.onlyUser(of: value)?.node,
+        let result = reader.results.first
+      else {
         return .failure(Reason(text: "expected one reader of the probabilities, found \(readers.count)"))
       }
       switch reader.name {
@@ -163,7 +174,8 @@ enum RaiseCore: Pattern {
         value = result
         continue
       case "onnx.MatMul":
-        guard reader.operands[0] == value, let values = reader.operands[1], rewriter.constant(values) == nil else { break }
+        guard reader.operands[0] == value, let values = reader.operands[1], rewriter.constant(values) == nil
+        else { break }
         return .success((reader, values))
       default: break
       }
@@ -173,7 +185,9 @@ enum RaiseCore: Pattern {
   }
 
   /// All that is added to the logits as one value.
-  private static func bias(_ logits: Logits, _ shape: Shape, _ builder: inout GraphBuilder) throws(VitError) -> ValueID? {
+  private static func bias(_ logits: Logits, _ shape: Shape, _ builder: inout GraphBuilder) throws(VitError)
+    -> ValueID?
+  {
     var sum: ValueID?
     for (value, factor, isMask) in logits.biases {
       var term = value
@@ -231,10 +245,14 @@ enum RaiseCore: Pattern {
 
   private static func multiHead(_ node: Node, _ rewriter: inout Rewriter) {
     func operand(_ index: Int) -> ValueID? { index < node.operands.count ? node.operands[index] : nil }
-    guard let q = operand(0), let k = operand(1), let v = operand(2), operand(4) == nil, isBare(node, rewriter, operands: 6),
-      rewriter.type(q).rank == 3, rewriter.type(k).rank == 3, rewriter.type(v).rank == 3, let result = node.results.first,
+    guard let q = operand(0), let k = operand(1), let v = operand(2), operand(4) == nil,
+      isBare(node, rewriter, operands: 6),
+      rewriter.type(q).rank == 3, rewriter.type(k).rank == 3, rewriter.type(v).rank == 3,
+      let result = node.results.first,
       let heads = number(node, "num_heads").map(Int.init), number(node, "unidirectional") ?? 0 == 0
-    else { return rewriter.miss(name, at: node, "expected separate queries, keys and values without mask or cache") }
+    else {
+      return rewriter.miss(name, at: node, "expected separate queries, keys and values without mask or cache")
+    }
     let widths = [q, k, v].compactMap { rewriter.type($0).shape[2].fixedValue }
     guard widths.count == 3 else { return }
     let scale = number(node, "scale").flatMap { $0 == 0 ? nil : $0 }
@@ -255,13 +273,16 @@ enum RaiseCore: Pattern {
 
   private static func packed(_ node: Node, _ rewriter: inout Rewriter) {
     func operand(_ index: Int) -> ValueID? { index < node.operands.count ? node.operands[index] : nil }
-    guard let x = operand(0), let weight = operand(1), operand(3) == nil, operand(4) == nil, operand(6) == nil,
+    guard let x = operand(0), let weight = operand(1), operand(3) == nil, operand(4) == nil,
+      operand(6) == nil,
       isBare(node, rewriter, operands: 6), let total = rewriter.type(weight).shape.last?.fixedValue,
       rewriter.constant(weight) != nil, let heads = number(node, "num_heads").map(Int.init),
       let result = node.results.first
     else { return rewriter.miss(name, at: node, "expected constant weights and no mask or cache") }
     var widths = [total / 3, total / 3, total / 3]
-    if case .ints(let sizes)? = node.operation.attributes["qkv_hidden_sizes"], sizes.count == 3 { widths = sizes }
+    if case .ints(let sizes)? = node.operation.attributes["qkv_hidden_sizes"], sizes.count == 3 {
+      widths = sizes
+    }
     let scale = number(node, "scale").flatMap { $0 == 0 ? nil : $0 }
     let isCausal = number(node, "unidirectional") ?? 0 != 0
     rewriter.tryReplace(result, at: node) { builder throws(VitError) in
@@ -275,7 +296,8 @@ enum RaiseCore: Pattern {
         operands.append(try builder.splitHeads(part, heads))
         start += width
       }
-      return try builder.mergeHeads(try builder.core(operands, bias: operand(5), scale: scale, causal: isCausal))
+      return try builder.mergeHeads(
+        try builder.core(operands, bias: operand(5), scale: scale, causal: isCausal))
     }
   }
 }

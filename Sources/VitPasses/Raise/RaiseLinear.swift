@@ -9,7 +9,8 @@ enum RaiseMatMul: Pattern {
       guard let result = node.results.first, let x = node.operands.first.flatMap({ $0 }) else { continue }
       switch node.name {
       case "onnx.MatMul":
-        guard let weight = node.operands[1], rewriter.constant(weight) != nil, rewriter.type(weight).rank == 2,
+        guard let weight = node.operands[1], rewriter.constant(weight) != nil,
+          rewriter.type(weight).rank == 2,
           rewriter.type(x).rank >= 2, rewriter.type(x).element == .f32, rewriter.constant(x) == nil
         else { continue }
         rewriter.tryReplace(result, at: node) { builder throws(VitError) in
@@ -41,12 +42,14 @@ enum RaiseMatMul: Pattern {
     let bias = node.operands.count > 2 ? node.operands[2] : nil
     let rows = rewriter.type(weight).shape[flag("transB") ? 0 : 1]
     if let bias {
-      guard rewriter.constant(bias) != nil, rewriter.type(bias).elements == rows, let out = rows.fixedValue else { return }
+      guard rewriter.constant(bias) != nil, rewriter.type(bias).elements == rows, let out = rows.fixedValue
+      else { return }
       _ = out
     }
     rewriter.tryReplace(result, at: node) { builder throws(VitError) in
       let matrix = flag("transB") ? weight : try builder.transposedWeight(weight)
-      return try builder.add("vit.linear", [x, matrix, try bias.map { id throws(VitError) in try builder.vector(id) }])
+      return try builder.add(
+        "vit.linear", [x, matrix, try bias.map { id throws(VitError) in try builder.vector(id) }])
     }
   }
 }
@@ -57,7 +60,9 @@ enum RaiseBias: Pattern {
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
     for node in rewriter.nodes where node.name == "onnx.Add" || node.name == "vit.add" {
-      guard let a = node.operands[0], let b = node.operands[1], let result = node.results.first else { continue }
+      guard let a = node.operands[0], let b = node.operands[1], let result = node.results.first else {
+        continue
+      }
       for (product, vector) in [(a, b), (b, a)] {
         guard let linear = rewriter.node("vit.linear", defining: product), rewriter.isUsedOnce(product),
           linear.operands.count < 3 || linear.operands[2] == nil, rewriter.constant(vector) != nil,
@@ -74,8 +79,8 @@ enum RaiseBias: Pattern {
   }
 }
 
-/// Additions of values of one shape (or of a table without the batch axis) become `vit.add`, multiplications with a constant
-/// vector `vit.scale`.
+/// Additions of values of one shape (or of a table without the batch axis) become `vit.add`, multiplications
+/// with a constant vector `vit.scale`.
 enum RaiseResidual: Pattern {
   static let name = "residual"
 
@@ -86,8 +91,11 @@ enum RaiseResidual: Pattern {
       else { continue }
       let shape = rewriter.type(result).shape
       switch node.name {
-      case "onnx.Add" where rewriter.type(a).shape == shape && rewriter.type(b).shape == shape && shape.count >= 3:
-        rewriter.tryReplace(result, at: node) { builder throws(VitError) in try builder.add("vit.add", [a, b]) }
+      case "onnx.Add"
+      where rewriter.type(a).shape == shape && rewriter.type(b).shape == shape && shape.count >= 3:
+        rewriter.tryReplace(result, at: node) { builder throws(VitError) in
+          try builder.add("vit.add", [a, b])
+        }
       case "onnx.Mul":
         for (x, gamma) in [(a, b), (b, a)] {
           guard rewriter.constant(gamma) != nil, rewriter.constant(x) == nil, rewriter.type(x).shape == shape,
@@ -118,12 +126,15 @@ extension GraphBuilder {
   /// A constant with as many elements as its last axis, as a vector.
   mutating func vector(_ id: ValueID) throws(VitError) -> ValueID {
     guard let tensor = graph.tensor(id) else { throw VitError("expected a constant vector") }
-    return tensor.shape.count == 1 ? id : graph.addConstant(tensor.reshaped([tensor.count]), name: graph[id].name)
+    return tensor.shape.count == 1
+      ? id : graph.addConstant(tensor.reshaped([tensor.count]), name: graph[id].name)
   }
 
-  /// The rows of a constant matrix (or entries of a vector) that `rows` lists; the constant itself where it lists all.
+  /// The rows of a constant matrix (or entries of a vector) that `rows` lists; the constant itself where it
+  /// lists all.
   mutating func rows(_ rows: [Int], of id: ValueID) throws(VitError) -> ValueID {
-    guard let tensor = graph.tensor(id), let count = tensor.shape.first, rows.allSatisfy({ $0 >= 0 && $0 < count })
+    guard let tensor = graph.tensor(id), let count = tensor.shape.first,
+      rows.allSatisfy({ $0 >= 0 && $0 < count })
     else { throw VitError("expected a constant with the rows \(rows)") }
     if rows == Array(0..<count) { return id }
     return graph.addConstant(try tensor.selecting(rows), name: graph[id].name)

@@ -1,7 +1,7 @@
 internal import VitIR
 
-/// Layer normalisation over the last axis, as one operator or as the chain that older exporters write, becomes
-/// `vit.layer_norm`.
+/// Layer normalisation over the last axis, as one operator or as the chain that older exporters write,
+/// becomes `vit.layer_norm`.
 enum RaiseNorm: Pattern {
   static let name = "layer-norm"
 
@@ -11,8 +11,11 @@ enum RaiseNorm: Pattern {
       if node.name == "onnx.LayerNormalization" {
         operatorForm(node, result, &rewriter)
       } else if node.name == "onnx.Add", let a = node.operands[0], let b = node.operands[1] {
-        for (scaled, bias) in [(a, b), (b, a)] where rewriter.constant(bias) != nil && rewriter.isUsedOnce(scaled) {
-          guard let multiply = rewriter.node("onnx.Mul", defining: scaled) ?? rewriter.node("vit.scale", defining: scaled),
+        for (scaled, bias) in [(a, b), (b, a)]
+        where rewriter.constant(bias) != nil && rewriter.isUsedOnce(scaled) {
+          guard
+            let multiply = rewriter.node("onnx.Mul", defining: scaled)
+              ?? rewriter.node("vit.scale", defining: scaled),
             let c = multiply.operands[0], let d = multiply.operands[1]
           else { continue }
           for (normal, gain) in [(c, d), (d, c)] where rewriter.constant(gain) != nil {
@@ -87,7 +90,8 @@ enum RaiseNorm: Pattern {
       let result = mean.results.first, let operandShape = Optional(rewriter.type(x).shape)
     else { return nil }
     let shape = rewriter.type(result).shape
-    guard shape.count == operandShape.count, shape.last == 1, shape.dropLast() == operandShape.dropLast() else {
+    guard shape.count == operandShape.count, shape.last == 1, shape.dropLast() == operandShape.dropLast()
+    else {
       return nil
     }
     return x

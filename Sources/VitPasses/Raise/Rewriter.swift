@@ -1,8 +1,10 @@
 public import VitIR
 
-/// One sweep of a pattern over a graph: matches against the graph as it was, collects replacements, applies them at the end.
+/// One sweep of a pattern over a graph: matches against the graph as it was, collects replacements, applies
+/// them at the end.
 ///
-/// New nodes go behind the old ones, so indices stay valid; `finish` puts everything in order and drops what is dead.
+/// New nodes go behind the old ones, so indices stay valid; `finish` puts everything in order and drops what
+/// is dead.
 struct Rewriter {
   /// The graph with the new nodes behind the old ones.
   var builder: GraphBuilder
@@ -65,7 +67,8 @@ struct Rewriter {
   /// The constant's tensor.
   func constant(_ id: ValueID?) -> Tensor? { id.flatMap { builder.graph.tensor($0) } }
 
-  /// Operand `index` of a node and, of a binary operation with a constant scalar on either side, the other one.
+  /// Operand `index` of a node and, of a binary operation with a constant scalar on either side, the other
+  /// one.
   func operandAndScalar(_ node: Node) -> (operand: ValueID, scalar: Double, isScalarSecond: Bool)? {
     guard node.operands.count == 2, let a = node.operands[0], let b = node.operands[1] else { return nil }
     if let value = scalar(b), type(a).rank >= type(b).rank { return (a, value, true) }

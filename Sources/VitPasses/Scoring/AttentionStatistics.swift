@@ -60,8 +60,8 @@ struct MapReader {
     steps = order.directions.map { $0.inverse.indices }
   }
 
-  /// The statistics of one map, [tokens, tokens], each row a distribution (or all zeros, which is left out). The sorted indices
-  /// cost n log n a row, and are left out unless `sorting`.
+  /// The statistics of one map, [tokens, tokens], each row a distribution (or all zeros, which is left out).
+  /// The sorted indices cost n log n a row, and are left out unless `sorting`.
   func statistics(_ map: UnsafePointer<Float>, sorting: Bool) -> HeadStatistics {
     var result = HeadStatistics()
     var lagWeight = [0.0, 0.0, 0.0, 0.0]
@@ -123,7 +123,8 @@ struct MapReader {
   }
 
   private func addPlaces(
-    _ row: UnsafePointer<Float>, _ query: Int, _ sum: Double, _ result: inout HeadStatistics, _ distances: inout Double,
+    _ row: UnsafePointer<Float>, _ query: Int, _ sum: Double, _ result: inout HeadStatistics,
+    _ distances: inout Double,
     _ lagWeight: inout [Double]
   ) {
     let (prefix, columns) = (geometry.prefix, geometry.grid.columns)

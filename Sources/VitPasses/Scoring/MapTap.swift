@@ -48,7 +48,8 @@ struct MapTap {
       guard consumers[value.index].count == 1, let place = consumers[value.index].first else { return nil }
       let node = graph.nodes[place]
       guard let result = node.results.first else { return nil }
-      if node.name == "vit.add" || node.name == "onnx.Add", let a = node.operands[0], let b = node.operands[1] {
+      if node.name == "vit.add" || node.name == "onnx.Add", let a = node.operands[0], let b = node.operands[1]
+      {
         let other = a == value ? b : a
         guard graph.type(other) == graph.type(result) else { return nil }
         return (other, result)

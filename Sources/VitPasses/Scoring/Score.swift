@@ -5,9 +5,10 @@ internal import VitRuntime
 
 /// Finds out how sparse each layer's attention is, and how much each layer matters, on calibration samples.
 ///
-/// Streams: one micro-batch at a time, one layer's maps at a time. Writes per layer `score.entropy`, `score.gini`, `score.hoyer`,
-/// `score.top_mass`, `score.top_tenth`, `score.distance`, `score.lag`, `score.cosine`, `score.drop` into the node's annotations;
-/// the first five also per head (`….heads`), with the standard error over images (`….error`). Mixers.md §1.
+/// Streams: one micro-batch at a time, one layer's maps at a time. Writes per layer `score.entropy`,
+/// `score.gini`, `score.hoyer`, `score.top_mass`, `score.top_tenth`, `score.distance`, `score.lag`,
+/// `score.cosine`, `score.drop` into the node's annotations; the first five also per head (`….heads`), with
+/// the standard error over images (`….error`). Mixers.md §1.
 public struct Score: Pass {
   /// `score`.
   public static let name = "score"
@@ -17,8 +18,8 @@ public struct Score: Pass {
   private let images: Int
   private let drop: Bool
 
-  /// Takes `images` (128): the samples looked at, of which 64 for the indices that sort; and `drop` (true): whether each layer
-  /// is also dropped on trial, which runs the model once for each.
+  /// Takes `images` (128): the samples looked at, of which 64 for the indices that sort; and `drop` (true):
+  /// whether each layer is also dropped on trial, which runs the model once for each.
   public init(options: inout OptionReader) throws(VitError) {
     images = try options.value("images", default: 128)
     drop = try options.value("drop", default: true)
@@ -49,12 +50,15 @@ public struct Score: Pass {
 
   /// Notes for each layer what the model loses when its branch is zero.
   private func measureDrops(
-    _ graph: inout Graph, _ sites: [AttentionSite], _ data: any SampleSource, _ count: Int, _ context: PassContext
+    _ graph: inout Graph, _ sites: [AttentionSite], _ data: any SampleSource, _ count: Int,
+    _ context: PassContext
   ) throws {
     let meter = try FidelityMeter(teacher: graph, data: data, samples: Array(0..<count), context: context)
     let source = graph
     for (done, site) in sites.enumerated() {
-      guard let input = site.input, let output = site.output, graph.type(input) == graph.type(output) else { continue }
+      guard let input = site.input, let output = site.output, graph.type(input) == graph.type(output) else {
+        continue
+      }
       var rewriter = Rewriter(source, registry: context.registry)
       let zero = rewriter.builder.constant([0], shape: [])
       rewriter.replace(output, with: try rewriter.builder.add("onnx.Mul", [input, zero]))
@@ -95,7 +99,8 @@ private struct ScoreSession {
     tap = try MapTap(graph, sites: sites, registry: context.registry)
     batch = min(8, data.count)
     executor = try Executor(
-      tap.graph, weights: WeightStore(tap.graph), inputShapes: InputShapes.of(graph, batch: batch, data: data),
+      tap.graph, weights: WeightStore(tap.graph),
+      inputShapes: InputShapes.of(graph, batch: batch, data: data),
       pool: context.pool)
     let plan = executor.plan
     readers = tap.maps.map { id in
@@ -113,7 +118,9 @@ private struct ScoreSession {
     var layerOfMap: [Int: Int] = [:]
     var layerOfSum: [Int: Int] = [:]
     for (place, id) in tap.maps.enumerated() { if let id { layerOfMap[id.index] = place } }
-    for (place, residual) in tap.residuals.enumerated() { if let residual { layerOfSum[residual.after.index] = place } }
+    for (place, residual) in tap.residuals.enumerated() {
+      if let residual { layerOfSum[residual.after.index] = place }
+    }
     var before: Tensor?
     for start in stride(from: 0, to: count, by: batch) {
       try context.checkCancelled()
@@ -141,7 +148,8 @@ private struct ScoreSession {
     guard let reader = readers[layer], let tokens = view.shape.last else { return }
     let size = tokens * tokens
     let headCount = heads[layer].count
-    // [batch·windows, heads, tokens, tokens], or with the heads inside the batch: either way heads vary fastest.
+    // [batch·windows, heads, tokens, tokens], or with the heads inside the batch: either way heads vary
+    // fastest.
     let maps = view.count / size / batch * images
     let base = view.f32
     let statistics = Collector<HeadStatistics>(count: maps)
@@ -152,7 +160,8 @@ private struct ScoreSession {
       guard let value else { continue }
       let head = index % headCount
       let numbers = [
-        value.entropy, value.gini, value.hoyer, value.topMass, value.topTenth, value.distance, value.prefixMass,
+        value.entropy, value.gini, value.hoyer, value.topMass, value.topTenth, value.distance,
+        value.prefixMass,
         value.outputEntropy,
       ]
       for (place, number) in numbers.enumerated() {
@@ -193,7 +202,8 @@ private struct ScoreSession {
         annotations["score.\(name).heads"] = .floats(values.map(\.mean))
         annotations["score.\(name).error"] = .float(error)
       }
-      annotations["score.lag"] = .floats((0..<4).flatMap { direction in heads[layer].map { $0.lag[direction].mean } })
+      annotations["score.lag"] = .floats(
+        (0..<4).flatMap { direction in heads[layer].map { $0.lag[direction].mean } })
       if cosines[layer].count > 0 { annotations["score.cosine"] = .float(cosines[layer].mean) }
       graph.nodes[site.place].annotations = annotations
     }

@@ -1,6 +1,7 @@
 public import VitIR
 
-/// A place where tokens of an image are mixed: a self-attention layer of the teacher, or the mixer that replaced one.
+/// A place where tokens of an image are mixed: a self-attention layer of the teacher, or the mixer that
+/// replaced one.
 public struct AttentionSite: Sendable {
   /// Its number among the graph's layers, from 0 in order; replaced ones keep theirs.
   public let index: Int
@@ -29,8 +30,8 @@ public struct AttentionSite: Sendable {
 public struct AttentionSites: Sendable {
   /// Self-attention layers and mixers, in order.
   public let layers: [AttentionSite]
-  /// Units that look like attention but are none among the tokens of one set: pooling by a learned query, keys on a coarser
-  /// grid. The node's name and what was found.
+  /// Units that look like attention but are none among the tokens of one set: pooling by a learned query,
+  /// keys on a coarser grid. The node's name and what was found.
   public let others: [(node: String, reason: String)]
 
   /// Finds the units of a graph.

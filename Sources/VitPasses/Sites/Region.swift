@@ -1,6 +1,7 @@
 internal import VitIR
 
-/// The part of a graph between the normalised tokens and what is added to the residual, around one attention core.
+/// The part of a graph between the normalised tokens and what is added to the residual, around one attention
+/// core.
 struct Region {
   /// The tokens that queries, keys and values all come from.
   private(set) var input: ValueID?
@@ -26,8 +27,8 @@ struct Region {
 
   /// The nearest value through which everything goes that the given values depend on.
   ///
-  /// The last node of the frontier is replaced by what it reads until one value is left: values are numbered by nodes in
-  /// order, so nothing that is still needed is passed.
+  /// The last node of the frontier is replaced by what it reads until one value is left: values are numbered
+  /// by nodes in order, so nothing that is still needed is passed.
   private static func cut(_ finder: SiteFinder, above start: [ValueID]) -> ValueID? {
     var frontier = Set(start.filter { !finder.isConstant($0) })
     for _ in 0..<200 {
@@ -36,7 +37,9 @@ struct Region {
       {
         return only
       }
-      guard let last = frontier.max(by: { (finder.node(defining: $0) ?? -1) < (finder.node(defining: $1) ?? -1) }),
+      guard
+        let last = frontier.max(by: { (finder.node(defining: $0) ?? -1) < (finder.node(defining: $1) ?? -1) }
+        ),
         let place = finder.node(defining: last)
       else { return nil }
       frontier.remove(last)
@@ -79,7 +82,8 @@ struct Region {
   }
 
   private static let passing: Set<String> = [
-    "onnx.Reshape", "onnx.Transpose", "onnx.Squeeze", "onnx.Unsqueeze", "onnx.Flatten", "onnx.Cast", "onnx.Identity",
+    "onnx.Reshape", "onnx.Transpose", "onnx.Squeeze", "onnx.Unsqueeze", "onnx.Flatten", "onnx.Cast",
+    "onnx.Identity",
     "vit.layer_norm", "onnx.LayerNormalization",
   ]
 }

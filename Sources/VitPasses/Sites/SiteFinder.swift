@@ -1,7 +1,8 @@
 internal import VitIR
 internal import VitOps
 
-/// Finds attention by what flows where: a core (softmax between two products) whose queries and keys are the same tokens.
+/// Finds attention by what flows where: a core (softmax between two products) whose queries and keys are the
+/// same tokens.
 struct SiteFinder {
   private let graph: Graph
   private let layouts: LayoutAnalysis
@@ -40,7 +41,8 @@ struct SiteFinder {
     var heads = 1
     if case .int(let value)? = mixer.attributes["heads"] { heads = value }
     add(
-      place, kind: Swift.type(of: mixer).kind, heads: heads, input: node.operands[0], output: node.results.first,
+      place, kind: Swift.type(of: mixer).kind, heads: heads, input: node.operands[0],
+      output: node.results.first,
       obstacle: "it is a mixer already")
   }
 
@@ -63,7 +65,8 @@ struct SiteFinder {
   }
 
   private mutating func addCore(_ place: Int, _ node: Node) {
-    guard let q = node.operands[0], let k = node.operands[1], let v = node.operands[2], let result = node.results.first
+    guard let q = node.operands[0], let k = node.operands[1], let v = node.operands[2],
+      let result = node.results.first
     else { return }
     let heads = headCount(graph.type(q).shape, q)
     classify(
@@ -71,9 +74,12 @@ struct SiteFinder {
       obstacle: obstacle(node, biasOperand: 3))
   }
 
-  /// A softmax that was not raised: masks regrouped by windows, heads that talk to each other, integer products.
+  /// A softmax that was not raised: masks regrouped by windows, heads that talk to each other, integer
+  /// products.
   private mutating func addSoftmax(_ place: Int, _ node: Node) {
-    guard let input = node.operands[0], let output = node.results.first, graph.type(input).rank >= 3 else { return }
+    guard let input = node.operands[0], let output = node.results.first, graph.type(input).rank >= 3 else {
+      return
+    }
     guard let above = contraction(above: input), let below = contraction(below: output) else { return }
     guard let q = above.operands[0], let k = above.operands[1], let v = below.node.operands[1],
       let result = below.node.results.first
@@ -81,7 +87,8 @@ struct SiteFinder {
     let shape = graph.type(q).shape
     let keyAxis = transposesKeys(above) ? -2 : -1
     classify(
-      place, node, queries: q, keys: k, values: v, queryAxis: -2, keyAxis: keyAxis, heads: headCount(shape, q),
+      place, node, queries: q, keys: k, values: v, queryAxis: -2, keyAxis: keyAxis,
+      heads: headCount(shape, q),
       core: result, obstacle: "something lies between its products that a mixer cannot stand in for")
   }
 
@@ -114,7 +121,8 @@ struct SiteFinder {
   // MARK: Classification
 
   private mutating func classify(
-    _ place: Int, _ node: Node, queries: ValueID, keys: ValueID, values: ValueID, queryAxis: Int, keyAxis: Int,
+    _ place: Int, _ node: Node, queries: ValueID, keys: ValueID, values: ValueID, queryAxis: Int,
+    keyAxis: Int,
     heads: Int, core: ValueID, obstacle: String?
   ) {
     let (q, k) = (layouts[queries].axes, layouts[keys].axes)
@@ -132,7 +140,9 @@ struct SiteFinder {
     }
     let region = Region(self, queries: queries, keys: keys, values: values, core: core)
     var reason = region.obstacle ?? obstacle
-    if region.obstacle == nil, obstacle != nil, region.input != nil, region.output != nil, node.name == "onnx.Softmax" {
+    if region.obstacle == nil, obstacle != nil, region.input != nil, region.output != nil,
+      node.name == "onnx.Softmax"
+    {
       reason = obstacle
     }
     add(
@@ -172,7 +182,8 @@ struct SiteFinder {
     }
     layers.append(
       AttentionSite(
-        index: index, kind: kind, heads: heads, node: node.location.node ?? graph[node.results[0]].name, place: place,
+        index: index, kind: kind, heads: heads, node: node.location.node ?? graph[node.results[0]].name,
+        place: place,
         input: input, output: output, parameters: parameters(place, input, output), obstacle: reason))
   }
 
@@ -216,13 +227,16 @@ struct SiteFinder {
     while let (value, depth) = stack.popLast() {
       guard depth < 14, let place = producer[value.index] else { continue }
       let node = graph.nodes[place]
-      if Self.products.contains(node.name), let a = node.operands[0], let b = node.operands[1], !isConstant(a),
+      if Self.products.contains(node.name), let a = node.operands[0], let b = node.operands[1],
+        !isConstant(a),
         !isConstant(b)
       {
         return node
       }
       if node.name == "onnx.Softmax" || node.name == "vit.sdpa" || node.name == "vit.attention" { continue }
-      for case let operand? in node.operands.reversed() where !isConstant(operand) { stack.append((operand, depth + 1)) }
+      for case let operand? in node.operands.reversed() where !isConstant(operand) {
+        stack.append((operand, depth + 1))
+      }
     }
     return nil
   }
@@ -236,10 +250,13 @@ struct SiteFinder {
       next += 1
       for place in consumers[value.index] {
         let node = graph.nodes[place]
-        if Self.products.contains(node.name), node.operands[0] == value, let b = node.operands[1], !isConstant(b) {
+        if Self.products.contains(node.name), node.operands[0] == value, let b = node.operands[1],
+          !isConstant(b)
+        {
           return (node, depth)
         }
-        guard depth < 10, let result = node.results.first, node.name != "vit.linear", node.name != "vit.add" else { continue }
+        guard depth < 10, let result = node.results.first, node.name != "vit.linear", node.name != "vit.add"
+        else { continue }
         queue.append((result, depth + 1))
       }
     }
@@ -262,7 +279,9 @@ struct SiteFinder {
     var seen: Set<Int> = []
     var stack = [output]
     while let id = stack.popLast() {
-      guard id != input, let node = producer[id.index], seen.insert(node).inserted, seen.count < 2000 else { continue }
+      guard id != input, let node = producer[id.index], seen.insert(node).inserted, seen.count < 2000 else {
+        continue
+      }
       count(graph.nodes[node])
       stack += graph.nodes[node].operands.compactMap { $0 }
     }

@@ -1,7 +1,8 @@
 internal import VitIR
 internal import VitOps
 
-/// How the tokens of a layer lie on the image: the grid of patches, the tokens before them, and which of those a head reads.
+/// How the tokens of a layer lie on the image: the grid of patches, the tokens before them, and which of
+/// those a head reads.
 struct TokenGeometry: Equatable {
   var grid: ScanOrder.Grid
   var prefix: Int
@@ -9,8 +10,8 @@ struct TokenGeometry: Equatable {
 
   /// The geometry of `tokens` tokens.
   ///
-  /// The grid is that of the patch embedding with the most patches that fit; without one, a square where the count is one, else
-  /// one row.
+  /// The grid is that of the patch embedding with the most patches that fit; without one, a square where the
+  /// count is one, else one row.
   init(_ graph: Graph, tokens: Int) {
     var best: ScanOrder.Grid?
     for node in graph.nodes where node.name == "vit.patch_embed" {
@@ -29,7 +30,8 @@ struct TokenGeometry: Equatable {
   }
 
   private static func grid(_ node: Node, _ graph: Graph) -> ScanOrder.Grid? {
-    guard let image = node.operands[0], let weight = node.operands[1], let kernel = graph.type(weight).fixedShapeTail(2),
+    guard let image = node.operands[0], let weight = node.operands[1],
+      let kernel = graph.type(weight).fixedShapeTail(2),
       let size = graph.type(image).fixedShapeTail(2), kernel[0] > 0, kernel[1] > 0
     else { return nil }
     return .init(rows: size[0] / kernel[0], columns: size[1] / kernel[1])
@@ -50,7 +52,8 @@ struct TokenGeometry: Equatable {
         else { continue }
         isPicking = true
         picked.formUnion(values.map { $0 < 0 ? $0 + tokens : $0 })
-      } else if graph.type(result).rank == 3, let kept = graph.type(result).shape[1].fixedValue, kept < tokens {
+      } else if graph.type(result).rank == 3, let kept = graph.type(result).shape[1].fixedValue, kept < tokens
+      {
         isPicking = true
         let layout = LayoutAnalysis(graph)[result].axes[1].first
         let start = layout?.offset.fixedValue ?? 0

@@ -1,8 +1,8 @@
 internal import Synchronization
 internal import VitIR
 
-/// Which samples make up a step: a new shuffle for each pass over the data, decided by the seed alone, so that a run that was
-/// stopped goes on as if it had not been.
+/// Which samples make up a step: a new shuffle for each pass over the data, decided by the seed alone, so
+/// that a run that was stopped goes on as if it had not been.
 struct SampleOrder {
   private let random: SplitMix
   private let count: Int
@@ -51,7 +51,8 @@ struct BatchReader {
   }
 }
 
-/// The errors of parallel tasks; of several the one of the first task is thrown, whichever came first in time.
+/// The errors of parallel tasks; of several the one of the first task is thrown, whichever came first in
+/// time.
 private final class FailureBox: Sendable {
   private let first = Mutex<(task: Int, error: any Error)?>(nil)
 

@@ -26,7 +26,8 @@ final class HybridTrainer {
   private static let mixerFactor = 2.0
 
   init(
-    _ graph: Graph, teacher: Graph, data: any SampleSource, batch: Int, temperature: Double, context: PassContext
+    _ graph: Graph, teacher: Graph, data: any SampleSource, batch: Int, temperature: Double,
+    context: PassContext
   ) throws {
     self.context = context
     self.batch = batch
@@ -75,7 +76,8 @@ final class HybridTrainer {
     let type = graph.type(id)
     guard type.rank >= 2, type.shape[0] != 1 else { return false }
     return graph.nodes.contains { node in
-      node.operands.contains(id) && (node.name.hasPrefix("vit.") || weighing.contains(node.name)) && node.name != "vit.add"
+      node.operands.contains(id) && (node.name.hasPrefix("vit.") || weighing.contains(node.name))
+        && node.name != "vit.add"
     }
   }
 
@@ -88,8 +90,10 @@ final class HybridTrainer {
 
   /// The residual stream behind each replaced block and behind the last one, in both graphs.
   ///
-  /// Behind a block is before the norm of the next layer; the names of values that the swap left alone are the same in both.
-  private static func hiddenStates(_ graph: Graph, _ teacher: Graph) -> [(student: ValueID, teacher: ValueID)] {
+  /// Behind a block is before the norm of the next layer; the names of values that the swap left alone are
+  /// the same in both.
+  private static func hiddenStates(_ graph: Graph, _ teacher: Graph) -> [(student: ValueID, teacher: ValueID)]
+  {
     let sites = AttentionSites.find(in: graph).layers
     let producers = graph.producers()
     var result: [(student: ValueID, teacher: ValueID)] = []
@@ -97,17 +101,21 @@ final class HybridTrainer {
       var value: ValueID?
       if place + 1 < sites.count {
         value = sites[place + 1].input
-        if let id = value, let producer = producers[id.index], graph.nodes[producer].name == "vit.layer_norm" {
+        if let id = value, let producer = producers[id.index], graph.nodes[producer].name == "vit.layer_norm"
+        {
           value = graph.nodes[producer].operands[0]
         }
       } else {
-        value = graph.nodes.last { node in
-          node.name == "vit.add" && node.results.first.map { id in
-            site.output.map { graph.type(id).rank == 3 && graph.type(id) == graph.type($0) } ?? false
-          } ?? false
-        }?.results.first
+        value =
+          graph.nodes.last { node in
+            node.name == "vit.add"
+              && node.results.first.map { id in
+                site.output.map { graph.type(id).rank == 3 && graph.type(id) == graph.type($0) } ?? false
+              } ?? false
+          }?.results.first
       }
-      guard let value, let twin = teacher.value(named: graph[value].name), teacher.type(twin) == graph.type(value),
+      guard let value, let twin = teacher.value(named: graph[value].name),
+        teacher.type(twin) == graph.type(value),
         !result.contains(where: { $0.student == value })
       else { continue }
       result.append((value, twin))
@@ -146,7 +154,8 @@ final class HybridTrainer {
     let outputs = student.outputs.count - hiddenCount
     if kind == .classes, let gradient = tape.outputGradients[0] {
       let loss = Loss.distillation(
-        student: student.outputs[0], teacher: teacherRun.outputs[0], labels: labels, temperature: temperature, weight: 1,
+        student: student.outputs[0], teacher: teacherRun.outputs[0], labels: labels, temperature: temperature,
+        weight: 1,
         labelWeight: 0.1, batch: batch, adding: gradient)
       return loss.divergence + 0.1 * loss.crossEntropy
     }
@@ -155,7 +164,9 @@ final class HybridTrainer {
 
   private func hiddenLoss(_ weight: Double) -> Double {
     let first = student.outputs.count - hiddenCount
-    return (first..<student.outputs.count).reduce(0) { $0 + relativeLoss($1, weight: weight / Double(max(1, hiddenCount))) }
+    return (first..<student.outputs.count).reduce(0) {
+      $0 + relativeLoss($1, weight: weight / Double(max(1, hiddenCount)))
+    }
   }
 
   /// weight · ‖student − teacher‖² / ‖teacher‖² of one output over the batch.
@@ -215,7 +226,8 @@ final class HybridTrainer {
     guard bytes.count >= 16 else { throw VitError("the checkpoint is truncated", code: "checkpoint") }
     let (step, bits) = bytes.withUnsafeBytes {
       (
-        $0.loadUnaligned(fromByteOffset: 0, as: Int64.self), $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
+        $0.loadUnaligned(fromByteOffset: 0, as: Int64.self),
+        $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
       )
     }
     peak = Double(bitPattern: bits)

@@ -5,8 +5,8 @@ internal import VitTrain
 
 /// Trains one mixer on the tokens that go into the layer it replaces, towards what that layer gave.
 ///
-/// Each has its own optimiser, clipping and weights, so that a sweep over all layers gives each the same bits as training it
-/// alone.
+/// Each has its own optimiser, clipping and weights, so that a sweep over all layers gives each the same bits
+/// as training it alone.
 final class MixerTrainer {
   /// The layer's number.
   let layer: Int
@@ -44,7 +44,9 @@ final class MixerTrainer {
     }
     parameters = names
     let type = try mixer.resultTypes(
-      Operands(operands.map { $0.map(alone.type) }, values: operands.map { $0.flatMap(alone.tensor).map(KnownValue.tensor) }))
+      Operands(
+        operands.map { $0.map(alone.type) },
+        values: operands.map { $0.flatMap(alone.tensor).map(KnownValue.tensor) }))
     let result = alone.addValue(type[0], name: "y")
     alone.nodes = [Node(mixer, operands: operands, results: [result], location: node.location)]
     alone.outputs = [("y", result)]
@@ -103,7 +105,9 @@ final class MixerTrainer {
   }
 
   /// The weights by the names of their constants.
-  var tensors: [(name: String, tensor: Tensor)] { zip(parameters, weights).map { ($0.name, Tensor(copying: $1)) } }
+  var tensors: [(name: String, tensor: Tensor)] {
+    zip(parameters, weights).map { ($0.name, Tensor(copying: $1)) }
+  }
 
   /// For a checkpoint.
   var state: [UInt8] { optimiser.state }
@@ -113,8 +117,8 @@ final class MixerTrainer {
 
   // MARK: Readout
 
-  /// An executor that gives the inner values which the last linear map reads, with the weights as they are now; `nil` where
-  /// there is no such map.
+  /// An executor that gives the inner values which the last linear map reads, with the weights as they are
+  /// now; `nil` where there is no such map.
   func innerExecutor() throws -> Executor? {
     guard let readout = mixer.readout, let weight = readout.weight else { return nil }
     var graph = executor.graph
@@ -134,7 +138,8 @@ final class MixerTrainer {
     }
     let types = try mixer.resultTypes(
       Operands(
-        operands.map { $0.map(graph.type) }, values: operands.map { $0.flatMap(graph.tensor).map(KnownValue.tensor) }))
+        operands.map { $0.map(graph.type) },
+        values: operands.map { $0.flatMap(graph.tensor).map(KnownValue.tensor) }))
     graph.setType(types[0], of: graph.outputs[0].value)
     return try Executor(
       graph, weights: WeightStore(graph), inputShapes: [executor.inputs[0].shape], pool: pool)

@@ -2,7 +2,8 @@ internal import Glibc
 internal import VitIR
 internal import VitRuntime
 
-/// Ridge regression of a target on a mixer's inner values: the best last linear map for fixed inner weights (Mixers.md §2).
+/// Ridge regression of a target on a mixer's inner values: the best last linear map for fixed inner weights
+/// (Mixers.md §2).
 struct Readout {
   private let inputs: Int
   private let outputs: Int
@@ -41,7 +42,8 @@ struct Readout {
         let gramView = View(base: UnsafeMutableRawPointer(g), element: .f64, shape: [width, width])
         let crossView = View(base: UnsafeMutableRawPointer(c), element: .f64, shape: [width, outputs])
         Kernel.gemm(transA: true, m: width, n: width, k: count, a: s, b: s, beta: 1, c: gramView, pool: pool)
-        Kernel.gemm(transA: true, m: width, n: outputs, k: count, a: s, b: y, beta: 1, c: crossView, pool: pool)
+        Kernel.gemm(
+          transA: true, m: width, n: outputs, k: count, a: s, b: y, beta: 1, c: crossView, pool: pool)
       }
     }
     rows += count
@@ -49,8 +51,8 @@ struct Readout {
 
   private func aligned(_ bytes: Int) -> Int { (bytes + 63) / 64 * 64 }
 
-  /// The weight [outputs, inputs], the bias and the residual's squares over those of the target; `nil` where the system is
-  /// singular or there is nothing to solve.
+  /// The weight [outputs, inputs], the bias and the residual's squares over those of the target; `nil` where
+  /// the system is singular or there is nothing to solve.
   func solve(ridge: Double = 1e-3) -> (weight: [Float], bias: [Float], error: Double)? {
     let n = inputs + 1
     guard rows > 0 else { return nil }

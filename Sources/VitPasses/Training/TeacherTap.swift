@@ -10,7 +10,8 @@ struct TeacherTap {
 
   /// A tap of `values` of `graph` on batches of `batch`.
   init(
-    _ graph: Graph, weights: WeightStore, values: [ValueID], batch: Int, data: any SampleSource, pool: any WorkPool
+    _ graph: Graph, weights: WeightStore, values: [ValueID], batch: Int, data: any SampleSource,
+    pool: any WorkPool
   ) throws {
     var pruned = graph
     pruned.outputs = values.map { (graph[$0].name, $0) }
@@ -43,7 +44,8 @@ enum InputShapes {
       zip(type.shape, shape).allSatisfy({ $0.fixedValue.map { value in value == $1 } ?? true })
     else {
       throw VitError(
-        "the input '\(graph[input].name)' has the shape \(type.shape), the data give \(shape)", code: "input-shape",
+        "the input '\(graph[input].name)' has the shape \(type.shape), the data give \(shape)",
+        code: "input-shape",
         help: "set the preprocessing, or a batch that the model allows")
     }
     return [shape]
