@@ -186,14 +186,19 @@ public struct Graph: Sendable {
 
   /// Removes the nodes that no output depends on, and the constants that nobody reads.
   public mutating func removeDeadNodes() {
+    // By reachability, not by order: a rewrite that is not finished has its new nodes at the end.
+    let producer = producers()
     var live = [Bool](repeating: false, count: values.count)
-    for output in outputs { live[output.value.index] = true }
-    var kept: [Node] = []
-    for node in nodes.reversed() where node.results.contains(where: { live[$0.index] }) {
-      for case let id? in node.operands { live[id.index] = true }
-      kept.append(node)
+    var isKept = [Bool](repeating: false, count: nodes.count)
+    var stack = outputs.map(\.value)
+    while let id = stack.popLast() {
+      if live[id.index] { continue }
+      live[id.index] = true
+      guard let node = producer[id.index], !isKept[node] else { continue }
+      isKept[node] = true
+      for case let operand? in nodes[node].operands { stack.append(operand) }
     }
-    nodes = kept.reversed()
+    if isKept.contains(false) { nodes = nodes.indices.filter { isKept[$0] }.map { nodes[$0] } }
     var names: Set<String> = []
     for (index, value) in values.enumerated() where value.isConstant && live[index] {
       names.insert(value.name)

@@ -117,9 +117,11 @@ public struct Swap: Pass {
     let scan = try ScanOrder(
       order, grid: geometry.grid, prefix: geometry.prefix, outputs: geometry.outputs, placement: placement)
     let inner = try MixerLayout.width(width ?? kind.defaultWidth, of: extents[1])
-    let heads =
-      try heads ?? MixerLayout.defaultHeads(width: inner, teacherHeads: site.heads, order: scan)
-    return try MixerLayout(dim: extents[1], outputDim: outputDim, width: inner, heads: heads, order: scan)
+    var count = heads ?? 0
+    if heads == nil {
+      count = try MixerLayout.defaultHeads(width: inner, teacherHeads: site.heads, order: scan)
+    }
+    return try MixerLayout(dim: extents[1], outputDim: outputDim, width: inner, heads: count, order: scan)
   }
 
   private func replace(

@@ -41,7 +41,7 @@ enum InputShapes {
     let shape = [batch] + data.shape
     let type = graph.type(input)
     guard type.rank == shape.count,
-      zip(type.shape, shape).allSatisfy({ $0.fixedValue.map { value in value == $1 } ?? true })
+      zip(type.shape, shape).allSatisfy({ dimension, extent in dimension.fixedValue ?? extent == extent })
     else {
       throw VitError(
         "the input '\(graph[input].name)' has the shape \(type.shape), the data give \(shape)",
