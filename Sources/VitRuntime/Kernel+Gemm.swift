@@ -127,12 +127,13 @@ extension Kernel {
     shared.b_row = transB ? 1 : row
     shared.b_column = transB ? row : 1
     let template = shared
-    // Small items go several to a task, large ones are cut by rows.
-    let work = max(1, m * n * max(1, k))
-    let pieces = max(1, min(m / 56, min(work >> 21, 32 / max(1, outer * inner))))
-    let perTask = max(1, (1 << 19) / work)
+    // Small items go several to a task, large ones are cut where there are few.
     let items = outer * inner
-    let groups = pieces > 1 ? items : (items + perTask - 1) / max(1, perTask)
+    guard items > 0, m > 0, n > 0 else { return }
+    let grid = Grid(m: m, n: n, k: k, packing: transB ? 0.3 : 0.1, most: max(1, 24 / items))
+    let pieces = grid.rows * grid.columns
+    let perTask = max(1, (1 << 19) / (m * n * max(1, k)))
+    let groups = pieces > 1 ? items : (items + perTask - 1) / perTask
     run(tasks: groups * pieces, pool: pool) { task, scratch in
       let (group, piece) = (task / pieces, task % pieces)
       for item in items * group / groups..<items * (group + 1) / groups {
@@ -147,7 +148,10 @@ extension Kernel {
         product.epilogue.bias = move(template.epilogue.bias, columnStride)
         product.epilogue.scale = move(template.epilogue.scale, columnStride)
         product.epilogue.residual = move(template.epilogue.residual, cStride)
-        vk_gemm(type, &product, m * piece / pieces, m * (piece + 1) / pieces, 0, n, scratch)
+        let (row, column) = (piece / grid.columns, piece % grid.columns)
+        vk_gemm(
+          type, &product, m * row / grid.rows, m * (row + 1) / grid.rows, grid.column(column),
+          grid.column(column + 1), scratch)
       }
     }
   }
@@ -203,10 +207,11 @@ struct Grid {
 
   /// The grid of least waste. `packing` is what it costs to pack an element of B, which every task does for the
   /// columns that are its own, in the time of 32 multiplications and additions.
-  init(m: Int, n: Int, k: Int, packing: Double) {
+  /// At most `most` tasks, or 12.
+  init(m: Int, n: Int, k: Int, packing: Double, most: Int = 12) {
     self.n = n
     let work = m * n * max(1, k)
-    let wanted = min(12, work >> 20)
+    let wanted = min(12, most, work >> 20)
     guard wanted > 1 else { return }
     let panels = (n + Grid.panel - 1) / Grid.panel
     var best = Double.infinity

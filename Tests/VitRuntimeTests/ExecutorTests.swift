@@ -28,7 +28,9 @@ private struct Flip: Operation {
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "x")] }
-  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] { operands.types.compactMap { $0 } }
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    operands.types.compactMap { $0 }
+  }
   func forward(_ context: KernelContext) {
     let count = context.output.count
     context.scratch[0].copy(from: context.input(0))
@@ -95,7 +97,8 @@ private func run(_ graph: Graph, training: Bool, times: Int) throws -> [[Float]]
   @Test("a second run gives the same as the first", arguments: 0..<20)
   func runsRepeat(seed: Int) throws {
     let graph = try randomGraph(UInt64(seed))
-    #expect(try run(graph, training: false, times: 3) == run(graph, training: false, times: 1), "seed \(seed)")
+    #expect(
+      try run(graph, training: false, times: 3) == run(graph, training: false, times: 1), "seed \(seed)")
   }
 
   @Test("inference takes less memory than training")

@@ -32,6 +32,7 @@ static inline void vk_relax(void) {
 #include "vitk_attention.h"
 #include "vitk_elementwise.h"
 #include "vitk_gemm.h"
+#include "vitk_integer.h"
 #include "vitk_rows.h"
 #include "vitk_walk.h"
 #include "vitk_scan.h"
