@@ -1,0 +1,194 @@
+internal import VitIR
+
+/// Attributes of `QuantizeLinear` and `DequantizeLinear`.
+struct QuantisedParameters: Sendable {
+  let axis: Int
+  let block: Int
+  let output: ElementType?
+
+  init(_ reader: inout AttributeReader) throws(VitError) {
+    axis = try reader.int("axis", default: 1)
+    block = try reader.int("block_size", default: 0)
+    output = try reader.optionalElement("output_dtype")
+    guard block >= 0 else { throw VitError("attribute 'block_size' is \(block), expected a positive number") }
+    reader.ignore("saturate", "precision")
+  }
+
+  var attributes: Attributes {
+    Attributes(
+      [("axis", .int(axis))] + (block == 0 ? [] : [("block_size", .int(block))])
+        + (output.map { [("output_dtype", .int($0.onnx))] } ?? []))
+  }
+}
+
+/// `QuantizeLinear(x, scale, zero_point?)`: `saturate(round(x/scale) + zero_point)`, halves to even.
+protocol QuantisingOperation: Operation {
+  var parameters: QuantisedParameters { get }
+}
+
+extension QuantisingOperation {
+  static var summary: String { "Rounds to multiples of a scale, as small whole numbers" }
+  var attributes: Attributes { parameters.attributes }
+
+  /// The type that is meant. 16-bit numbers are computed as `i64`, so there the attribute, or the constant zero point's
+  /// stored type, tells which.
+  private func target(_ operands: Operands) throws(VitError) -> ElementType {
+    if let output = parameters.output { return output }
+    guard let zero = operands[2] else { return .u8 }
+    if zero.element != .i64 { return zero.element }
+    throw VitError(
+      "input 2 ('zero_point') is \(zero), expected u8 or i8, or attribute 'output_dtype' to name the type",
+      code: "element-type")
+  }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(2...3)
+    try operands.expectResults()
+    let x = try operands.type(0, "x")
+    guard x.element.isFloat || x.element == .i32 else {
+      throw VitError("input 0 ('x') is \(x), expected a float type or i32", code: "element-type")
+    }
+    let scale = try operands.floats(1, "scale")
+    try QuantisedGrid.check(x, scale, axis: parameters.axis, block: parameters.block)
+    let target = try target(operands)
+    guard target.quantisedRange != nil else {
+      throw VitError(
+        "cannot quantise to \(target.rawValue), expected u8, i8, u16, i16 or i32", code: "element-type")
+    }
+    try operands.expectZero(2, of: target.computed, elements: scale.elements)
+    return [TensorType(target.computed, x.shape)]
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let x = operands[0], x.element == .i32 else { return [] }
+    return [TensorType(.f32, x.shape)]
+  }
+
+  func forward(_ context: KernelContext) {
+    let (x, output) = (context.input(0), context.output)
+    let (scale, zero) = (context.input(1), context.optionalInput(2))
+    let grid = QuantisedGrid(x.shape, parameters: scale.shape, axis: parameters.axis, block: parameters.block)
+    if let wide = context.scratch.first { cast(x, into: wide, as: .f32, context.pool) }
+    quantise(
+      context.scratch.first ?? x, scale: scale, zero: zero, grid: grid, into: output,
+      as: parameters.output ?? output.element)
+  }
+}
+
+/// `onnx.QuantizeLinear`.
+struct OnnxQuantizeLinear: QuantisingOperation {
+  static let name = "onnx.QuantizeLinear"
+  let parameters: QuantisedParameters
+  init(attributes: inout AttributeReader) throws(VitError) {
+    parameters = try QuantisedParameters(&attributes)
+  }
+}
+
+/// `com.microsoft.QuantizeLinear`.
+struct MicrosoftQuantizeLinear: QuantisingOperation {
+  static let name = "com.microsoft.QuantizeLinear"
+  let parameters: QuantisedParameters
+  init(attributes: inout AttributeReader) throws(VitError) {
+    parameters = try QuantisedParameters(&attributes)
+  }
+}
+
+/// `DequantizeLinear(x, scale, zero_point?)`: `(x − zero_point)·scale`.
+protocol DequantisingOperation: Operation {
+  var parameters: QuantisedParameters { get }
+}
+
+extension DequantisingOperation {
+  static var summary: String { "The numbers that quantised whole numbers stand for" }
+  var attributes: Attributes { parameters.attributes }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(2...3)
+    try operands.expectResults()
+    let x = try operands.type(0, "x")
+    guard x.element.isInteger else {
+      throw VitError("input 0 ('x') is \(x), expected whole numbers", code: "element-type")
+    }
+    let scale = try operands.floats(1, "scale")
+    try QuantisedGrid.check(x, scale, axis: parameters.axis, block: parameters.block)
+    try operands.expectZero(2, of: x.element, elements: scale.elements)
+    let element = parameters.output?.computed ?? scale.element
+    guard element.isFloat else {
+      throw VitError(
+        "attribute 'output_dtype' is \(element.rawValue), expected a float type", code: "element-type")
+    }
+    return [TensorType(element, x.shape)]
+  }
+
+  func forward(_ context: KernelContext) {
+    let (x, scale) = (context.input(0), context.input(1))
+    let grid = QuantisedGrid(x.shape, parameters: scale.shape, axis: parameters.axis, block: parameters.block)
+    dequantise(x, scale: scale, zero: context.optionalInput(2), grid: grid, into: context.output)
+  }
+}
+
+/// `onnx.DequantizeLinear`.
+struct OnnxDequantizeLinear: DequantisingOperation {
+  static let name = "onnx.DequantizeLinear"
+  let parameters: QuantisedParameters
+  init(attributes: inout AttributeReader) throws(VitError) {
+    parameters = try QuantisedParameters(&attributes)
+  }
+}
+
+/// `com.microsoft.DequantizeLinear`.
+struct MicrosoftDequantizeLinear: DequantisingOperation {
+  static let name = "com.microsoft.DequantizeLinear"
+  let parameters: QuantisedParameters
+  init(attributes: inout AttributeReader) throws(VitError) {
+    parameters = try QuantisedParameters(&attributes)
+  }
+}
+
+/// The scale and zero point with which the range of a tensor, and zero, fits 8 bits.
+func dynamicRange(_ x: View) -> (scale: Float, zero: Float) {
+  var (low, high): (Float, Float) = (0, 0)
+  for index in 0..<x.count {
+    low = min(low, x.f32[index])
+    high = max(high, x.f32[index])
+  }
+  let scale = high == low ? 1 : (high - low) / 255
+  let zero = min(max(-low / scale, 0), 255).rounded(.toNearestOrEven)
+  return (scale, zero)
+}
+
+/// `onnx.DynamicQuantizeLinear(x)`: 8-bit numbers, and the scale and zero point that fit the range of the data.
+struct OnnxDynamicQuantizeLinear: Operation {
+  static let name = "onnx.DynamicQuantizeLinear"
+  static let summary = "Quantises to 8 bits by the range of the data"
+  let attributes = Attributes()
+
+  init(attributes: inout AttributeReader) throws(VitError) {}
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(1...1)
+    try operands.expectResults(3)
+    let x = try operands.type(0, "x")
+    guard x.element == .f32 else {
+      throw VitError("input 0 ('x') is \(x), expected f32", code: "element-type")
+    }
+    return Array(
+      [TensorType(.u8, x.shape), TensorType(.f32, []), TensorType(.u8, [])].prefix(operands.resultCount))
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    [TensorType(.f32, [1]), TensorType(.u8, [1])]
+  }
+
+  func forward(_ context: KernelContext) {
+    let (x, output) = (context.input(0), context.output)
+    let range = dynamicRange(x)
+    let (scale, zero) = (context.scratch[0], context.scratch[1])
+    scale.f32[0] = range.scale
+    zero.setNumber(Double(range.zero))
+    let grid = QuantisedGrid(x.shape, parameters: [], axis: 0, block: 0)
+    quantise(x, scale: scale, zero: zero, grid: grid, into: output, as: .u8)
+    if context.outputs.count > 1 { context.outputs[1].f32[0] = range.scale }
+    if context.outputs.count > 2 { context.outputs[2].setNumber(Double(range.zero)) }
+  }
+}

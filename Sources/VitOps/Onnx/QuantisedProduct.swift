@@ -1,0 +1,386 @@
+internal import VitIR
+internal import VitRuntime
+
+/// A product of 8-bit matrices in exact whole numbers.
+///
+/// Differences to zero points are at most 255, so the sum of 256 products is below 2²⁴ and exact in single precision
+/// in whatever order it is made: the float kernels do the work, and blocks of 256 are added as whole numbers.
+struct WholeProduct {
+  /// Products that are summed in single precision.
+  private static let block = 256
+  private let product: MatrixProduct
+  private let flags: MatrixFlags
+  private let shapes: (a: [Int], b: [Int])
+
+  init(_ a: [Int], _ b: [Int], _ flags: MatrixFlags = MatrixFlags()) {
+    (product, shapes, self.flags) = (MatrixProduct(a, b, flags), (a, b), flags)
+  }
+
+  /// Both operands and a block's sums as floats, and the whole sums.
+  static func scratch(_ operands: Operands, a: Int, b: Int, result: Shape) -> [TensorType] {
+    guard let a = operands[a], let b = operands[b] else { return [] }
+    return [
+      TensorType(.f32, a.shape), TensorType(.f32, b.shape), TensorType(.f32, result),
+      TensorType(.i32, result),
+    ]
+  }
+
+  /// Which zero point belongs to each element of the left operand: one for each row, or for each row of each matrix.
+  private func leftGrid(_ zero: View) -> QuantisedGrid {
+    zero.rank > 1
+      ? QuantisedGrid(shapes.a, parameters: zero.shape, axis: -1, block: max(1, shapes.a.last ?? 1))
+      : QuantisedGrid(shapes.a, parameters: zero.shape, axis: flags.transA ? -1 : -2, block: 0)
+  }
+
+  /// Which zero point belongs to each element of the right operand: one for each column.
+  private func rightGrid(_ zero: View) -> QuantisedGrid {
+    zero.rank > 1
+      ? QuantisedGrid(shapes.b, parameters: zero.shape, axis: -2, block: max(1, shapes.b[shapes.b.count - 2]))
+      : QuantisedGrid(shapes.b, parameters: zero.shape, axis: flags.transB ? -2 : -1, block: 0)
+  }
+
+  /// `into ← (a − aZero)·(b − bZero)`, as `i32`; `scratch` are the first three of its scratch.
+  func run(
+    _ a: View, _ aZero: View?, _ b: View, _ bZero: View?, into: View, scratch: [View], _ pool: any WorkPool
+  ) {
+    let one = View(base: a.base, element: a.element, shape: [])
+    dequantise(a, scale: nil, zero: aZero, grid: leftGrid(aZero ?? one), into: scratch[0])
+    dequantise(b, scale: nil, zero: bZero, grid: rightGrid(bZero ?? one), into: scratch[1])
+    run(scratch[0], scratch[1], into: into, partial: scratch[2], pool)
+  }
+
+  /// The product of whole numbers that are held as `f32`.
+  func run(_ a: View, _ b: View, into: View, partial: View, _ pool: any WorkPool) {
+    into.zero()
+    guard into.count > 0 else { return }
+    let whole = product.forward
+    for first in stride(from: 0, to: whole.k, by: Self.block) {
+      var part = whole
+      part.k = min(Self.block, whole.k - first)
+      part.run(
+        a: a.from(first * (whole.transA ? whole.lda : 1)), b: b.from(first * (whole.transB ? 1 : whole.ldb)),
+        c: partial, pool: pool)
+      let (from, to) = (partial.f32, into.pointer(as: Int32.self))
+      for index in 0..<into.count { to[index] &+= Int32(from[index]) }
+    }
+  }
+}
+
+/// The rule for zero points of a matrix: one, one for each row or column, or one for each of every matrix.
+private func expectMatrixZero(
+  _ operands: Operands, _ index: Int, _ matrix: TensorType, axis: Int
+) throws(VitError) {
+  guard let zero = operands[index] else { return }
+  var every = matrix.shape
+  if matrix.rank > 1 { every[matrix.rank + (axis == -1 ? -2 : -1)] = 1 }
+  let single = matrix.rank >= -axis ? [matrix.shape[matrix.rank + axis]] : []
+  guard zero.element == matrix.element,
+    zero.rank == 0 || zero.shape == [1] || zero.shape == single || zero.shape == every
+  else {
+    throw VitError(
+      "input \(index) ('zero_point') is \(zero), expected one or \(single) of type \(matrix.element.rawValue)",
+      code: "shape-mismatch")
+  }
+}
+
+/// The rule for a scale that is one number or one for each column of the result.
+private func expectColumnScale(_ operands: Operands, _ index: Int, _ columns: Dimension) throws(VitError)
+  -> TensorType
+{
+  let scale = try operands.floats(index, "scale")
+  guard scale.elements == 1 || scale.shape.last == columns && scale.elements == columns else {
+    throw VitError(
+      "input \(index) ('scale') is \(scale), expected one number or \(columns)", code: "shape-mismatch")
+  }
+  return scale
+}
+
+/// `onnx.MatMulInteger(a, b, a_zero?, b_zero?)`.
+struct OnnxMatMulInteger: Operation {
+  static let name = "onnx.MatMulInteger"
+  static let summary = "Product of 8-bit matrices in whole numbers"
+  let attributes = Attributes()
+
+  init(attributes: inout AttributeReader) throws(VitError) {}
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(2...4)
+    try operands.expectResults()
+    let (a, b) = (try operands.bytes(0, "a"), try operands.bytes(1, "b"))
+    try expectMatrixZero(operands, 2, a, axis: -2)
+    try expectMatrixZero(operands, 3, b, axis: -1)
+    return [TensorType(.i32, try MatrixProduct.shape(a.shape, b.shape))]
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let types = try? resultTypes(operands) else { return [] }
+    return WholeProduct.scratch(operands, a: 0, b: 1, result: types[0].shape)
+  }
+
+  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 1, results) }
+
+  func forward(_ context: KernelContext) {
+    let (a, b) = (context.input(0), context.input(1))
+    WholeProduct(a.shape, b.shape).run(
+      a, context.optionalInput(2), b, context.optionalInput(3), into: context.output,
+      scratch: context.scratch,
+      context.pool)
+  }
+}
+
+private func productCost(_ operands: Operands, _ a: Int, _ b: Int, _ results: [TensorType]) -> Cost {
+  guard let a = operands[a], let b = operands[b] else { return Cost() }
+  let bytes = (operands.types.compactMap { $0 } + results).reduce(0) { $0 + $1.count * $1.element.size }
+  return Cost(flops: MatrixProduct(a.extents, b.extents).flops, bytes: bytes)
+}
+
+/// Calls `body` for each element of `[…, columns]` with its column.
+@inline(__always) private func forEachColumn(
+  _ count: Int, _ columns: Int, _ body: (_ index: Int, _ column: Int) -> Void
+) {
+  guard columns > 0 else { return }
+  for row in 0..<count / columns {
+    for column in 0..<columns { body(row * columns + column, column) }
+  }
+}
+
+extension View {
+  /// One number, or one for each column, as `Float`s.
+  func columnNumbers(_ columns: Int) -> [Float] {
+    count == 1
+      ? [Float](repeating: Float(number(0)), count: columns) : (0..<columns).map { Float(number($0)) }
+  }
+}
+
+/// `onnx.QLinearMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero)`.
+struct OnnxQLinearMatMul: Operation {
+  static let name = "onnx.QLinearMatMul"
+  static let summary = "Product of quantised matrices, quantised again"
+  let attributes = Attributes()
+
+  init(attributes: inout AttributeReader) throws(VitError) {}
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(8...8)
+    try operands.expectResults()
+    let (a, b) = (try operands.bytes(0, "a"), try operands.bytes(3, "b"))
+    try expectMatrixZero(operands, 2, a, axis: -2)
+    try expectMatrixZero(operands, 5, b, axis: -1)
+    let shape = try MatrixProduct.shape(a.shape, b.shape)
+    guard try operands.floats(1, "a_scale").elements == 1 else {
+      throw VitError("input 1 ('a_scale') is not one number, which is not supported", code: "shape-mismatch")
+    }
+    _ = try expectColumnScale(operands, 4, shape.last ?? 1)
+    let y = try operands.bytes(7, "y_zero_point")
+    try operands.expectScalar(scale: 6, zero: 7, of: y.element)
+    return [TensorType(y.element, shape)]
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let types = try? resultTypes(operands) else { return [] }
+    return WholeProduct.scratch(operands, a: 0, b: 3, result: types[0].shape)
+  }
+
+  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 3, results) }
+
+  func forward(_ context: KernelContext) {
+    let (a, b) = (context.input(0), context.input(3))
+    let sums = context.scratch[3]
+    WholeProduct(a.shape, b.shape).run(
+      a, context.input(2), b, context.input(5), into: sums, scratch: context.scratch, context.pool)
+    let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
+    let (left, step) = (Float(context.input(1).number(0)), Float(context.input(6).number(0)))
+    let factors = context.input(4).columnNumbers(columns).map { left * $0 / step }
+    requantise(sums, factors: factors, per: 1, zero: context.input(7), into: context.output)
+  }
+}
+
+/// `to ← saturate(round(sums·factor) + zero)`; there is one factor for each of `factors.count` channels, whose elements
+/// stand in runs of `per`.
+func requantise(_ sums: View, factors: [Float], per: Int, zero: View?, into to: View) {
+  let offset = zero.map { Float($0.number(0)) } ?? 0
+  let range = to.element.quantisedRange ?? 0...255
+  let (low, high) = (Float(range.lowerBound), Float(range.upperBound))
+  let from = sums.pointer(as: Int32.self)
+  func run<T: FixedWidthInteger>(_ y: UnsafeMutablePointer<T>) {
+    for index in 0..<sums.count {
+      let factor = factors[index / per % factors.count]
+      let value = quantised(Float(from[index]) * factor, zero: offset, low: low, high: high)
+      y[index] = T(clamping: Double(value))
+    }
+  }
+  if to.element == .i8 { run(to.pointer(as: Int8.self)) } else { run(to.pointer(as: UInt8.self)) }
+}
+
+/// `com.microsoft.MatMulIntegerToFloat(a, b, a_scale, b_scale, a_zero?, b_zero?, bias?)`.
+struct MicrosoftMatMulIntegerToFloat: Operation {
+  static let name = "com.microsoft.MatMulIntegerToFloat"
+  static let summary = "Product of quantised matrices as floats"
+  let attributes = Attributes()
+
+  init(attributes: inout AttributeReader) throws(VitError) {}
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(4...7)
+    try operands.expectResults()
+    let (a, b) = (try operands.bytes(0, "a"), try operands.bytes(1, "b"))
+    let shape = try MatrixProduct.shape(a.shape, b.shape)
+    guard try operands.floats(2, "a_scale").elements == 1 else {
+      throw VitError("input 2 ('a_scale') is not one number, which is not supported", code: "shape-mismatch")
+    }
+    let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
+    let scale = try expectColumnScale(operands, 3, columns)
+    try expectMatrixZero(operands, 4, a, axis: -2)
+    try expectMatrixZero(operands, 5, b, axis: -1)
+    try operands.expectShape(6, "bias", [columns])
+    try operands.expect(6, "bias", scale.element)
+    return [TensorType(scale.element, shape)]
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let types = try? resultTypes(operands) else { return [] }
+    return WholeProduct.scratch(operands, a: 0, b: 1, result: types[0].shape)
+  }
+
+  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 1, results) }
+
+  func forward(_ context: KernelContext) {
+    let (a, b) = (context.input(0), context.input(1))
+    WholeProduct(a.shape, b.shape).run(
+      a, context.optionalInput(4), b, context.optionalInput(5), into: context.scratch[3],
+      scratch: context.scratch,
+      context.pool)
+    let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
+    let left = Float(context.input(2).number(0))
+    let factors = context.input(3).columnNumbers(columns).map { left * $0 }
+    scaled(context.scratch[3], factors, bias: context.optionalInput(6), into: context.output)
+  }
+}
+
+/// `into ← sums·factor + bias`, with a factor and a bias for each column.
+private func scaled(_ sums: View, _ factors: [Float], bias: View?, into: View) {
+  let from = sums.pointer(as: Int32.self)
+  let offsets = bias?.columnNumbers(factors.count) ?? [Float](repeating: 0, count: factors.count)
+  func run<T: BinaryFloatingPoint>(_ to: UnsafeMutablePointer<T>) {
+    forEachColumn(into.count, factors.count) { index, column in
+      to[index] = T(Float(from[index]) * factors[column] + offsets[column])
+    }
+  }
+  if into.element == .f64 { run(into.f64) } else { run(into.f32) }
+}
+
+/// `com.microsoft.DynamicQuantizeMatMul(a, b, b_scale, b_zero?, bias?)`: quantises `a` by its range first.
+struct MicrosoftDynamicQuantizeMatMul: Operation {
+  static let name = "com.microsoft.DynamicQuantizeMatMul"
+  static let summary = "Product with a quantised matrix, the left side quantised on the way"
+  let attributes = Attributes()
+
+  init(attributes: inout AttributeReader) throws(VitError) {}
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(3...5)
+    try operands.expectResults()
+    let (a, b) = (try operands.type(0, "a"), try operands.bytes(1, "b"))
+    guard a.element == .f32 else {
+      throw VitError("input 0 ('a') is \(a), expected f32", code: "element-type")
+    }
+    let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
+    _ = try expectColumnScale(operands, 2, columns)
+    try expectMatrixZero(operands, 3, b, axis: -1)
+    try operands.expectShape(4, "bias", [columns])
+    return [TensorType(.f32, try MatrixProduct.shape(a.shape, b.shape))]
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let types = try? resultTypes(operands), let a = operands[0] else { return [] }
+    return WholeProduct.scratch(operands, a: 0, b: 1, result: types[0].shape)
+      + [TensorType(.u8, a.shape), TensorType(.f32, [1]), TensorType(.u8, [1])]
+  }
+
+  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 1, results) }
+
+  func forward(_ context: KernelContext) {
+    let (a, b) = (context.input(0), context.input(1))
+    let (narrow, scale, zero) = (context.scratch[4], context.scratch[5], context.scratch[6])
+    let range = dynamicRange(a)
+    scale.f32[0] = range.scale
+    zero.setNumber(Double(range.zero))
+    let grid = QuantisedGrid(a.shape, parameters: [], axis: 0, block: 0)
+    quantise(a, scale: scale, zero: zero, grid: grid, into: narrow, as: .u8)
+    WholeProduct(a.shape, b.shape).run(
+      narrow, zero, b, context.optionalInput(3), into: context.scratch[3], scratch: context.scratch,
+      context.pool)
+    let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
+    let factors = context.input(2).columnNumbers(columns).map { range.scale * $0 }
+    scaled(context.scratch[3], factors, bias: context.optionalInput(4), into: context.output)
+  }
+}
+
+/// `com.microsoft.QGemm(a, a_scale, a_zero, b, b_scale, b_zero, c?, y_scale?, y_zero?)`: without `y_scale`, as floats.
+struct MicrosoftQGemm: Operation {
+  static let name = "com.microsoft.QGemm"
+  static let summary = "Product of quantised matrices with a bias in whole numbers"
+  let flags: MatrixFlags
+  let alpha: Double
+
+  init(attributes: inout AttributeReader) throws(VitError) {
+    let transA = try attributes.bool("transA", default: false)
+    flags = MatrixFlags(transA: transA, transB: try attributes.bool("transB", default: false))
+    alpha = try attributes.float("alpha", default: 1)
+  }
+
+  var attributes: Attributes {
+    Attributes([
+      ("alpha", .float(alpha)), ("transA", .int(flags.transA ? 1 : 0)),
+      ("transB", .int(flags.transB ? 1 : 0)),
+    ])
+  }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(6...9)
+    try operands.expectResults()
+    let (a, b) = (try operands.bytes(0, "a"), try operands.bytes(3, "b"))
+    guard a.rank == 2, b.rank == 2 else { throw VitError("a is \(a) and b is \(b), expected two matrices") }
+    let shape = try MatrixProduct.shape(a.shape, b.shape, flags)
+    try operands.expectScalar(scale: 1, zero: 2, of: a.element)
+    let scale = try expectColumnScale(operands, 4, shape[1])
+    try operands.expectZero(5, of: b.element, elements: scale.elements)
+    if let bias = operands[6] {
+      guard bias.element == .i32, try broadcast(bias.shape, shape) == shape else {
+        throw VitError(
+          "input 6 ('c') is \(bias), expected i32 that broadcasts to \(shape)", code: "shape-mismatch")
+      }
+    }
+    guard operands.has(7) else { return [TensorType(.f32, shape)] }
+    let y = operands.has(8) ? try operands.bytes(8, "y_zero_point").element : a.element
+    try operands.expectScalar(scale: 7, zero: 8, of: y)
+    return [TensorType(y, shape)]
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let types = try? resultTypes(operands) else { return [] }
+    return WholeProduct.scratch(operands, a: 0, b: 3, result: types[0].shape)
+  }
+
+  func forward(_ context: KernelContext) {
+    let (a, b, output) = (context.input(0), context.input(3), context.output)
+    let sums = context.scratch[3]
+    WholeProduct(a.shape, b.shape, flags).run(
+      a, context.input(2), b, context.input(5), into: sums, scratch: context.scratch, context.pool)
+    let columns = output.shape[1]
+    if let bias = context.optionalInput(6) {
+      let strides = broadcastStrides(bias.shape, to: output.shape)
+      let (from, to) = (bias.pointer(as: Int32.self), sums.pointer(as: Int32.self))
+      forEachColumn(sums.count, columns) { index, column in
+        to[index] &+= from[index / columns * strides[0] + column * strides[1]]
+      }
+    }
+    let left = Float(alpha) * Float(context.input(1).number(0))
+    let factors = context.input(4).columnNumbers(columns).map { left * $0 }
+    guard let step = context.optionalInput(7).map({ Float($0.number(0)) }) else {
+      return scaled(sums, factors, bias: nil, into: output)
+    }
+    requantise(
+      sums, factors: factors.map { $0 / step }, per: 1, zero: context.optionalInput(8), into: output)
+  }
+}
