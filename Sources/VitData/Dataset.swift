@@ -1,0 +1,92 @@
+internal import Synchronization
+public import VitFormats
+public import VitIR
+
+/// One input of a model as a data set holds it.
+public enum Sample: Sendable {
+  /// A picture, to be preprocessed.
+  case image(Image)
+  /// A tensor that is preprocessed already, without the batch axis.
+  case tensor(Tensor)
+}
+
+/// Which part of a data set that has two.
+public enum Split: String, Sendable, Hashable {
+  case train, test
+}
+
+/// Where a data set's samples come from. Any sample can be read at any time, on any thread.
+protocol SampleSource: Sendable {
+  var count: Int { get }
+  func sample(_ index: Int) throws -> Sample
+}
+
+/// Samples, and where known their classes; opened by `Dataset.open`.
+///
+/// A sample is read when it is asked for. One that cannot be read is warned of and counted once.
+public final class Dataset: Sendable {
+  /// The data set as the user named it.
+  public let name: String
+  /// The number of samples, those included that will turn out to be unreadable.
+  public let count: Int
+  /// The class of each sample, from 0.
+  public let labels: [Int]?
+  /// The names of the classes.
+  public let classNames: [String]?
+  /// All files that the samples come from, sorted by the bytes of their paths.
+  public let files: [String]
+  /// The part that was taken, of a data set that has two.
+  public let split: Split?
+  private let source: any SampleSource
+  private let warn: @Sendable (Diagnostic) -> Void
+  private let unreadable: Mutex<(indices: Set<Int>, before: Int)>
+
+  /// `skipped` samples were found to be unreadable before, and warned of.
+  init(
+    name: String, source: any SampleSource, labels: [Int]? = nil, classNames: [String]? = nil,
+    files: [String],
+    split: Split? = nil, skipped: Int = 0, warn: @escaping @Sendable (Diagnostic) -> Void
+  ) {
+    precondition(labels.map { $0.count == source.count } ?? true)
+    self.name = name
+    self.source = source
+    self.count = source.count
+    self.labels = labels
+    self.classNames = classNames
+    self.files = files.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    self.split = split
+    self.warn = warn
+    unreadable = Mutex(([], skipped))
+  }
+
+  /// Reads sample `index`.
+  public func sample(at index: Int) throws -> Sample { try source.sample(index) }
+
+  /// The classes of the samples as a model numbers them whose classes are called `names`.
+  ///
+  /// Where all of the data set's classes are among them, names decide; otherwise the numbers are taken as they are.
+  public func labels(numberedAs names: [String]?) -> [Int]? {
+    guard let labels, let names, let classNames else { return labels }
+    let numbers = classNames.compactMap { names.firstIndex(of: $0) }
+    return numbers.count == classNames.count ? labels.map { numbers[$0] } : labels
+  }
+
+  /// How many samples could not be read so far.
+  public var skipped: Int { unreadable.withLock { $0.before + $0.indices.count } }
+
+  /// Whether sample `index` has turned out to be unreadable.
+  func isUnreadable(_ index: Int) -> Bool { unreadable.withLock { $0.indices.contains(index) } }
+
+  /// Warns of and counts a sample that could not be read, the first time.
+  func skip(_ index: Int, because error: VitError) {
+    guard unreadable.withLock({ $0.indices.insert(index).inserted }) else { return }
+    warn(Dataset.skipWarning(error))
+  }
+
+  /// The warning for a sample that is left out because of `error`.
+  static func skipWarning(_ error: VitError) -> Diagnostic {
+    Diagnostic(
+      .warning, "skipped: " + error.diagnostic.message, code: "skipped-sample",
+      location: error.diagnostic.location)
+  }
+}

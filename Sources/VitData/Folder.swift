@@ -1,0 +1,66 @@
+internal import Glibc
+internal import VitFormats
+internal import VitIR
+
+/// What lies in a folder, hidden things left out, sorted by the bytes of the names.
+struct Folder {
+  let path: String
+  /// The names of regular files.
+  var files: [String] = []
+  /// The names of folders; links are followed.
+  var folders: [String] = []
+
+  init(_ path: String) throws(VitError) {
+    self.path = path
+    guard let stream = opendir(path) else {
+      let reason = String(cString: strerror(errno))
+      throw VitError("cannot be opened: \(reason)", code: "unreadable-file", location: Location(file: path))
+    }
+    defer { closedir(stream) }
+    while let entry = readdir(stream) {
+      let name = withUnsafeBytes(of: &entry.pointee.d_name) {
+        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if name.hasPrefix(".") { continue }
+      switch Folder.kind(path + "/" + name) {
+      case .file: files.append(name)
+      case .folder: folders.append(name)
+      case nil: break
+      }
+    }
+    files.sort { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    folders.sort { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+  }
+
+  enum Kind { case file, folder }
+
+  /// What `path` leads to; `nil` where there is nothing, or neither of the two.
+  static func kind(_ path: String) -> Kind? {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return nil }
+    switch status.st_mode & S_IFMT {
+    case S_IFREG: return .file
+    case S_IFDIR: return .folder
+    default: return nil
+    }
+  }
+
+  /// The path of `name`.
+  func path(of name: String) -> String { path.hasSuffix("/") ? path + name : path + "/" + name }
+
+  /// The paths of all files with an image's extension here and below, at most 16 folders deep.
+  func images(depth: Int = 0) throws(VitError) -> [String] {
+    var result = files.filter(Folder.isImage).map(path(of:))
+    guard depth < 16 else { return result }
+    for name in folders { result += try Folder(path(of: name)).images(depth: depth + 1) }
+    return result
+  }
+
+  /// Whether a name ends as those of images do, of the formats that vitc reads and of others.
+  static func isImage(_ name: String) -> Bool {
+    guard let dot = name.lastIndex(of: ".") else { return false }
+    return [
+      "jpg", "jpeg", "jpe", "jfif", "png", "gif", "bmp", "webp", "tif", "tiff", "ppm", "pgm", "heic", "avif",
+    ].contains(name[name.index(after: dot)...].lowercased())
+  }
+}
