@@ -95,7 +95,7 @@ import VitTestSupport
     let scratch = try Scratch()
     let honest = Forgery(try VModSample.bytes(VModSample.file()))
     #expect(
-      damaged(honest.manifest) {
+      damaged(honest.manifest, step: 2) {
         var forgery = honest
         forgery.manifest = $0
         try VModSample.readAll(forgery.bytes, in: scratch)

@@ -26,8 +26,9 @@ struct FrameBudget {
 /// zstd at a fixed level on one thread: the same tensor gives the same frame. What hardly shrinks is kept
 /// plain, and so is what would shrink so far that a reader would take it for an attack.
 final class FrameEncoder {
-  /// A level beyond this takes several times as long on weights and gains less than a percent.
-  static let level: Int32 = 3
+  /// Planes of weights have nothing that a higher level could find: 86 MB of `f32` shrink to 83.6 % at level 1 in
+  /// 0.12 s and at level 9 in 1.2 s; half-precision weights to 86.7 % at both.
+  static let level: Int32 = 1
   private let context: OpaquePointer
   private var budget = FrameBudget()
   /// What `encode` writes into, kept from tensor to tensor.
