@@ -28,7 +28,9 @@ extension Registry {
     OnnxVariadic<MinFunction>.self, OnnxVariadic<SumFunction>.self,
   ]
 
-  private static let onnxProducts: [any Operation.Type] = [OnnxGemm.self, OnnxMatMul.self]
+  private static let onnxProducts: [any Operation.Type] = [
+    OnnxAttention.self, OnnxEinsum.self, OnnxGemm.self, OnnxMatMul.self, OnnxRotaryEmbedding.self,
+  ]
 
   private static let onnxRows: [any Operation.Type] = [
     OnnxArgExtreme<LargestKind>.self, OnnxArgExtreme<SmallestKind>.self, OnnxBatchNormalization.self,

@@ -17,8 +17,11 @@ struct Broadcasting {
 
   /// Operands of shapes `a` and `b`, which broadcast to `result`.
   init(_ a: [Int], _ b: [Int], to result: [Int]) {
-    let x = Self.steps(a, result.count)
-    let y = Self.steps(b, result.count)
+    self.init(shape: result, first: Self.steps(a, result.count), second: Self.steps(b, result.count))
+  }
+
+  /// Operands with the given steps along the axes of `result`, which may be zero.
+  init(shape result: [Int], first x: [Int], second y: [Int]) {
     var shape: [Int] = []
     var first: [Int] = []
     var second: [Int] = []
@@ -165,11 +168,6 @@ extension Broadcasting {
   /// The same with the operands' roles exchanged.
   var swapped: Broadcasting { Broadcasting(shape: shape, first: second, second: first) }
 
-  private init(shape: [Int], first: [Int], second: [Int]) {
-    self.shape = shape
-    self.first = first
-    self.second = second
-  }
 }
 
 /// The shape that all of these shapes broadcast to.

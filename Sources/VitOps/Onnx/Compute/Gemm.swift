@@ -48,8 +48,8 @@ struct Gemm: Sendable {
       bytes: (read + results[0].count) * a.element.size)
   }
 
-  func forward(_ context: KernelContext, activation: UnaryKind = .identity) {
-    let (a, b, y) = (context.input(0), context.input(1), context.output)
+  func forward(_ context: KernelContext, into y: View, activation: UnaryKind = .identity) {
+    let (a, b) = (context.input(0), context.input(1))
     let product = MatrixProduct(a.shape, b.shape, flags)
     var epilogue = Epilogue(activation: activation)
     var factor = 0.0
@@ -95,7 +95,7 @@ struct OnnxGemm: Operation {
   var isDifferentiable: Bool { true }
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try gemm.resultTypes(operands) }
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { gemm.cost(operands, results) }
-  func forward(_ context: KernelContext) { gemm.forward(context) }
+  func forward(_ context: KernelContext) { gemm.forward(context, into: context.output) }
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0] else { return }
     gemm.accumulate(context, dy, operandGradients)

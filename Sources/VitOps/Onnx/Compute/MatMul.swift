@@ -12,31 +12,6 @@ struct OnnxMatMul: ProductOperation {
   var alpha: Double { 1 }
 }
 
-/// `com.microsoft.FusedMatMul`: `alpha` times a matrix product whose operands may be transposed.
-struct MicrosoftFusedMatMul: ProductOperation {
-  static let (name, summary) = (
-    "com.microsoft.FusedMatMul", "A scaled matrix product of operands that may be transposed"
-  )
-  static let elements = ElementType.reals
-  let flags: MatrixFlags
-  let alpha: Double
-
-  init(attributes: inout AttributeReader) throws(VitError) {
-    flags = MatrixFlags(
-      transA: try attributes.bool("transA", default: false),
-      transB: try attributes.bool("transB", default: false),
-      transBatchA: try attributes.bool("transBatchA", default: false),
-      transBatchB: try attributes.bool("transBatchB", default: false))
-    alpha = try attributes.float("alpha", default: 1)
-  }
-  var attributes: Attributes {
-    Attributes([
-      ("alpha", .float(alpha)), ("transA", .bool(flags.transA)), ("transB", .bool(flags.transB)),
-      ("transBatchA", .bool(flags.transBatchA)), ("transBatchB", .bool(flags.transBatchB)),
-    ])
-  }
-}
-
 /// A matrix product of two operands.
 protocol ProductOperation: Operation {
   /// The element types taken.
@@ -59,26 +34,21 @@ extension ProductOperation {
     return [TensorType(a.element, try MatrixProduct.shape(a.shape, b.shape, flags))]
   }
 
-  private func product(_ a: [Int], _ b: [Int]) -> MatrixProduct {
-    // A vector is a matrix of one row or column, which has no transpose of its own.
-    MatrixProduct(a, b, flags)
-  }
-
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     guard let a = operands[0], let b = operands[1] else { return Cost() }
     let bytes = (a.count + b.count + results[0].count) * a.element.size
-    return Cost(flops: product(a.extents, b.extents).flops, bytes: bytes)
+    return Cost(flops: MatrixProduct(a.extents, b.extents, flags).flops, bytes: bytes)
   }
 
   func forward(_ context: KernelContext) {
     let (a, b, y) = (context.input(0), context.input(1), context.output)
-    product(a.shape, b.shape).forward.run(alpha: alpha, a: a, b: b, c: y, pool: context.pool)
+    MatrixProduct(a.shape, b.shape, flags).forward.run(alpha: alpha, a: a, b: b, c: y, pool: context.pool)
   }
 
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0] else { return }
     let (a, b) = (context.input(0), context.input(1))
-    product(a.shape, b.shape).accumulate(
+    MatrixProduct(a.shape, b.shape, flags).accumulate(
       alpha: alpha, a: a, b: b, dy: dy, into: operandGradients[0], operandGradients[1], pool: context.pool)
   }
 }

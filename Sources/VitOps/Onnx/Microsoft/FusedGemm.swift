@@ -1,0 +1,78 @@
+internal import VitIR
+internal import VitRuntime
+
+/// `com.microsoft.FusedGemm`: `alpha·op(A)·op(B) + beta·C`, then an activation.
+struct MicrosoftFusedGemm: Operation {
+  static let (name, summary) = (
+    "com.microsoft.FusedGemm", "alpha·A·B + beta·C of matrices, then an activation"
+  )
+  let gemm: Gemm
+  /// The activation's ONNX operator; empty for none.
+  let activation: String
+  let parameters: [Double?]
+  private let kind: UnaryKind
+
+  private static let parameterNames = ["activation_alpha", "activation_beta", "activation_gamma"]
+
+  init(attributes: inout AttributeReader) throws(VitError) {
+    gemm = try Gemm(attributes: &attributes)
+    activation = try attributes.string("activation", default: "")
+    var parameters: [Double?] = []
+    for name in Self.parameterNames { parameters.append(try attributes.optionalFloat(name)) }
+    // An older form has a name of its own for the one parameter it knew.
+    let slope = try attributes.optionalFloat("leaky_relu_alpha")
+    if parameters[0] == nil { parameters[0] = slope }
+    self.parameters = parameters
+    kind = try Self.kind(activation, parameters[0], parameters[1], parameters[2])
+  }
+
+  private static func kind(
+    _ name: String, _ alpha: Double?, _ beta: Double?, _ gamma: Double?
+  ) throws(VitError) -> UnaryKind {
+    switch name {
+    case "": return .identity
+    case "Relu": return .relu
+    case "LeakyRelu": return .leakyRelu(slope: alpha ?? 0.01)
+    case "Sigmoid": return .sigmoid
+    case "Tanh": return .tanh
+    case "Softplus": return .softplus
+    case "Softsign": return .softsign
+    case "HardSigmoid": return .hardSigmoid(alpha: alpha ?? 0.2, beta: beta ?? 0.5)
+    case "Elu": return .elu(alpha: alpha ?? 1, scale: 1)
+    case "Selu":
+      return .elu(
+        alpha: alpha ?? 1.67326319217681884765625, scale: gamma ?? beta ?? 1.05070102214813232421875)
+    case "ThresholdedRelu": return .thresholdedRelu(threshold: alpha ?? 1)
+    case "Gelu": return .gelu
+    case "HardSwish": return .hardSwish
+    default:
+      throw VitError("attribute 'activation' is '\(name)', which is no activation that vitc fuses")
+    }
+  }
+
+  var attributes: Attributes {
+    var result = gemm.attributes.merging(Attributes([("activation", .string(activation))]))
+    for (name, value) in zip(Self.parameterNames, parameters) { result[name] = value.map(Attribute.float) }
+    return result
+  }
+  var isDifferentiable: Bool { true }
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try gemm.resultTypes(operands) }
+  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { gemm.cost(operands, results) }
+
+  /// The sum before the activation, and its gradient.
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard mode.training, let type = try? resultTypes(operands)[0] else { return [] }
+    return [type, type]
+  }
+
+  func forward(_ context: KernelContext) { gemm.forward(context, into: context.output, activation: kind) }
+
+  func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
+    guard let dy = resultGradients[0] else { return }
+    let (sum, flow) = (context.scratch[0], context.scratch[1])
+    gemm.forward(context, into: sum)
+    flow.zero()
+    Kernel.unaryGradient(kind, x: sum, y: context.output, dy: dy, adding: flow, pool: context.pool)
+    gemm.accumulate(context, flow, operandGradients)
+  }
+}
