@@ -1,7 +1,7 @@
 internal import VitIR
 internal import VitRuntime
 
-/// The exact product of convolution weights and columns, both whole numbers held as `f32`.
+/// A convolution of 8-bit numbers in whole numbers.
 private struct WholeConvolution {
   let convolution: Convolution
 
@@ -9,7 +9,7 @@ private struct WholeConvolution {
     convolution = Convolution(window, groups: groups, image: image, weight: weight)
   }
 
-  /// Image and weights as floats, columns and padded copy of an image, a group's partial and whole sums.
+  /// Columns and padded copy of an image.
   static func scratch(
     _ window: WindowParameters, groups: Int, _ image: TensorType, _ weight: TensorType
   ) -> [TensorType] {
@@ -17,30 +17,33 @@ private struct WholeConvolution {
     let (convolution, places) = (whole.convolution, whole.convolution.window.positionCount)
     let channels = convolution.groups * convolution.channels
     return [
-      TensorType(.f32, image.shape), TensorType(.f32, weight.shape),
-      TensorType(.f32, fixed: [channels * convolution.window.kernelCount, places]),
-      TensorType(.f32, fixed: [convolution.window.paddedCount(channels: channels)]),
-      TensorType(.f32, fixed: [convolution.filters, places]),
+      TensorType(image.element, fixed: [channels * convolution.window.kernelCount, places]),
+      TensorType(image.element, fixed: [convolution.window.paddedCount(channels: channels)]),
     ]
   }
 
-  /// `into ← image ∗ weight`, `[n, m, …]` as `i32`.
-  func run(into: View, scratch: [View], _ pool: any WorkPool) {
+  /// `into ← (image − zero) ∗ (weight − weightZero)`, `[n, m, …]` as `i32`; outside the image is its zero point.
+  func run(
+    _ image: View, _ zero: View?, _ weight: View, _ weightZero: View?, into: View, scratch: [View],
+    _ pool: any WorkPool
+  ) {
     let window = convolution.window
     let (groups, channels, filters) = (convolution.groups, convolution.channels, convolution.filters)
     let (rows, places) = (channels * window.kernelCount, window.positionCount)
     guard into.count > 0 else { return }
+    func part(_ view: View, _ index: Int, _ count: Int) -> View {
+      View(base: view.base + index * count * view.element.size, element: view.element, shape: [count])
+    }
     for item in 0..<convolution.batch {
       window.gather(
-        scratch[0].slice(item), into: scratch[2], padded: scratch[3], channels: groups * channels, pool)
+        image.slice(item), into: scratch[0], padded: scratch[1], channels: groups * channels,
+        border: zero?.number(0) ?? 0, pool)
       for group in 0..<groups {
-        let target = View(
-          base: into.base + (item * groups + group) * filters * places * into.element.size,
-          element: into.element,
-          shape: [filters, places])
-        WholeProduct([filters, rows], [rows, places]).run(
-          scratch[1].from(group * filters * rows), scratch[2].from(group * rows * places), into: target,
-          partial: scratch[4], pool)
+        Kernel.gemmBytes(
+          m: filters, n: places, k: rows, a: part(weight, group, filters * rows),
+          aZero: weightZero.map { $0.count == 1 ? $0 : part($0, group, filters) },
+          b: part(scratch[0], group, rows * places), bZero: zero,
+          c: part(into, item * groups + group, filters * places), pool: pool)
       }
     }
   }
@@ -59,11 +62,6 @@ private func quantisedConvolution(
     try operands.expectZero(zeros.1, of: w.element, elements: 1)
   }
   return shape
-}
-
-private func widen(_ view: View, _ zero: View?, into: View) {
-  let grid = QuantisedGrid(view.shape, parameters: zero?.shape ?? [], axis: 0, block: 0)
-  dequantise(view, scale: nil, zero: zero, grid: grid, into: into)
 }
 
 /// `onnx.ConvInteger(x, w, x_zero?, w_zero?)`.
@@ -95,10 +93,9 @@ struct OnnxConvInteger: Operation {
 
   func forward(_ context: KernelContext) {
     let (image, weight) = (context.input(0), context.input(1))
-    widen(image, context.optionalInput(2), into: context.scratch[0])
-    widen(weight, context.optionalInput(3), into: context.scratch[1])
-    WholeConvolution(window, groups: groups, image: image.shape, weight: weight.shape)
-      .run(into: context.output, scratch: context.scratch, context.pool)
+    WholeConvolution(window, groups: groups, image: image.shape, weight: weight.shape).run(
+      image, context.optionalInput(2), weight, context.optionalInput(3), into: context.output,
+      scratch: context.scratch, context.pool)
   }
 }
 
@@ -147,11 +144,9 @@ struct OnnxQLinearConv: Operation {
 
   func forward(_ context: KernelContext) {
     let (image, weight, output) = (context.input(0), context.input(3), context.output)
-    let sums = context.scratch[5]
-    widen(image, context.input(2), into: context.scratch[0])
-    widen(weight, context.input(5), into: context.scratch[1])
-    WholeConvolution(window, groups: groups, image: image.shape, weight: weight.shape)
-      .run(into: sums, scratch: context.scratch, context.pool)
+    let sums = context.scratch[2]
+    WholeConvolution(window, groups: groups, image: image.shape, weight: weight.shape).run(
+      image, context.input(2), weight, context.input(5), into: sums, scratch: context.scratch, context.pool)
     let (filters, places) = (output.shape[1], output.shape[2...].reduce(1, *))
     guard output.count > 0 else { return }
     let to = sums.pointer(as: Int32.self)

@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitRuntime
 
 /// Which scale and zero point belong to each element: one for all, one for each entry of an axis, or one for each
 /// block of entries of an axis.
@@ -85,10 +86,18 @@ extension ElementType {
   return min(max(rounded, low), high)
 }
 
-/// `to ← saturate(round(from/scale) + zero)` for numbers of the type `target`; `from` is `f32`.
+/// `to ← saturate(round(from/scale) + zero)` for numbers of the type `target`; scales and zero points are one, one for
+/// each entry of `axis`, or one for each `block` of its entries.
 func quantise(
-  _ from: View, scale: View, zero: View?, grid: QuantisedGrid, into to: View, as target: ElementType
+  _ from: View, scale: View, zero: View?, axis: Int = 0, block: Int = 0, into to: View,
+  as target: ElementType,
+  _ pool: any WorkPool
 ) {
+  if block == 0, to.element == .u8 || to.element == .i8, from.element == scale.element {
+    let place = axis < 0 ? axis + from.rank : axis
+    return Kernel.quantise(from, scale: scale, zero: zero, axis: place, into: to, pool: pool)
+  }
+  let grid = QuantisedGrid(from.shape, parameters: scale.shape, axis: axis, block: block)
   let range = target.quantisedRange ?? 0...255
   let (low, high) = (Float(range.lowerBound), Float(range.upperBound))
   func run<T: BinaryFloatingPoint, U: FixedWidthInteger>(_ x: UnsafePointer<T>, _ y: UnsafeMutablePointer<U>)
@@ -121,20 +130,27 @@ func quantise(
   }
 }
 
-/// `to ← (from − zero)·scale`, in the float type of `to`; without a scale just the difference.
-func dequantise(_ from: View, scale: View?, zero: View?, grid: QuantisedGrid, into to: View) {
+/// `to ← (from − zero)·scale`, in the float type of `to`, with scales and zero points as in `quantise`.
+func dequantise(
+  _ from: View, scale: View, zero: View?, axis: Int = 0, block: Int = 0, into to: View, _ pool: any WorkPool
+) {
+  if block == 0, from.element == .u8 || from.element == .i8, to.element == scale.element {
+    let place = axis < 0 ? axis + from.rank : axis
+    return Kernel.dequantise(from, scale: scale, zero: zero, axis: place, into: to, pool: pool)
+  }
+  let grid = QuantisedGrid(from.shape, parameters: scale.shape, axis: axis, block: block)
   func run<T: FixedWidthInteger, U: BinaryFloatingPoint>(_ x: UnsafePointer<T>, _ y: UnsafeMutablePointer<U>)
   {
     grid.forEachRun { first, count, parameter, step in
       if step == 0 {
-        let (offset, factor) = (zero.map { Int($0.number(parameter)) } ?? 0, U(scale?.number(parameter) ?? 1))
+        let (offset, factor) = (zero.map { Int($0.number(parameter)) } ?? 0, U(scale.number(parameter)))
         for index in first..<first + count { y[index] = U(Int(x[index]) &- offset) * factor }
         return
       }
       for index in 0..<count {
         let place = parameter + index * step
         let offset = zero.map { Int($0.number(place)) } ?? 0
-        y[first + index] = U(Int(x[first + index]) &- offset) * U(scale?.number(place) ?? 1)
+        y[first + index] = U(Int(x[first + index]) &- offset) * U(scale.number(place))
       }
     }
   }

@@ -67,11 +67,10 @@ extension QuantisingOperation {
   func forward(_ context: KernelContext) {
     let (x, output) = (context.input(0), context.output)
     let (scale, zero) = (context.input(1), context.optionalInput(2))
-    let grid = QuantisedGrid(x.shape, parameters: scale.shape, axis: parameters.axis, block: parameters.block)
     if let wide = context.scratch.first { cast(x, into: wide, as: .f32, context.pool) }
     quantise(
-      context.scratch.first ?? x, scale: scale, zero: zero, grid: grid, into: output,
-      as: parameters.output ?? output.element)
+      context.scratch.first ?? x, scale: scale, zero: zero, axis: parameters.axis,
+      block: parameters.block, into: output, as: parameters.output ?? output.element, context.pool)
   }
 }
 
@@ -122,8 +121,9 @@ extension DequantisingOperation {
 
   func forward(_ context: KernelContext) {
     let (x, scale) = (context.input(0), context.input(1))
-    let grid = QuantisedGrid(x.shape, parameters: scale.shape, axis: parameters.axis, block: parameters.block)
-    dequantise(x, scale: scale, zero: context.optionalInput(2), grid: grid, into: context.output)
+    dequantise(
+      x, scale: scale, zero: context.optionalInput(2), axis: parameters.axis, block: parameters.block,
+      into: context.output, context.pool)
   }
 }
 
@@ -186,8 +186,7 @@ struct OnnxDynamicQuantizeLinear: Operation {
     let (scale, zero) = (context.scratch[0], context.scratch[1])
     scale.f32[0] = range.scale
     zero.setNumber(Double(range.zero))
-    let grid = QuantisedGrid(x.shape, parameters: [], axis: 0, block: 0)
-    quantise(x, scale: scale, zero: zero, grid: grid, into: output, as: .u8)
+    quantise(x, scale: scale, zero: zero, into: output, as: .u8, context.pool)
     if context.outputs.count > 1 { context.outputs[1].f32[0] = range.scale }
     if context.outputs.count > 2 { context.outputs[2].setNumber(Double(range.zero)) }
   }

@@ -1,68 +1,67 @@
 internal import VitIR
 internal import VitRuntime
 
-/// A product of 8-bit matrices in exact whole numbers.
-///
-/// Differences to zero points are at most 255, so the sum of 256 products is below 2²⁴ and exact in single precision
-/// in whatever order it is made: the float kernels do the work, and blocks of 256 are added as whole numbers.
+/// A product of stacks of 8-bit matrices in whole numbers.
 struct WholeProduct {
-  /// Products that are summed in single precision.
-  private static let block = 256
-  private let product: MatrixProduct
   private let flags: MatrixFlags
-  private let shapes: (a: [Int], b: [Int])
 
-  init(_ a: [Int], _ b: [Int], _ flags: MatrixFlags = MatrixFlags()) {
-    (product, shapes, self.flags) = (MatrixProduct(a, b, flags), (a, b), flags)
+  init(_ flags: MatrixFlags = MatrixFlags()) { self.flags = flags }
+
+  /// Copies of operands that are used transposed, and the sums.
+  func scratch(_ operands: Operands, a: Int, b: Int, result: Shape) -> [TensorType] {
+    func copy(_ index: Int, _ isNeeded: Bool) -> TensorType {
+      guard isNeeded, let type = operands[index] else { return TensorType(.u8, [0]) }
+      return TensorType(type.element, type.shape.reversed())
+    }
+    return [copy(a, flags.transA), copy(b, flags.transB), TensorType(.i32, result)]
   }
 
-  /// Both operands and a block's sums as floats, and the whole sums.
-  static func scratch(_ operands: Operands, a: Int, b: Int, result: Shape) -> [TensorType] {
-    guard let a = operands[a], let b = operands[b] else { return [] }
-    return [
-      TensorType(.f32, a.shape), TensorType(.f32, b.shape), TensorType(.f32, result),
-      TensorType(.i32, result),
-    ]
-  }
-
-  /// Which zero point belongs to each element of the left operand: one for each row, or for each row of each matrix.
-  private func leftGrid(_ zero: View) -> QuantisedGrid {
-    zero.rank > 1
-      ? QuantisedGrid(shapes.a, parameters: zero.shape, axis: -1, block: max(1, shapes.a.last ?? 1))
-      : QuantisedGrid(shapes.a, parameters: zero.shape, axis: flags.transA ? -1 : -2, block: 0)
-  }
-
-  /// Which zero point belongs to each element of the right operand: one for each column.
-  private func rightGrid(_ zero: View) -> QuantisedGrid {
-    zero.rank > 1
-      ? QuantisedGrid(shapes.b, parameters: zero.shape, axis: -2, block: max(1, shapes.b[shapes.b.count - 2]))
-      : QuantisedGrid(shapes.b, parameters: zero.shape, axis: flags.transB ? -2 : -1, block: 0)
-  }
-
-  /// `into ← (a − aZero)·(b − bZero)`, as `i32`; `scratch` are the first three of its scratch.
+  /// `into ← (a − aZero)·(b − bZero)`, as `i32`.
+  ///
+  /// A zero point has one element, one for each row of `a` (column of `b`), or as many for each matrix.
   func run(
     _ a: View, _ aZero: View?, _ b: View, _ bZero: View?, into: View, scratch: [View], _ pool: any WorkPool
   ) {
-    let one = View(base: a.base, element: a.element, shape: [])
-    dequantise(a, scale: nil, zero: aZero, grid: leftGrid(aZero ?? one), into: scratch[0])
-    dequantise(b, scale: nil, zero: bZero, grid: rightGrid(bZero ?? one), into: scratch[1])
-    run(scratch[0], scratch[1], into: into, partial: scratch[2], pool)
+    let (a, b) = (
+      flags.transA ? turned(a, scratch[0], pool) : a, flags.transB ? turned(b, scratch[1], pool) : b
+    )
+    guard into.count > 0 else { return }
+    let product = MatrixProduct(a.shape, b.shape).forward
+    let (m, n, k) = (product.m, product.n, product.k)
+    let items = into.count / (m * n)
+    if items > 1, product.axes.allSatisfy({ $0.b == 0 || $0.extent == 1 }), a.count == items * m * k,
+      aZero.map({ $0.count == 1 }) ?? true
+    {
+      // A right side that all items share makes a single product.
+      return Kernel.gemmBytes(
+        m: items * m, n: n, k: k, a: a, aZero: aZero, b: b, bZero: bZero, c: into, pool: pool)
+    }
+    for item in 0..<items {
+      var (rest, left, right) = (item, 0, 0)
+      for axis in product.axes.reversed() {
+        left += rest % axis.extent * axis.a
+        right += rest % axis.extent * axis.b
+        rest /= axis.extent
+      }
+      Kernel.gemmBytes(
+        m: m, n: n, k: k, a: part(a, left, m * k), aZero: zero(aZero, left, m, k), b: part(b, right, k * n),
+        bZero: zero(bZero, right, n, k), c: part(into, item * m * n, m * n), pool: pool)
+    }
   }
 
-  /// The product of whole numbers that are held as `f32`.
-  func run(_ a: View, _ b: View, into: View, partial: View, _ pool: any WorkPool) {
-    into.zero()
-    guard into.count > 0 else { return }
-    let whole = product.forward
-    for first in stride(from: 0, to: whole.k, by: Self.block) {
-      var part = whole
-      part.k = min(Self.block, whole.k - first)
-      part.run(
-        a: a.from(first * (whole.transA ? whole.lda : 1)), b: b.from(first * (whole.transB ? 1 : whole.ldb)),
-        c: partial, pool: pool)
-      let (from, to) = (partial.f32, into.pointer(as: Int32.self))
-      for index in 0..<into.count { to[index] &+= Int32(from[index]) }
-    }
+  private func turned(_ matrix: View, _ copy: View, _ pool: any WorkPool) -> View {
+    Kernel.transpose(matrix, permutation: [1, 0], into: copy, pool: pool)
+    return copy
+  }
+
+  private func part(_ view: View, _ offset: Int, _ count: Int) -> View {
+    View(base: view.base + offset * view.element.size, element: view.element, shape: [count])
+  }
+
+  /// The zero points of the matrix that begins at `offset` and has `count` rows (columns) of `k`.
+  private func zero(_ zero: View?, _ offset: Int, _ count: Int, _ k: Int) -> View? {
+    guard let zero, zero.count > count else { return zero }
+    return part(zero, offset / max(1, k), count)
   }
 }
 
@@ -114,14 +113,14 @@ struct OnnxMatMulInteger: Operation {
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let types = try? resultTypes(operands) else { return [] }
-    return WholeProduct.scratch(operands, a: 0, b: 1, result: types[0].shape)
+    return WholeProduct().scratch(operands, a: 0, b: 1, result: types[0].shape)
   }
 
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 1, results) }
 
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0), context.input(1))
-    WholeProduct(a.shape, b.shape).run(
+    WholeProduct().run(
       a, context.optionalInput(2), b, context.optionalInput(3), into: context.output,
       scratch: context.scratch,
       context.pool)
@@ -178,15 +177,15 @@ struct OnnxQLinearMatMul: Operation {
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let types = try? resultTypes(operands) else { return [] }
-    return WholeProduct.scratch(operands, a: 0, b: 3, result: types[0].shape)
+    return WholeProduct().scratch(operands, a: 0, b: 3, result: types[0].shape)
   }
 
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 3, results) }
 
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0), context.input(3))
-    let sums = context.scratch[3]
-    WholeProduct(a.shape, b.shape).run(
+    let sums = context.scratch[2]
+    WholeProduct().run(
       a, context.input(2), b, context.input(5), into: sums, scratch: context.scratch, context.pool)
     let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
     let (left, step) = (Float(context.input(1).number(0)), Float(context.input(6).number(0)))
@@ -239,21 +238,21 @@ struct MicrosoftMatMulIntegerToFloat: Operation {
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let types = try? resultTypes(operands) else { return [] }
-    return WholeProduct.scratch(operands, a: 0, b: 1, result: types[0].shape)
+    return WholeProduct().scratch(operands, a: 0, b: 1, result: types[0].shape)
   }
 
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 1, results) }
 
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0), context.input(1))
-    WholeProduct(a.shape, b.shape).run(
-      a, context.optionalInput(4), b, context.optionalInput(5), into: context.scratch[3],
+    WholeProduct().run(
+      a, context.optionalInput(4), b, context.optionalInput(5), into: context.scratch[2],
       scratch: context.scratch,
       context.pool)
     let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
     let left = Float(context.input(2).number(0))
     let factors = context.input(3).columnNumbers(columns).map { left * $0 }
-    scaled(context.scratch[3], factors, bias: context.optionalInput(6), into: context.output)
+    scaled(context.scratch[2], factors, bias: context.optionalInput(6), into: context.output)
   }
 }
 
@@ -293,7 +292,7 @@ struct MicrosoftDynamicQuantizeMatMul: Operation {
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let types = try? resultTypes(operands), let a = operands[0] else { return [] }
-    return WholeProduct.scratch(operands, a: 0, b: 1, result: types[0].shape)
+    return WholeProduct().scratch(operands, a: 0, b: 1, result: types[0].shape)
       + [TensorType(.u8, a.shape), TensorType(.f32, [1]), TensorType(.u8, [1])]
   }
 
@@ -301,18 +300,17 @@ struct MicrosoftDynamicQuantizeMatMul: Operation {
 
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0), context.input(1))
-    let (narrow, scale, zero) = (context.scratch[4], context.scratch[5], context.scratch[6])
+    let (narrow, scale, zero) = (context.scratch[3], context.scratch[4], context.scratch[5])
     let range = dynamicRange(a)
     scale.f32[0] = range.scale
     zero.setNumber(Double(range.zero))
-    let grid = QuantisedGrid(a.shape, parameters: [], axis: 0, block: 0)
-    quantise(a, scale: scale, zero: zero, grid: grid, into: narrow, as: .u8)
-    WholeProduct(a.shape, b.shape).run(
-      narrow, zero, b, context.optionalInput(3), into: context.scratch[3], scratch: context.scratch,
+    quantise(a, scale: scale, zero: zero, into: narrow, as: .u8, context.pool)
+    WholeProduct().run(
+      narrow, zero, b, context.optionalInput(3), into: context.scratch[2], scratch: context.scratch,
       context.pool)
     let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
     let factors = context.input(2).columnNumbers(columns).map { range.scale * $0 }
-    scaled(context.scratch[3], factors, bias: context.optionalInput(4), into: context.output)
+    scaled(context.scratch[2], factors, bias: context.optionalInput(4), into: context.output)
   }
 }
 
@@ -359,13 +357,13 @@ struct MicrosoftQGemm: Operation {
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let types = try? resultTypes(operands) else { return [] }
-    return WholeProduct.scratch(operands, a: 0, b: 3, result: types[0].shape)
+    return WholeProduct(flags).scratch(operands, a: 0, b: 3, result: types[0].shape)
   }
 
   func forward(_ context: KernelContext) {
     let (a, b, output) = (context.input(0), context.input(3), context.output)
-    let sums = context.scratch[3]
-    WholeProduct(a.shape, b.shape, flags).run(
+    let sums = context.scratch[2]
+    WholeProduct(flags).run(
       a, context.input(2), b, context.input(5), into: sums, scratch: context.scratch, context.pool)
     let columns = output.shape[1]
     if let bias = context.optionalInput(6) {

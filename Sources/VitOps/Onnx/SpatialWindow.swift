@@ -178,10 +178,13 @@ struct Window {
       shape: [channels] + kernel + positions, source: Move.Region(strides: [strides[0]] + inWindow + across))
   }
 
-  /// Writes what each window sees of the images `[channels, …]` as columns `[channels·kernel, positions]`.
-  func gather(_ images: View, into columns: View, padded: View, channels: Int, _ pool: any WorkPool) {
+  /// Writes what each window sees of the images `[channels, …]` as columns `[channels·kernel, positions]`; outside it
+  /// sees `border`.
+  func gather(
+    _ images: View, into columns: View, padded: View, channels: Int, border: Double = 0, _ pool: any WorkPool
+  ) {
     if !isInside {
-      padded.zero()
+      padded.fill(border, pool)
       padding(channels: channels).copy(images, to: padded, pool)
     }
     self.columns(channels: channels).copy(isInside ? images : padded, to: columns, pool)
