@@ -1,0 +1,13 @@
+public import VitIR
+internal import VitOps
+
+/// Which vitc this is.
+public enum Version {
+  /// The version.
+  public static let current = "0.1.0"
+}
+
+extension Registry {
+  /// Every operation that vitc knows.
+  public static var vitc: Registry { .standard }
+}

@@ -1,0 +1,206 @@
+internal import VitIR
+
+/// One option that a command takes: what the parser accepts and the help shows.
+struct Option: Sendable {
+  /// How it is written, dashes included.
+  let name: String
+  /// What stands for its value in the help; `nil` for a flag.
+  let value: String?
+  /// What it does, with its default.
+  let summary: String
+  /// Whether it may be given several times.
+  let isRepeatable: Bool
+
+  init(_ name: String, _ value: String? = nil, _ summary: String, isRepeatable: Bool = false) {
+    self.name = name
+    self.value = value
+    self.summary = summary
+    self.isRepeatable = isRepeatable
+  }
+
+  /// The option with its value, as the help writes it.
+  var usage: String { value.map { "\(name) \($0)" } ?? name }
+
+  /// Options that every command takes.
+  static let common = [
+    Option("--diagnostics", "FORMAT", "how messages are written: text (default) or json, one object a line"),
+    Option("--help", "shows this help"),
+  ]
+  /// How many threads compute.
+  static let threads = Option("--threads", "T", "threads that compute (default: the cores that may be used)")
+  /// The data of a command.
+  static let data = Option(
+    "--data", "PATH[:SPLIT]",
+    "images: a folder, an IDX, .npy, .npz or CIFAR file, with :train or :test a split of it, or synthetic[:N]")
+  /// How images become inputs, where the model or a file beside it does not say.
+  static let preprocessing = [
+    Option("--mean", "LIST", "mean of each channel, of pixels in 0…1, as in 0.485,0.456,0.406"),
+    Option("--std", "LIST", "standard deviation of each channel"),
+    Option("--resize", "N|HxW", "size to which images are resized: the shorter side, or height and width"),
+    Option("--crop", "N|HxW", "size of the part cut from the middle after resizing"),
+    Option("--interpolation", "KIND", "how images are resized: nearest, bilinear or bicubic"),
+    Option("--channels", "ORDER", "order of the channels: rgb or bgr"),
+    Option("--preprocessor", "FILE", "a preprocessor_config.json or timm config.json that says all that"),
+  ]
+}
+
+/// The words behind a command, sorted into its options and operands.
+struct Arguments: Sendable {
+  /// What stands beside the options, in order.
+  private(set) var operands: [String] = []
+  private let declared: [Option]
+  private var values: [(name: String, value: String)] = []
+
+  /// Sorts `words`; throws a usage error for what the command does not take.
+  init(_ words: [String], of command: Command) throws(VitError) {
+    declared = command.allOptions
+    var index = 0
+    var onlyOperands = false
+    while index < words.count {
+      let word = words[index]
+      index += 1
+      guard !onlyOperands, word.hasPrefix("-"), word != "-" else {
+        operands.append(word)
+        continue
+      }
+      if word == "--" {
+        onlyOperands = true
+        continue
+      }
+      let (name, attached) = Arguments.cut(word == "-h" ? "--help" : word)
+      guard let option = declared.first(where: { $0.name == name }) else {
+        throw Arguments.unknown(name, among: declared.map(\.name), what: "option", help: command.name)
+      }
+      if !option.isRepeatable, values.contains(where: { $0.name == name }) {
+        throw usage("option \(name) is given twice", code: "option-twice")
+      }
+      guard option.value != nil else {
+        guard attached == nil else { throw usage("option \(name) takes no value", code: "option-value") }
+        values.append((name, ""))
+        continue
+      }
+      guard let value = attached ?? (index < words.count ? words[index] : nil) else {
+        throw usage("option \(name) needs a value: \(option.usage)", code: "option-value")
+      }
+      if attached == nil { index += 1 }
+      values.append((name, value))
+    }
+    // Who asks for help does not have to name a model.
+    guard !flag("--help") else { return }
+    try command.checkOperands(operands)
+  }
+
+  private static func cut(_ word: String) -> (String, String?) {
+    guard word.hasPrefix("--"), let equals = word.firstIndex(of: "=") else { return (word, nil) }
+    return (String(word[..<equals]), String(word[word.index(after: equals)...]))
+  }
+
+  /// A usage error about a word that nobody knows, with the nearest that is known.
+  static func unknown(_ word: String, among known: [String], what: String, help command: String?) -> VitError {
+    let nearest = known.min { $0.editDistance(to: word) < $1.editDistance(to: word) }
+    let isClose = nearest.map { $0.editDistance(to: word) <= max(2, word.count / 3) } ?? false
+    let hint = isClose ? nearest.map { "did you mean '\($0)'?" } : nil
+    return usage(
+      "unknown \(what) '\(word)'", code: "unknown-\(what)", help: hint ?? "see 'vitc help\(command.map { " \($0)" } ?? "")'")
+  }
+
+  /// Whether a flag is given.
+  func flag(_ name: String) -> Bool { !texts(name).isEmpty }
+
+  /// The value of an option, or `nil` where it is not given.
+  func text(_ name: String) -> String? { texts(name).first }
+
+  /// The values of a repeatable option, in order.
+  func texts(_ name: String) -> [String] {
+    precondition(declared.contains { $0.name == name }, "\(name) is not declared")
+    return values.filter { $0.name == name }.map(\.value)
+  }
+
+  /// A whole number in a range.
+  func integer(_ name: String, in range: ClosedRange<Int>) throws(VitError) -> Int? {
+    guard let text = text(name) else { return nil }
+    guard let value = Int(text), range.contains(value) else {
+      let limit = range.upperBound == .max ? "at least \(range.lowerBound)" : "in \(range.lowerBound)…\(range.upperBound)"
+      throw usage("option \(name) cannot be '\(text)' (expected a whole number \(limit))", code: "option-value")
+    }
+    return value
+  }
+
+  /// A finite number above or at a limit.
+  func number(_ name: String, atLeast limit: Double = 0) throws(VitError) -> Double? {
+    guard let text = text(name) else { return nil }
+    guard let value = Double(text), value.isFinite, value >= limit else {
+      throw usage("option \(name) cannot be '\(text)' (expected a number of at least \(limit))", code: "option-value")
+    }
+    return value
+  }
+
+  /// Numbers separated by commas.
+  func numbers(_ name: String) throws(VitError) -> [Double]? {
+    guard let text = text(name) else { return nil }
+    let values = text.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) }
+    guard values.allSatisfy({ $0?.isFinite ?? false }) else {
+      throw usage("option \(name) cannot be '\(text)' (expected numbers as in 0.5,0.25)", code: "option-value")
+    }
+    return values.compactMap { $0 }
+  }
+
+  /// One of the words that the option may be.
+  func choice(_ name: String, of choices: [String]) throws(VitError) -> String? {
+    guard let text = text(name) else { return nil }
+    guard choices.contains(text) else {
+      throw usage(
+        "option \(name) cannot be '\(text)' (expected \(choices.joined(separator: ", ")))", code: "option-value")
+    }
+    return text
+  }
+
+  /// A time in seconds, written as in `90s`, `10m`, `1h30m`; a bare number counts seconds.
+  func seconds(_ name: String) throws(VitError) -> Double? {
+    guard let text = text(name) else { return nil }
+    var total = 0.0
+    var digits = ""
+    for character in text {
+      guard let unit = ["s": 1.0, "m": 60, "h": 3600][character] else {
+        digits.append(character)
+        continue
+      }
+      guard let value = Double(digits) else { throw badTime(name, text) }
+      total += value * unit
+      digits = ""
+    }
+    if !digits.isEmpty {
+      guard total == 0, let value = Double(digits) else { throw badTime(name, text) }
+      total = value
+    }
+    guard total.isFinite, total > 0, !text.hasPrefix("-") else { throw badTime(name, text) }
+    return total
+  }
+
+  private func badTime(_ name: String, _ text: String) -> VitError {
+    usage("option \(name) cannot be '\(text)' (expected a time as in 90s, 10m or 1h30m)", code: "option-value")
+  }
+}
+
+/// A usage error.
+func usage(_ message: String, code: String = "usage", help: String? = nil) -> VitError {
+  VitError(message, kind: .usage, code: code, help: help)
+}
+
+extension String {
+  /// How many insertions, deletions and replacements lead to `other`.
+  func editDistance(to other: String) -> Int {
+    let target = Array(other)
+    var row = Array(0...target.count)
+    for (index, character) in enumerated() {
+      var diagonal = row[0]
+      row[0] = index + 1
+      for column in target.indices {
+        let changed = diagonal + (target[column] == character ? 0 : 1)
+        diagonal = row[column + 1]
+        row[column + 1] = min(changed, diagonal + 1, row[column] + 1)
+      }
+    }
+    return row[target.count]
+  }
+}

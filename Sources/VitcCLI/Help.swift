@@ -1,0 +1,111 @@
+internal import VitIR
+internal import VitPasses
+internal import Vitc
+
+/// The help texts, made from the tables that the parser uses.
+enum Help {
+  private static let width = 100
+
+  /// What vitc is and which commands there are.
+  static var overview: String {
+    """
+    vitc compiles trained vision transformers to smaller, faster hybrids
+
+    usage: vitc COMMAND …
+
+    \(rows(Command.all.map { ($0.name, $0.summary) }))
+
+      vitc help COMMAND     what a command takes
+      vitc help op NAME     what an operation of the IR does
+      vitc help pass NAME   what a pass does and takes
+      vitc --version        the version
+
+    Results go to standard output, all else to standard error. Exit codes: 0 done, 1 a check failed, 2 wrong
+    usage, 3 an input that is missing, malformed or unsupported, 4 anything else, 130 interrupted.
+
+    """
+  }
+
+  /// What a command takes.
+  static func text(_ command: Command) -> String {
+    var text = "vitc \(command.name): \(command.summary)\n\n"
+    let operands = command.operands.map(\.name)
+    let shown = operands.enumerated().map { $0.offset < command.operandCount.lowerBound ? $0.element : "[\($0.element)]" }
+    text += "usage: " + (["vitc", command.name] + shown + ["[options]"]).joined(separator: " ") + "\n"
+    if !command.operands.isEmpty { text += "\n" + rows(command.operands) + "\n" }
+    text += "\noptions:\n" + rows(command.allOptions.map { ($0.usage, $0.summary) }) + "\n"
+    for note in command.notes { text += "\n" + wrapped(note, indent: 0) + "\n" }
+    return text
+  }
+
+  /// What an operation does.
+  static func operation(_ name: String) throws(VitError) -> String {
+    let registry = Registry.vitc
+    guard let operation = registry[name] else {
+      throw Arguments.unknown(name, among: registry.operations.map { $0.name }, what: "operation", help: nil)
+    }
+    return "\(operation.name): \(operation.summary)\n"
+  }
+
+  /// What a pass does and takes, with the defaults.
+  static func pass(_ name: String) throws(VitError) -> String {
+    guard let pass = Pipeline.standardPasses.first(where: { $0.name == name }) else {
+      throw Arguments.unknown(name, among: Pipeline.standardPasses.map { $0.name }, what: "pass", help: nil)
+    }
+    let text = "\(pass.name): \(pass.summary)\n"
+    var reader = OptionReader(pass: name, [])
+    guard let options = try? pass.init(options: &reader).options, !options.isEmpty else { return text }
+    return text + "\noptions, with their defaults:\n" + rows(options.map { ($0.name, $0.value) }) + "\n"
+  }
+
+  /// Names and what they mean, in two columns.
+  static func rows(_ rows: [(String, String)]) -> String {
+    let column = min((rows.map(\.0.count).max() ?? 0) + 4, 34)
+    return rows.map { name, summary in
+      let head = "  " + name
+      let body = wrapped(summary, indent: column)
+      return head.count + 2 > column
+        ? head + "\n" + String(repeating: " ", count: column) + body
+        : head + String(repeating: " ", count: column - head.count) + body
+    }.joined(separator: "\n")
+  }
+
+  private static func wrapped(_ text: String, indent: Int) -> String {
+    var lines: [String] = []
+    var line = ""
+    for word in text.split(separator: " ") {
+      if !line.isEmpty, indent + line.count + 1 + word.count > width {
+        lines.append(line)
+        line = ""
+      }
+      line += (line.isEmpty ? "" : " ") + word
+    }
+    lines.append(line)
+    return lines.joined(separator: "\n" + String(repeating: " ", count: indent))
+  }
+}
+
+extension Command {
+  /// `vitc help`.
+  static let help = Command(
+    "help", "explains a command, an operation or a pass",
+    operands: [("TOPIC", "a command, or 'op' or 'pass'"), ("NAME", "an operation or a pass; all are listed without it")],
+    operandCount: 0...2
+  ) { arguments, terminal in
+    let words = arguments.operands
+    switch (words.first, words.dropFirst().first) {
+    case (nil, _): terminal.write(Help.overview)
+    case ("op"?, let name?): terminal.write(try Help.operation(name))
+    case ("op"?, nil): terminal.write(Help.rows(Registry.vitc.operations.map { ($0.name, $0.summary) }) + "\n")
+    case ("pass"?, let name?): terminal.write(try Help.pass(name))
+    case ("pass"?, nil): terminal.write(Help.rows(Pipeline.standardPasses.map { ($0.name, $0.summary) }) + "\n")
+    case (let name?, nil):
+      guard let command = Command.all.first(where: { $0.name == name }) else {
+        throw Arguments.unknown(name, among: Command.all.map(\.name), what: "command", help: nil)
+      }
+      terminal.write(Help.text(command))
+    case (_, let extra?): throw usage("unexpected operand '\(extra)'", code: "operand-unexpected")
+    }
+    return .done
+  }
+}

@@ -1,0 +1,52 @@
+internal import VitIR
+internal import Vitc
+
+/// The command line.
+public enum Tool {
+  /// Runs vitc on the words behind its name; returns the exit code.
+  public static func run(_ words: [String]) -> Int32 {
+    let terminal = Terminal()
+    do {
+      let outcome = try start(words, terminal)
+      try terminal.flush()
+      return outcome == .done ? 0 : FailureKind.check.rawValue
+    } catch let error as VitError {
+      // What was found out before the failure is still worth having.
+      try? terminal.flush()
+      terminal.report(error.diagnostic)
+      return error.kind.rawValue
+    } catch {
+      terminal.report(Diagnostic(.error, "\(error)", code: "internal"))
+      return FailureKind.environment.rawValue
+    }
+  }
+
+  private static func start(_ words: [String], _ terminal: Terminal) throws -> Outcome {
+    guard let name = words.first else {
+      terminal.write(Help.overview)
+      throw usage("no command given")
+    }
+    switch name {
+    case "--version":
+      terminal.print("vitc \(Version.current)")
+      return .done
+    case "--help", "-h":
+      terminal.write(Help.overview)
+      return .done
+    default: break
+    }
+    guard let command = Command.all.first(where: { $0.name == name }) else {
+      throw Arguments.unknown(
+        name, among: Command.all.map(\.name), what: name.hasPrefix("-") ? "option" : "command", help: nil)
+    }
+    terminal.writesJSON = words.contains("--diagnostics=json")
+    let arguments = try Arguments(Array(words.dropFirst()), of: command)
+    terminal.writesJSON = try arguments.choice("--diagnostics", of: ["text", "json"]) == "json"
+    if arguments.flag("--help") {
+      terminal.write(Help.text(command))
+      return .done
+    }
+    Interrupts.install()
+    return try command.run(arguments, terminal)
+  }
+}

@@ -1,0 +1,36 @@
+# Shared by the scripts beside it: where the project is, what must be installed, how it is built.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+
+packages=(libopenblas-dev libprotobuf-c-dev protobuf-c-compiler libzstd-dev libturbojpeg0-dev libpng-dev zlib1g-dev
+  dataset-fashion-mnist)
+fashion=/usr/share/datasets/fashion-mnist
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Installs the Debian packages that are missing, saying so first; does nothing where all are there.
+need_packages() {
+  local missing=() package
+  for package in "${packages[@]}"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  local sudo=()
+  [ "$(id -u)" -eq 0 ] || sudo=(sudo)
+  say "installing the Debian packages that are missing: ${missing[*]}"
+  "${sudo[@]}" apt-get update -q >&2
+  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
+}
+
+need_swift() {
+  command -v swift >/dev/null || { say "error: no 'swift' found: install Swift 6.3 from https://swift.org/install"; exit 4; }
+}
+
+# Builds the release executable; its path is in $vitc.
+build_release() {
+  need_swift
+  say "building vitc (release)"
+  swift build -c release --product vitc --scratch-path .build/release >&2
+  vitc=$(swift build -c release --product vitc --scratch-path .build/release --show-bin-path)/vitc
+}
