@@ -34,7 +34,15 @@ public final class Session {
   /// type or a shape of the inputs is not the model's.
   public func run(_ inputs: [Tensor]) throws -> [Tensor] {
     let executor = try executor(for: inputs.map(\.shape))
-    for (index, tensor) in inputs.enumerated() { try copy(tensor, to: executor.inputs[index], input: index) }
+    for (index, (tensor, view)) in zip(inputs, executor.inputs).enumerated() {
+      let (from, to) = (tensor.element, view.element)
+      guard from == to || from.isFloat && to.isFloat || from.isInteger && to.isInteger else {
+        throw VitError(
+          "input '\(graph[graph.inputs[index]].name)' has elements of the type \(to.rawValue), found \(from.rawValue)",
+          code: "input-type")
+      }
+      try tensor.copy(to: view)
+    }
     executor.run()
     return executor.outputs.map(Tensor.init(copying:))
   }
@@ -60,20 +68,17 @@ public final class Session {
     executors.append((shapes, executor))
     return executor
   }
+}
 
-  private func copy(_ tensor: Tensor, to view: View, input: Int) throws {
-    let (from, to) = (tensor.element, view.element)
-    guard from == to || from.isFloat && to.isFloat || from.isInteger && to.isInteger else {
-      throw VitError(
-        "input '\(graph[graph.inputs[input]].name)' has elements of the type \(to.rawValue), found \(from.rawValue)",
-        code: "input-type")
-    }
+extension Tensor {
+  /// Writes the elements into a view of as many, converted where both types are floats or both whole numbers.
+  func copy(to view: View) throws {
     let target = UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount)
-    try tensor.storage.withBytes { bytes in
-      if from == to {
+    try storage.withBytes { bytes in
+      if element == view.element {
         target.copyMemory(from: bytes)
       } else {
-        for index in 0..<tensor.count { target.store(bytes.loadNumber(at: index, as: from), at: index, as: to) }
+        for index in 0..<count { target.store(bytes.loadNumber(at: index, as: element), at: index, as: view.element) }
       }
     }
   }

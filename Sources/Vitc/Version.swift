@@ -11,3 +11,9 @@ extension Registry {
   /// Every operation that vitc knows.
   public static var vitc: Registry { .standard }
 }
+
+/// The kinds of mixers.
+public enum MixerKinds {
+  /// Their names, sorted.
+  public static var names: [String] { Mixers.all.map { $0.kind }.sorted() }
+}

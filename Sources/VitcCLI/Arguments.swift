@@ -32,16 +32,15 @@ struct Option: Sendable {
   static let data = Option(
     "--data", "PATH[:SPLIT]",
     "images: a folder, an IDX, .npy, .npz or CIFAR file, with :train or :test a split of it, or synthetic[:N]")
-  /// How images become inputs, where the model or a file beside it does not say.
-  static let preprocessing = [
-    Option("--mean", "LIST", "mean of each channel, of pixels in 0…1, as in 0.485,0.456,0.406"),
-    Option("--std", "LIST", "standard deviation of each channel"),
-    Option("--resize", "N|HxW", "size to which images are resized: the shorter side, or height and width"),
-    Option("--crop", "N|HxW", "size of the part cut from the middle after resizing"),
-    Option("--interpolation", "KIND", "how images are resized: nearest, bilinear or bicubic"),
-    Option("--channels", "ORDER", "order of the channels: rgb or bgr"),
-    Option("--preprocessor", "FILE", "a preprocessor_config.json or timm config.json that says all that"),
-  ]
+  /// How images become inputs, where neither the model nor a file beside it says so, or says it wrongly.
+  static let preprocess = Option(
+    "--preprocess", "KEY=VALUE",
+    "how images are prepared: channels, size, order, resize, interpolation, crop, scale, mean, std; may be given several "
+      + "times (default: as the model, or a preprocessor_config.json or config.json beside it, says)", isRepeatable: true)
+  /// The seed of every random choice.
+  static let seed = Option("--seed", "S", "decides all random choices (default 0)")
+  /// Results for scripts.
+  static func json(_ schema: String) -> Option { Option("--json", "the result as JSON (schemas/\(schema).schema.json)") }
 }
 
 /// The words behind a command, sorted into its options and operands.

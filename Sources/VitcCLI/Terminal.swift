@@ -1,18 +1,21 @@
 internal import Glibc
+internal import Synchronization
 internal import VitIR
 internal import Vitc
 
-/// Where vitc writes: results to standard output, talk to standard error.
-///
-/// Used by one thread at a time.
-final class Terminal {
-  /// Whether messages are written as JSON, one object a line.
-  var writesJSON = false
+/// Where vitc writes: results to standard output, talk to standard error. May be used from any thread.
+final class Terminal: Sendable {
   /// Whether a person is looking on.
   let isInteractive: Bool
-  private var pending: [UInt8] = []
-  private var phase = Phase()
+  private let state = Mutex(State())
 
+  private struct State {
+    var writesJSON = false
+    var pending: [UInt8] = []
+    var phase = Phase()
+  }
+
+  /// Long work whose progress is shown.
   private struct Phase {
     var name = ""
     var started = ContinuousClock.now
@@ -23,16 +26,25 @@ final class Terminal {
 
   init() { isInteractive = isatty(2) == 1 }
 
+  /// Whether messages are written as JSON, one object a line.
+  var writesJSON: Bool {
+    get { state.withLock { $0.writesJSON } }
+    set { state.withLock { $0.writesJSON = newValue } }
+  }
+
   /// Adds text to the results.
-  func write(_ text: String) { pending += text.utf8 }
+  func write(_ text: String) { state.withLock { $0.pending += text.utf8 } }
 
   /// Adds a line to the results.
   func print(_ line: String = "") { write(line + "\n") }
 
   /// Hands the results over; throws where standard output cannot take them.
   func flush() throws(VitError) {
-    defer { pending = [] }
-    guard Terminal.write(pending, to: 1) else {
+    let bytes = state.withLock { state in
+      defer { state.pending = [] }
+      return state.pending
+    }
+    guard Terminal.send(bytes, to: 1) else {
       throw VitError(
         "standard output cannot be written: \(String(cString: strerror(errno)))", kind: .environment,
         code: "unwritable-output")
@@ -41,58 +53,61 @@ final class Terminal {
 
   /// Says something that is no result.
   func say(_ line: String) {
-    if writesJSON {
-      report(Diagnostic(.note, line, code: "talk"))
-    } else {
-      endLine()
-      _ = Terminal.write(Array((line + "\n").utf8), to: 2)
-    }
+    let text = writesJSON ? Diagnostic(.note, line, code: "talk").json.line : line
+    sendLine(text)
   }
 
   /// Tells the user of an error, warning or note.
-  func report(_ diagnostic: Diagnostic) {
-    endLine()
-    let text = writesJSON ? diagnostic.json.line : diagnostic.text
-    _ = Terminal.write(Array((text + "\n").utf8), to: 2)
-  }
+  func report(_ diagnostic: Diagnostic) { sendLine(writesJSON ? diagnostic.json.line : diagnostic.text) }
 
   /// Shows how far long work is: on a terminal one line that changes, with the rate and the time left; elsewhere a line
   /// for each tenth.
   func progress(_ name: String, _ done: Int, _ total: Int, _ figure: String) {
-    if name != phase.name || done < phase.shown {
-      endLine()
-      phase = Phase(name: name, first: done)
-    }
     let tail = figure.isEmpty ? "" : ", \(figure)"
-    if isInteractive && !writesJSON {
-      let elapsed = phase.started.duration(to: .now) / .seconds(1)
-      let steps = Double(done - phase.first)
+    let line = state.withLock { state -> String? in
+      if name != state.phase.name || done < state.phase.shown {
+        Terminal.endLine(&state)
+        state.phase = Phase(name: name, first: max(0, done - 1))
+      }
+      defer { state.phase.shown = done }
+      guard isInteractive, !state.writesJSON else {
+        let last = state.phase.shown >= 0 ? state.phase.shown * 10 / max(total, 1) : -1
+        return done * 10 / max(total, 1) != last || done >= total ? "\(name): \(done)/\(total)\(tail)" : nil
+      }
+      let elapsed = state.phase.started.duration(to: .now) / .seconds(1)
+      let steps = Double(done - state.phase.first)
       var line = "\(name): \(done)/\(total)\(tail)"
       if steps > 0, elapsed > 0.2 {
         let rate = steps / elapsed
         line += ", \(rate.fixed(rate < 10 ? 2 : 0))/s, \((Double(total - done) / rate).asTime) left"
       }
-      _ = Terminal.write(Array("\r\u{1b}[K\(line)".utf8), to: 2)
-      phase.isOpen = true
-      if done >= total { endLine() }
-    } else {
-      let tenth = total > 0 ? done * 10 / total : 10
-      let last = total > 0 && phase.shown >= 0 ? phase.shown * 10 / total : -1
-      if tenth != last || done >= total { say("\(name): \(done)/\(total)\(tail)") }
+      _ = Terminal.send(Array("\r\u{1b}[K\(line)".utf8), to: 2)
+      state.phase.isOpen = true
+      if done >= total { Terminal.endLine(&state) }
+      return nil
     }
-    phase.shown = done
+    if let line { say(line) }
   }
 
-  private func endLine() {
-    guard phase.isOpen else { return }
-    phase.isOpen = false
-    _ = Terminal.write([10], to: 2)
+  private func sendLine(_ text: String) {
+    state.withLock { state in
+      Terminal.endLine(&state)
+      _ = Terminal.send(Array((text + "\n").utf8), to: 2)
+    }
   }
 
-  private static func write(_ bytes: [UInt8], to descriptor: Int32) -> Bool {
+  private static func endLine(_ state: inout State) {
+    guard state.phase.isOpen else { return }
+    state.phase.isOpen = false
+    _ = send([10], to: 2)
+  }
+
+  private static func send(_ bytes: [UInt8], to descriptor: Int32) -> Bool {
     var done = 0
     while done < bytes.count {
-      let wrote = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done) }
+      let wrote = bytes.withUnsafeBytes {
+        Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done)
+      }
       if wrote < 0, errno == EINTR { continue }
       guard wrote > 0 else { return false }
       done += wrote

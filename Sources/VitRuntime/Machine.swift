@@ -1,0 +1,16 @@
+internal import CVitKernels
+
+/// What this machine computes with, as far as it decides the bits of a result.
+public enum Machine {
+  /// The instruction set level of our kernels: `base`, `avx2` or `avx512`.
+  public static var level: String {
+    switch vk_level() {
+    case 0: "base"
+    case 1: "avx2"
+    default: "avx512"
+    }
+  }
+
+  /// The kernels that OpenBLAS has chosen.
+  public static var blas: String { String(cString: vk_blas_core()) }
+}

@@ -1,0 +1,92 @@
+internal import Glibc
+internal import VitFormats
+internal import VitIR
+internal import VitPasses
+
+/// The state of a compile in one file, so that it can go on after an interruption.
+///
+/// A header names the compile by a digest of teacher, data, pipeline and seed; a file of another compile is refused. Each save
+/// writes the file anew, whole or not at all.
+final class Checkpoint: CheckpointStore {
+  private let path: String
+  private let identity: Digest
+  private var entries: [(key: String, range: Range<Int>)] = []
+
+  private static let magic = Array("VITCKPT1".utf8)
+  private static let maximumEntries: UInt64 = 64
+
+  /// Opens the file at `path`, taking up what is in it where `resuming`; throws where that belongs to another compile.
+  init(path: String, identity: Digest, resuming: Bool) throws {
+    self.path = path
+    self.identity = identity
+    guard resuming else { return }
+    let file = try MappedFile(path: path)
+    do {
+      try file.withBytes { bytes in
+        var reader = ByteReader(bytes)
+        guard try reader.bytes(Checkpoint.magic.count, "the signature").elementsEqual(Checkpoint.magic) else {
+          throw VitError("this is no checkpoint of vitc", code: "checkpoint")
+        }
+        guard try reader.bytes(Digest.byteCount, "the digest").elementsEqual(identity.bytes) else {
+          throw VitError(
+            "the checkpoint belongs to another compile: teacher, data, pipeline or seed differ", code: "checkpoint",
+            help: "compile without --resume, or with the options of the interrupted run")
+        }
+        let count = try reader.littleEndian(UInt64.self, "the number of entries")
+        guard count <= Checkpoint.maximumEntries else {
+          throw VitError("the checkpoint claims \(count) entries", code: "checkpoint")
+        }
+        for _ in 0..<count {
+          let key = try reader.text(Int(try reader.littleEndian(UInt16.self, "a key")), "a key")
+          guard let size = Int(exactly: try reader.littleEndian(UInt64.self, "a size")) else {
+            throw VitError("an entry of the checkpoint is too large", code: "checkpoint")
+          }
+          let start = reader.position
+          try reader.skip(size, "an entry")
+          entries.append((key, start..<reader.position))
+        }
+      }
+    } catch let error as VitError { throw error.at(Location(file: path)) }
+  }
+
+  /// What was kept under `key`.
+  func load(_ key: String) throws -> [UInt8]? {
+    guard let entry = entries.first(where: { $0.key == key }) else { return nil }
+    return try MappedFile(path: path).read(entry.range)
+  }
+
+  /// Replaces what is kept under `key`.
+  func save(_ state: [UInt8], _ key: String) throws {
+    let kept = entries.filter { $0.key != key }
+    let old = kept.isEmpty ? nil : try MappedFile(path: path)
+    var file = try AtomicFile(path: path)
+    func little<Number: FixedWidthInteger>(_ number: Number) -> [UInt8] {
+      withUnsafeBytes(of: number.littleEndian) { Array($0) }
+    }
+    var position = 0
+    var ranges: [(key: String, range: Range<Int>)] = []
+    func append(_ bytes: [UInt8]) throws {
+      try file.write(bytes)
+      position += bytes.count
+    }
+    try append(Checkpoint.magic + identity.bytes + little(UInt64(kept.count + 1)))
+    for (name, range) in kept.map({ ($0.key, Optional($0.range)) }) + [(key, nil)] {
+      let bytes = try range.flatMap { range in try old?.read(range) } ?? state
+      try append(little(UInt16(name.utf8.count)) + Array(name.utf8) + little(UInt64(bytes.count)))
+      ranges.append((name, position..<position + bytes.count))
+      try append(bytes)
+    }
+    try file.commit()
+    entries = ranges
+  }
+
+  /// Whether there is something to go on from.
+  var isEmpty: Bool { entries.isEmpty }
+
+  /// Removes the file.
+  func remove() {
+    guard !entries.isEmpty else { return }
+    unlink(path)
+    entries = []
+  }
+}

@@ -1,0 +1,52 @@
+internal import VitData
+internal import VitFormats
+public import VitIR
+internal import Glibc
+
+/// Says what is in images.
+public final class Classifier {
+  /// A class and how likely it is.
+  public struct Class: Sendable {
+    /// Its number.
+    public let index: Int
+    /// Its name, where the model says so.
+    public let label: String?
+    /// How likely it is: the softmax of the model's first output.
+    public let probability: Double
+  }
+
+  private let session: Session
+  private let input: ImageInput
+
+  /// Whether nobody said how images are prepared, and what is usual is taken.
+  public var isGuessed: Bool { input.isGuessed }
+
+  /// A classifier; `settings` override how images are prepared. Throws where the model's input is no image or its first output
+  /// no row of numbers for each.
+  public init(_ model: Model, session: Session, settings: [(key: String, value: String)] = []) throws {
+    input = try ImageInput(model, settings: settings)
+    self.session = session
+    guard let output = model.graph.outputs.first, model.graph.type(output.value).rank == 2 else {
+      throw VitError(
+        "the model's first output has no classes", code: "no-classes", help: "run it on an array with --input")
+    }
+  }
+
+  /// The `count` likeliest classes of the image in a file, likeliest first.
+  public func classify(_ path: String, top count: Int) throws -> [Class] {
+    do {
+      let image = try Image(contentsOf: path)
+      var values = [Float](repeating: 0, count: input.preprocess.count)
+      try values.withUnsafeMutableBufferPointer { try input.write(.image(image), to: $0) }
+      let logits = try session.run([Tensor(shape: [1] + input.shape, floats: values)])[0].doubles()
+      let highest = logits.max() ?? 0
+      let sum = logits.reduce(0) { $0 + exp($1 - highest) }
+      let order = logits.indices.sorted { (logits[$1], $0) < (logits[$0], $1) }
+      return order.prefix(count).map { index in
+        let names = input.labels ?? []
+        return Class(
+          index: index, label: index < names.count ? names[index] : nil, probability: exp(logits[index] - highest) / sum)
+      }
+    } catch let error as VitError { throw error.at(Location(file: path)) }
+  }
+}

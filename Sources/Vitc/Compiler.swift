@@ -1,0 +1,265 @@
+internal import VitFormats
+public import VitIR
+public import VitPasses
+internal import VitRuntime
+
+/// Makes a smaller, faster hybrid of a trained vision transformer.
+public struct Compiler: Sendable {
+  /// How it compiles.
+  public let options: CompilerOptions
+
+  /// What is found out while a compile runs, in the order in which it comes.
+  public enum Event: Sendable {
+    /// The most that replacement can give, when `count` layers are replaced.
+    case bound(Bound, count: Int)
+    /// The pipeline that will run.
+    case pipeline(String)
+    /// The scores of the layers.
+    case scores([Report.Layer])
+    /// The layers chosen, and why.
+    case choice([Report.Layer], notes: [String])
+  }
+
+  /// What a compile makes.
+  public struct Compilation: Sendable {
+    /// The hybrid, its weights rounded, with probes and lineage.
+    public var model: Model
+    /// What was found out, chosen and reached.
+    public var report: Report
+  }
+
+  /// A compiler; throws a usage error where the options make no sense.
+  public init(_ options: CompilerOptions = CompilerOptions()) throws(VitError) {
+    try options.validate()
+    self.options = options
+  }
+
+  /// Compiles `teacher`, trained on `data` (synthetic images by default) and measured on `evaluation` (by default the part of
+  /// the data that nothing was trained on).
+  ///
+  /// Throws where the teacher has no layer that can be replaced or weights that are no numbers, and when it is stopped.
+  public func compile(
+    _ teacher: Model, _ data: Samples? = nil, evaluation: Samples? = nil, talk: Talk = Talk(),
+    events: (Event) -> Void = { _ in }
+  ) throws -> Compilation {
+    do {
+      let run = try CompilerRun(teacher, data, evaluation, options, talk)
+      return try run.compile(events)
+    } catch let error as VitError { throw error.at(Location(file: teacher.path)) }
+  }
+}
+
+/// One compile.
+final class CompilerRun {
+  private let teacher: Model
+  private let options: CompilerOptions
+  private let talk: Talk
+  private let pool: any WorkPool
+  private let sites: [AttentionSite]
+  private let data: Samples
+  private let training: Samples
+  private let heldOut: Samples
+  private let evaluation: Samples
+  private let pipeline: Pipeline
+  private let checkpoint: Checkpoint?
+  private let lineage: [(key: String, value: String)]
+
+  /// The most samples that training draws from.
+  private static let maximumSamples = 20000
+
+  init(_ teacher: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions, _ talk: Talk) throws {
+    self.teacher = teacher
+    self.options = options
+    self.talk = talk
+    if let problem = teacher.diagnostics.first(where: { $0.code == "non-finite-weight" }) {
+      throw VitError(problem.message, code: problem.code, help: "a model with such weights cannot be distilled")
+    }
+    sites = AttentionSites.find(in: teacher.graph).layers
+    guard !sites.isEmpty else {
+      throw VitError(
+        "the model has no attention layers", code: "no-attention",
+        help: "'vitc inspect --explain' tells what was nearly recognised")
+    }
+    if let obstacle = sites[0].obstacle, sites.allSatisfy({ !$0.isReplaceable }) {
+      throw VitError("none of the \(sites.count) attention layers can be replaced: \(obstacle)", code: "no-replaceable")
+    }
+    pool = ThreadPool(threads: options.threads)
+    self.data = try data ?? Samples.synthetic(for: teacher, seed: options.seed, report: talk.report)
+    let cost = try ModelCost(teacher.graph, inputShapes: teacher.inputShapes(), pool: pool)
+    let plan = CompilerPlan(options, cost: cost, graph: teacher.graph, sites: sites, samples: self.data.count)
+    pipeline = try options.pipeline(
+      distilSteps: plan.distilSteps, fineTuneSteps: plan.fineTuneSteps, batch: plan.batch)
+    (training, heldOut) = self.data.holdingOut(plan.heldOut, seed: options.seed)
+    self.evaluation = evaluation ?? heldOut
+    let lineage = try Lineage.entries(teacher: teacher, data: self.data, pipeline: pipeline, seed: options.seed)
+    self.lineage = lineage
+    checkpoint = try options.checkpoint.map { path in
+      try Checkpoint(path: path, identity: Lineage.digest(lineage), resuming: options.resumes)
+    }
+  }
+
+  func compile(_ events: (Compiler.Event) -> Void) throws -> Compiler.Compilation {
+    do {
+      let result = try train(events)
+      checkpoint?.remove()
+      return result
+    } catch let error as VitError where error.kind == .interrupted {
+      throw explained(error)
+    } catch {
+      checkpoint?.remove()
+      throw error
+    }
+  }
+
+  private func explained(_ error: VitError) -> VitError {
+    guard let path = options.checkpoint, let checkpoint, !checkpoint.isEmpty else { return error }
+    var copy = error
+    copy.diagnostic.message = "interrupted; what was trained so far is in '\(path)'"
+    copy.diagnostic.help = "the same command with --resume goes on from there"
+    return copy
+  }
+
+  private func train(_ events: (Compiler.Event) -> Void) throws -> Compiler.Compilation {
+    let bound = try self.bound()
+    events(.bound(bound, count: count))
+    events(.pipeline(pipeline.description))
+    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, talk: talk)
+    context.teacher = teacher.graph
+    context.data = training
+    context.heldOut = heldOut
+    context.checkpoint = checkpoint
+    let watcher = LayerWatcher()
+    var graph = teacher.graph
+    try withoutActuallyEscaping(events) { events in
+      watcher.events = events
+      defer { watcher.events = { _ in } }
+      try pipeline.run(on: &graph, context: context, observers: [watcher])
+    }
+    let rounded = try graph.roundingWeights(to: options.weights)
+    var report = try report(rounded, bound: bound, layers: watcher.layers)
+    report.controls = try controls(report.selected)
+    var contents = VModFile(graph: rounded)
+    contents.preprocessing = training.settings
+    contents.labels = teacher.labels ?? []
+    contents.lineage = lineage
+    contents.probes = try probes(rounded)
+    contents.report = report.json(withTimes: false).text
+    if !options.isReproducible { contents.measurements = report.json().text }
+    let model = Model(contents, path: nil, format: .vmod, files: [], byteCount: 0, diagnostics: [])
+    return Compiler.Compilation(model: model, report: report)
+  }
+
+  /// How many layers will be replaced.
+  private var count: Int {
+    switch options.replace {
+    case .fraction(let part): max(1, Int((part * Double(sites.count)).rounded()))
+    case .count(let count): count
+    case .layers(let layers): layers.count
+    }
+  }
+
+  private func bound() throws -> Bound {
+    let executor = try Executor(
+      teacher.graph, weights: WeightStore(teacher.graph), inputShapes: teacher.inputShapes(), pool: pool)
+    return try Bound(teacher.graph, sites: sites, executor: executor, pool: pool)
+  }
+
+  private func report(_ hybrid: Graph, bound: Bound, layers: [Report.Layer]) throws -> Report {
+    func size(_ graph: Graph, _ bytes: Int?) throws -> Report.Size {
+      let cost = try ModelCost(graph, inputShapes: teacher.inputShapes(), pool: pool)
+      return Report.Size(parameters: cost.total.parameters, flops: cost.total.flops, bytes: bytes)
+    }
+    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, talk: talk)
+    let meter = try FidelityMeter(
+      teacher: teacher.graph, data: evaluation, context: context,
+      progress: { talk.progress("measure teacher", $0, $1, "") })
+    let fidelity = try meter.measure(hybrid) { talk.progress("measure hybrid", $0, $1, "") }
+    let shapes = try teacher.inputShapes()
+    let timing = try Evaluation.times(
+      [teacher.graph, hybrid], shapes: [shapes, shapes], pool: pool, seconds: 2, talk: talk)
+    return Report(
+      pipeline: pipeline.description, seed: options.seed, mixer: mixer(of: hybrid), layers: layers,
+      teacher: try size(teacher.graph, teacher.byteCount), hybrid: try size(hybrid, nil), bound: bound,
+      fidelity: fidelity, samples: (training.count, heldOut.count, evaluation.count),
+      dataNames: (data.name, evaluation.name), timing: (timing[0], timing[1]))
+  }
+
+  /// The kind of the first mixer.
+  private func mixer(of hybrid: Graph) -> String {
+    AttentionSites.find(in: hybrid).layers.first { $0.kind != "attention" }?.kind ?? "attention"
+  }
+
+  /// The same layers replaced by mixers that do not mix, or by nothing, trained for the same steps.
+  private func controls(_ layers: [Int]) throws -> [Report.Control] {
+    guard options.comparesControls, !layers.isEmpty else { return [] }
+    return try ["none", "pointwise"].filter { $0 != options.mixer }.map { mixer in
+      var same = options
+      same.mixer = mixer
+      same.replace = .layers(layers)
+      (same.width, same.heads, same.order) = (nil, nil, nil)
+      let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, talk: talk)
+      context.teacher = teacher.graph
+      context.data = training
+      context.heldOut = heldOut
+      var graph = teacher.graph
+      let steps = CompilerPlan.steps(of: pipeline)
+      let passes = try same.pipeline(distilSteps: steps.distil, fineTuneSteps: steps.fineTune, batch: steps.batch)
+      try passes.run(on: &graph, context: context)
+      let meter = try FidelityMeter(teacher: teacher.graph, data: evaluation, context: context)
+      return Report.Control(mixer: mixer, fidelity: try meter.measure(try graph.roundingWeights(to: options.weights)))
+    }
+  }
+
+  /// Inputs of the model with what it gives for them, computed from the rounded weights.
+  private func probes(_ graph: Graph) throws -> [Probe] {
+    let session = try Session(graph, pool: pool)
+    let batch = teacher.batchSymbol == nil ? 1 : min(2, heldOut.count)
+    let shape = [batch] + heldOut.shape
+    let input = try Tensor(.f32, shape: shape) { buffer in
+      let values = buffer.bindMemory(to: Float.self)
+      let size = values.count / batch
+      for row in 0..<batch {
+        try heldOut.read(
+          row, variant: nil, into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size]))
+      }
+    }
+    let outputs = try session.run([input])
+    let tolerance = 1e-3
+    return [
+      Probe(
+        inputs: zip(graph.inputs, [input]).map { (graph[$0].name, $1) },
+        outputs: zip(graph.outputs, outputs).map { ($0.name, $1) }, tolerance: tolerance)
+    ]
+  }
+}
+
+/// Collects what passes note about the layers while a pipeline runs.
+private final class LayerWatcher: PassObserver {
+  private(set) var layers: [Report.Layer] = []
+  var events: (Compiler.Event) -> Void = { _ in }
+
+  func before(_ pass: any Pass, _ graph: Graph) {}
+
+  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) {
+    guard case .success(let found) = result else { return }
+    merge(Report.layers(of: graph))
+    switch type(of: pass).name {
+    case Score.name: events(.scores(layers))
+    case Select.name: events(.choice(layers, notes: found.notes))
+    default: break
+    }
+  }
+
+  /// What is known of a layer stays known when a pass puts another node in its place.
+  private func merge(_ found: [Report.Layer]) {
+    let known = layers
+    layers = found.map { layer in
+      var layer = layer
+      if let old = known.first(where: { $0.index == layer.index }) {
+        layer.scores.merge(old.scores) { new, _ in new }
+        layer.isSelected = layer.isSelected || old.isSelected
+      }
+      return layer
+    }
+  }
+}

@@ -1,0 +1,64 @@
+public import VitIR
+public import VitPasses
+internal import VitRuntime
+
+/// Measures models.
+public enum Evaluation {
+  /// How well `model` does on labelled data, and how close it is to `reference` where there is one.
+  ///
+  /// Without a reference the model is its own: agreement and divergence say nothing then and are left out.
+  public static func fidelity(
+    of model: Model, against reference: Model? = nil, on data: Samples, threads: Int? = nil, talk: Talk = Talk()
+  ) throws -> Fidelity {
+    let context = PassContext(pool: ThreadPool(threads: threads), registry: .vitc, seed: 0, talk: talk)
+    let meter = try FidelityMeter(
+      teacher: (reference ?? model).graph, data: data, context: context,
+      progress: { talk.progress(reference == nil ? "evaluate" : "evaluate reference", $0, $1, "") })
+    guard reference != nil else {
+      var result = Fidelity()
+      result.images = data.count
+      result.accuracy = meter.teacherAccuracy
+      return result
+    }
+    return try meter.measure(model.graph) { talk.progress("evaluate", $0, $1, "") }
+  }
+
+  /// One model's speed and size.
+  public struct Benchmark: Sendable {
+    /// Milliseconds of one run.
+    public let timing: Timing
+    /// Weights.
+    public let parameters: Int
+    /// Bytes of its files.
+    public let bytes: Int
+    /// Floating-point operations of one run.
+    public let flops: Int
+  }
+
+  /// Times models in turn on a batch of random inputs.
+  public static func benchmark(
+    _ models: [Model], batch: Int = 1, threads: Int? = nil, seconds: Double = 3, talk: Talk = Talk()
+  ) throws -> [Benchmark] {
+    let pool = ThreadPool(threads: threads)
+    let shapes = try models.map { try $0.inputShapes(batch: batch) }
+    let timings = try times(models.map(\.graph), shapes: shapes, pool: pool, seconds: seconds, talk: talk)
+    return try models.indices.map { index in
+      let cost = try ModelCost(models[index].graph, inputShapes: shapes[index], pool: pool)
+      return Benchmark(
+        timing: timings[index], parameters: cost.total.parameters, bytes: models[index].byteCount, flops: cost.total.flops)
+    }
+  }
+
+  static func times(
+    _ graphs: [Graph], shapes: [[[Int]]], pool: any WorkPool, seconds: Double, talk: Talk
+  ) throws -> [Timing] {
+    let executors = try zip(graphs, shapes).map { graph, shapes in
+      let executor = try Executor(graph, weights: WeightStore(graph), inputShapes: shapes, pool: pool)
+      for (view, tensor) in zip(executor.inputs, GraphProbe.inputs(graph, shapes: shapes)) { try tensor.copy(to: view) }
+      return executor
+    }
+    let timings = Timing.measure(executors, seconds: seconds, isCancelled: talk.isCancelled)
+    if talk.isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
+    return timings
+  }
+}

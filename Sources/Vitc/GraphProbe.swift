@@ -1,0 +1,45 @@
+internal import VitIR
+internal import VitRuntime
+
+/// Compares what two graphs compute on an input that is the same on every machine.
+enum GraphProbe {
+  /// Inputs of `shapes` for `graph`: normal numbers for floats, zeros for whole numbers, true for truth values.
+  static func inputs(_ graph: Graph, shapes: [[Int]], seed: UInt64 = 0) -> [Tensor] {
+    zip(graph.inputs, shapes).enumerated().map { index, input in
+      let type = TensorType(graph.type(input.0).element, fixed: input.1)
+      var random = SplitMix(seed: seed).split("probe").split(index)
+      let values: [Double]
+      switch type.element {
+      case let element where element.isFloat: values = (0..<type.count).map { _ in random.normal() }
+      case .bool: values = Array(repeating: 1, count: type.count)
+      default: values = Array(repeating: 0, count: type.count)
+      }
+      return Tensor(type.element, shape: input.1, values: values)
+    }
+  }
+
+  /// The largest difference of an output element, relative to the largest magnitude of that output; `nil` where the
+  /// graphs cannot be run.
+  static func deviation(of graph: Graph, from reference: Graph, pool: any WorkPool) throws -> Double? {
+    guard !reference.tensors.names.contains(where: { reference.tensors[$0]?.isElided ?? false }) else { return nil }
+    let inputs = inputs(reference, shapes: try ModelShapes(reference).shapes(batch: 1))
+    let expected = try Session(reference, pool: pool).run(inputs)
+    let found = try Session(graph, pool: pool).run(inputs)
+    return try zip(found, expected).map { try $0.deviation(from: $1) }.max() ?? 0
+  }
+}
+
+extension Tensor {
+  /// The largest difference of an element to `reference`'s, relative to the largest finite magnitude there; infinite where
+  /// one of two is no number, or shapes differ.
+  package func deviation(from reference: Tensor) throws -> Double {
+    guard shape == reference.shape else { return .infinity }
+    let (a, b) = (try doubles(), try reference.doubles())
+    let scale = b.reduce(0) { $1.isFinite ? max($0, $1.magnitude) : $0 }
+    var worst = 0.0
+    for (x, y) in zip(a, b) where x != y && !(x.isNaN && y.isNaN) {
+      worst = max(worst, x.isFinite && y.isFinite ? (x - y).magnitude : .infinity)
+    }
+    return worst == 0 ? 0 : worst / max(scale, 1e-30)
+  }
+}

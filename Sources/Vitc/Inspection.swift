@@ -1,0 +1,123 @@
+internal import VitData
+public import VitIR
+internal import VitPasses
+internal import VitRuntime
+
+/// What a model is made of.
+public struct Inspection: Sendable {
+  /// One attention layer or mixer.
+  public struct Layer: Sendable {
+    /// Its number, from 0.
+    public let index: Int
+    /// `attention`, or the kind of the mixer.
+    public let kind: String
+    /// Its heads.
+    public let heads: Int
+    /// The node that it came from.
+    public let node: String
+    /// Its weights.
+    public let parameters: Int
+    /// Floating-point operations for one sample.
+    public let flops: Int
+    /// Why no mixer can stand in for it, or `nil`.
+    public let obstacle: String?
+    /// What passes have found out about it, by name.
+    public let annotations: Attributes
+  }
+
+  /// What was inspected.
+  public let model: Model
+  /// The attention layers and mixers, in order.
+  public let layers: [Layer]
+  /// Units like attention that do not mix the tokens of one set, with the reason.
+  public let others: [(node: String, reason: String)]
+  /// The operations with how often they occur, sorted by name.
+  public let operations: [(name: String, count: Int)]
+  /// Weights.
+  public let parameters: Int
+  /// Floating-point operations for one sample.
+  public let flops: Int
+  /// Where a pattern of raising nearly matched, one line each; only where asked for.
+  public let misses: [String]
+
+  /// Inspects a model; with `explaining` an ONNX model is raised once more to find out what was in the way.
+  public init(_ model: Model, explaining: Bool = false) throws {
+    let graph = model.graph
+    let pool = SerialPool()
+    let cost = try ModelCost(graph, inputShapes: model.inputShapes(), pool: pool)
+    let sites = AttentionSites.find(in: graph)
+    self.model = model
+    layers = sites.layers.map { site in
+      Layer(
+        index: site.index, kind: site.kind, heads: site.heads, node: site.node, parameters: site.parameters,
+        flops: site.places(in: graph).reduce(0) { $0 + cost.nodes[$1].flops }, obstacle: site.obstacle,
+        annotations: graph.nodes[site.place].annotations)
+    }
+    others = sites.others
+    var counts: [String: Int] = [:]
+    for node in graph.nodes { counts[node.name, default: 0] += 1 }
+    operations = counts.map { ($0.key, $0.value) }.sorted { $0.name < $1.name }
+    parameters = cost.total.parameters
+    flops = cost.total.flops
+    guard explaining, model.format == .onnx, let path = model.path else {
+      misses = []
+      return
+    }
+    var raw = try Model(contentsOf: path, raising: false, threads: 1).graph
+    try Pipeline([Fold()]).run(on: &raw, context: PassContext(pool: pool, registry: .vitc))
+    misses = try Raise.apply(to: &raw, registry: .vitc).misses.map { miss in
+      "\(miss.pattern): \(miss.location.node.map { "node '\($0)': " } ?? "")\(miss.reason)"
+    }
+  }
+
+  /// The whole as JSON, in the form of `schemas/inspect.schema.json`.
+  public var json: JSON {
+    func value(_ name: String, _ type: TensorType) -> JSON {
+      .object([
+        ("name", .string(name)), ("element", .string(type.element.rawValue)),
+        ("shape", .array(type.shape.map { $0.fixedValue.map(JSON.int) ?? .string($0.description) })),
+      ])
+    }
+    let graph = model.graph
+    return .object([
+      ("schema", "vitc.inspect/1"), ("name", .string(graph.name)), ("format", .string(model.format.rawValue)),
+      ("bytes", .int(model.byteCount)), ("parameters", .int(parameters)), ("flops", .int(flops)),
+      ("inputs", .array(graph.inputs.map { value(graph[$0].name, graph.type($0)) })),
+      ("outputs", .array(graph.outputs.map { value($0.name, graph.type($0.value)) })),
+      ("operations", .object(operations.map { ($0.name, .int($0.count)) })),
+      ("layers", .array(layers.map(\.json))),
+      ("others", .array(others.map { .object([("node", .string($0.node)), ("reason", .string($0.reason))]) })),
+      ("notes", .object(graph.annotations.entries.map { ($0.name, JSON($0.value)) })),
+      ("explanations", .array(misses.map(JSON.string))),
+    ])
+  }
+}
+
+extension Inspection.Layer {
+  var json: JSON {
+    .object([
+      ("index", .int(index)), ("kind", .string(kind)), ("heads", .int(heads)), ("node", .string(node)),
+      ("parameters", .int(parameters)), ("flops", .int(flops)), ("replaceable", .bool(obstacle == nil)),
+      ("reason", obstacle.map(JSON.string) ?? .null),
+      ("notes", .object(annotations.entries.map { ($0.name, JSON($0.value)) })),
+    ])
+  }
+}
+
+extension JSON: ExpressibleByStringLiteral {
+  /// A string.
+  public init(stringLiteral value: String) { self = .string(value) }
+
+  /// The value of an attribute.
+  public init(_ attribute: Attribute) {
+    switch attribute {
+    case .int(let value): self = .int(value)
+    case .float(let value): self = .number(value)
+    case .string(let value): self = .string(value)
+    case .bool(let value): self = .bool(value)
+    case .ints(let values): self = .array(values.map(JSON.int))
+    case .floats(let values): self = .array(values.map(JSON.number))
+    case .strings(let values): self = .array(values.map(JSON.string))
+    }
+  }
+}

@@ -1,0 +1,112 @@
+internal import VitFormats
+internal import VitIR
+internal import VitPasses
+internal import VitRuntime
+
+/// Reads a model in any of its formats.
+struct ModelReader {
+  private let path: String
+  private let pool: any WorkPool
+  private var diagnostics: [Diagnostic] = []
+
+  init(path: String, pool: any WorkPool) {
+    self.path = path
+    self.pool = pool
+  }
+
+  mutating func read(raising: Bool) throws -> Model {
+    let file = try MappedFile(path: path)
+    let start = try file.read(0..<min(file.count, 4096))
+    var contents: VModFile
+    var format = Model.Format.vmod
+    var external: [String] = []
+    if VModReader.recognises(start) {
+      contents = try VModReader.read(path: path, registry: .standard)
+    } else if VitText.recognises(start) {
+      format = .text
+      contents = VModFile(graph: try VitText.read(path: path, registry: .standard))
+    } else {
+      format = .onnx
+      let model = try OnnxReader.read(path: path, registry: .standard, fold: ConstantFolder(pool: pool).fold)
+      (diagnostics, external) = (model.diagnostics, model.externalFiles)
+      contents = VModFile(graph: model.graph)
+    }
+    try checkSizes(contents.graph)
+    try checkNumbers(contents.graph)
+    if format == .onnx, raising { contents.graph = try raised(contents.graph) }
+    let bytes = try external.reduce(file.count) { try $0 + MappedFile(path: $1).count }
+    return Model(
+      contents, path: path, format: format, files: [path] + external, byteCount: bytes, diagnostics: diagnostics)
+  }
+
+  /// Refuses a model of which one sample needs a tensor that no vision transformer has.
+  ///
+  /// A file of a few bytes can ask for any amount of memory; it is refused before anything runs.
+  private func checkSizes(_ graph: Graph) throws {
+    let shapes = try ModelShapes(graph).shapes(batch: 1)
+    let inputs = zip(graph.inputs, shapes).map { TensorType(graph.type($0).element, fixed: $1) }
+    let types = try GraphBuilder.infer(graph, inputTypes: inputs, fold: ConstantFolder(pool: pool).fold).types
+    for node in graph.nodes {
+      for id in node.results where types[id.index].fixedShape != nil && types[id.index].count >= 1 << 30 {
+        throw VitError(
+          "the result of '\(node.name)' has \(types[id.index].count) elements for one sample, at most \(1 << 30) are "
+            + "supported", code: "too-large", location: node.location)
+      }
+    }
+  }
+
+  /// Warns of weights that are no numbers. Minus infinity alone is what masks are made of.
+  private mutating func checkNumbers(_ graph: Graph) throws {
+    for name in graph.tensors.names {
+      guard let tensor = graph.tensors[name], let found = try tensor.strangeNumber() else { continue }
+      diagnostics.append(
+        Diagnostic(
+          .warning, "tensor '\(name)' holds \(found)", code: "non-finite-weight", location: Location(file: path)))
+    }
+  }
+
+  /// The graph in vitc's operations, or as it was where that would not be the same function.
+  private mutating func raised(_ original: Graph) throws -> Graph {
+    var graph = original
+    let context = PassContext(pool: pool, registry: .standard)
+    try Pipeline("fold,raise,dce").run(on: &graph, context: context)
+    guard let deviation = try GraphProbe.deviation(of: graph, from: original, pool: pool), deviation > 1e-3
+    else { return graph }
+    diagnostics.append(
+      Diagnostic(
+        .warning, "the raised model differs from the file by \(Float(deviation)) on a random input; it is used unraised",
+        code: "raise-differs", location: Location(file: path)))
+    return original
+  }
+}
+
+extension Tensor {
+  /// `NaN` or `infinity`, where a float tensor holds one; minus infinity does not count.
+  func strangeNumber() throws -> String? {
+    guard element.isFloat, !isElided else { return nil }
+    func first<Bits: FixedWidthInteger>(
+      _ bytes: UnsafeRawBufferPointer, _ infinity: Bits, _ sign: Bits
+    ) -> String? {
+      var sum: Bits = 0
+      let size = MemoryLayout<Bits>.size
+      // The greatest magnitude tells whether to look closer: a loop that vectorises.
+      for index in 0..<count {
+        sum = max(sum, bytes.loadUnaligned(fromByteOffset: index * size, as: Bits.self) & ~sign)
+      }
+      guard sum >= infinity else { return nil }
+      if sum > infinity { return "NaN" }
+      let isPositive = (0..<count).contains {
+        bytes.loadUnaligned(fromByteOffset: $0 * size, as: Bits.self) == infinity
+      }
+      return isPositive ? "infinity" : nil
+    }
+    return try storage.withBytes { bytes in
+      switch element {
+      case .f64: first(bytes, 0x7ff0_0000_0000_0000 as UInt64, 1 << 63)
+      case .f32: first(bytes, 0x7f80_0000 as UInt32, 1 << 31)
+      case .f16: first(bytes, 0x7c00 as UInt16, 1 << 15)
+      default: first(bytes, 0x7f80 as UInt16, 1 << 15)
+      }
+    }
+  }
+}

@@ -1,0 +1,51 @@
+internal import VitIR
+internal import VitRuntime
+
+/// Numbers for the symbols of a model's inputs.
+struct ModelShapes {
+  private let graph: Graph
+  /// The first axis of the first input, where that is a symbol.
+  let batchSymbol: String?
+
+  init(_ graph: Graph) {
+    self.graph = graph
+    batchSymbol = graph.inputs.first.flatMap { id in
+      graph.type(id).shape.first.flatMap { first in
+        first.symbols.first.flatMap { first == .symbol($0) ? $0 : nil }
+      }
+    }
+  }
+
+  /// Sizes of images that are tried in order.
+  private static let sizes = [224, 256, 112, 64, 32, 28, 16, 518, 8, 4, 1]
+
+  func shapes(batch: Int) throws -> [[Int]] {
+    let symbols = Set(graph.inputs.flatMap { graph.type($0).shape.flatMap(\.symbols) })
+    if symbols.subtracting(batchSymbol.map { [$0] } ?? []).isEmpty {
+      return try shapes(batch: batch, size: 1)
+    }
+    var failure: (any Error)?
+    let folder = ConstantFolder(pool: SerialPool())
+    for size in ModelShapes.sizes {
+      do {
+        let shapes = try shapes(batch: batch, size: size)
+        let types = zip(graph.inputs, shapes).map { TensorType(graph.type($0).element, fixed: $1) }
+        _ = try GraphBuilder.infer(graph, inputTypes: types, fold: folder.fold)
+        return shapes
+      } catch { failure = error }
+    }
+    throw failure ?? VitError("the model has no inputs")
+  }
+
+  private func shapes(batch: Int, size: Int) throws -> [[Int]] {
+    try graph.inputs.map { id in
+      try graph.type(id).shape.map { dimension in
+        let value = dimension.substituting { .fixed($0 == batchSymbol ? batch : size) }
+        guard let extent = value.fixedValue, extent >= 0 else {
+          throw VitError("input '\(graph[id].name)' has the shape \(graph.type(id).shape)")
+        }
+        return extent
+      }
+    }
+  }
+}

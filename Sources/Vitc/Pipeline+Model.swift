@@ -1,0 +1,29 @@
+public import VitIR
+public import VitPasses
+internal import VitRuntime
+
+extension Pipeline {
+  /// Runs the passes on a model; returns what they make of it.
+  ///
+  /// `heldOut` are samples that nothing is trained on; without them the samples judge themselves. Throws what a pass throws.
+  public func run(
+    on model: Model, _ data: Samples? = nil, heldOut: Samples? = nil, seed: UInt64 = 0, threads: Int? = nil,
+    talk: Talk = Talk(), observers: [any PassObserver] = []
+  ) throws -> Model {
+    let context = PassContext(pool: ThreadPool(threads: threads), registry: .vitc, seed: seed, talk: talk)
+    context.data = data
+    context.heldOut = heldOut
+    var result = model
+    try run(on: &result.graph, context: context, observers: observers)
+    return result
+  }
+}
+
+extension PassContext {
+  convenience init(pool: any WorkPool, registry: Registry, seed: UInt64, talk: Talk) {
+    self.init(pool: pool, registry: registry, seed: seed)
+    report = talk.report
+    progress = talk.progress
+    isCancelled = talk.isCancelled
+  }
+}

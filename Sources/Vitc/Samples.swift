@@ -1,0 +1,179 @@
+internal import VitData
+internal import VitFormats
+public import VitIR
+public import VitPasses
+
+/// Images prepared for one model: what it is scored, trained and measured on.
+public struct Samples: SampleSource {
+  /// What the samples are for: which split is taken where a data set has two and its name asks for none.
+  public enum Purpose: Sendable {
+    /// Scoring and training: the training split.
+    case calibration
+    /// Measuring: the test split.
+    case evaluation
+  }
+
+  /// The data as the user named them.
+  public let name: String
+  /// All files that they come from.
+  public let files: [String]
+  /// Whether nobody took these pictures.
+  public let isSynthetic: Bool
+  /// The shape of one sample, as the model's input wants it.
+  public var shape: [Int] { input.shape }
+  /// How pictures are prepared, as text.
+  public var preprocessing: String { input.preprocess.text }
+  /// How pictures are prepared, by key.
+  public var settings: [(key: String, value: String)] { input.preprocess.settings }
+  private let dataset: Dataset
+  private let input: ImageInput
+  private let labels: [Int]?
+  private var indices: [Int]
+  /// What a `variant` of a sample may be.
+  private let augment: Augment
+
+  /// Opens `PATH[:train|:test]` or `synthetic[:N]` for a model.
+  ///
+  /// `settings` override how pictures are prepared. Of more than `limit` samples a random choice is taken, which the seed
+  /// decides. Pictures that cannot be read are left out, each with a warning. Throws where nothing is left, or the model's
+  /// input is no picture.
+  public init(
+    _ name: String, for model: Model, purpose: Purpose, settings: [(key: String, value: String)] = [],
+    limit: Int? = nil, seed: UInt64 = 0, report: @escaping @Sendable (Diagnostic) -> Void
+  ) throws {
+    input = try ImageInput(model, settings: settings)
+    let preprocess = input.preprocess
+    self.name = name
+    dataset = try Dataset.open(
+      name, defaultSplit: purpose == .calibration ? .train : .test, channels: preprocess.channels,
+      height: preprocess.height, width: preprocess.width, seed: seed, warn: report)
+    files = dataset.files
+    isSynthetic = name == "synthetic" || name.hasPrefix("synthetic:")
+    labels = dataset.labels(numberedAs: input.labels)
+    augment = Augment(flips: true, shift: max(1, min(preprocess.height, preprocess.width) / 14))
+    let candidates = limit.map { dataset.sample(count: $0, seed: seed) } ?? Array(0..<dataset.count)
+    indices = try dataset.readable(candidates, preprocess)
+    if input.isGuessed {
+      report(
+        Diagnostic(
+          .warning, "nothing says how images are prepared for this model; what is usual is taken",
+          code: "preprocess-guessed", help: "give --preprocess, or a preprocessor_config.json beside the model"))
+    }
+  }
+
+  /// Synthetic images for a model that nobody gave data for, with a warning.
+  public static func synthetic(
+    for model: Model, seed: UInt64 = 0, report: @escaping @Sendable (Diagnostic) -> Void
+  ) throws -> Samples {
+    report(
+      Diagnostic(
+        .warning, "no data given, synthetic images are used", code: "synthetic-data",
+        help: "--data PATH with images of the kind that the model is for makes scores and hybrids that fit them"))
+    return try Samples("synthetic", for: model, purpose: .calibration, seed: seed, report: report)
+  }
+
+  /// How many there are.
+  public var count: Int { indices.count }
+
+  /// How many could not be read.
+  public var skipped: Int { dataset.skipped }
+
+  /// Whether their classes are known.
+  public var isLabelled: Bool { labels != nil }
+
+  /// The class of a sample, or `nil` where it has no label.
+  public func label(_ index: Int) -> Int? { labels?[indices[index]] }
+
+  /// Writes sample `index`; with a `variant`, mirrored and shifted as the number decides.
+  public func read(_ index: Int, variant: UInt64?, into target: UnsafeMutableBufferPointer<Float>) throws {
+    try input.write(try dataset.sample(at: indices[index]), to: target) { planes in
+      guard let variant else { return }
+      augment.apply(
+        to: planes, channels: input.preprocess.channels, height: input.preprocess.height,
+        width: input.preprocess.width, SplitMix(seed: variant))
+    }
+  }
+
+  /// Divides the samples at random into those to train on and `count` to judge by.
+  public func holdingOut(_ count: Int, seed: UInt64) -> (training: Samples, heldOut: Samples) {
+    let parts = Dataset.holdOut(count, of: indices, seed: seed)
+    var (training, heldOut) = (self, self)
+    training.indices = parts.training
+    heldOut.indices = parts.heldOut
+    return (training, heldOut)
+  }
+
+  /// The first `count` of them.
+  public func prefix(_ count: Int) -> Samples {
+    var copy = self
+    copy.indices = Array(indices.prefix(count))
+    return copy
+  }
+}
+
+/// The input of a model that takes pictures.
+struct ImageInput {
+  let preprocess: Preprocess
+  let labels: [String]?
+  /// Whether the input is [batch, height, width, channels].
+  let isChannelsLast: Bool
+  /// Where that stands which is not the default: files beside the model.
+  let files: [String]
+  /// Whether nobody said how pictures are prepared.
+  let isGuessed: Bool
+
+  /// Takes what the model itself says, then what lies beside its file, then what is usual.
+  init(_ model: Model, settings: [(key: String, value: String)] = []) throws {
+    guard model.graph.inputs.count == 1, let id = model.graph.inputs.first else {
+      throw VitError("the model has \(model.graph.inputs.count) inputs, expected one that takes images", code: "no-image-input")
+    }
+    let type = model.graph.type(id)
+    guard type.rank == 4, type.element.isFloat else {
+      throw VitError(
+        "input '\(model.graph[id].name)' is \(type), expected images [batch, channels, height, width]",
+        code: "no-image-input")
+    }
+    let extents = type.shape.dropFirst().map(\.fixedValue)
+    isChannelsLast = extents[0].map { $0 > 4 } ?? true && extents[2].map { $0 <= 4 } ?? false
+    let (channels, height, width) = isChannelsLast ? (extents[2], extents[0], extents[1]) : (extents[0], extents[1], extents[2])
+    var card = ModelCard()
+    if model.contents.preprocessing.isEmpty, let path = model.path {
+      card = try ModelCard(besideModel: path)
+    } else if !model.contents.preprocessing.isEmpty {
+      card.preprocess = try Preprocess(settings: model.contents.preprocessing)
+    }
+    if !model.contents.labels.isEmpty { card.labels = model.contents.labels }
+    isGuessed = card.preprocess == nil && settings.isEmpty
+    labels = card.labels
+    files = card.files
+    let usual = Preprocess(channels: channels ?? 3, height: height ?? 224, width: width ?? 224)
+    preprocess = try (card.preprocess ?? usual).overriding(settings)
+      .fitted(channels: channels, height: height, width: width)
+  }
+
+  /// The extents of one sample.
+  var shape: [Int] {
+    isChannelsLast
+      ? [preprocess.height, preprocess.width, preprocess.channels]
+      : [preprocess.channels, preprocess.height, preprocess.width]
+  }
+
+  /// Writes a sample in the order of the model's axes; `change` may change its planes first.
+  func write(
+    _ sample: Sample, to target: UnsafeMutableBufferPointer<Float>,
+    changing change: (UnsafeMutablePointer<Float>) -> Void = { _ in }
+  ) throws {
+    guard let base = target.baseAddress else { return }
+    precondition(target.count == preprocess.count)
+    try preprocess.write(sample, to: base)
+    change(base)
+    guard isChannelsLast, preprocess.channels > 1 else { return }
+    let planes = Array(target)
+    let area = preprocess.height * preprocess.width
+    for pixel in 0..<area {
+      for channel in 0..<preprocess.channels {
+        base[pixel * preprocess.channels + channel] = planes[channel * area + pixel]
+      }
+    }
+  }
+}

@@ -1,0 +1,154 @@
+internal import VitIR
+internal import VitPasses
+internal import Vitc
+
+extension Command {
+  /// `vitc compile`.
+  static let compile = Command(
+    "compile", "replaces attention layers by sequential modules, distilled and measured",
+    operands: [("TEACHER", "an .onnx, .vmod or textual IR file with attention layers")],
+    options: [
+      Option("-o", "OUT", "where the hybrid goes"), Option.data,
+      Option("--eval-data", "PATH[:SPLIT]", "images to measure on at the end (default: a part of the data that is not trained on)"),
+      Option("--replace", "N|PART|layers=LIST", "how many layers, as 4 or 0.5, or which, as layers=3,5 (default 0.5)"),
+      Option(
+        "--select", "BY",
+        "how layers are chosen: auto (default: by measured damage), swap, entropy, gini, hoyer, top-mass, distance, cosine, "
+          + "drop, first or last"),
+      Option("--mixer", "KIND", "what replaces them: glr (default), lstm, none or pointwise"),
+      Option("--width", "W", "the mixer's inner width as a fraction of the model's (default: the mixer's own)"),
+      Option("--heads", "H", "the mixer's heads (default: as many as fit)"),
+      Option("--order", "ORDER", "how tokens are scanned: bidirectional (default), forward or cross"),
+      Option("--time-budget", "TIME", "what training may take at 150 GFLOP/s, as 90s or 10m; decides the steps (default 10m)"),
+      Option("--distil-steps", "N", "steps of distillation, whatever the budget"),
+      Option("--distil-rate", "R", "the rate of distillation (default 0.002)"),
+      Option("--fine-tune-steps", "N", "steps of fine-tuning, whatever the budget; 0 for none"),
+      Option("--fine-tune-rate", "R", "the rate of fine-tuning (default: the best of four)"),
+      Option("--batch", "N", "images of a step (default 64; 32 for large models)"),
+      Option.seed, Option.threads,
+      Option("--weights", "TYPE", "how weights are stored: f16 (default) or f32"),
+      Option("--controls", "also trains the same layers as none and as pointwise, to compare with"),
+      Option("--report", "FILE", "writes what was found out, chosen and reached as JSON (schemas/report.schema.json)"),
+      Option("--passes", "PIPELINE", "a whole pipeline, in place of the options that make one"),
+      Option("--emit", "FORMAT", "what is written: vmod (default) or ir, the textual IR with its tensors beside it"),
+      Option("--reproducible", "leaves times out of OUT, so that the same compile gives the same bytes; also where "
+        + "SOURCE_DATE_EPOCH is set"),
+      Option("--resume", "goes on with an interrupted compile, from OUT.checkpoint"),
+      Option("-MD", "writes a file of dependencies for make and ninja: OUT with .d in place of its extension"),
+      Option("-MF", "FILE", "the name of that file"), Option.preprocess,
+    ],
+    notes: [
+      "Steps: scores the layers, replaces them on trial, distils each towards the attention that it replaces, measures what "
+        + "each swap alone does to the outputs, keeps the least harmful, and fine-tunes the whole. The pipeline that ran is "
+        + "printed in a form that --passes takes.",
+      "An interruption (Ctrl-C) leaves OUT.checkpoint behind, which --resume takes up.",
+    ]
+  ) { arguments, terminal in try CompileRun(arguments, terminal).run() }
+}
+
+/// One `vitc compile`.
+private struct CompileRun {
+  private let arguments: Arguments
+  private let terminal: Terminal
+  private var options = CompilerOptions()
+  private let out: String
+  private let dependencies: String?
+  private let isText: Bool
+
+  init(_ arguments: Arguments, _ terminal: Terminal) throws(VitError) {
+    self.arguments = arguments
+    self.terminal = terminal
+    guard let out = arguments.text("-o") else {
+      throw usage("compile needs -o OUT", code: "option-missing", help: "see 'vitc help compile'")
+    }
+    self.out = out
+    isText = try arguments.choice("--emit", of: ["vmod", "ir"]) == "ir"
+    if arguments.text("-MF") != nil, !arguments.flag("-MD") {
+      throw usage("-MF needs -MD", code: "option-missing")
+    }
+    dependencies = arguments.flag("-MD") ? arguments.text("-MF") ?? Depfile.name(for: out) : nil
+    options = try CompileRun.options(arguments, out: out)
+    try options.validate()
+  }
+
+  /// Options that make the pipeline, and so contradict `--passes`.
+  private static let shaping = [
+    "--replace", "--select", "--mixer", "--width", "--heads", "--order", "--time-budget", "--distil-steps",
+    "--distil-rate", "--fine-tune-steps", "--fine-tune-rate", "--batch",
+  ]
+
+  private static func options(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
+    var options = CompilerOptions()
+    options.passes = arguments.text("--passes")
+    if options.passes != nil, let other = shaping.first(where: { arguments.text($0) != nil }) {
+      throw usage("\(other) contradicts --passes", code: "option-conflict", help: "write it as an option of a pass")
+    }
+    if let text = arguments.text("--replace") { options.replace = try amount(text) }
+    let criteria = ["auto"] + Select.Criterion.allCases.map(\.rawValue)
+    options.select = try arguments.choice("--select", of: criteria) ?? options.select
+    options.mixer = try arguments.choice("--mixer", of: MixerKinds.names) ?? options.mixer
+    options.width = try arguments.number("--width")
+    options.heads = try arguments.integer("--heads", in: 1...65536)
+    options.order = try arguments.choice("--order", of: ["bidirectional", "forward", "cross"])
+    options.timeBudget = try arguments.seconds("--time-budget") ?? options.timeBudget
+    options.distilSteps = try arguments.integer("--distil-steps", in: 0...100_000_000)
+    options.distilRate = try arguments.number("--distil-rate")
+    options.fineTuneSteps = try arguments.integer("--fine-tune-steps", in: 0...100_000_000)
+    options.fineTuneRate = try arguments.number("--fine-tune-rate")
+    options.batch = try arguments.integer("--batch", in: 1...65536)
+    options.seed = try arguments.seed()
+    options.threads = try arguments.threads()
+    options.weights = try arguments.choice("--weights", of: ["f16", "f32"]) == "f32" ? .f32 : .f16
+    options.comparesControls = arguments.flag("--controls")
+    options.isReproducible = arguments.flag("--reproducible") || SourceDate.isSet
+    options.checkpoint = out + ".checkpoint"
+    options.resumes = arguments.flag("--resume")
+    return options
+  }
+
+  /// `4`, `0.5` or `layers=3,5`.
+  private static func amount(_ text: String) throws(VitError) -> CompilerOptions.Amount {
+    func bad() -> VitError {
+      usage(
+        "option --replace cannot be '\(text)' (expected a count as 4, a part as 0.5, or layers=3,5)", code: "option-value")
+    }
+    if text.hasPrefix("layers=") {
+      let numbers = text.dropFirst(7).split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
+      guard numbers.allSatisfy({ $0.map { $0 >= 0 } ?? false }) else { throw bad() }
+      return .layers(numbers.compactMap { $0 })
+    }
+    if let count = Int(text), count > 0 { return .count(count) }
+    guard text.contains("."), let part = Double(text), part > 0, part <= 1 else { throw bad() }
+    return .fraction(part)
+  }
+
+  func run() throws -> Outcome {
+    try Model.checkWritable(out)
+    for path in [arguments.text("--report"), dependencies].compactMap({ $0 }) { try Model.checkWritable(path) }
+    let teacher = try terminal.load(arguments.operands[0], threads: options.threads)
+    let data =
+      try arguments.samples("--data", for: teacher, seed: options.seed, terminal: terminal)
+      ?? Samples.synthetic(for: teacher, seed: options.seed) { terminal.report($0) }
+    let evaluation = try arguments.samples("--eval-data", for: teacher, purpose: .evaluation, terminal: terminal)
+    let compiler = try Compiler(options)
+    var result = try compiler.compile(teacher, data, evaluation: evaluation, talk: terminal.talk) { event in
+      terminal.write(CompileText.event(event))
+      try? terminal.flush()
+    }
+    let written = try write(result.model)
+    result.report.hybrid.bytes = written
+    terminal.write(CompileText.summary(result.report, options: options))
+    if let path = arguments.text("--report") { try TextFile.write(result.report.json().text, to: path) }
+    if let dependencies {
+      let inputs = teacher.files + data.files + (evaluation?.files ?? [])
+      try TextFile.write(Depfile.text(target: out, inputs: inputs), to: dependencies)
+    }
+    return .done
+  }
+
+  /// Writes the hybrid; returns the bytes of its file.
+  private func write(_ model: Model) throws -> Int {
+    try model.write(to: out, as: isText ? .text : .vmod)
+    return try TextFile.byteCount(of: out)
+  }
+}

@@ -1,0 +1,44 @@
+internal import VitIR
+internal import Vitc
+
+extension Command {
+  /// `vitc diff`.
+  static let diff = Command(
+    "diff", "compares two models: structure, attributes, tensors and what they compute",
+    operands: [("A", "an .onnx, .vmod or textual IR file"), ("B", "the same")],
+    options: [
+      Option("--input", "X.npy", "an array to run both on; in the order of the inputs (default: random numbers)", isRepeatable: true),
+      Option("--tolerance", "R", "how far numbers may differ, relative to the largest of a tensor (default 0)"),
+      Option.json("diff"), Option.threads,
+    ],
+    notes: ["Exit code 1 where they differ. The first value that diverges is named."]
+  ) { arguments, terminal in
+    let threads = try arguments.threads()
+    let tolerance = try arguments.number("--tolerance") ?? 0
+    let (a, b) = (
+      try terminal.load(arguments.operands[0], threads: threads), try terminal.load(arguments.operands[1], threads: threads)
+    )
+    let inputs = try arguments.texts("--input").map(Arrays.read)
+    let found = try Difference.find(
+      a, b, input: inputs.isEmpty ? nil : inputs, tolerance: tolerance, threads: threads)
+    if arguments.flag("--json") {
+      let list = found.map { difference -> JSON in
+        .object([
+          ("kind", .string(difference.kind.rawValue)), ("place", .string(difference.place)),
+          ("message", .string(difference.message)),
+        ])
+      }
+      terminal.write(
+        JSON.object([
+          ("schema", "vitc.diff/1"), ("equal", .bool(found.isEmpty)), ("differences", .array(list)),
+        ]).text)
+    } else {
+      for difference in found {
+        terminal.print(
+          "\(difference.kind.rawValue) '\(difference.place.escapedForDisplay)': \(difference.message.escapedForDisplay)")
+      }
+      if found.isEmpty { terminal.print("no differences") }
+    }
+    return found.isEmpty ? .done : .checkFailed
+  }
+}

@@ -1,0 +1,58 @@
+internal import VitIR
+internal import Vitc
+
+extension Command {
+  /// `vitc inspect`.
+  static let inspect = Command(
+    "inspect", "shows what a model is made of and which layers can be replaced",
+    operands: [("MODEL", "an .onnx, .vmod or textual IR file, told by its contents")],
+    options: [
+      Option("--json", "the same as JSON (schemas/inspect.schema.json)"),
+      Option("--explain", "also where a pattern nearly matched, and what was in the way"),
+    ]
+  ) { arguments, terminal in
+    let model = try terminal.load(arguments.operands[0])
+    let inspection = try Inspection(model, explaining: arguments.flag("--explain"))
+    terminal.write(arguments.flag("--json") ? inspection.json.text : inspection.text)
+    return .done
+  }
+}
+
+extension Inspection {
+  /// The whole as text.
+  var text: String {
+    let graph = model.graph
+    var text = "model       \(graph.name.escapedForDisplay) (\(model.format.rawValue), \(model.byteCount.grouped) bytes)\n"
+    for input in graph.inputs { text += "input       \(graph[input].name.escapedForDisplay)  \(graph.type(input))\n" }
+    for output in graph.outputs {
+      text += "output      \(output.name.escapedForDisplay)  \(graph.type(output.value))\n"
+    }
+    text += "parameters  \(parameters.grouped)\nflops       \(Double(flops).asCount) a sample\n"
+    for (name, value) in graph.annotations.entries { text += "note        \(name) = \(value.text)\n" }
+    text += "\n"
+    if layers.isEmpty {
+      text += "no attention layers\n"
+    } else {
+      var table = Table(["layer", "kind", "heads", "parameters", "flops", "replaceable", "node"], left: [1, 5, 6])
+      for layer in layers {
+        table.add([
+          "\(layer.index)", layer.kind, "\(layer.heads)", layer.parameters.grouped, Double(layer.flops).asCount,
+          layer.obstacle == nil ? "yes" : "no", layer.node.escapedForDisplay,
+        ])
+      }
+      text += table.text
+      for layer in layers {
+        if let obstacle = layer.obstacle { text += "layer \(layer.index) is not replaceable: \(obstacle)\n" }
+      }
+    }
+    for other in others { text += "not a layer: \(other.node.escapedForDisplay): \(other.reason)\n" }
+    text += "\n"
+    var table = Table(["operation", "count"])
+    for operation in operations { table.add([operation.name, "\(operation.count)"]) }
+    text += table.text
+    if !misses.isEmpty {
+      text += "\nnearly matched:\n" + misses.map { "  \($0.escapedForDisplay)\n" }.joined()
+    }
+    return text
+  }
+}

@@ -1,0 +1,85 @@
+internal import VitIR
+internal import VitPasses
+internal import Vitc
+
+extension Command {
+  /// `vitc opt`.
+  static let opt = Command(
+    "opt", "runs passes on a model and writes what they make of it",
+    operands: [("MODEL", "an .onnx, .vmod or textual IR file; an .onnx is taken as decoded, not raised")],
+    options: [
+      Option("--passes", "PIPELINE", "passes as in 'fold,raise,dce' or 'score,select{by=entropy,count=4}'"),
+      Option("-o", "OUT", "where the result goes: NAME.vit with its tensors beside it, or NAME.vmod (default: text on "
+        + "standard output, without tensors)"),
+      Option("--elide-tensors", "leaves the tensors' values out of a .vit"),
+      Option("--print-after-all", "prints the textual IR after each pass, to standard error"),
+      Option("--verify-each", "checks types and invariants after each pass"),
+      Option("--time-passes", "says how long each pass took"),
+      Option.data, Option.preprocess, Option.seed, Option.threads,
+    ]
+  ) { arguments, terminal in
+    guard let text = arguments.text("--passes") else {
+      throw usage("opt needs --passes", code: "option-missing", help: "the passes are listed by 'vitc help pass'")
+    }
+    let pipeline = try Pipeline(text)
+    let threads = try arguments.threads()
+    let seed = try arguments.seed()
+    let model = try terminal.load(arguments.operands[0], raising: false, threads: threads)
+    let samples = try arguments.samples("--data", for: model, seed: seed, terminal: terminal)
+    var observers: [any PassObserver] = []
+    if arguments.flag("--time-passes") { observers.append(PassTimer(terminal)) }
+    if arguments.flag("--print-after-all") { observers.append(PassPrinter(terminal)) }
+    if arguments.flag("--verify-each") { observers.append(PassVerifier()) }
+    let result = try pipeline.run(
+      on: model, samples, seed: seed, threads: threads, talk: terminal.talk, observers: observers)
+    if let out = arguments.text("-o") {
+      try result.write(to: out, elidingTensors: arguments.flag("--elide-tensors"))
+    } else {
+      terminal.write(try result.graph.text())
+    }
+    return .done
+  }
+}
+
+/// Says how long passes took.
+private final class PassTimer: PassObserver {
+  private let terminal: Terminal
+  private var start = ContinuousClock.now
+
+  init(_ terminal: Terminal) { self.terminal = terminal }
+
+  func before(_ pass: any Pass, _ graph: Graph) { start = .now }
+
+  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) {
+    let milliseconds = start.duration(to: .now) / .milliseconds(1)
+    let changes = (try? result.get().changes).map { "\($0) changes" } ?? "failed"
+    terminal.say("\(type(of: pass).name): \(milliseconds.fixed(1)) ms, \(changes)")
+  }
+}
+
+/// Prints the graph after each pass.
+private final class PassPrinter: PassObserver {
+  private let terminal: Terminal
+
+  init(_ terminal: Terminal) { self.terminal = terminal }
+
+  func before(_ pass: any Pass, _ graph: Graph) {}
+
+  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) throws {
+    terminal.say("// after \(Pipeline.text(pass))\n\(try graph.text())")
+  }
+}
+
+/// Checks the graph after each pass.
+private final class PassVerifier: PassObserver {
+  func before(_ pass: any Pass, _ graph: Graph) {}
+
+  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) throws {
+    guard case .success = result else { return }
+    do { try Verifier.verify(graph, registry: .vitc) } catch {
+      var failure = error
+      failure.diagnostic.message = "after \(type(of: pass).name): " + error.diagnostic.message
+      throw failure
+    }
+  }
+}
