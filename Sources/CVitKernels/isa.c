@@ -29,6 +29,8 @@ __attribute__((constructor)) static void find_level(void) {
   if (wanted && !strcmp(wanted, "avx2") && machine_level > VK_AVX2) machine_level = VK_AVX2;
 }
 
+const char *vk_blas_core(void) { return openblas_get_corename(); }
+
 int vk_affinity_cores(void) {
   cpu_set_t set;
   const int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;

@@ -92,3 +92,4 @@ public struct Timing: Hashable, Sendable {
     return runs.map { Timing($0.isEmpty ? [.nan] : $0) }
   }
 }
+

@@ -60,24 +60,20 @@ final class Checkpoint: CheckpointStore {
     let kept = entries.filter { $0.key != key }
     let old = kept.isEmpty ? nil : try MappedFile(path: path)
     var file = try AtomicFile(path: path)
-    func little<Number: FixedWidthInteger>(_ number: Number) -> [UInt8] {
-      withUnsafeBytes(of: number.littleEndian) { Array($0) }
-    }
-    var position = 0
     var ranges: [(key: String, range: Range<Int>)] = []
-    func append(_ bytes: [UInt8]) throws {
-      try file.write(bytes)
-      position += bytes.count
-    }
-    try append(Checkpoint.magic + identity.bytes + little(UInt64(kept.count + 1)))
+    try file.write(Checkpoint.magic + identity.bytes + little(UInt64(kept.count + 1)))
     for (name, range) in kept.map({ ($0.key, Optional($0.range)) }) + [(key, nil)] {
       let bytes = try range.flatMap { range in try old?.read(range) } ?? state
-      try append(little(UInt16(name.utf8.count)) + Array(name.utf8) + little(UInt64(bytes.count)))
-      ranges.append((name, position..<position + bytes.count))
-      try append(bytes)
+      try file.write(little(UInt16(name.utf8.count)) + Array(name.utf8) + little(UInt64(bytes.count)))
+      ranges.append((name, file.count..<file.count + bytes.count))
+      try file.write(bytes)
     }
     try file.commit()
     entries = ranges
+  }
+
+  private func little<Number: FixedWidthInteger>(_ number: Number) -> [UInt8] {
+    withUnsafeBytes(of: number.littleEndian) { Array($0) }
   }
 
   /// Whether there is something to go on from.

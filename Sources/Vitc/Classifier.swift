@@ -1,6 +1,6 @@
 internal import VitData
 internal import VitFormats
-public import VitIR
+internal import VitIR
 internal import Glibc
 
 /// Says what is in images.

@@ -1,4 +1,4 @@
-public import VitIR
+internal import VitIR
 public import VitPasses
 internal import VitRuntime
 
@@ -15,10 +15,7 @@ public enum Evaluation {
       teacher: (reference ?? model).graph, data: data, context: context,
       progress: { talk.progress(reference == nil ? "evaluate" : "evaluate reference", $0, $1, "") })
     guard reference != nil else {
-      var result = Fidelity()
-      result.images = data.count
-      result.accuracy = meter.teacherAccuracy
-      return result
+      return Fidelity(images: data.count, accuracy: meter.teacherAccuracy)
     }
     return try meter.measure(model.graph) { talk.progress("evaluate", $0, $1, "") }
   }

@@ -32,7 +32,7 @@ enum GraphProbe {
 extension Tensor {
   /// The largest difference of an element to `reference`'s, relative to the largest finite magnitude there; infinite where
   /// one of two is no number, or shapes differ.
-  package func deviation(from reference: Tensor) throws -> Double {
+  func deviation(from reference: Tensor) throws -> Double {
     guard shape == reference.shape else { return .infinity }
     let (a, b) = (try doubles(), try reference.doubles())
     let scale = b.reduce(0) { $1.isFinite ? max($0, $1.magnitude) : $0 }

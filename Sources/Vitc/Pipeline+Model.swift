@@ -1,4 +1,4 @@
-public import VitIR
+internal import VitIR
 public import VitPasses
 internal import VitRuntime
 

@@ -1,4 +1,4 @@
-public import VitIR
+internal import VitIR
 public import VitPasses
 
 /// What a compile found out, chose and reached.

@@ -1,5 +1,6 @@
 internal import VitData
 internal import VitFormats
+internal import VitRuntime
 public import VitIR
 public import VitPasses
 
@@ -44,15 +45,16 @@ public struct Samples: SampleSource {
     input = try ImageInput(model, settings: settings)
     let preprocess = input.preprocess
     self.name = name
-    dataset = try Dataset.open(
+    let dataset = try Dataset.open(
       name, defaultSplit: purpose == .calibration ? .train : .test, channels: preprocess.channels,
       height: preprocess.height, width: preprocess.width, seed: seed, warn: report)
+    self.dataset = dataset
     files = dataset.files
     isSynthetic = name == "synthetic" || name.hasPrefix("synthetic:")
     labels = dataset.labels(numberedAs: input.labels)
     augment = Augment(flips: true, shift: max(1, min(preprocess.height, preprocess.width) / 14))
     let candidates = limit.map { dataset.sample(count: $0, seed: seed) } ?? Array(0..<dataset.count)
-    indices = try dataset.readable(candidates, preprocess)
+    indices = try dataset.readable(candidates, preprocess, pool: ThreadPool())
     if input.isGuessed {
       report(
         Diagnostic(

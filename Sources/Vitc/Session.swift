@@ -22,7 +22,7 @@ public final class Session {
     try self.init(model.graph, pool: ThreadPool(threads: threads))
   }
 
-  package init(_ graph: Graph, pool: any WorkPool) throws {
+  init(_ graph: Graph, pool: any WorkPool) throws {
     self.graph = graph
     self.pool = pool
     weights = try WeightStore(graph)
@@ -57,7 +57,7 @@ public final class Session {
   }
 
   /// The plan for inputs of these shapes.
-  package func executor(for shapes: [[Int]]) throws -> Executor {
+  func executor(for shapes: [[Int]]) throws -> Executor {
     if let index = executors.firstIndex(where: { $0.shapes == shapes }) {
       let entry = executors.remove(at: index)
       executors.append(entry)

@@ -1,4 +1,4 @@
-public import VitIR
+internal import VitIR
 internal import VitRuntime
 
 /// Checks what a model file says about itself.

@@ -11,7 +11,17 @@ struct Option: Sendable {
   /// Whether it may be given several times.
   let isRepeatable: Bool
 
-  init(_ name: String, _ value: String? = nil, _ summary: String, isRepeatable: Bool = false) {
+  /// An option with a value.
+  init(_ name: String, _ value: String, _ summary: String, isRepeatable: Bool = false) {
+    self.init(name: name, value: value, summary: summary, isRepeatable: isRepeatable)
+  }
+
+  /// A flag.
+  init(_ name: String, _ summary: String) {
+    self.init(name: name, value: nil, summary: summary, isRepeatable: false)
+  }
+
+  private init(name: String, value: String?, summary: String, isRepeatable: Bool) {
     self.name = name
     self.value = value
     self.summary = summary
@@ -197,7 +207,7 @@ extension String {
       for column in target.indices {
         let changed = diagonal + (target[column] == character ? 0 : 1)
         diagonal = row[column + 1]
-        row[column + 1] = min(changed, diagonal + 1, row[column] + 1)
+        row[column + 1] = Swift.min(changed, diagonal + 1, row[column] + 1)
       }
     }
     return row[target.count]
