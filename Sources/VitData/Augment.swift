@@ -1,4 +1,4 @@
-internal import VitIR
+public import VitIR
 
 /// Random changes of a sample that leave its meaning: a mirror image, a shift.
 public struct Augment: Hashable, Sendable {
@@ -15,7 +15,7 @@ public struct Augment: Hashable, Sendable {
   }
 
   /// Changes the planes of one sample, `[channels, height, width]`, in place.
-  func apply(
+  public func apply(
     to planes: UnsafeMutablePointer<Float>, channels: Int, height: Int, width: Int, _ random: SplitMix
   ) {
     var random = random

@@ -74,6 +74,9 @@ public final class Dataset: Sendable {
   /// How many samples could not be read so far.
   public var skipped: Int { unreadable.withLock { $0.before + $0.indices.count } }
 
+  /// Whether what can be said of one sample holds for all: they lie in one array.
+  var isUniform: Bool { !(source is ImageFiles) }
+
   /// Whether sample `index` has turned out to be unreadable.
   func isUnreadable(_ index: Int) -> Bool { unreadable.withLock { $0.indices.contains(index) } }
 

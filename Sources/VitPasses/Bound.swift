@@ -20,7 +20,9 @@ public struct Bound: Sendable {
 
   /// The shares of the layers of `graph`, from the cost model and from `runs` timed runs of `executor`, which is one of the
   /// graph without training.
-  package init(_ graph: Graph, sites: [AttentionSite], executor: Executor, pool: any WorkPool, runs: Int = 7) throws {
+  package init(_ graph: Graph, sites: [AttentionSite], executor: Executor, pool: any WorkPool, runs: Int = 7)
+    throws
+  {
     let shapes = executor.inputs.map(\.shape)
     let cost = try ModelCost(graph, inputShapes: shapes, pool: pool)
     var times = [[Double]](repeating: [], count: graph.nodes.count)

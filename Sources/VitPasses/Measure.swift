@@ -18,7 +18,8 @@ public struct ModelCost: Sendable {
         node.results.allSatisfy({ types[$0.index].fixedShape != nil })
       else { return Cost() }
       let operands = Operands(
-        node.operands.map { $0.map { types[$0.index] } }, values: node.operands.map { $0.flatMap { known[$0.index] } },
+        node.operands.map { $0.map { types[$0.index] } },
+        values: node.operands.map { $0.flatMap { known[$0.index] } },
         resultCount: node.results.count)
       return node.operation.cost(operands, node.results.map { types[$0.index] })
     }
@@ -93,3 +94,11 @@ public struct Timing: Hashable, Sendable {
   }
 }
 
+extension Fidelity {
+  /// What a model says of labelled samples, compared with no other.
+  public init(images: Int, accuracy: Double?) {
+    self.init()
+    self.images = images
+    self.accuracy = accuracy
+  }
+}

@@ -29,7 +29,8 @@ final class Checkpoint: CheckpointStore {
         }
         guard try reader.bytes(Digest.byteCount, "the digest").elementsEqual(identity.bytes) else {
           throw VitError(
-            "the checkpoint belongs to another compile: teacher, data, pipeline or seed differ", code: "checkpoint",
+            "the checkpoint belongs to another compile: teacher, data, pipeline or seed differ",
+            code: "checkpoint",
             help: "compile without --resume, or with the options of the interrupted run")
         }
         let count = try reader.littleEndian(UInt64.self, "the number of entries")

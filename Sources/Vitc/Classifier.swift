@@ -28,7 +28,8 @@ public final class Classifier {
     self.session = session
     guard let output = model.graph.outputs.first, model.graph.type(output.value).rank == 2 else {
       throw VitError(
-        "the model's first output has no classes", code: "no-classes", help: "run it on an array with --input")
+        "the model's first output has no classes", code: "no-classes", help: "run it on an array with --input"
+      )
     }
   }
 
@@ -45,7 +46,8 @@ public final class Classifier {
       return order.prefix(count).map { index in
         let names = input.labels ?? []
         return Class(
-          index: index, label: index < names.count ? names[index] : nil, probability: exp(logits[index] - highest) / sum)
+          index: index, label: index < names.count ? names[index] : nil,
+          probability: exp(logits[index] - highest) / sum)
       }
     } catch let error as VitError { throw error.at(Location(file: path)) }
   }

@@ -67,12 +67,15 @@ final class CompilerRun {
   /// The most samples that training draws from.
   private static let maximumSamples = 20000
 
-  init(_ teacher: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions, _ talk: Talk) throws {
+  init(_ teacher: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions, _ talk: Talk)
+    throws
+  {
     self.teacher = teacher
     self.options = options
     self.talk = talk
     if let problem = teacher.diagnostics.first(where: { $0.code == "non-finite-weight" }) {
-      throw VitError(problem.message, code: problem.code, help: "a model with such weights cannot be distilled")
+      throw VitError(
+        problem.message, code: problem.code, help: "a model with such weights cannot be distilled")
     }
     sites = AttentionSites.find(in: teacher.graph).layers
     guard !sites.isEmpty else {
@@ -81,7 +84,8 @@ final class CompilerRun {
         help: "'vitc inspect --explain' tells what was nearly recognised")
     }
     if let obstacle = sites[0].obstacle, sites.allSatisfy({ !$0.isReplaceable }) {
-      throw VitError("none of the \(sites.count) attention layers can be replaced: \(obstacle)", code: "no-replaceable")
+      throw VitError(
+        "none of the \(sites.count) attention layers can be replaced: \(obstacle)", code: "no-replaceable")
     }
     pool = ThreadPool(threads: options.threads)
     self.data = try data ?? Samples.synthetic(for: teacher, seed: options.seed, report: talk.report)
@@ -91,7 +95,8 @@ final class CompilerRun {
       distilSteps: plan.distilSteps, fineTuneSteps: plan.fineTuneSteps, batch: plan.batch)
     (training, heldOut) = self.data.holdingOut(plan.heldOut, seed: options.seed)
     self.evaluation = evaluation ?? heldOut
-    let lineage = try Lineage.entries(teacher: teacher, data: self.data, pipeline: pipeline, seed: options.seed)
+    let lineage = try Lineage.entries(
+      teacher: teacher, data: self.data, pipeline: pipeline, seed: options.seed)
     self.lineage = lineage
     checkpoint = try options.checkpoint.map { path in
       try Checkpoint(path: path, identity: Lineage.digest(lineage), resuming: options.resumes)
@@ -203,10 +208,12 @@ final class CompilerRun {
       context.heldOut = heldOut
       var graph = teacher.graph
       let steps = CompilerPlan.steps(of: pipeline)
-      let passes = try same.pipeline(distilSteps: steps.distil, fineTuneSteps: steps.fineTune, batch: steps.batch)
+      let passes = try same.pipeline(
+        distilSteps: steps.distil, fineTuneSteps: steps.fineTune, batch: steps.batch)
       try passes.run(on: &graph, context: context)
       let meter = try FidelityMeter(teacher: teacher.graph, data: evaluation, context: context)
-      return Report.Control(mixer: mixer, fidelity: try meter.measure(try graph.roundingWeights(to: options.weights)))
+      return Report.Control(
+        mixer: mixer, fidelity: try meter.measure(try graph.roundingWeights(to: options.weights)))
     }
   }
 
@@ -220,7 +227,8 @@ final class CompilerRun {
       let size = values.count / batch
       for row in 0..<batch {
         try heldOut.read(
-          row, variant: nil, into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size]))
+          row, variant: nil, into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size])
+        )
       }
     }
     let outputs = try session.run([input])

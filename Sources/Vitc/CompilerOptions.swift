@@ -63,12 +63,16 @@ public struct CompilerOptions: Sendable {
       VitError(message, kind: .usage, code: "option-value", help: help)
     }
     switch replace {
-    case .fraction(let part) where !(part > 0 && part <= 1): throw bad("the part of layers to replace, \(part), is not in (0, 1]")
-    case .count(let count) where count < 1: throw bad("the number of layers to replace, \(count), is not positive")
+    case .fraction(let part) where !(part > 0 && part <= 1):
+      throw bad("the part of layers to replace, \(part), is not in (0, 1]")
+    case .count(let count) where count < 1:
+      throw bad("the number of layers to replace, \(count), is not positive")
     case .layers(let layers) where layers.isEmpty: throw bad("no layers to replace are listed")
     default: break
     }
-    guard timeBudget > 0, timeBudget.isFinite else { throw bad("the time budget \(timeBudget) is not positive") }
+    guard timeBudget > 0, timeBudget.isFinite else {
+      throw bad("the time budget \(timeBudget) is not positive")
+    }
     _ = try pipeline(distilSteps: 1, fineTuneSteps: 1, batch: 1)
   }
 
@@ -92,18 +96,27 @@ public struct CompilerOptions: Sendable {
       isListed = true
     }
     let onTrial = byDamage && !isListed
-    let swap = "swap" + braces([
-      ("mixer", mixer), ("width", width.map { "\($0)" }), ("heads", heads.map { "\($0)" }), ("order", order),
-      ("layers", onTrial ? "all" : "selected"),
-    ])
-    let distil = "distil" + braces([
-      ("steps", "\(distilSteps)"), ("batch", "\(batch)"), ("rate", distilRate.map { "\($0)" }),
-    ])
-    let fineTune = "fine-tune" + braces([
-      ("steps", "\(fineTuneSteps)"), ("batch", "\(batch)"), ("rate", fineTuneRate.map { "\($0)" }),
-    ])
+    let swap =
+      "swap"
+      + braces([
+        ("mixer", mixer), ("width", width.map { "\($0)" }), ("heads", heads.map { "\($0)" }),
+        ("order", order),
+        ("layers", onTrial ? "all" : "selected"),
+      ])
+    let distil =
+      "distil"
+      + braces([
+        ("steps", "\(distilSteps)"), ("batch", "\(batch)"), ("rate", distilRate.map { "\($0)" }),
+      ])
+    let fineTune =
+      "fine-tune"
+      + braces([
+        ("steps", "\(fineTuneSteps)"), ("batch", "\(batch)"), ("rate", fineTuneRate.map { "\($0)" }),
+      ])
     let select = "select" + braces(choice)
-    let passes = onTrial ? ["score", swap, distil, select, "restore", fineTune] : ["score", select, swap, distil, fineTune]
+    let passes =
+      onTrial
+      ? ["score", swap, distil, select, "restore", fineTune] : ["score", select, swap, distil, fineTune]
     return try Pipeline(passes.joined(separator: ","))
   }
 }

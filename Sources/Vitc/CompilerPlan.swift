@@ -34,7 +34,9 @@ struct CompilerPlan {
   /// The steps that a pipeline takes; zero where a pass does not occur in it.
   static func steps(of pipeline: Pipeline) -> (distil: Int, fineTune: Int, batch: Int) {
     func option(_ name: String, of pass: String) -> Int? {
-      pipeline.passes.last { type(of: $0).name == pass }?.options.first { $0.name == name }.flatMap { Int($0.value) }
+      pipeline.passes.last { type(of: $0).name == pass }?.options.first { $0.name == name }.flatMap {
+        Int($0.value)
+      }
     }
     return (
       option("steps", of: Distil.name) ?? 0, option("steps", of: FineTune.name) ?? 0,

@@ -34,7 +34,8 @@ public struct Difference: Sendable {
     var finder = DifferenceFinder(a.graph, b.graph, tolerance: tolerance)
     try finder.compareGraphs()
     try finder.compareRuns(
-      inputs: try input ?? GraphProbe.inputs(a.graph, shapes: a.inputShapes()), pool: ThreadPool(threads: threads))
+      inputs: try input ?? GraphProbe.inputs(a.graph, shapes: a.inputShapes()),
+      pool: ThreadPool(threads: threads))
     return finder.found
   }
 }
@@ -64,7 +65,9 @@ private struct DifferenceFinder {
       let outputs = graph.outputs.map { "\($0.name): \(graph.type($0.value))" }.joined(separator: ", ")
       return "(\(inputs)) -> (\(outputs))"
     }
-    if signature(a) != signature(b) { note(.structure, "signature", "\(signature(a)) against \(signature(b))") }
+    if signature(a) != signature(b) {
+      note(.structure, "signature", "\(signature(a)) against \(signature(b))")
+    }
     // What each value is called by place, so that names inside do not matter.
     var (left, right) = (numbers(a), numbers(b))
     var attributesDiffer = false
@@ -98,7 +101,9 @@ private struct DifferenceFinder {
       return note(.tensor, name, "\(x.type) against \(y.type)")
     }
     guard !x.isElided, !y.isElided else { return }
-    let same = try x.element == y.element && x.storage.withBytes { p in try y.storage.withBytes { p.elementsEqual($0) } }
+    let same =
+      try x.element == y.element
+      && x.storage.withBytes { p in try y.storage.withBytes { p.elementsEqual($0) } }
     if same { return }
     let deviation = try y.deviation(from: x)
     if deviation > tolerance { note(.tensor, name, "the values deviate by \(Float(deviation))") }
@@ -112,8 +117,11 @@ private struct DifferenceFinder {
 
   /// Runs both on the same inputs; where an output differs, finds the first value that does.
   mutating func compareRuns(inputs: [Tensor], pool: any WorkPool) throws {
-    func isElided(_ graph: Graph) -> Bool { graph.tensors.names.contains { graph.tensors[$0]?.isElided ?? false } }
-    guard a.inputs.count == b.inputs.count, a.outputs.count == b.outputs.count, !isElided(a), !isElided(b) else { return }
+    func isElided(_ graph: Graph) -> Bool {
+      graph.tensors.names.contains { graph.tensors[$0]?.isElided ?? false }
+    }
+    guard a.inputs.count == b.inputs.count, a.outputs.count == b.outputs.count, !isElided(a), !isElided(b)
+    else { return }
     func run(_ graph: Graph) throws -> Executor {
       let executor = try Executor(
         graph, weights: WeightStore(graph), inputShapes: inputs.map(\.shape), training: true, pool: pool)
@@ -135,7 +143,9 @@ private struct DifferenceFinder {
         guard let left = x.plan.view(r), let right = y.plan.view(s) else { continue }
         let deviation = try Tensor(copying: right).deviation(from: Tensor(copying: left))
         guard deviation > tolerance else { continue }
-        return note(.value, label(p, a), "the first value that deviates, by \(Float(deviation)): the result of '\(p.name)'")
+        return note(
+          .value, label(p, a),
+          "the first value that deviates, by \(Float(deviation)): the result of '\(p.name)'")
       }
     }
   }

@@ -8,7 +8,8 @@ public enum Evaluation {
   ///
   /// Without a reference the model is its own: agreement and divergence say nothing then and are left out.
   public static func fidelity(
-    of model: Model, against reference: Model? = nil, on data: Samples, threads: Int? = nil, talk: Talk = Talk()
+    of model: Model, against reference: Model? = nil, on data: Samples, threads: Int? = nil,
+    talk: Talk = Talk()
   ) throws -> Fidelity {
     let context = PassContext(pool: ThreadPool(threads: threads), registry: .vitc, seed: 0, talk: talk)
     let meter = try FidelityMeter(
@@ -42,7 +43,8 @@ public enum Evaluation {
     return try models.indices.map { index in
       let cost = try ModelCost(models[index].graph, inputShapes: shapes[index], pool: pool)
       return Benchmark(
-        timing: timings[index], parameters: cost.total.parameters, bytes: models[index].byteCount, flops: cost.total.flops)
+        timing: timings[index], parameters: cost.total.parameters, bytes: models[index].byteCount,
+        flops: cost.total.flops)
     }
   }
 
@@ -51,7 +53,9 @@ public enum Evaluation {
   ) throws -> [Timing] {
     let executors = try zip(graphs, shapes).map { graph, shapes in
       let executor = try Executor(graph, weights: WeightStore(graph), inputShapes: shapes, pool: pool)
-      for (view, tensor) in zip(executor.inputs, GraphProbe.inputs(graph, shapes: shapes)) { try tensor.copy(to: view) }
+      for (view, tensor) in zip(executor.inputs, GraphProbe.inputs(graph, shapes: shapes)) {
+        try tensor.copy(to: view)
+      }
       return executor
     }
     let timings = Timing.measure(executors, seconds: seconds, isCancelled: talk.isCancelled)

@@ -21,7 +21,9 @@ enum GraphProbe {
   /// The largest difference of an output element, relative to the largest magnitude of that output; `nil` where the
   /// graphs cannot be run.
   static func deviation(of graph: Graph, from reference: Graph, pool: any WorkPool) throws -> Double? {
-    guard !reference.tensors.names.contains(where: { reference.tensors[$0]?.isElided ?? false }) else { return nil }
+    guard !reference.tensors.names.contains(where: { reference.tensors[$0]?.isElided ?? false }) else {
+      return nil
+    }
     let inputs = inputs(reference, shapes: try ModelShapes(reference).shapes(batch: 1))
     let expected = try Session(reference, pool: pool).run(inputs)
     let found = try Session(graph, pool: pool).run(inputs)

@@ -86,7 +86,10 @@ public struct Inspection: Sendable {
       ("outputs", .array(graph.outputs.map { value($0.name, graph.type($0.value)) })),
       ("operations", .object(operations.map { ($0.name, .int($0.count)) })),
       ("layers", .array(layers.map(\.json))),
-      ("others", .array(others.map { .object([("node", .string($0.node)), ("reason", .string($0.reason))]) })),
+      (
+        "others",
+        .array(others.map { .object([("node", .string($0.node)), ("reason", .string($0.reason))]) })
+      ),
       ("notes", .object(graph.annotations.entries.map { ($0.name, JSON($0.value)) })),
       ("explanations", .array(misses.map(JSON.string))),
     ])

@@ -39,18 +39,23 @@ public enum JSON: Hashable, Sendable {
     case .array(let elements): JSON.list(elements.map { ("", $0) }, "[", "]", indent)
     case .members(let members):
       JSON.list(
-        members.sorted { $0.key < $1.key }.map { (JSON.quoted($0.key) + (indent == nil ? ":" : ": "), $0.value) }, "{",
+        members.sorted { $0.key < $1.key }.map {
+          (JSON.quoted($0.key) + (indent == nil ? ":" : ": "), $0.value)
+        }, "{",
         "}", indent)
     }
   }
 
-  private static func list(_ entries: [(String, JSON)], _ open: String, _ close: String, _ indent: Int?) -> String {
+  private static func list(_ entries: [(String, JSON)], _ open: String, _ close: String, _ indent: Int?)
+    -> String
+  {
     guard let indent, !entries.isEmpty else {
       return open + entries.map { $0.0 + $0.1.write(indent: nil) }.joined(separator: ",") + close
     }
     let outer = "\n" + String(repeating: "  ", count: indent)
     return open + outer + "  "
-      + entries.map { $0.0 + $0.1.write(indent: indent + 1) }.joined(separator: "," + outer + "  ") + outer + close
+      + entries.map { $0.0 + $0.1.write(indent: indent + 1) }.joined(separator: "," + outer + "  ") + outer
+      + close
   }
 
   private static func digits(_ value: Double) -> String {

@@ -10,7 +10,11 @@ enum Lineage {
     teacher: Model, data: Samples, pipeline: Pipeline, seed: UInt64
   ) throws -> [(key: String, value: String)] {
     [
-      ("data", try digest(ofFiles: data.files, and: [data.isSynthetic ? data.name : "", data.preprocessing]).description),
+      (
+        "data",
+        try digest(ofFiles: data.files, and: [data.isSynthetic ? data.name : "", data.preprocessing])
+          .description
+      ),
       ("isa", Machine.level), ("blas", Machine.blas), ("pipeline", pipeline.description), ("seed", "\(seed)"),
       ("teacher", try digest(ofFiles: teacher.files, and: []).description), ("version", Version.current),
     ]

@@ -50,7 +50,8 @@ public struct Model: Sendable {
   }
 
   init(
-    _ contents: VModFile, path: String?, format: Format, files: [String], byteCount: Int, diagnostics: [Diagnostic]
+    _ contents: VModFile, path: String?, format: Format, files: [String], byteCount: Int,
+    diagnostics: [Diagnostic]
   ) {
     self.contents = contents
     self.path = path

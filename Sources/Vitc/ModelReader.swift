@@ -36,7 +36,8 @@ struct ModelReader {
     if format == .onnx, raising { contents.graph = try raised(contents.graph) }
     let bytes = try external.reduce(file.count) { try $0 + MappedFile(path: $1).count }
     return Model(
-      contents, path: path, format: format, files: [path] + external, byteCount: bytes, diagnostics: diagnostics)
+      contents, path: path, format: format, files: [path] + external, byteCount: bytes,
+      diagnostics: diagnostics)
   }
 
   /// Refuses a model of which one sample needs a tensor that no vision transformer has.
@@ -61,7 +62,8 @@ struct ModelReader {
       guard let tensor = graph.tensors[name], let found = try tensor.strangeNumber() else { continue }
       diagnostics.append(
         Diagnostic(
-          .warning, "tensor '\(name)' holds \(found)", code: "non-finite-weight", location: Location(file: path)))
+          .warning, "tensor '\(name)' holds \(found)", code: "non-finite-weight",
+          location: Location(file: path)))
     }
   }
 
@@ -74,7 +76,8 @@ struct ModelReader {
     else { return graph }
     diagnostics.append(
       Diagnostic(
-        .warning, "the raised model differs from the file by \(Float(deviation)) on a random input; it is used unraised",
+        .warning,
+        "the raised model differs from the file by \(Float(deviation)) on a random input; it is used unraised",
         code: "raise-differs", location: Location(file: path)))
     return original
   }

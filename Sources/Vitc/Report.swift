@@ -95,12 +95,14 @@ public struct Report: Sendable {
         if case .float(let number) = value { scores[key(name)] = number }
       }
       return Layer(
-        index: site.index, node: site.node, isSelected: annotations["selected"] == .bool(true), scores: scores)
+        index: site.index, node: site.node, isSelected: annotations["selected"] == .bool(true), scores: scores
+      )
     }
   }
 
   private static func key(_ annotation: String) -> String {
-    annotation.hasPrefix("score.") ? String(annotation.dropFirst("score.".count)) : String(annotation.split(separator: ".").last ?? "")
+    annotation.hasPrefix("score.")
+      ? String(annotation.dropFirst("score.".count)) : String(annotation.split(separator: ".").last ?? "")
   }
 
   /// The report as JSON in the form of `schemas/report.schema.json`; without times where they shall not enter.
@@ -113,21 +115,25 @@ public struct Report: Sendable {
     }
     let shares = zip(bound.layers, bound.replaceable).map { share, replaceable -> JSON in
       var members: [(String, JSON)] = [
-        ("flops", .number(share.flops)), ("parameters", .number(share.parameters)), ("replaceable", .bool(replaceable)),
+        ("flops", .number(share.flops)), ("parameters", .number(share.parameters)),
+        ("replaceable", .bool(replaceable)),
       ]
       if withTimes { members.append(("time", .number(share.time))) }
       return .object(members)
     }
     return .object([
       ("schema", "vitc.report/1"), ("version", .string(Version.current)), ("pipeline", .string(pipeline)),
-      ("seed", .int(Int(clamping: seed))), ("mixer", .string(mixer)), ("selected", .array(selected.map(JSON.int))),
-      ("bound", .array(shares)), ("teacher", size(teacher, timing?.teacher)), ("hybrid", size(hybrid, timing?.hybrid)),
+      ("seed", .int(Int(clamping: seed))), ("mixer", .string(mixer)),
+      ("selected", .array(selected.map(JSON.int))),
+      ("bound", .array(shares)), ("teacher", size(teacher, timing?.teacher)),
+      ("hybrid", size(hybrid, timing?.hybrid)),
       (
         "layers",
         .array(
           layers.map { layer in
             .object([
-              ("index", .int(layer.index)), ("node", .string(layer.node)), ("selected", .bool(layer.isSelected)),
+              ("index", .int(layer.index)), ("node", .string(layer.node)),
+              ("selected", .bool(layer.isSelected)),
               ("scores", .object(layer.scores.map { ($0.key, .number($0.value)) })),
             ])
           })

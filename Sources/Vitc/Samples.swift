@@ -59,7 +59,8 @@ public struct Samples: SampleSource {
       report(
         Diagnostic(
           .warning, "nothing says how images are prepared for this model; what is usual is taken",
-          code: "preprocess-guessed", help: "give --preprocess, or a preprocessor_config.json beside the model"))
+          code: "preprocess-guessed",
+          help: "give --preprocess, or a preprocessor_config.json beside the model"))
     }
   }
 
@@ -70,7 +71,8 @@ public struct Samples: SampleSource {
     report(
       Diagnostic(
         .warning, "no data given, synthetic images are used", code: "synthetic-data",
-        help: "--data PATH with images of the kind that the model is for makes scores and hybrids that fit them"))
+        help:
+          "--data PATH with images of the kind that the model is for makes scores and hybrids that fit them"))
     return try Samples("synthetic", for: model, purpose: .calibration, seed: seed, report: report)
   }
 
@@ -127,7 +129,9 @@ struct ImageInput {
   /// Takes what the model itself says, then what lies beside its file, then what is usual.
   init(_ model: Model, settings: [(key: String, value: String)] = []) throws {
     guard model.graph.inputs.count == 1, let id = model.graph.inputs.first else {
-      throw VitError("the model has \(model.graph.inputs.count) inputs, expected one that takes images", code: "no-image-input")
+      throw VitError(
+        "the model has \(model.graph.inputs.count) inputs, expected one that takes images",
+        code: "no-image-input")
     }
     let type = model.graph.type(id)
     guard type.rank == 4, type.element.isFloat else {
@@ -137,7 +141,8 @@ struct ImageInput {
     }
     let extents = type.shape.dropFirst().map(\.fixedValue)
     isChannelsLast = extents[0].map { $0 > 4 } ?? true && extents[2].map { $0 <= 4 } ?? false
-    let (channels, height, width) = isChannelsLast ? (extents[2], extents[0], extents[1]) : (extents[0], extents[1], extents[2])
+    let (channels, height, width) =
+      isChannelsLast ? (extents[2], extents[0], extents[1]) : (extents[0], extents[1], extents[2])
     var card = ModelCard()
     if model.contents.preprocessing.isEmpty, let path = model.path {
       card = try ModelCard(besideModel: path)

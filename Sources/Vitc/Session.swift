@@ -78,7 +78,9 @@ extension Tensor {
       if element == view.element {
         target.copyMemory(from: bytes)
       } else {
-        for index in 0..<count { target.store(bytes.loadNumber(at: index, as: element), at: index, as: view.element) }
+        for index in 0..<count {
+          target.store(bytes.loadNumber(at: index, as: element), at: index, as: view.element)
+        }
       }
     }
   }

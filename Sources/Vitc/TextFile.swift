@@ -4,7 +4,9 @@ internal import Glibc
 /// Small text files that go with a model.
 public enum TextFile {
   /// Writes a file, which appears whole or not at all.
-  public static func write(_ text: String, to path: String) throws { try AtomicFile.write(Array(text.utf8), to: path) }
+  public static func write(_ text: String, to path: String) throws {
+    try AtomicFile.write(Array(text.utf8), to: path)
+  }
 
   /// The bytes of a file.
   public static func byteCount(of path: String) throws -> Int { try MappedFile(path: path).count }

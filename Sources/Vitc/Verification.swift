@@ -31,7 +31,8 @@ public enum Verification {
       let outputs = try session.run(inputs)
       for (expected, index) in zip(probe.outputs, probe.outputs.indices) {
         guard let place = model.graph.outputs.firstIndex(where: { $0.name == expected.name }) else {
-          throw VitError("probe output \(index) ('\(expected.name)') is no output of the model", code: "bad-probe")
+          throw VitError(
+            "probe output \(index) ('\(expected.name)') is no output of the model", code: "bad-probe")
         }
         results.append(
           Result(

@@ -41,16 +41,20 @@ struct Option: Sendable {
   /// The data of a command.
   static let data = Option(
     "--data", "PATH[:SPLIT]",
-    "images: a folder, an IDX, .npy, .npz or CIFAR file, with :train or :test a split of it, or synthetic[:N]")
+    "images: a folder, an IDX, .npy, .npz or CIFAR file, with :train or :test a split of it, or synthetic[:N]"
+  )
   /// How images become inputs, where neither the model nor a file beside it says so, or says it wrongly.
   static let preprocess = Option(
     "--preprocess", "KEY=VALUE",
     "how images are prepared: channels, size, order, resize, interpolation, crop, scale, mean, std; may be given several "
-      + "times (default: as the model, or a preprocessor_config.json or config.json beside it, says)", isRepeatable: true)
+      + "times (default: as the model, or a preprocessor_config.json or config.json beside it, says)",
+    isRepeatable: true)
   /// The seed of every random choice.
   static let seed = Option("--seed", "S", "decides all random choices (default 0)")
   /// Results for scripts.
-  static func json(_ schema: String) -> Option { Option("--json", "the result as JSON (schemas/\(schema).schema.json)") }
+  static func json(_ schema: String) -> Option {
+    Option("--json", "the result as JSON (schemas/\(schema).schema.json)")
+  }
 }
 
 /// The words behind a command, sorted into its options and operands.
@@ -105,12 +109,14 @@ struct Arguments: Sendable {
   }
 
   /// A usage error about a word that nobody knows, with the nearest that is known.
-  static func unknown(_ word: String, among known: [String], what: String, help command: String?) -> VitError {
+  static func unknown(_ word: String, among known: [String], what: String, help command: String?) -> VitError
+  {
     let nearest = known.min { $0.editDistance(to: word) < $1.editDistance(to: word) }
     let isClose = nearest.map { $0.editDistance(to: word) <= max(2, word.count / 3) } ?? false
     let hint = isClose ? nearest.map { "did you mean '\($0)'?" } : nil
     return usage(
-      "unknown \(what) '\(word)'", code: "unknown-\(what)", help: hint ?? "see 'vitc help\(command.map { " \($0)" } ?? "")'")
+      "unknown \(what) '\(word)'", code: "unknown-\(what)",
+      help: hint ?? "see 'vitc help\(command.map { " \($0)" } ?? "")'")
   }
 
   /// Whether a flag is given.
@@ -129,8 +135,11 @@ struct Arguments: Sendable {
   func integer(_ name: String, in range: ClosedRange<Int>) throws(VitError) -> Int? {
     guard let text = text(name) else { return nil }
     guard let value = Int(text), range.contains(value) else {
-      let limit = range.upperBound == .max ? "at least \(range.lowerBound)" : "in \(range.lowerBound)…\(range.upperBound)"
-      throw usage("option \(name) cannot be '\(text)' (expected a whole number \(limit))", code: "option-value")
+      let limit =
+        range.upperBound == .max
+        ? "at least \(range.lowerBound)" : "in \(range.lowerBound)…\(range.upperBound)"
+      throw usage(
+        "option \(name) cannot be '\(text)' (expected a whole number \(limit))", code: "option-value")
     }
     return value
   }
@@ -139,7 +148,8 @@ struct Arguments: Sendable {
   func number(_ name: String, atLeast limit: Double = 0) throws(VitError) -> Double? {
     guard let text = text(name) else { return nil }
     guard let value = Double(text), value.isFinite, value >= limit else {
-      throw usage("option \(name) cannot be '\(text)' (expected a number of at least \(limit))", code: "option-value")
+      throw usage(
+        "option \(name) cannot be '\(text)' (expected a number of at least \(limit))", code: "option-value")
     }
     return value
   }
@@ -149,7 +159,8 @@ struct Arguments: Sendable {
     guard let text = text(name) else { return nil }
     let values = text.split(separator: ",", omittingEmptySubsequences: false).map { Double($0) }
     guard values.allSatisfy({ $0?.isFinite ?? false }) else {
-      throw usage("option \(name) cannot be '\(text)' (expected numbers as in 0.5,0.25)", code: "option-value")
+      throw usage(
+        "option \(name) cannot be '\(text)' (expected numbers as in 0.5,0.25)", code: "option-value")
     }
     return values.compactMap { $0 }
   }
@@ -159,7 +170,8 @@ struct Arguments: Sendable {
     guard let text = text(name) else { return nil }
     guard choices.contains(text) else {
       throw usage(
-        "option \(name) cannot be '\(text)' (expected \(choices.joined(separator: ", ")))", code: "option-value")
+        "option \(name) cannot be '\(text)' (expected \(choices.joined(separator: ", ")))",
+        code: "option-value")
     }
     return text
   }
@@ -187,7 +199,8 @@ struct Arguments: Sendable {
   }
 
   private func badTime(_ name: String, _ text: String) -> VitError {
-    usage("option \(name) cannot be '\(text)' (expected a time as in 90s, 10m or 1h30m)", code: "option-value")
+    usage(
+      "option \(name) cannot be '\(text)' (expected a time as in 90s, 10m or 1h30m)", code: "option-value")
   }
 }
 

@@ -23,7 +23,8 @@ enum CompileText {
       let all = bound.layers.reduce(0) { $0 + $1[keyPath: share] }
       let some = bound.speedup(replacing: count, by: share)
       let most = bound.speedup(replacing: bound.layers.count, by: share)
-      return "  \(what): attention layers take \(all.percent); without \(count) of them at most \(some.fixed(2)) times less, "
+      return
+        "  \(what): attention layers take \(all.percent); without \(count) of them at most \(some.fixed(2)) times less, "
         + "without all \(most.fixed(2))\n"
     }
     return "bound: what replacing attention can give at most, at no cost of what replaces it\n"
@@ -32,12 +33,15 @@ enum CompileText {
 
   /// Teacher beside hybrid.
   static func summary(_ report: Report, options: CompilerOptions) -> String {
-    var text = "result: layers \(report.selected) are \(report.mixer), measured on \(report.fidelity.images.grouped) images\n"
+    var text =
+      "result: layers \(report.selected) are \(report.mixer), measured on \(report.fidelity.images.grouped) images\n"
     var table = Table(["", "teacher", "hybrid", "change"])
     func row(_ name: String, _ teacher: String, _ hybrid: String, _ change: String = "") {
       table.add([name, teacher, hybrid, change])
     }
-    func ratio(_ a: Int, _ b: Int) -> String { b > 0 ? "\(((Double(b) / Double(max(a, 1)) - 1) * 100).fixed(1)) %" : "" }
+    func ratio(_ a: Int, _ b: Int) -> String {
+      b > 0 ? "\(((Double(b) / Double(max(a, 1)) - 1) * 100).fixed(1)) %" : ""
+    }
     let fidelity = report.fidelity
     if let teacher = fidelity.teacherAccuracy, let hybrid = fidelity.accuracy {
       row("accuracy", teacher.percent, hybrid.percent, "\(((hybrid - teacher) * 100).fixed(2)) points")
@@ -46,29 +50,39 @@ enum CompileText {
     if let divergence = fidelity.divergence { row("KL", "", divergence.short) }
     if fidelity.agreement == nil { row("relative error", "", fidelity.relativeError.short) }
     let (teacher, hybrid) = (report.teacher, report.hybrid)
-    row("parameters", teacher.parameters.grouped, hybrid.parameters.grouped, ratio(teacher.parameters, hybrid.parameters))
+    row(
+      "parameters", teacher.parameters.grouped, hybrid.parameters.grouped,
+      ratio(teacher.parameters, hybrid.parameters))
     if let before = teacher.bytes, let after = hybrid.bytes {
       row("file bytes", before.grouped, after.grouped, ratio(before, after))
     }
-    row("flops", Double(teacher.flops).asCount, Double(hybrid.flops).asCount, ratio(teacher.flops, hybrid.flops))
+    row(
+      "flops", Double(teacher.flops).asCount, Double(hybrid.flops).asCount, ratio(teacher.flops, hybrid.flops)
+    )
     if let (teacher, hybrid) = report.timing {
-      func time(_ timing: Timing) -> String { "\(timing.median.fixed(2)) (\(timing.low.fixed(2))…\(timing.high.fixed(2)))" }
+      func time(_ timing: Timing) -> String {
+        "\(timing.median.fixed(2)) (\(timing.low.fixed(2))…\(timing.high.fixed(2)))"
+      }
       row("ms", time(teacher), time(hybrid), "\(((hybrid.median / teacher.median - 1) * 100).fixed(1)) %")
     }
     text += table.text
     let known = report.correlations.compactMap { entry in entry.value.map { "\(entry.name) \($0.fixed(2))" } }
-    if !known.isEmpty { text += "\nrank correlation with the damage of a swap: \(known.joined(separator: ", "))\n" }
+    if !known.isEmpty {
+      text += "\nrank correlation with the damage of a swap: \(known.joined(separator: ", "))\n"
+    }
     if let timing = report.timing, timing.hybrid.median >= timing.teacher.median {
       text += "\nthe hybrid is not faster here: its gain is its size\n"
     }
     for control in report.controls {
-      let damage = control.fidelity.accuracy.map { "accuracy \($0.percent)" } ?? "error \(control.fidelity.damage.short)"
+      let damage =
+        control.fidelity.accuracy.map { "accuracy \($0.percent)" } ?? "error \(control.fidelity.damage.short)"
       text += "control \(control.mixer): \(damage)"
       text += control.fidelity.agreement.map { ", agreement \($0.percent)" } ?? ""
       text += control.fidelity.divergence.map { ", KL \($0.short)\n" } ?? "\n"
     }
     if let better = report.beatsControls {
-      text += better
+      text +=
+        better
         ? "\(report.mixer) beats the controls, given the same steps\n"
         : "\(report.mixer) does not beat the controls, given the same steps: it is not credited\n"
     }

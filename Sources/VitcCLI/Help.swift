@@ -30,7 +30,9 @@ enum Help {
   static func text(_ command: Command) -> String {
     var text = "vitc \(command.name): \(command.summary)\n\n"
     let operands = command.operands.map(\.name)
-    let shown = operands.enumerated().map { $0.offset < command.operandCount.lowerBound ? $0.element : "[\($0.element)]" }
+    let shown = operands.enumerated().map {
+      $0.offset < command.operandCount.lowerBound ? $0.element : "[\($0.element)]"
+    }
     text += "usage: " + (["vitc", command.name] + shown + ["[options]"]).joined(separator: " ") + "\n"
     if !command.operands.isEmpty { text += "\n" + rows(command.operands) + "\n" }
     text += "\noptions:\n" + rows(command.allOptions.map { ($0.usage, $0.summary) }) + "\n"
@@ -89,16 +91,21 @@ extension Command {
   /// `vitc help`.
   static let help = Command(
     "help", "explains a command, an operation or a pass",
-    operands: [("TOPIC", "a command, or 'op' or 'pass'"), ("NAME", "an operation or a pass; all are listed without it")],
+    operands: [
+      ("TOPIC", "a command, or 'op' or 'pass'"),
+      ("NAME", "an operation or a pass; all are listed without it"),
+    ],
     operandCount: 0...2
   ) { arguments, terminal in
     let words = arguments.operands
     switch (words.first, words.dropFirst().first) {
     case (nil, _): terminal.write(Help.overview)
     case ("op"?, let name?): terminal.write(try Help.operation(name))
-    case ("op"?, nil): terminal.write(Help.rows(Registry.vitc.operations.map { ($0.name, $0.summary) }) + "\n")
+    case ("op"?, nil):
+      terminal.write(Help.rows(Registry.vitc.operations.map { ($0.name, $0.summary) }) + "\n")
     case ("pass"?, let name?): terminal.write(try Help.pass(name))
-    case ("pass"?, nil): terminal.write(Help.rows(Pipeline.standardPasses.map { ($0.name, $0.summary) }) + "\n")
+    case ("pass"?, nil):
+      terminal.write(Help.rows(Pipeline.standardPasses.map { ($0.name, $0.summary) }) + "\n")
     case (let name?, nil):
       guard let command = Command.all.first(where: { $0.name == name }) else {
         throw Arguments.unknown(name, among: Command.all.map(\.name), what: "command", help: nil)

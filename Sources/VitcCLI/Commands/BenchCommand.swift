@@ -20,7 +20,8 @@ extension Command {
     let model = try terminal.load(arguments.operands[0], threads: threads)
     let other = try arguments.text("--against").map { try terminal.load($0, threads: threads) }
     let results = try Evaluation.benchmark(
-      [model] + [other].compactMap { $0 }, batch: batch, threads: threads, seconds: seconds, talk: terminal.talk)
+      [model] + [other].compactMap { $0 }, batch: batch, threads: threads, seconds: seconds,
+      talk: terminal.talk)
     if arguments.flag("--json") {
       var members = results[0].members
       members += [("schema", "vitc.bench/1"), ("batch", .int(batch))]

@@ -9,17 +9,24 @@ extension Command {
     operands: [("TEACHER", "an .onnx, .vmod or textual IR file with attention layers")],
     options: [
       Option("-o", "OUT", "where the hybrid goes"), Option.data,
-      Option("--eval-data", "PATH[:SPLIT]", "images to measure on at the end (default: a part of the data that is not trained on)"),
-      Option("--replace", "N|PART|layers=LIST", "how many layers, as 4 or 0.5, or which, as layers=3,5 (default 0.5)"),
+      Option(
+        "--eval-data", "PATH[:SPLIT]",
+        "images to measure on at the end (default: a part of the data that is not trained on)"),
+      Option(
+        "--replace", "N|PART|layers=LIST",
+        "how many layers, as 4 or 0.5, or which, as layers=3,5 (default 0.5)"),
       Option(
         "--select", "BY",
         "how layers are chosen: auto (default: by measured damage), swap, entropy, gini, hoyer, top-mass, distance, cosine, "
           + "drop, first or last"),
       Option("--mixer", "KIND", "what replaces them: glr (default), lstm, none or pointwise"),
-      Option("--width", "W", "the mixer's inner width as a fraction of the model's (default: the mixer's own)"),
+      Option(
+        "--width", "W", "the mixer's inner width as a fraction of the model's (default: the mixer's own)"),
       Option("--heads", "H", "the mixer's heads (default: as many as fit)"),
       Option("--order", "ORDER", "how tokens are scanned: bidirectional (default), forward or cross"),
-      Option("--time-budget", "TIME", "what training may take at 150 GFLOP/s, as 90s or 10m; decides the steps (default 10m)"),
+      Option(
+        "--time-budget", "TIME",
+        "what training may take at 150 GFLOP/s, as 90s or 10m; decides the steps (default 10m)"),
       Option("--distil-steps", "N", "steps of distillation, whatever the budget"),
       Option("--distil-rate", "R", "the rate of distillation (default 0.002)"),
       Option("--fine-tune-steps", "N", "steps of fine-tuning, whatever the budget; 0 for none"),
@@ -28,13 +35,20 @@ extension Command {
       Option.seed, Option.threads,
       Option("--weights", "TYPE", "how weights are stored: f16 (default) or f32"),
       Option("--controls", "also trains the same layers as none and as pointwise, to compare with"),
-      Option("--report", "FILE", "writes what was found out, chosen and reached as JSON (schemas/report.schema.json)"),
+      Option(
+        "--report", "FILE",
+        "writes what was found out, chosen and reached as JSON (schemas/report.schema.json)"),
       Option("--passes", "PIPELINE", "a whole pipeline, in place of the options that make one"),
-      Option("--emit", "FORMAT", "what is written: vmod (default) or ir, the textual IR with its tensors beside it"),
-      Option("--reproducible", "leaves times out of OUT, so that the same compile gives the same bytes; also where "
-        + "SOURCE_DATE_EPOCH is set"),
+      Option(
+        "--emit", "FORMAT", "what is written: vmod (default) or ir, the textual IR with its tensors beside it"
+      ),
+      Option(
+        "--reproducible",
+        "leaves times out of OUT, so that the same compile gives the same bytes; also where "
+          + "SOURCE_DATE_EPOCH is set"),
       Option("--resume", "goes on with an interrupted compile, from OUT.checkpoint"),
-      Option("-MD", "writes a file of dependencies for make and ninja: OUT with .d in place of its extension"),
+      Option(
+        "-MD", "writes a file of dependencies for make and ninja: OUT with .d in place of its extension"),
       Option("-MF", "FILE", "the name of that file"), Option.preprocess,
     ],
     notes: [
@@ -81,7 +95,8 @@ private struct CompileRun {
     var options = CompilerOptions()
     options.passes = arguments.text("--passes")
     if options.passes != nil, let other = shaping.first(where: { arguments.text($0) != nil }) {
-      throw usage("\(other) contradicts --passes", code: "option-conflict", help: "write it as an option of a pass")
+      throw usage(
+        "\(other) contradicts --passes", code: "option-conflict", help: "write it as an option of a pass")
     }
     if let text = arguments.text("--replace") { options.replace = try amount(text) }
     let criteria = ["auto"] + Select.Criterion.allCases.map(\.rawValue)
@@ -110,7 +125,8 @@ private struct CompileRun {
   private static func amount(_ text: String) throws(VitError) -> CompilerOptions.Amount {
     func bad() -> VitError {
       usage(
-        "option --replace cannot be '\(text)' (expected a count as 4, a part as 0.5, or layers=3,5)", code: "option-value")
+        "option --replace cannot be '\(text)' (expected a count as 4, a part as 0.5, or layers=3,5)",
+        code: "option-value")
     }
     if text.hasPrefix("layers=") {
       let numbers = text.dropFirst(7).split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
@@ -124,12 +140,15 @@ private struct CompileRun {
 
   func run() throws -> Outcome {
     try Model.checkWritable(out)
-    for path in [arguments.text("--report"), dependencies].compactMap({ $0 }) { try Model.checkWritable(path) }
+    for path in [arguments.text("--report"), dependencies].compactMap({ $0 }) {
+      try Model.checkWritable(path)
+    }
     let teacher = try terminal.load(arguments.operands[0], threads: options.threads)
     let data =
       try arguments.samples("--data", for: teacher, seed: options.seed, terminal: terminal)
       ?? Samples.synthetic(for: teacher, seed: options.seed) { terminal.report($0) }
-    let evaluation = try arguments.samples("--eval-data", for: teacher, purpose: .evaluation, terminal: terminal)
+    let evaluation = try arguments.samples(
+      "--eval-data", for: teacher, purpose: .evaluation, terminal: terminal)
     let compiler = try Compiler(options)
     var result = try compiler.compile(teacher, data, evaluation: evaluation, talk: terminal.talk) { event in
       terminal.write(CompileText.event(event))

@@ -7,8 +7,11 @@ extension Command {
     "diff", "compares two models: structure, attributes, tensors and what they compute",
     operands: [("A", "an .onnx, .vmod or textual IR file"), ("B", "the same")],
     options: [
-      Option("--input", "X.npy", "an array to run both on; in the order of the inputs (default: random numbers)", isRepeatable: true),
-      Option("--tolerance", "R", "how far numbers may differ, relative to the largest of a tensor (default 0)"),
+      Option(
+        "--input", "X.npy", "an array to run both on; in the order of the inputs (default: random numbers)",
+        isRepeatable: true),
+      Option(
+        "--tolerance", "R", "how far numbers may differ, relative to the largest of a tensor (default 0)"),
       Option.json("diff"), Option.threads,
     ],
     notes: ["Exit code 1 where they differ. The first value that diverges is named."]
@@ -16,7 +19,8 @@ extension Command {
     let threads = try arguments.threads()
     let tolerance = try arguments.number("--tolerance") ?? 0
     let (a, b) = (
-      try terminal.load(arguments.operands[0], threads: threads), try terminal.load(arguments.operands[1], threads: threads)
+      try terminal.load(arguments.operands[0], threads: threads),
+      try terminal.load(arguments.operands[1], threads: threads)
     )
     let inputs = try arguments.texts("--input").map(Arrays.read)
     let found = try Difference.find(
@@ -35,7 +39,8 @@ extension Command {
     } else {
       for difference in found {
         terminal.print(
-          "\(difference.kind.rawValue) '\(difference.place.escapedForDisplay)': \(difference.message.escapedForDisplay)")
+          "\(difference.kind.rawValue) '\(difference.place.escapedForDisplay)': \(difference.message.escapedForDisplay)"
+        )
       }
       if found.isEmpty { terminal.print("no differences") }
     }

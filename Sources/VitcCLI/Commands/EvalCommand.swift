@@ -8,7 +8,8 @@ extension Command {
     "eval", "measures accuracy on labelled images, and closeness to a teacher",
     operands: [("MODEL", "an .onnx, .vmod or textual IR file")],
     options: [
-      Option.data, Option("--against", "TEACHER", "the model to compare with: agreement, KL and its accuracy"),
+      Option.data,
+      Option("--against", "TEACHER", "the model to compare with: agreement, KL and its accuracy"),
       Option.json("eval"), Option.preprocess, Option.threads,
     ],
     notes: ["Of data with two splits the test split is taken unless :train is asked for."]
@@ -17,7 +18,8 @@ extension Command {
     let threads = try arguments.threads()
     let model = try terminal.load(arguments.operands[0], threads: threads)
     let other = try arguments.text("--against").map { try terminal.load($0, threads: threads) }
-    guard let data = try arguments.samples("--data", for: model, purpose: .evaluation, terminal: terminal) else {
+    guard let data = try arguments.samples("--data", for: model, purpose: .evaluation, terminal: terminal)
+    else {
       return .done
     }
     let fidelity = try Evaluation.fidelity(
@@ -42,7 +44,8 @@ extension Fidelity {
   /// The figures, a line each; those without a meaning are left out.
   var text: String {
     let rows: [(String, String?)] = [
-      ("images", images.grouped), ("accuracy", accuracy?.percent), ("teacher accuracy", teacherAccuracy?.percent),
+      ("images", images.grouped), ("accuracy", accuracy?.percent),
+      ("teacher accuracy", teacherAccuracy?.percent),
       ("agreement", agreement?.percent), ("KL", divergence?.short),
       ("relative error", agreement == nil && relativeError > 0 ? relativeError.short : nil),
     ]

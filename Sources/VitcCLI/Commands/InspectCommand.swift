@@ -22,8 +22,11 @@ extension Inspection {
   /// The whole as text.
   var text: String {
     let graph = model.graph
-    var text = "model       \(graph.name.escapedForDisplay) (\(model.format.rawValue), \(model.byteCount.grouped) bytes)\n"
-    for input in graph.inputs { text += "input       \(graph[input].name.escapedForDisplay)  \(graph.type(input))\n" }
+    var text =
+      "model       \(graph.name.escapedForDisplay) (\(model.format.rawValue), \(model.byteCount.grouped) bytes)\n"
+    for input in graph.inputs {
+      text += "input       \(graph[input].name.escapedForDisplay)  \(graph.type(input))\n"
+    }
     for output in graph.outputs {
       text += "output      \(output.name.escapedForDisplay)  \(graph.type(output.value))\n"
     }
@@ -33,10 +36,12 @@ extension Inspection {
     if layers.isEmpty {
       text += "no attention layers\n"
     } else {
-      var table = Table(["layer", "kind", "heads", "parameters", "flops", "replaceable", "node"], left: [1, 5, 6])
+      var table = Table(
+        ["layer", "kind", "heads", "parameters", "flops", "replaceable", "node"], left: [1, 5, 6])
       for layer in layers {
         table.add([
-          "\(layer.index)", layer.kind, "\(layer.heads)", layer.parameters.grouped, Double(layer.flops).asCount,
+          "\(layer.index)", layer.kind, "\(layer.heads)", layer.parameters.grouped,
+          Double(layer.flops).asCount,
           layer.obstacle == nil ? "yes" : "no", layer.node.escapedForDisplay,
         ])
       }

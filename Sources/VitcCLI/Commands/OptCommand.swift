@@ -9,8 +9,10 @@ extension Command {
     operands: [("MODEL", "an .onnx, .vmod or textual IR file; an .onnx is taken as decoded, not raised")],
     options: [
       Option("--passes", "PIPELINE", "passes as in 'fold,raise,dce' or 'score,select{by=entropy,count=4}'"),
-      Option("-o", "OUT", "where the result goes: NAME.vit with its tensors beside it, or NAME.vmod (default: text on "
-        + "standard output, without tensors)"),
+      Option(
+        "-o", "OUT",
+        "where the result goes: NAME.vit with its tensors beside it, or NAME.vmod (default: text on "
+          + "standard output, without tensors)"),
       Option("--elide-tensors", "leaves the tensors' values out of a .vit"),
       Option("--print-after-all", "prints the textual IR after each pass, to standard error"),
       Option("--verify-each", "checks types and invariants after each pass"),
@@ -19,7 +21,8 @@ extension Command {
     ]
   ) { arguments, terminal in
     guard let text = arguments.text("--passes") else {
-      throw usage("opt needs --passes", code: "option-missing", help: "the passes are listed by 'vitc help pass'")
+      throw usage(
+        "opt needs --passes", code: "option-missing", help: "the passes are listed by 'vitc help pass'")
     }
     let pipeline = try Pipeline(text)
     let threads = try arguments.threads()

@@ -7,8 +7,12 @@ extension Command {
     "run", "runs a model on arrays or on images",
     operands: [("MODEL", "an .onnx, .vmod or textual IR file"), ("IMAGE…", "JPEG or PNG files to classify")],
     options: [
-      Option("--input", "[NAME=]X.npy", "an array for an input; without names in the order of the inputs", isRepeatable: true),
-      Option("--output", "[NAME=]Y.npy", "where an output goes; without names in the order of the outputs", isRepeatable: true),
+      Option(
+        "--input", "[NAME=]X.npy", "an array for an input; without names in the order of the inputs",
+        isRepeatable: true),
+      Option(
+        "--output", "[NAME=]Y.npy", "where an output goes; without names in the order of the outputs",
+        isRepeatable: true),
       Option("--top", "K", "classes to show for an image (default 5)"), Option.json("run"), Option.preprocess,
       Option.threads,
     ],
@@ -31,7 +35,8 @@ extension Command {
     let model = try terminal.load(arguments.operands[0], threads: threads)
     let session = try Session(model, threads: threads)
     if images.isEmpty {
-      let arrays = try NamedFiles(inputs, names: model.graph.inputs.map { model.graph[$0].name }, what: "input", all: true)
+      let arrays = try NamedFiles(
+        inputs, names: model.graph.inputs.map { model.graph[$0].name }, what: "input", all: true)
       let targets = try NamedFiles(
         arguments.texts("--output"), names: model.graph.outputs.map(\.name), what: "output", all: false)
       let outputs = try session.run(try arrays.paths.compactMap { try $0.map(Arrays.read) })
@@ -44,7 +49,8 @@ extension Command {
     if classifier.isGuessed {
       terminal.report(
         Diagnostic(
-          .warning, "nothing says how images are prepared for this model; what is usual is taken", code: "preprocess-guessed",
+          .warning, "nothing says how images are prepared for this model; what is usual is taken",
+          code: "preprocess-guessed",
           help: "give --preprocess, or a preprocessor_config.json beside the model"))
     }
     var results: [JSON] = []
@@ -83,11 +89,15 @@ private struct NamedFiles {
       guard let index = place ?? paths.firstIndex(where: { $0 == nil }) else {
         throw usage("the model has \(names.count) \(what)s, found \(texts.count)", code: "\(what)-count")
       }
-      guard paths[index] == nil else { throw usage("\(what) '\(names[index])' is given twice", code: "\(what)-twice") }
+      guard paths[index] == nil else {
+        throw usage("\(what) '\(names[index])' is given twice", code: "\(what)-twice")
+      }
       paths[index] = path
     }
     if all, let index = paths.firstIndex(where: { $0 == nil }) {
-      throw usage("\(what) '\(names[index])' is missing", code: "\(what)-missing", help: "give --\(what) \(names[index])=X.npy")
+      throw usage(
+        "\(what) '\(names[index])' is missing", code: "\(what)-missing",
+        help: "give --\(what) \(names[index])=X.npy")
     }
     self.paths = paths
   }
@@ -117,7 +127,8 @@ private enum RunOutput {
 
   static func text(_ path: String, _ answer: [Classifier.Class]) -> String {
     "\(path)\n"
-      + answer.map { "  \($0.probability.fixed(4))  \($0.index)\($0.label.map { "  \($0)" } ?? "")\n" }.joined()
+      + answer.map { "  \($0.probability.fixed(4))  \($0.index)\($0.label.map { "  \($0)" } ?? "")\n" }
+      .joined()
   }
 
   static func json(_ path: String, _ answer: [Classifier.Class]) -> JSON {

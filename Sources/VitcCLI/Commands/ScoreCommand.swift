@@ -9,7 +9,8 @@ extension Command {
     operands: [("TEACHER", "an .onnx, .vmod or textual IR file")],
     options: [
       Option.data, Option("--images", "N", "images to look at (default: as in 'vitc help pass score')"),
-      Option.json("score"), Option("-o", "OUT", "writes the model with the scores noted in it (.vit or .vmod)"),
+      Option.json("score"),
+      Option("-o", "OUT", "writes the model with the scores noted in it (.vit or .vmod)"),
       Option.preprocess, Option.seed, Option.threads,
     ],
     notes: [
@@ -29,7 +30,8 @@ extension Command {
     let layers = try Inspection(scored).layers
     guard !layers.isEmpty else {
       throw VitError(
-        "the model has no attention layers", code: "no-attention", location: Location(file: arguments.operands[0]),
+        "the model has no attention layers", code: "no-attention",
+        location: Location(file: arguments.operands[0]),
         help: "'vitc inspect --explain' tells what was nearly recognised")
     }
     if let out = arguments.text("-o") { try scored.write(to: out) }
@@ -46,7 +48,8 @@ extension Command {
 enum ScoreTable {
   /// The columns: heading, and the name in the annotations behind `score.`.
   private static let columns = [
-    ("entropy", "entropy"), ("gini", "gini"), ("hoyer", "hoyer"), ("top-mass", "top_mass"), ("distance", "distance"),
+    ("entropy", "entropy"), ("gini", "gini"), ("hoyer", "hoyer"), ("top-mass", "top_mass"),
+    ("distance", "distance"),
     ("cosine", "cosine"), ("drop", "drop"),
   ]
 
@@ -60,11 +63,14 @@ enum ScoreTable {
   }
 
   /// A row for each layer; a column that no layer has a figure for is left out. `more` are further columns.
-  static func text(_ layers: [(index: Int, scores: [String: Double])], more: [(String, String)] = []) -> String {
+  static func text(_ layers: [(index: Int, scores: [String: Double])], more: [(String, String)] = [])
+    -> String
+  {
     let shown = (columns + more).filter { column in layers.contains { $0.scores[column.1] != nil } }
     var table = Table(["layer"] + shown.map(\.0), left: [])
     for layer in layers {
-      table.add(["\(layer.index)"] + shown.map { column in layer.scores[column.1].map { $0.fixed(4) } ?? "-" })
+      table.add(
+        ["\(layer.index)"] + shown.map { column in layer.scores[column.1].map { $0.fixed(4) } ?? "-" })
     }
     return table.text
   }

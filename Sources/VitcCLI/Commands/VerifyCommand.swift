@@ -4,7 +4,8 @@ internal import Vitc
 extension Command {
   /// `vitc verify`.
   static let verify = Command(
-    "verify", "checks a model: its types, its tensors' digests, and the outputs for the inputs that it carries",
+    "verify",
+    "checks a model: its types, its tensors' digests, and the outputs for the inputs that it carries",
     operands: [("MODEL", "a .vmod; another model has no inputs to check, its types are")],
     options: [Option.threads, Option.json("verify")]
   ) { arguments, terminal in

@@ -1,0 +1,35 @@
+internal import Synchronization
+public import VitIR
+
+extension Dataset {
+  /// Those of `candidates` that can be read and prepared, in order; the others are warned of and counted.
+  ///
+  /// Samples that lie in files of their own are all read once, on `pool`; of an array, whose samples are alike, the first
+  /// stands for all. Throws where none can be read.
+  public func readable(
+    _ candidates: [Int], _ preprocess: Preprocess, pool: any WorkPool
+  ) throws(VitError) -> [Int] {
+    let checked = isUniform ? Array(candidates.prefix(1)) : candidates
+    let failures = Mutex([VitError?](repeating: nil, count: checked.count))
+    pool.run(tasks: checked.count) { task, _ in
+      do {
+        let sample = try self.sample(at: checked[task])
+        try withUnsafeTemporaryAllocation(of: Float.self, capacity: preprocess.count) { buffer in
+          if let base = buffer.baseAddress { try preprocess.write(sample, to: base) }
+        }
+      } catch {
+        let reason = error as? VitError ?? VitError("cannot be read: \(error)")
+        failures.withLock { $0[task] = reason }
+      }
+    }
+    let found = failures.withLock { $0 }
+    let last = found.last { $0 != nil } ?? nil
+    if let last, found.allSatisfy({ $0 != nil }) {
+      throw VitError(
+        "none of the \(candidates.count) samples of '\(name)' can be read; the last one: \(last.diagnostic.message)",
+        code: "empty-data", location: last.diagnostic.location, help: last.diagnostic.help)
+    }
+    for (index, error) in zip(checked, found) { if let error { skip(index, because: error) } }
+    return isUniform ? candidates : zip(checked, found).filter { $0.1 == nil }.map(\.0)
+  }
+}
