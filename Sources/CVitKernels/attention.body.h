@@ -49,9 +49,7 @@ static void attention_statistics(size_t n, real scale, const real *x, const real
     const size_t lanes = n - i < LANES ? n - i : LANES;
     vec s = v_all(scale) * v_loadn(x + i, lanes);
     if (bias) s += v_loadn(bias + i, lanes);
-    for (size_t lane = 0; lane < LANES; lane++)
-      if (lane >= lanes) s[lane] = -INFINITY;
-    s -= v_all(top);
+    s = v_pick(v_first(lanes), s, v_all(-INFINITY)) - v_all(top);
     const vec e = v_exp(s);
     total += e;
     weighted += v_pick(e > v_all(0), e * s, v_all(0));  // 0·−∞ is none
@@ -78,8 +76,7 @@ static void FN(attend)(const vk_attention *p, size_t batch, size_t head, size_t 
       real *s = scores + i * row;
       const size_t index = first + top + i;
       if (p->statistics) attention_statistics(p->keys, (real)p->scale, s, bias, (real *)p->statistics + 2 * index);
-      const real lse = softmax_row(0, p->keys, (real)p->scale, s, bias, s);
-      if (p->lse) ((real *)p->lse)[index] = lse;
+      softmax_row(0, p->keys, (real)p->scale, s, bias, s, p->lse ? (real *)p->lse + index : NULL);
       if (p->probabilities) memcpy((real *)p->probabilities + index * p->keys, s, p->keys * sizeof(real));
     }
     const vk_product value = {.m = rows, .n = p->value_width, .k = p->keys, .a = scores, .a_row = (ptrdiff_t)row,

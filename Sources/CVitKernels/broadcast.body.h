@@ -84,8 +84,7 @@ static void FN(binary)(int kind, int adding, const vk_walk *walk, void *y, const
     if (dx_step) {                                                                                                \
       v_storen(dx + i, v_loadn(dx + i, lanes) + result, lanes);                                                   \
     } else {                                                                                                      \
-      for (size_t lane = 0; lane < LANES; lane++)                                                                 \
-        if (lane >= lanes) result[lane] = 0; /* 0·∞ beyond the end is NaN */                                      \
+      result = v_pick(v_first(lanes), result, v_all(0)); /* 0·∞ beyond the end is NaN */                          \
       sum += result;                                                                                              \
     }                                                                                                             \
   }
@@ -184,9 +183,8 @@ VK_INLINE vec reduce_steps(const int kind, const reduce_axes *reduced, const rea
         if (++in_block == 64) total = reduce_fold(kind, total, block), block = v_all(reduce_start(kind)), in_block = 0;
       }
       if (whole < along) {
-        vec last = reduce_step(kind, block, v_loadn(x + whole, along - whole), centre);
-        for (size_t lane = 0; lane < LANES; lane++)
-          if (lane < along - whole) block[lane] = last[lane];
+        const vec last = reduce_step(kind, block, v_loadn(x + whole, along - whole), centre);
+        block = v_pick(v_first(along - whole), last, block);
       }
     } else {
       block = reduce_step(kind, block, v_loadn(x, lanes), centre);

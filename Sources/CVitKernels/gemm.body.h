@@ -203,11 +203,11 @@ static void (*const gemm_tiles[GEMM_ROWS][2])(size_t, const float *, ptrdiff_t, 
 #define VK_HIGH2(a, b) __builtin_shufflevector(a, b, 2, 3, 10, 11, 6, 7, 14, 15)
 #define VK_LOW4(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11)
 #define VK_HIGH4(a, b) __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15)
-// to[p·to_row + j] = from[j·from_row + p] for an 8×8 block.
-VK_INLINE void gemm_transpose8(const float *from, ptrdiff_t from_row, float *to, ptrdiff_t to_row) {
+// to[p·to_row + j] = from[j·from_row + p] for an 8×8 block of which `rows` rows are there, the others zero.
+VK_INLINE void gemm_transpose8(size_t rows, const float *from, ptrdiff_t from_row, float *to, ptrdiff_t to_row) {
   gemm_f8 r[8], s[8];
 #pragma clang loop unroll(full)
-  for (int i = 0; i < 8; i++) r[i] = *(const gemm_f8 *)(from + i * from_row);
+  for (int i = 0; i < 8; i++) r[i] = (size_t)i < rows ? *(const gemm_f8 *)(from + i * from_row) : (gemm_f8)(0.0f);
 #pragma clang loop unroll(full)
   for (int i = 0; i < 8; i += 2) s[i] = VK_LOW(r[i], r[i + 1]), s[i + 1] = VK_HIGH(r[i], r[i + 1]);
 #pragma clang loop unroll(full)
@@ -246,9 +246,11 @@ static void gemm_pack_panel(size_t k, size_t columns, size_t width, const float 
   const size_t k8 = b_row == 1 ? k & ~(size_t)7 : 0;
   for (size_t j = 0; j < width; j += 8) {
     size_t p = 0;
+    const float *from = b + (ptrdiff_t)j * b_column;
     if (j + 8 <= columns)
-      for (; p < k8; p += 8)
-        gemm_transpose8(b + (ptrdiff_t)j * b_column + p, b_column, to + p * width + j, (ptrdiff_t)width);
+      for (; p < k8; p += 8) gemm_transpose8(8, from + p, b_column, to + p * width + j, (ptrdiff_t)width);
+    else if (j < columns)
+      for (; p < k8; p += 8) gemm_transpose8(columns - j, from + p, b_column, to + p * width + j, (ptrdiff_t)width);
     for (; p < k; p++)
       for (size_t lane = j; lane < j + 8; lane++)
         to[p * width + lane] = lane < columns ? b[(ptrdiff_t)p * b_row + (ptrdiff_t)lane * b_column] : 0;

@@ -10,6 +10,7 @@
 #define v_all FN(v_all)
 #define v_load FN(v_load)
 #define v_store FN(v_store)
+#define v_first FN(v_first)
 #define v_loadn FN(v_loadn)
 #define v_storen FN(v_storen)
 #define v_madd FN(v_madd)
@@ -42,11 +43,29 @@ VK_INLINE vec v_all(real x) { return (vec)(x); }
 VK_INLINE vec v_load(const real *p) { return *(const vec_at *)p; }
 VK_INLINE void v_store(real *p, vec x) { *(vec_at *)p = x; }
 
+// Set in the first n lanes.
+VK_INLINE ivec v_first(size_t n) {
+#if LANES == 16
+  return (ivec){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} < (ivec)((int32_t)n);
+#else
+  return (ivec){0, 1, 2, 3, 4, 5, 6, 7} < (ivec)((int64_t)n);
+#endif
+}
+#if ISA == 1
+#define v_half_mask FN(v_half_mask)
+// For lanes first … first + 7 of 16, whether they are below n.
+VK_INLINE __m256i v_half_mask(size_t n, int first) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n - first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
 // The first n lanes from memory, zero in the others; n is in 0…LANES.
 VK_INLINE vec v_loadn(const real *p, size_t n) {
   if (n >= LANES) return v_load(p);
 #if ISA == 2
   return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif ISA == 1
+  const __m256 low = _mm256_maskload_ps(p, v_half_mask(n, 0)), high = _mm256_maskload_ps(p + 8, v_half_mask(n, 8));
+  return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 #else
   vec x = v_all(0);
   for (size_t lane = 0; lane < LANES; lane++)
@@ -61,6 +80,9 @@ VK_INLINE void v_storen(real *p, vec x, size_t n) {
   }
 #if ISA == 2
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)x);
+#elif ISA == 1
+  _mm256_maskstore_ps(p, v_half_mask(n, 0), __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7));
+  _mm256_maskstore_ps(p + 8, v_half_mask(n, 8), __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15));
 #else
   for (size_t lane = 0; lane < LANES; lane++)
     if (lane < n) p[lane] = x[lane];

@@ -9,8 +9,7 @@ static void FN(softmax)(int logarithm, size_t rows, size_t n, double scale, cons
     const real *x = (const real *)x_ + (ptrdiff_t)row * x_row;
     const real *bias = bias_ ? (const real *)bias_ + (ptrdiff_t)row * bias_row : NULL;
     real *y = (real *)y_ + (ptrdiff_t)row * y_row;
-    real lse = softmax_row(logarithm, n, (real)scale, x, bias, y);
-    if (lse_) ((real *)lse_)[row] = lse;
+    softmax_row(logarithm, n, (real)scale, x, bias, y, lse_ ? (real *)lse_ + row : NULL);
   }
 }
 
@@ -52,14 +51,11 @@ static void FN(normalise)(int centred, size_t rows, size_t n, double epsilon, co
     }
     const vec mean = v_all(centre);
     sum = v_all(0);
-    size_t whole = n / LANES * LANES;
-    for (size_t i = 0; i < whole; i += LANES) {
-      const vec d = v_load(x + i) - mean;
+    VK_ROW_LOOP(n) {
+      const vec d = v_pick(v_first(lanes), v_loadn(x + i, lanes) - mean, v_all(0));
       sum = v_madd(d, d, sum);
     }
-    real squares = v_sum(sum);
-    for (size_t i = whole; i < n; i++) squares += (x[i] - centre) * (x[i] - centre);
-    const real inverse = 1 / (real)sqrt((double)(squares / (real)n + (real)epsilon));
+    const real inverse = 1 / (real)sqrt((double)(v_sum(sum) / (real)n + (real)epsilon));
     const vec r = v_all(inverse);
     VK_ROW_LOOP(n) {
       vec value = (v_loadn(x + i, lanes) - mean) * r;

@@ -4,11 +4,11 @@
 #define softmax_row FN(softmax_row)
 #endif
 
-// Returns the log-sum-exp of scale·x + bias; y may be x.
-VK_INLINE real softmax_row(int logarithm, size_t n, real scale, const real *x, const real *bias, real *y) {
+// y ← softmax(scale·x + bias), or its logarithm; `lse`, unless NULL, takes the log-sum-exp. y may be x.
+VK_INLINE void softmax_row(int logarithm, size_t n, real scale, const real *x, const real *bias, real *y, real *lse) {
   const size_t whole = n / LANES * LANES, rest = n - whole;
-  vec top = v_all(-INFINITY), top2 = top;
-  const vec factor = v_all(scale);
+  const vec factor = v_all(scale), least = v_all(-INFINITY);
+  vec top = least, top2 = least;
   size_t i = 0;
   if (bias) {
     for (; i < whole; i += LANES) {
@@ -30,11 +30,13 @@ VK_INLINE real softmax_row(int logarithm, size_t n, real scale, const real *x, c
       top = v_max(top, t);
     }
   }
-  real most = v_top(v_max(top, top2));
-  for (; i < n; i++) {
-    y[i] = bias ? scale * x[i] + bias[i] : scale * x[i];
-    if (y[i] > most) most = y[i];
+  vec last = least;  // what is beyond the whole vectors stays in a register
+  if (rest) {
+    const vec t = v_loadn(x + i, rest);
+    last = v_pick(v_first(rest), bias ? v_madd(factor, t, v_loadn(bias + i, rest)) : factor * t, least);
+    top = v_max(top, last);
   }
+  const real most = v_top(v_max(top, top2));
   // A row of NaN alone has no maximum either; exp keeps it NaN.
   const int masked = most == -INFINITY;
   const vec centre = v_all(masked ? 0 : most);
@@ -50,26 +52,19 @@ VK_INLINE real softmax_row(int logarithm, size_t n, real scale, const real *x, c
     if (!logarithm) v_store(y + i, t);
     sum += t;
   }
-  sum += sum2;
   if (rest) {
-    vec t = v_exp(v_loadn(y + i, rest) - centre);
-    if (!logarithm) v_storen(y + i, t, rest);
-    for (size_t lane = 0; lane < LANES; lane++)
-      if (lane >= rest) t[lane] = 0;
+    const vec t = v_exp(last - centre);
     sum += t;
+    if (!logarithm) last = t;
   }
-  const real total = v_sum(sum);
-  const real lse = masked && total == 0 ? -INFINITY : most + (real)log((double)total);
-  if (logarithm) {
-    const vec offset = v_all(masked ? 0 : lse);
-    for (i = 0; i < n; i += LANES) {
-      const size_t lanes = n - i < LANES ? n - i : LANES;
-      v_storen(y + i, v_loadn(y + i, lanes) - offset, lanes);
-    }
-  } else if (!masked || total != 0) {
-    const vec inverse = v_all(1 / total);
-    for (i = 0; i < whole; i += LANES) v_store(y + i, v_load(y + i) * inverse);
-    if (rest) v_storen(y + i, v_loadn(y + i, rest) * inverse, rest);
+  const real total = v_sum(sum + sum2);
+  const int empty = masked && total == 0;
+  vec factor2 = v_all(empty ? 1 : 1 / total), offset = v_all(0);
+  if (lse || logarithm) {
+    const real value = empty ? -INFINITY : most + (real)log((double)total);
+    if (lse) *lse = value;
+    if (logarithm) factor2 = v_all(1), offset = v_all(empty ? 0 : value);
   }
-  return lse;
+  for (i = 0; i < whole; i += LANES) v_store(y + i, v_load(y + i) * factor2 - offset);
+  if (rest) v_storen(y + i, last * factor2 - offset, rest);
 }
