@@ -48,6 +48,15 @@ struct Gemm: Sendable {
       bytes: (read + results[0].count) * a.element.size)
   }
 
+  func preparedTypes(_ operands: Operands, _ isConstant: [Bool]) -> [TensorType] {
+    packedWeight(operands, isConstant, flags)
+  }
+
+  func prepare(_ context: KernelContext) {
+    let (a, b) = (context.input(0), context.input(1))
+    MatrixProduct(a.shape, b.shape, flags).forward.pack(b, into: context.prepared[0])
+  }
+
   func forward(_ context: KernelContext, into y: View, activation: UnaryKind = .identity) {
     let (a, b) = (context.input(0), context.input(1))
     let product = MatrixProduct(a.shape, b.shape, flags)
@@ -66,7 +75,9 @@ struct Gemm: Sendable {
         }
       }
     }
-    product.forward.run(alpha: alpha, a: a, b: b, beta: factor, c: y, epilogue: epilogue, pool: context.pool)
+    product.forward.run(
+      alpha: alpha, a: a, b: b, packed: context.prepared.first, beta: factor, c: y, epilogue: epilogue,
+      pool: context.pool)
   }
 
   func accumulate(_ context: KernelContext, _ dy: View, _ gradients: [View?]) {
@@ -95,6 +106,10 @@ struct OnnxGemm: Operation {
   var isDifferentiable: Bool { true }
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try gemm.resultTypes(operands) }
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { gemm.cost(operands, results) }
+  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+    gemm.preparedTypes(operands, isConstant)
+  }
+  func prepare(_ context: KernelContext) { gemm.prepare(context) }
   func forward(_ context: KernelContext) { gemm.forward(context, into: context.output) }
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0] else { return }

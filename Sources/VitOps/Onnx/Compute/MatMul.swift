@@ -40,9 +40,20 @@ extension ProductOperation {
     return Cost(flops: MatrixProduct(a.extents, b.extents, flags).flops, bytes: bytes)
   }
 
+  /// The packed right operand, where it is constant.
+  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+    packedWeight(operands, isConstant, flags)
+  }
+
+  func prepare(_ context: KernelContext) {
+    let (a, b) = (context.input(0), context.input(1))
+    MatrixProduct(a.shape, b.shape, flags).forward.pack(b, into: context.prepared[0])
+  }
+
   func forward(_ context: KernelContext) {
     let (a, b, y) = (context.input(0), context.input(1), context.output)
-    MatrixProduct(a.shape, b.shape, flags).forward.run(alpha: alpha, a: a, b: b, c: y, pool: context.pool)
+    MatrixProduct(a.shape, b.shape, flags).forward
+      .run(alpha: alpha, a: a, b: b, packed: context.prepared.first, c: y, pool: context.pool)
   }
 
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
@@ -51,4 +62,11 @@ extension ProductOperation {
     MatrixProduct(a.shape, b.shape, flags).accumulate(
       alpha: alpha, a: a, b: b, dy: dy, into: operandGradients[0], operandGradients[1], pool: context.pool)
   }
+}
+
+/// Memory for the packed second operand of a product of operands 0 and 1, where it is constant.
+func packedWeight(_ operands: Operands, _ isConstant: [Bool], _ flags: MatrixFlags) -> [TensorType] {
+  guard isConstant[1], let a = operands[0], let b = operands[1] else { return [] }
+  let product = MatrixProduct(a.extents, b.extents, flags).forward
+  return [product.packedType(a.element)].compactMap { $0 }
 }

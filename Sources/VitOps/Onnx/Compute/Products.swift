@@ -46,14 +46,22 @@ struct BatchedProduct {
     return result
   }
 
-  /// Computes the products. With an axis along which products are summed, `beta` is 1.
+  /// Computes the products. With an axis along which products are summed, `beta` is 1. `packed` is what `pack` made
+  /// of `b`, if it did.
   func run(
-    alpha: Double = 1, a: View, b: View, beta: Double = 0, c: View, epilogue: Epilogue = Epilogue(),
+    alpha: Double = 1, a: View, b: View, packed: View? = nil, beta: Double = 0, c: View,
+    epilogue: Epilogue = Epilogue(),
     pool: any WorkPool
   ) {
     guard axes.allSatisfy({ $0.extent > 0 }), m > 0, n > 0 else { return }
     let product = joined()
     guard c.element.isFloat else { return product.runWhole(a: a, b: b, c: c) }
+    if let packed {
+      return Kernel.gemm(
+        transA: product.transA, m: product.m, n: product.n, k: product.k, alpha: alpha, a: a,
+        lda: product.lda,
+        packed: packed, beta: beta, c: c, ldc: product.ldc, epilogue: epilogue, pool: pool)
+    }
     // The last two axes along which results lie apart run in parallel, the others one after the other.
     var parallel: [BatchAxis] = []
     var serial: [BatchAxis] = []
@@ -85,11 +93,15 @@ struct BatchedProduct {
     }
   }
 
-  /// The row count and column sums of a product whose right operand is one matrix for the whole batch; `nil` where
-  /// it is not.
-  var rowsOfOneProduct: Int? {
-    let product = joined()
-    return product.axes.isEmpty && !product.transA ? product.m : nil
+  /// Memory for the packed form of the right operand, where it is one matrix of floats for the whole batch.
+  func packedType(_ element: ElementType) -> TensorType? {
+    guard element.isFloat, joined().axes.isEmpty else { return nil }
+    return Kernel.packedType(element, k: k, n: n)
+  }
+
+  /// Packs the right operand for `run`.
+  func pack(_ b: View, into packed: View) {
+    Kernel.pack(b, transposed: transB, k: k, n: n, ldb: ldb, into: packed)
   }
 
   /// Products of whole numbers, which wrap around; alpha is 1 and beta 0.

@@ -65,6 +65,11 @@ struct MicrosoftFusedGemm: Operation {
     return [type, type]
   }
 
+  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+    gemm.preparedTypes(operands, isConstant)
+  }
+  func prepare(_ context: KernelContext) { gemm.prepare(context) }
+
   func forward(_ context: KernelContext) { gemm.forward(context, into: context.output, activation: kind) }
 
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {

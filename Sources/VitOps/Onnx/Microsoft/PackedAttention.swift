@@ -155,11 +155,20 @@ struct MicrosoftAttention: Operation {
     return (CachedAttention(core: core, past: past?.shape[3] ?? 0), sides)
   }
 
+  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+    packedWeight(operands, isConstant, MatrixFlags())
+  }
+
+  func prepare(_ context: KernelContext) {
+    let (x, weight) = (context.input(0), context.input(1))
+    MatrixProduct(x.shape, weight.shape).forward.pack(weight, into: context.prepared[0])
+  }
+
   func forward(_ context: KernelContext) {
     let (x, weight) = (context.input(0), context.input(1))
     let projections = context.saved.first ?? context.scratch[1]
-    Kernel.gemm(
-      m: x.shape[0] * x.shape[1], n: weight.shape[1], k: weight.shape[0], a: x, b: weight, c: projections,
+    MatrixProduct(x.shape, weight.shape).forward.run(
+      a: x, b: weight, packed: context.prepared.first, c: projections,
       epilogue: Epilogue(bias: context.optionalInput(2)), pool: context.pool)
     let (attention, sides) = attention(context, projections)
     attention.forward(
