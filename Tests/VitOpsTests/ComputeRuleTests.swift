@@ -13,6 +13,10 @@ private func types(
   return try operation.resultTypes(Operands(operands, values: values, resultCount: results))
 }
 
+private func types(_ name: String, _ operands: [TensorType?], results: Int = 1) throws -> [TensorType] {
+  try types(name, [], operands, results: results)
+}
+
 private func f32(_ shape: Dimension...) -> TensorType { TensorType(.f32, shape) }
 private func i64(_ shape: Dimension...) -> TensorType { TensorType(.i64, shape) }
 private let batch = Dimension.symbol("batch")

@@ -7,7 +7,9 @@ import VitTestSupport
 /// Operators of which the reference runtime has no kernel on a CPU: against compositions of others.
 @Suite("Operators without a reference")
 struct MicrosoftExtraTests {
-  private func run(_ name: String, _ attributes: [(String, Attribute)] = [], _ inputs: [Tensor?]) throws
+  private func run(_ name: String, _ inputs: [Tensor?]) throws -> Tensor { try run(name, [], inputs) }
+
+  private func run(_ name: String, _ attributes: [(String, Attribute)], _ inputs: [Tensor?]) throws
     -> Tensor
   {
     let operation = try OpCase(name, attributes, inputs: inputs)
