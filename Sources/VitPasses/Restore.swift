@@ -77,7 +77,7 @@ struct MixerNode {
         location: mixer.node.location)
       let place = rewriter.builder.graph.nodes.count - 1
       rewriter.builder.graph.nodes[place].annotations = mixer.node.annotations
-      rewriter.replace(target, with: results[0])
+      try rewriter.replace(target, with: results[0], by: "transplant")
     }
     return try rewriter.finish()
   }

@@ -146,7 +146,7 @@ public struct Swap: Pass {
     annotations["layer"] = .int(site.index)
     annotations["target"] = .string(target)
     rewriter.builder.graph.nodes[place].annotations = annotations
-    rewriter.replace(output, with: results[0])
+    try rewriter.replace(output, with: results[0], by: Swap.name)
   }
 }
 

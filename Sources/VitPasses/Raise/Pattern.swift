@@ -18,12 +18,7 @@ extension Rewriter {
     builder.location = node.location
     do throws(VitError) {
       let new = try build(&builder)
-      guard type(new) == type(old) else {
-        builder = before
-        miss("replacement", at: node, "expected the type \(type(old)), found \(type(new))")
-        return
-      }
-      replace(old, with: new)
+      try replace(old, with: new, by: node.name)
     } catch {
       builder = before
       miss("replacement", at: node, error.diagnostic.message)

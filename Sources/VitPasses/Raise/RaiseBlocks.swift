@@ -135,7 +135,7 @@ enum SimplifyMoves: Pattern {
         layouts[layout.source].axes.map(Layout.normalised) == layout.axes.map(Layout.normalised),
         rewriter.constant(layout.source) == nil, !rewriter.isReplaced(layout.source)
       {
-        rewriter.replace(result, with: layout.source)
+        try rewriter.replace(result, with: layout.source, by: name)
       } else if node.name == "onnx.Transpose", let before = rewriter.node("onnx.Transpose", defining: input),
         let source = before.operands[0], let first = order(before, rewriter),
         let second = order(node, rewriter)

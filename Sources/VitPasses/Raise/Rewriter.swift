@@ -1,32 +1,38 @@
 public import VitIR
 
-/// One sweep of a pattern over a graph: matches against the graph as it was, collects replacements, applies
-/// them at the end.
-///
-/// New nodes go behind the old ones, so indices stay valid; `finish` puts everything in order and drops what
-/// is dead.
+/// One sweep of a pattern over a graph: what matches is looked up in the graph as it was, what replaces it is
+/// collected in a `Patch`.
 struct Rewriter {
-  /// The graph with the new nodes behind the old ones.
-  var builder: GraphBuilder
-  /// The nodes as they were.
-  let nodes: [Node]
+  /// The replacements so far.
+  private var patch: Patch
+  private let original: Graph
   private let producer: [Int?]
   private let consumers: [[Int]]
   private let isOutput: [Bool]
-  private var replacements: [Int: ValueID] = [:]
+  private var replaced: Set<ValueID> = []
   /// Where a pattern nearly matched and what stopped it.
   private(set) var misses: [NearMiss] = []
-  /// How many values were replaced.
-  private(set) var changes = 0
 
   init(_ graph: Graph, registry: Registry) {
-    builder = GraphBuilder(graph, registry: registry)
-    nodes = graph.nodes
+    patch = Patch(graph, registry: registry)
+    original = graph
     producer = graph.producers()
     consumers = graph.consumers()
     var isOutput = [Bool](repeating: false, count: graph.values.count)
     for output in graph.outputs { isOutput[output.value.index] = true }
     self.isOutput = isOutput
+  }
+
+  /// The nodes as they were.
+  var nodes: [Node] { original.nodes }
+
+  /// How many values were replaced.
+  var changes: Int { patch.rewrites.count }
+
+  /// Adds nodes to the graph.
+  var builder: GraphBuilder {
+    get { patch.builder }
+    _modify { yield &patch.builder }
   }
 
   /// The graph as it was, with new values behind.
@@ -35,7 +41,7 @@ struct Rewriter {
   /// The old node that defines a value.
   func producer(of id: ValueID?) -> (index: Int, node: Node)? {
     guard let id, id.index < producer.count, let index = producer[id.index] else { return nil }
-    return (index, nodes[index])
+    return (index, original.nodes[index])
   }
 
   /// The old node that defines a value, where it is the operation of that name.
@@ -77,13 +83,11 @@ struct Rewriter {
   }
 
   /// Whether a value was replaced already in this sweep.
-  func isReplaced(_ id: ValueID) -> Bool { replacements[id.index] != nil }
+  func isReplaced(_ id: ValueID) -> Bool { replaced.contains(id) }
 
-  /// Lets every reader of `old` read `new`, which has the same type.
-  mutating func replace(_ old: ValueID, with new: ValueID) {
-    precondition(type(old) == type(new), "\(type(old)) replaced by \(type(new))")
-    replacements[old.index] = new
-    changes += 1
+  /// Lets every reader of `old` read `new`; throws where the types differ.
+  mutating func replace(_ old: ValueID, with new: ValueID, by name: String) throws(VitError) {
+    if try patch.replace(old, with: new, by: name) { replaced.insert(old) }
   }
 
   /// Notes where a pattern nearly matched.
@@ -92,24 +96,9 @@ struct Rewriter {
   }
 
   /// The graph with all replacements made.
-  mutating func finish() throws(VitError) -> Graph {
-    var graph = builder.graph
-    guard !replacements.isEmpty else {
-      return graph
-    }
-    func resolved(_ id: ValueID) -> ValueID {
-      var id = id
-      while let next = replacements[id.index] { id = next }
-      return id
-    }
-    for index in graph.nodes.indices {
-      for (place, id) in graph.nodes[index].operands.enumerated() {
-        if let id { graph.nodes[index].operands[place] = resolved(id) }
-      }
-    }
-    for index in graph.outputs.indices { graph.outputs[index].value = resolved(graph.outputs[index].value) }
-    graph.removeDeadNodes()
-    try graph.sortNodes()
+  func finish() throws(VitError) -> Graph {
+    var graph = original
+    try graph.apply(patch)
     return graph
   }
 }

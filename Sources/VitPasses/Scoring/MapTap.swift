@@ -28,7 +28,7 @@ struct MapTap {
       let softmax = rewriter.builder.graph.nodes[first...].first { $0.name == "onnx.Softmax" }
       maps.append(softmax?.results.first)
       for (old, new) in zip(node.results, results) {
-        rewriter.replace(old, with: new)
+        try rewriter.replace(old, with: new, by: "map-tap")
         if outputs[place] == old { outputs[place] = new }
       }
     }

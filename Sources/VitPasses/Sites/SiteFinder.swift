@@ -154,13 +154,16 @@ struct SiteFinder {
     return shape[shape.count + axis]
   }
 
-  /// The heads of queries [batch, heads, tokens, width], or of those with heads inside the batch.
+  /// The heads of queries [batch, heads, tokens, width]: the steps along their features that are neither tokens nor
+  /// width, wherever they stand; without such, the third axis from the end.
   private func headCount(_ shape: Shape, _ id: ValueID) -> Int {
-    if shape.count >= 4, let heads = shape[shape.count - 3].fixedValue { return heads }
-    let layout = layouts[id].axes
-    let columns = layout.last?.last
-    let inside = layout.first?.filter { $0.origin == columns?.origin && $0.axis == columns?.axis } ?? []
-    return inside.reduce(1) { $0 * ($1.size.fixedValue ?? 1) }
+    let axes = layouts[id].axes
+    if let column = axes.last?.last, column.size != 1 {
+      let heads = axes.dropLast(2).joined().filter { $0.origin == column.origin && $0.axis == column.axis }
+      if !heads.isEmpty { return heads.reduce(1) { $0 * ($1.size.fixedValue ?? 1) } }
+      if axes.count > 4 { return 1 }
+    }
+    return shape.count >= 4 ? shape[shape.count - 3].fixedValue ?? 1 : 1
   }
 
   private mutating func add(
@@ -255,8 +258,7 @@ struct SiteFinder {
         {
           return (node, depth)
         }
-        guard depth < 10, let result = node.results.first, node.name != "vit.linear", node.name != "vit.add"
-        else { continue }
+        guard depth < 6, let result = node.results.first else { continue }
         queue.append((result, depth + 1))
       }
     }
