@@ -71,7 +71,7 @@ let package = Package(
     test("VitTrain", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),
     test("VitPasses", ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitData", "VitFormats", "VitPasses"]),
     test("Vitc", ["VitIR", "Vitc"]),
-    test("VitcCLI", ["VitIR", "Vitc"]),
+    test("VitcCLI", ["VitIR", "Vitc", "VitcCLI"]),
   ],
   cLanguageStandard: .c11
 )

@@ -34,3 +34,15 @@ build_release() {
   swift build -c release --product vitc --scratch-path .build/release >&2
   vitc=$(swift build -c release --product vitc --scratch-path .build/release --show-bin-path)/vitc
 }
+
+# run_tests MODE [FLAG…]: builds and runs the tests in debug or release.
+run_tests() {
+  local mode=$1
+  shift
+  local flags=(-c "$mode" --scratch-path ".build/$mode" --disable-xctest)
+  # C without optimisation is many times slower; its checks are the sanitizers' business.
+  [ "$mode" = debug ] && flags+=(-Xcc -O2)
+  say "testing ($mode)"
+  # A trap would leave a backtrace process behind that holds the test's files.
+  SWIFT_BACKTRACE=enable=no swift test "${flags[@]}" "$@"
+}

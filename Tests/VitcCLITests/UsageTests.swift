@@ -1,0 +1,89 @@
+import Testing
+import VitTestSupport
+
+@Suite("Words on the command line") struct UsageTests {
+  @Test("the version goes to standard output") func version() throws {
+    let result = try Tool.run("--version")
+    #expect(result.status == 0)
+    #expect(result.output.hasPrefix("vitc "))
+    #expect(result.errors.isEmpty)
+  }
+
+  @Test(
+    "wrong usage is one error line that says what is wrong, and exit code 2",
+    arguments: [
+      ([], "no command"), (["insect"], "did you mean 'inspect'"), (["--verison"], "unknown option"),
+      (["inspect"], "inspect needs MODEL"), (["inspect", "a", "b"], "unexpected operand 'b'"),
+      (["inspect", "--jsno", "a"], "did you mean '--json'"),
+      (["inspect", "--json=1", "a"], "takes no value"),
+      (["inspect", "--json", "--json", "a"], "given twice"), (["bench", "a", "--batch"], "needs a value"),
+      (["bench", "a", "--batch", "0"], "'0'"), (["bench", "a", "--batch=ten"], "'ten'"),
+      (["bench", "a", "--threads", "-1"], "'-1'"), (["compile", "a"], "needs -o"),
+      (["compile", "a", "-o", "b", "--replace", "0"], "--replace"),
+      (["compile", "a", "-o", "b", "--replace", "1.5"], "--replace"),
+      (["compile", "a", "-o", "b", "--replace", "layers=x"], "--replace"),
+      (["compile", "a", "-o", "b", "--select", "luck"], "expected auto, swap"),
+      (["compile", "a", "-o", "b", "--mixer", "mixer"], "expected glr, lstm, none, pointwise"),
+      (["compile", "a", "-o", "b", "--time-budget", "soon"], "expected a time"),
+      (["compile", "a", "-o", "b", "--time-budget", "0"], "expected a time"),
+      (["compile", "a", "-o", "b", "--passes", "score", "--mixer", "glr"], "contradicts --passes"),
+      (["compile", "a", "-o", "b", "--passes", "score{n=1}"], "unknown option 'n'"),
+      (["compile", "a", "-o", "b", "--passes", "shrink"], "unknown pass 'shrink'"),
+      (["compile", "a", "-o", "b", "-MF", "c"], "-MF needs -MD"),
+      (["opt", "a"], "needs --passes"), (["opt", "a", "--passes", "fold{"], "malformed"),
+      (["eval", "a"], "needs --data"), (["run", "a"], "needs images or --input"),
+      (["run", "a", "--input", "x.npy", "b.png"], "not both"),
+      (["help", "nothing"], "unknown command 'nothing'"),
+      (["help", "op", "vit.nothing"], "unknown operation"),
+      (["help", "pass", "flod"], "did you mean 'fold'"),
+      (["inspect", "a", "--diagnostics", "xml"], "expected text, json"),
+    ])
+  func wrongUsage(words: [String], message: String) throws {
+    let result = try Tool.run(words)
+    #expect(result.status == 2)
+    #expect(result.errors.contains(message), "\(result.errors)")
+    #expect(result.errors.split(separator: "\n").filter { $0.hasPrefix("error: ") }.count == 1)
+  }
+
+  @Test("a value may stand behind an equals sign, and -- ends the options") func forms() throws {
+    let result = try Tool.run("inspect", "--diagnostics=text", "--", "--no-such-file")
+    #expect(result.status == 3)
+    #expect(result.errors.contains("--no-such-file"))
+  }
+
+  @Test("messages as JSON are one object a line") func jsonMessages() throws {
+    let result = try Tool.run("inspect", "--diagnostics=json", "missing.onnx")
+    #expect(result.status == 3)
+    #expect(result.errors.hasPrefix("{\"code\":\""))
+    #expect(result.errors.contains("\"severity\":\"error\""))
+    #expect(result.errors.contains("\"file\":\"missing.onnx\""))
+  }
+
+  @Test("every command explains itself, whatever else is given", arguments: commands)
+  func commandHelp(name: String) throws {
+    let result = try Tool.run(name, "--help")
+    #expect(result.status == 0)
+    #expect(try Tool.run("help", name).output == result.output)
+    Golden.expect(result.output, "cli/help-\(name).txt")
+  }
+
+  @Test("the overview names every command") func overview() throws {
+    let result = try Tool.run("--help")
+    for command in UsageTests.commands { #expect(result.output.contains("\n  \(command) ")) }
+    Golden.expect(result.output, "cli/help.txt")
+  }
+
+  @Test("passes are explained with their defaults") func passes() throws {
+    Golden.expect(try Tool.run("help", "pass").output, "cli/passes.txt")
+    Golden.expect(try Tool.run("help", "pass", "distil").output, "cli/pass-distil.txt")
+  }
+
+  @Test("operations are explained") func operations() throws {
+    #expect(try Tool.run("help", "op", "vit.layer_norm").output.hasPrefix("vit.layer_norm: "))
+    #expect(try Tool.run("help", "op").output.contains("onnx.Softmax"))
+  }
+
+  static let commands = [
+    "compile", "inspect", "score", "run", "eval", "bench", "verify", "diff", "opt", "help",
+  ]
+}
