@@ -16,6 +16,11 @@ struct QuantisedTests {
     #expect(difference <= fixture.tol)
   }
 
+  @Test("gradients are central differences'", arguments: fixtures.filter(\.grad))
+  func matchesDifferences(_ fixture: OnnxFixture) throws {
+    #expect(try fixture.makeCase().gradientError() < 1e-6)
+  }
+
   @Test("attributes read back what they print", arguments: fixtures)
   func attributesRoundTrip(_ fixture: OnnxFixture) throws {
     let operation = try fixture.makeCase().operation

@@ -6,6 +6,9 @@ extension Registry {
     OnnxConvInteger.self, OnnxDequantizeLinear.self, OnnxDynamicQuantizeLinear.self, OnnxMatMulInteger.self,
     OnnxQLinearConv.self, OnnxQLinearMatMul.self, OnnxQuantizeLinear.self,
     MicrosoftDequantizeLinear.self, MicrosoftDynamicQuantizeMatMul.self, MicrosoftMatMulIntegerToFloat.self,
-    MicrosoftQGemm.self, MicrosoftQuantizeLinear.self,
+    MicrosoftMatMulNBits.self, MicrosoftQAttention.self, MicrosoftQGemm.self, MicrosoftQLinearAdd.self,
+    MicrosoftQLinearConcat.self, MicrosoftQLinearGlobalAveragePool.self, MicrosoftQLinearLeakyRelu.self,
+    MicrosoftQLinearMul.self, MicrosoftQLinearSigmoid.self, MicrosoftQLinearSoftmax.self,
+    MicrosoftQuantizeLinear.self,
   ]
 }

@@ -252,12 +252,12 @@ struct MicrosoftMatMulIntegerToFloat: Operation {
     let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
     let left = Float(context.input(2).number(0))
     let factors = context.input(3).columnNumbers(columns).map { left * $0 }
-    scaled(context.scratch[2], factors, bias: context.optionalInput(6), into: context.output)
+    rescale(context.scratch[2], factors, bias: context.optionalInput(6), into: context.output)
   }
 }
 
 /// `into ← sums·factor + bias`, with a factor and a bias for each column.
-private func scaled(_ sums: View, _ factors: [Float], bias: View?, into: View) {
+func rescale(_ sums: View, _ factors: [Float], bias: View?, into: View) {
   let from = sums.pointer(as: Int32.self)
   let offsets = bias?.columnNumbers(factors.count) ?? [Float](repeating: 0, count: factors.count)
   func run<T: BinaryFloatingPoint>(_ to: UnsafeMutablePointer<T>) {
@@ -310,7 +310,7 @@ struct MicrosoftDynamicQuantizeMatMul: Operation {
       context.pool)
     let columns = b.rank > 1 ? b.shape[b.rank - 1] : 1
     let factors = context.input(2).columnNumbers(columns).map { range.scale * $0 }
-    scaled(context.scratch[2], factors, bias: context.optionalInput(4), into: context.output)
+    rescale(context.scratch[2], factors, bias: context.optionalInput(4), into: context.output)
   }
 }
 
@@ -376,7 +376,7 @@ struct MicrosoftQGemm: Operation {
     let left = Float(alpha) * Float(context.input(1).number(0))
     let factors = context.input(4).columnNumbers(columns).map { left * $0 }
     guard let step = context.optionalInput(7).map({ Float($0.number(0)) }) else {
-      return scaled(sums, factors, bias: nil, into: output)
+      return rescale(sums, factors, bias: nil, into: output)
     }
     requantise(
       sums, factors: factors.map { $0 / step }, per: 1, zero: context.optionalInput(8), into: output)

@@ -1,0 +1,217 @@
+internal import VitIR
+internal import VitRuntime
+
+/// `com.microsoft.QAttention(x, weight, bias, x_scale, weight_scale, mask?, x_zero?, weight_zero?)`: self-attention
+/// whose fused projection is a product of bytes.
+struct MicrosoftQAttention: Operation {
+  static let name = "com.microsoft.QAttention"
+  static let summary = "Self-attention with a quantised projection"
+  let heads: Int
+  let scale: Double?
+
+  init(attributes: inout AttributeReader) throws(VitError) {
+    heads = try attributes.int("num_heads")
+    scale = try attributes.optionalFloat("scale")
+    for name in ["unidirectional", "do_rotary", "past_present_share_buffer"] {
+      guard try attributes.bool(name, default: false) == false else {
+        throw VitError("attribute '\(name)' is set, which is not supported")
+      }
+    }
+    attributes.ignore("mask_filter_value")
+    guard heads > 0 else { throw VitError("attribute 'num_heads' is \(heads), expected a positive number") }
+  }
+
+  var attributes: Attributes {
+    Attributes([("num_heads", .int(heads))] + (scale.map { [("scale", .float($0))] } ?? []))
+  }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(5...9)
+    try operands.expectResults()
+    for (index, role) in [(5, "mask_index"), (8, "past")] where operands.has(index) {
+      throw VitError("input \(index) ('\(role)') is not supported")
+    }
+    let (x, weight) = (try operands.bytes(0, "input"), try operands.bytes(1, "weight"))
+    let bias = try operands.floats(2, "bias")
+    guard x.rank == 3, weight.rank == 2, mayBeEqual(x.shape[2], weight.shape[0]),
+      bias.shape == [weight.shape[1]],
+      weight.shape[1].exactlyDivided(by: .fixed(3))?.exactlyDivided(by: .fixed(heads)) != nil,
+      let width = weight.shape[1].exactlyDivided(by: 3)
+    else {
+      throw VitError(
+        "input is \(x), weight \(weight), bias \(bias), expected [n, t, c], [c, 3d] and [3d] with d a multiple of "
+          + "\(heads)", code: "shape-mismatch")
+    }
+    try operands.expectScalar(scale: 3, zero: 6, of: x.element)
+    let units = try operands.floats(4, "weight_scale")
+    guard units.elements == 1 || units.elements == weight.shape[1] else {
+      throw VitError("input 4 ('weight_scale') is \(units), expected one number or \(weight.shape[1])")
+    }
+    if let zero = operands[7] {
+      try operands.expectZero(7, of: weight.element, elements: zero.elements == 1 ? 1 : weight.shape[1])
+    }
+    return [TensorType(bias.element, [x.shape[0], x.shape[1], width])]
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let x = operands[0], let weight = operands[1], let bias = operands[2] else { return [] }
+    let shape = [x.shape[0], x.shape[1], weight.shape[1]]
+    return [TensorType(.i32, shape), TensorType(bias.element, shape)]
+  }
+
+  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
+    guard let x = operands[0]?.extents, let weight = operands[1]?.extents else { return Cost() }
+    let bytes = (operands.types.compactMap { $0 } + results).reduce(0) { $0 + $1.count * $1.element.size }
+    let attention = 4 * x[0] * x[1] * x[1] * (weight[1] / 3)
+    return Cost(flops: 2 * x[0] * x[1] * weight[0] * weight[1] + attention, bytes: bytes)
+  }
+
+  func forward(_ context: KernelContext) {
+    let (x, weight, output) = (context.input(0), context.input(1), context.output)
+    let (sums, projected) = (context.scratch[0], context.scratch[1])
+    let columns = weight.shape[1]
+    guard output.count > 0 else { return }
+    Kernel.gemmBytes(
+      m: x.shape[0] * x.shape[1], n: columns, k: weight.shape[0], a: x, aZero: context.optionalInput(6),
+      b: weight,
+      bZero: context.optionalInput(7), c: sums, pool: context.pool)
+    let left = Float(context.input(3).number(0))
+    let factors = context.input(4).columnNumbers(columns).map { left * $0 }
+    rescale(sums, factors, bias: context.input(2), into: projected)
+    let width = columns / 3 / heads
+    let shape = AttentionShape(
+      batch: x.shape[0], heads: heads, queries: x.shape[1], keys: x.shape[1], width: width,
+      scale: scale ?? 1 / Double(width).squareRoot())
+    func part(_ index: Int) -> VitRuntime.Heads {
+      VitRuntime.Heads(tokens: projected, heads: heads, part: index, of: 3)
+    }
+    Kernel.attention(
+      shape, q: part(0), k: part(1), v: part(2), into: VitRuntime.Heads(tokens: output, heads: heads),
+      pool: context.pool)
+  }
+}
+
+/// `com.microsoft.MatMulNBits(a, b, scales, zeros?, groups?, bias?)`: a product with a weight `[n, k]` stored in 2, 4 or 8 bits
+/// with a scale for each block along `k`.
+struct MicrosoftMatMulNBits: Operation {
+  static let name = "com.microsoft.MatMulNBits"
+  static let summary = "Product with a weight stored in few bits"
+  let k: Int
+  let n: Int
+  let bits: Int
+  let block: Int
+
+  init(attributes: inout AttributeReader) throws(VitError) {
+    k = try attributes.int("K")
+    n = try attributes.int("N")
+    bits = try attributes.int("bits", default: 4)
+    block = try attributes.int("block_size")
+    attributes.ignore("accuracy_level", "weight_prepacked")
+    guard k > 0, n > 0, k < 1 << 30, n < 1 << 30, [2, 4, 8].contains(bits), block >= 16, block < 1 << 30,
+      block & (block - 1) == 0
+    else {
+      throw VitError(
+        "K \(k), N \(n), bits \(bits), block_size \(block): expected positive extents, 2, 4 or 8 bits and a power of "
+          + "two of at least 16")
+    }
+  }
+
+  var attributes: Attributes {
+    Attributes([("K", .int(k)), ("N", .int(n)), ("bits", .int(bits)), ("block_size", .int(block))])
+  }
+
+  private var blocks: Int { (k + block - 1) / block }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(3...6)
+    try operands.expectResults()
+    let a = try operands.floats(0, "a")
+    let b = try operands.type(1, "b")
+    guard let width = a.shape.last, mayBeEqual(width, .fixed(k)) else {
+      throw VitError("a is \(a), expected \(k) columns", code: "shape-mismatch")
+    }
+    guard b.element == .u8, b.elements == .fixed(n * blocks * (block * bits / 8)) else {
+      throw VitError("b is \(b), expected u8[\(n), \(blocks), \(block * bits / 8)]", code: "shape-mismatch")
+    }
+    let scales = try operands.floats(2, "scales")
+    guard scales.element == a.element, scales.elements == .fixed(n * blocks) else {
+      throw VitError("the scales are \(scales), expected \(n * blocks)", code: "shape-mismatch")
+    }
+    if let zeros = operands[3] {
+      let packed = zeros.element == .u8 && zeros.elements == .fixed(n * ((blocks * bits + 7) / 8))
+      guard packed || zeros.element == a.element && zeros.elements == .fixed(n * blocks) else {
+        throw VitError(
+          "the zero points are \(zeros), expected one for each of \(n * blocks) blocks",
+          code: "shape-mismatch")
+      }
+    }
+    guard !operands.has(4) else { throw VitError("input 4 ('g_idx') is not supported") }
+    try operands.expectShape(5, "bias", [.fixed(n)])
+    return [TensorType(a.element, a.shape.dropLast() + [.fixed(n)])]
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    operands[0].map { [TensorType($0.element, fixed: [n, k])] } ?? []
+  }
+
+  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
+    let bytes = (operands.types.compactMap { $0 } + results).reduce(0) { $0 + $1.count * $1.element.size }
+    return Cost(flops: 2 * results[0].count * k, bytes: bytes)
+  }
+
+  /// Number `index` of those that are packed from the lowest bits of each byte on.
+  private func field(_ bytes: UnsafeMutablePointer<UInt8>, _ index: Int) -> Int {
+    let perByte = 8 / bits
+    return Int(bytes[index / perByte]) >> (index % perByte * bits) & (1 << bits - 1)
+  }
+
+  private func unpack(_ context: KernelContext) -> View {
+    let (packed, scales, weight) = (
+      context.input(1).pointer(as: UInt8.self), context.input(2), context.scratch[0]
+    )
+    let zeros = context.optionalInput(3)
+    let blockBytes = block * bits / 8
+    let zeroBytes = (blocks * bits + 7) / 8
+    func run<T: BinaryFloatingPoint>(_ to: UnsafeMutablePointer<T>) {
+      context.pool.run(tasks: n) { row, _ in
+        for piece in 0..<blocks {
+          let zero: Double =
+            switch zeros?.element {
+            case nil: Double(1 << (bits - 1))
+            case .u8?: Double(field((zeros?.pointer(as: UInt8.self) ?? packed) + row * zeroBytes, piece))
+            default: zeros?.number(row * blocks + piece) ?? 0
+            }
+          let scale = T(scales.number(row * blocks + piece))
+          let from = packed + (row * blocks + piece) * blockBytes
+          for entry in 0..<min(block, k - piece * block) {
+            to[row * k + piece * block + entry] = (T(field(from, entry)) - T(zero)) * scale
+          }
+        }
+      }
+    }
+    if weight.element == .f64 { run(weight.f64) } else { run(weight.f32) }
+    return weight
+  }
+
+  func forward(_ context: KernelContext) {
+    let weight = unpack(context)
+    Kernel.linear(
+      context.input(0), weight: weight, epilogue: Epilogue(bias: context.optionalInput(5)),
+      into: context.output,
+      pool: context.pool)
+  }
+
+  var isDifferentiable: Bool { true }
+
+  func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
+    guard let dy = resultGradients[0] else { return }
+    let rows = dy.count / n
+    if let da = operandGradients[0] {
+      Kernel.gemm(m: rows, n: k, k: n, a: dy, b: unpack(context), beta: 1, c: da, pool: context.pool)
+    }
+    if context.optionalInput(5) != nil, let bias = operandGradients[5] {
+      Move(shape: [rows, n], source: Move.Region(strides: [n, 1]), target: Move.Region(strides: [0, 1]))
+        .add(dy, to: bias, context.pool)
+    }
+  }
+}
