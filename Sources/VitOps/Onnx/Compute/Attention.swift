@@ -186,19 +186,19 @@ struct OnnxAttention: Operation {
     return Cost(flops: core.flops, bytes: (read + results.reduce(0) { $0 + $1.count }) * size)
   }
 
-  private func heads(_ view: View, depth: Int) -> Heads {
+  private func heads(_ view: View, depth: Int) -> HeadLayout {
     view.rank == 4 ? .outer(view) : .inner(view, depth: depth)
   }
 
-  private func attention(_ context: KernelContext) -> (CachedAttention, Heads, [CachedAttention.Side]) {
+  private func attention(_ context: KernelContext) -> (CachedAttention, HeadLayout, [CachedAttention.Side]) {
     let core = core(context.inputs.map { $0?.shape }, mask: mask(context))
     let sides = [core.depth, core.valueDepth].enumerated().map { side, depth in
       // Where nobody wants them joined and there is no past, they are not.
       let result = context.outputs.count > side + 1 ? context.outputs[side + 1] : nil
       let old = context.optionalInput(4 + side)
       return CachedAttention.Side(
-        new: heads(context.input(1 + side), depth: depth), past: old.map(Heads.outer),
-        present: (result ?? (old == nil ? nil : context.scratch[1 + side])).map(Heads.outer), depth: depth)
+        new: heads(context.input(1 + side), depth: depth), past: old.map(HeadLayout.outer),
+        present: (result ?? (old == nil ? nil : context.scratch[1 + side])).map(HeadLayout.outer), depth: depth)
     }
     let past = context.optionalInput(4)?.shape[2] ?? 0
     return (CachedAttention(core: core, past: past), heads(context.input(0), depth: core.depth), sides)
@@ -220,9 +220,9 @@ struct OnnxAttention: Operation {
     let sinks = sides.enumerated().map { side, operand in
       CachedAttention.Sinks(
         new: gradient(1 + side).map { heads($0, depth: operand.depth) },
-        past: gradient(4 + side).map(Heads.outer),
+        past: gradient(4 + side).map(HeadLayout.outer),
         gathered: operand.past == nil ? nil : .outer(context.scratch[3 + side]),
-        result: result(1 + side).map(Heads.outer))
+        result: result(1 + side).map(HeadLayout.outer))
     }
     attention.gradient(
       q, sides[0], sides[1], dy: result(0).map { heads($0, depth: core.valueDepth) },

@@ -2,7 +2,7 @@ internal import VitIR
 internal import VitRuntime
 
 /// Where the vectors of one of attention's operands lie: `row` apart for neighbouring tokens, and so on.
-struct Heads {
+struct HeadLayout {
   var view: View
   var offset = 0
   var batch: Int
@@ -15,19 +15,19 @@ struct Heads {
   }
 
   /// The same places in other memory.
-  func at(_ view: View) -> Heads {
-    Heads(view: view, offset: offset, batch: batch, head: head, row: row)
+  func at(_ view: View) -> HeadLayout {
+    HeadLayout(view: view, offset: offset, batch: batch, head: head, row: row)
   }
 
   /// A tensor `[batch, heads, tokens, depth]`.
-  static func outer(_ view: View) -> Heads {
+  static func outer(_ view: View) -> HeadLayout {
     let steps = view.strides
-    return Heads(view: view, batch: steps[0], head: steps[1], row: steps[2])
+    return HeadLayout(view: view, batch: steps[0], head: steps[1], row: steps[2])
   }
 
   /// A tensor `[batch, tokens, heads·depth]`.
-  static func inner(_ view: View, depth: Int) -> Heads {
-    Heads(view: view, batch: view.shape[1] * view.shape[2], head: depth, row: view.shape[2])
+  static func inner(_ view: View, depth: Int) -> HeadLayout {
+    HeadLayout(view: view, batch: view.shape[1] * view.shape[2], head: depth, row: view.shape[2])
   }
 }
 
@@ -69,7 +69,7 @@ struct AttentionCore {
   }
 
   /// `scale·q·kᵀ` of some rows.
-  private func products(_ q: Heads, _ k: Heads, _ place: Place, into scores: View, _ pool: any WorkPool) {
+  private func products(_ q: HeadLayout, _ k: HeadLayout, _ place: Place, into scores: View, _ pool: any WorkPool) {
     Kernel.gemm(
       transB: true, m: place.count, n: keys, k: depth, alpha: scale,
       a: q.block(place.item, place.head, place.first),
@@ -107,7 +107,7 @@ struct AttentionCore {
 
   /// Computes `output`; `probe` takes the scores of all heads, `[batch, heads, queries, keys]`, at a stage.
   func forward(
-    _ q: Heads, _ k: Heads, _ v: Heads, into output: Heads, scratch: View,
+    _ q: HeadLayout, _ k: HeadLayout, _ v: HeadLayout, into output: HeadLayout, scratch: View,
     probe: (view: View, stage: Stage)? = nil,
     pool: any WorkPool
   ) {
@@ -145,7 +145,7 @@ struct AttentionCore {
   ///
   /// The scores are computed again. `probeGradient` is that of the scores which `forward` gave out.
   func gradient(
-    _ q: Heads, _ k: Heads, _ v: Heads, dy: Heads?, into dq: Heads?, _ dk: Heads?, _ dv: Heads?,
+    _ q: HeadLayout, _ k: HeadLayout, _ v: HeadLayout, dy: HeadLayout?, into dq: HeadLayout?, _ dk: HeadLayout?, _ dv: HeadLayout?,
     masks: [AttentionMask.Term] = [], scratch: View, probeGradient: (view: View, stage: Stage)? = nil,
     pool: any WorkPool
   ) {

@@ -1,8 +1,8 @@
 internal import VitIR
 
-extension Heads {
+extension HeadLayout {
   /// The copy of `tokens` tokens of these places to those of `target` from token `first` on, or back.
-  func move(to target: Heads, _ core: AttentionCore, heads: Int, tokens: Int, depth: Int, first: Int = 0)
+  func move(to target: HeadLayout, _ core: AttentionCore, heads: Int, tokens: Int, depth: Int, first: Int = 0)
     -> Move
   {
     Move(
@@ -21,9 +21,9 @@ struct CachedAttention {
 
   /// Keys or values: those that come in, those of the past, and where both are joined, if anywhere.
   struct Side {
-    var new: Heads
-    var past: Heads?
-    var present: Heads?
+    var new: HeadLayout
+    var past: HeadLayout?
+    var present: HeadLayout?
     var depth: Int
   }
 
@@ -39,14 +39,14 @@ struct CachedAttention {
     .copy(side.new.view, to: present.view, pool)
   }
 
-  private func source(_ side: Side) -> Heads {
+  private func source(_ side: Side) -> HeadLayout {
     guard past > 0, let present = side.present else { return side.new }
     return present
   }
 
   /// Joins, and computes `output`; see `AttentionCore.forward`.
   func forward(
-    _ q: Heads, _ k: Side, _ v: Side, into output: Heads, scratch: View,
+    _ q: HeadLayout, _ k: Side, _ v: Side, into output: HeadLayout, scratch: View,
     probe: (view: View, stage: AttentionCore.Stage)? = nil, pool: any WorkPool
   ) {
     join(k, pool)
@@ -57,15 +57,15 @@ struct CachedAttention {
   /// The gradients of keys or values: of those that came in, of the past, and, with a past, where those of the joined
   /// ones are gathered; and what flows back from the joined ones as a result.
   struct Sinks {
-    var new: Heads?
-    var past: Heads?
-    var gathered: Heads?
-    var result: Heads?
+    var new: HeadLayout?
+    var past: HeadLayout?
+    var gathered: HeadLayout?
+    var result: HeadLayout?
   }
 
   /// Adds the gradients; see `AttentionCore.gradient`. What was joined is joined again.
   func gradient(
-    _ q: Heads, _ k: Side, _ v: Side, dy: Heads?, into dq: Heads?, _ dk: Sinks, _ dv: Sinks,
+    _ q: HeadLayout, _ k: Side, _ v: Side, dy: HeadLayout?, into dq: HeadLayout?, _ dk: Sinks, _ dv: Sinks,
     masks: [AttentionMask.Term], scratch: View,
     probeGradient: (view: View, stage: AttentionCore.Stage)? = nil,
     pool: any WorkPool

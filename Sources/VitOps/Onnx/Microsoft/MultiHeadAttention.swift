@@ -181,15 +181,15 @@ struct MicrosoftMultiHeadAttention: Operation {
   }
 
   /// Queries, keys and values where the operands (or their gradients) have them.
-  private func parts(_ views: [View?], _ core: AttentionCore) -> [Heads?] {
+  private func parts(_ views: [View?], _ core: AttentionCore) -> [HeadLayout?] {
     func view(_ index: Int) -> View? { index < views.count ? views[index] : nil }
-    func packed(_ view: View, _ count: Int, _ index: Int) -> Heads {
+    func packed(_ view: View, _ count: Int, _ index: Int) -> HeadLayout {
       let row = core.heads * count * core.depth
-      return Heads(
+      return HeadLayout(
         view: view, offset: index * core.depth, batch: view.shape[1] * row, head: count * core.depth, row: row
       )
     }
-    func plain(_ view: View, _ depth: Int) -> Heads {
+    func plain(_ view: View, _ depth: Int) -> HeadLayout {
       view.rank == 4 ? .outer(view) : .inner(view, depth: depth)
     }
     if let query = view(0), query.rank == 5 { return (0..<3).map { packed(query, 3, $0) } }
@@ -201,7 +201,7 @@ struct MicrosoftMultiHeadAttention: Operation {
   /// One run: the attention, its three operands, and the layout of scratch.
   private struct Run {
     var attention: CachedAttention
-    var query: Heads
+    var query: HeadLayout
     var sides: [CachedAttention.Side]
     var layout: Layout
   }
@@ -222,7 +222,7 @@ struct MicrosoftMultiHeadAttention: Operation {
       var offset = 0
       for index in 0..<3 {
         let target = context.scratch[first + index]
-        let dense = Heads.inner(target, depth: depths[index])
+        let dense = HeadLayout.inner(target, depth: depths[index])
         heads[index].move(to: dense, core, heads: core.heads, tokens: target.shape[1], depth: depths[index])
           .copy(heads[index].view, to: target, context.pool)
         let width = target.shape[2]
@@ -235,8 +235,8 @@ struct MicrosoftMultiHeadAttention: Operation {
     let sides = (0..<2).map { side in
       let result = context.outputs.count > side + 1 ? context.outputs[side + 1] : nil
       return CachedAttention.Side(
-        new: heads[1 + side], past: context.optionalInput(6 + side).map(Heads.outer),
-        present: (result ?? layout.joined.map { context.scratch[$0 + side] }).map(Heads.outer),
+        new: heads[1 + side], past: context.optionalInput(6 + side).map(HeadLayout.outer),
+        present: (result ?? layout.joined.map { context.scratch[$0 + side] }).map(HeadLayout.outer),
         depth: depths[1 + side])
     }
     return Run(
@@ -260,12 +260,12 @@ struct MicrosoftMultiHeadAttention: Operation {
     let depths = [core.depth, core.depth, core.valueDepth]
     let flows = (0..<3).map { context.scratch[run.layout.flows + $0] }
     for flow in flows { flow.zero() }
-    let heads = flows.indices.map { Heads.inner(flows[$0], depth: depths[$0]) }
+    let heads = flows.indices.map { HeadLayout.inner(flows[$0], depth: depths[$0]) }
     let sinks = (0..<2).map { side in
       CachedAttention.Sinks(
-        new: heads[1 + side], past: gradient(6 + side).map(Heads.outer),
+        new: heads[1 + side], past: gradient(6 + side).map(HeadLayout.outer),
         gathered: run.layout.gathered.map { .outer(context.scratch[$0 + side]) },
-        result: result(1 + side).map(Heads.outer))
+        result: result(1 + side).map(HeadLayout.outer))
     }
     run.attention.gradient(
       run.query, run.sides[0], run.sides[1], dy: result(0).map { .inner($0, depth: core.valueDepth) },

@@ -124,19 +124,19 @@ struct MicrosoftAttention: Operation {
   }
 
   /// Queries, keys and values within the projections.
-  private func parts(_ view: View, _ core: AttentionCore) -> [Heads] {
+  private func parts(_ view: View, _ core: AttentionCore) -> [HeadLayout] {
     let row = view.shape[2]
     let width = core.heads * core.depth
     return [(0, core.depth), (width, core.depth), (2 * width, core.valueDepth)].map { offset, depth in
-      Heads(view: view, offset: offset, batch: view.shape[1] * row, head: depth, row: row)
+      HeadLayout(view: view, offset: offset, batch: view.shape[1] * row, head: depth, row: row)
     }
   }
 
   /// Keys or values of the past or present.
-  private func cached(_ view: View?, _ side: Int) -> Heads? {
+  private func cached(_ view: View?, _ side: Int) -> HeadLayout? {
     guard let view else { return nil }
     let steps = view.strides
-    return Heads(view: view, offset: side * steps[0], batch: steps[1], head: steps[2], row: steps[3])
+    return HeadLayout(view: view, offset: side * steps[0], batch: steps[1], head: steps[2], row: steps[3])
   }
 
   private func attention(_ context: KernelContext, _ projections: View) -> (
