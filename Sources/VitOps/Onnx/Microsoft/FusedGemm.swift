@@ -23,31 +23,7 @@ struct MicrosoftFusedGemm: Operation {
     let slope = try attributes.optionalFloat("leaky_relu_alpha")
     if parameters[0] == nil { parameters[0] = slope }
     self.parameters = parameters
-    kind = try Self.kind(activation, parameters[0], parameters[1], parameters[2])
-  }
-
-  private static func kind(
-    _ name: String, _ alpha: Double?, _ beta: Double?, _ gamma: Double?
-  ) throws(VitError) -> UnaryKind {
-    switch name {
-    case "": return .identity
-    case "Relu": return .relu
-    case "LeakyRelu": return .leakyRelu(slope: alpha ?? 0.01)
-    case "Sigmoid": return .sigmoid
-    case "Tanh": return .tanh
-    case "Softplus": return .softplus
-    case "Softsign": return .softsign
-    case "HardSigmoid": return .hardSigmoid(alpha: alpha ?? 0.2, beta: beta ?? 0.5)
-    case "Elu": return .elu(alpha: alpha ?? 1, scale: 1)
-    case "Selu":
-      return .elu(
-        alpha: alpha ?? 1.67326319217681884765625, scale: gamma ?? beta ?? 1.05070102214813232421875)
-    case "ThresholdedRelu": return .thresholdedRelu(threshold: alpha ?? 1)
-    case "Gelu": return .gelu
-    case "HardSwish": return .hardSwish
-    default:
-      throw VitError("attribute 'activation' is '\(name)', which is no activation that vitc fuses")
-    }
+    kind = try fusedActivation(activation, parameters)
   }
 
   var attributes: Attributes {
@@ -79,5 +55,31 @@ struct MicrosoftFusedGemm: Operation {
     flow.zero()
     Kernel.unaryGradient(kind, x: sum, y: context.output, dy: dy, adding: flow, pool: context.pool)
     gemm.accumulate(context, flow, operandGradients)
+  }
+}
+
+/// The activation that a fused operator names by its ONNX operator, with the parameters in that one's order.
+func fusedActivation(_ name: String, _ parameters: [Double?]) throws(VitError) -> UnaryKind {
+  func parameter(_ index: Int, _ otherwise: Double) -> Double {
+    (index < parameters.count ? parameters[index] : nil) ?? otherwise
+  }
+  switch name {
+  case "": return .identity
+  case "Relu": return .relu
+  case "LeakyRelu": return .leakyRelu(slope: parameter(0, 0.01))
+  case "Sigmoid": return .sigmoid
+  case "Tanh": return .tanh
+  case "Softplus": return .softplus
+  case "Softsign": return .softsign
+  case "HardSigmoid": return .hardSigmoid(alpha: parameter(0, 0.2), beta: parameter(1, 0.5))
+  case "HardSwish": return .hardSwish
+  case "Elu": return .elu(alpha: parameter(0, 1), scale: 1)
+  case "Selu":
+    let scale = parameter(2, parameter(1, 1.05070102214813232421875))
+    return .elu(alpha: parameter(0, 1.67326319217681884765625), scale: scale)
+  case "ThresholdedRelu": return .thresholdedRelu(threshold: parameter(0, 1))
+  case "Clip": return .clip(low: parameter(0, -.infinity), high: parameter(1, .infinity))
+  case "Gelu": return .gelu
+  default: throw VitError("attribute 'activation' is '\(name)', which is no activation that vitc fuses")
   }
 }
