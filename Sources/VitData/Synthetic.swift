@@ -52,18 +52,21 @@ public struct Synthetic: Sendable {
       })
   }
 
-  /// A plane of zero mean and unit variance: waves of random direction and phase, equally strong in each octave.
+  /// A plane of zero mean and unit variance: waves of random direction and phase, a little
+  /// weaker from octave to octave.
   private func field(_ random: inout SplitMix) -> [Float] {
-    let waves = 48
+    let waves = 96
     let longest = Double(max(width, height)) * 2
     var plane = [Float](repeating: 0, count: width * height)
+    var power = 0.0
     for _ in 0..<waves {
       // From twice the longer edge down to two pixels.
       let length = longest * pow(2 / longest, random.uniform())
       let angle = random.uniform() * 2 * Double.pi
       let phase = random.uniform() * 2 * Double.pi
       let (across, down) = (cos(angle) * 2 * Double.pi / length, sin(angle) * 2 * Double.pi / length)
-      let strength = (2 / Double(waves)).squareRoot() * random.normal()
+      let strength = pow(length / longest, 0.15) * random.normal()
+      power += strength * strength / 2
       // cos(a + b) = cos a cos b - sin a sin b: two numbers for each column and row, no more functions inside.
       let cosines = (0..<width).map { Float(cos(across * Double($0) + phase)) }
       let sines = (0..<width).map { Float(sin(across * Double($0) + phase)) }
@@ -75,15 +78,17 @@ public struct Synthetic: Sendable {
         }
       }
     }
-    return plane
+    let scale = Float(1 / max(power, 1e-9).squareRoot())
+    return plane.map { $0 * scale }
   }
 
   /// Covers the planes with ellipses, the farthest first, each of one colour with some of the field left in it.
   private func addLeaves(_ planes: inout [[Float]], _ random: inout SplitMix) {
     let edge = Double(min(width, height))
-    let (small, large) = (max(1, edge / 40), edge / 2.5)
+    let (small, large) = (max(1, edge / 25), max(1.5, edge / 1.8))
     // From images that are nearly all texture to such that are nearly all shapes.
-    let leaves = 4 + random.below(60)
+    let leaves = 10 + random.below(190)
+    let fields = planes
     for _ in 0..<leaves {
       // The number of radii above r falls as 1/r²: the power law that makes the image alike at all scales.
       let least = 1 / (small * small)
@@ -104,7 +109,7 @@ public struct Synthetic: Sendable {
           let pixel = row * width + column
           for plane in 0..<3 {
             let slope = plane == 0 ? shade * Float(dx + dy) : 0
-            planes[plane][pixel] = colour[plane] + slope + texture * planes[plane][pixel]
+            planes[plane][pixel] = colour[plane] + slope + texture * fields[plane][pixel]
           }
         }
       }
