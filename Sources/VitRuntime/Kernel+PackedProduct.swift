@@ -8,12 +8,14 @@ extension Kernel {
     TensorType(element, fixed: [vk_gemm_packed_count(element == .f64 ? VK_F64 : VK_F32, k, n)])
   }
 
-  /// Packs the `[k, n]` matrix `b`, or the transpose of the `[n, k]` matrix `b`; rows of `b` start `ldb` apart.
+  /// Packs the `[k, n]` matrix `b`, or the transpose of the `[n, k]` matrix `b`; rows of `b` start `ldb`
+  /// apart.
   public static func pack(_ b: View, transposed: Bool, k: Int, n: Int, ldb: Int, into packed: View) {
     vk_gemm_pack(real(b), k, n, b.base, transposed ? 1 : ldb, transposed ? ldb : 1, packed.base)
   }
 
-  /// `c ← alpha·op(a)·b + beta·c` with a `b` that `pack` packed, then the epilogue; otherwise as the other `gemm`.
+  /// `c ← alpha·op(a)·b + beta·c` with a `b` that `pack` packed, then the epilogue; otherwise as the other
+  /// `gemm`.
   public static func gemm(
     transA: Bool = false, m: Int, n: Int, k: Int, alpha: Double = 1, a: View, lda: Int? = nil, packed: View,
     beta: Double = 0, c: View, ldc: Int? = nil, epilogue: Epilogue = Epilogue(), pool: any WorkPool

@@ -1,10 +1,11 @@
 internal import VitIR
 internal import VitRuntime
 
-/// `onnx.Attention`: scaled dot-product attention of projected queries, keys and values, `[batch, heads, tokens, depth]`
-/// or `[batch, tokens, heads·depth]`.
+/// `onnx.Attention`: scaled dot-product attention of projected queries, keys and values, `[batch, heads,
+/// tokens, depth]` or `[batch, tokens, heads·depth]`.
 ///
-/// Operands: Q, K, V, mask, past keys and values, lengths of keys; results: Y, present keys and values, scores.
+/// Operands: Q, K, V, mask, past keys and values, lengths of keys; results: Y, present keys and values,
+/// scores.
 struct OnnxAttention: Operation {
   static let name = "onnx.Attention"
   static let summary = "Softmax of scaled products of queries and keys, times the values"
@@ -63,7 +64,7 @@ struct OnnxAttention: Operation {
     }
     guard let heads else {
       throw VitError(
-        "'\(role)' has three axes, which needs the attribute '\(role == "Q" ? "q_num_heads" : "kv_num_heads")'",
+        "'\(role)' has three axes, which needs the attribute '\(role == "Q" ? "q" : "kv")_num_heads'",
         code: "attribute-missing")
     }
     guard let depth = shape[2].exactlyDivided(by: .fixed(heads)) else {
@@ -167,7 +168,8 @@ struct OnnxAttention: Operation {
     return mask
   }
 
-  /// Scores; keys and values with those of the past, unless they are results; in training their gradients too.
+  /// Scores; keys and values with those of the past, unless they are results; in training their gradients
+  /// too.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let element = operands[0]?.element else { return [] }
     let core = core(operands.types.map { $0?.extents }, mask: AttentionMask())
@@ -198,7 +200,8 @@ struct OnnxAttention: Operation {
       let old = context.optionalInput(4 + side)
       return CachedAttention.Side(
         new: heads(context.input(1 + side), depth: depth), past: old.map(HeadLayout.outer),
-        present: (result ?? (old == nil ? nil : context.scratch[1 + side])).map(HeadLayout.outer), depth: depth)
+        present: (result ?? (old == nil ? nil : context.scratch[1 + side])).map(HeadLayout.outer),
+        depth: depth)
     }
     let past = context.optionalInput(4)?.shape[2] ?? 0
     return (CachedAttention(core: core, past: past), heads(context.input(0), depth: core.depth), sides)

@@ -69,7 +69,9 @@ struct AttentionCore {
   }
 
   /// `scale·q·kᵀ` of some rows.
-  private func products(_ q: HeadLayout, _ k: HeadLayout, _ place: Place, into scores: View, _ pool: any WorkPool) {
+  private func products(
+    _ q: HeadLayout, _ k: HeadLayout, _ place: Place, into scores: View, _ pool: any WorkPool
+  ) {
     Kernel.gemm(
       transB: true, m: place.count, n: keys, k: depth, alpha: scale,
       a: q.block(place.item, place.head, place.first),
@@ -145,7 +147,8 @@ struct AttentionCore {
   ///
   /// The scores are computed again. `probeGradient` is that of the scores which `forward` gave out.
   func gradient(
-    _ q: HeadLayout, _ k: HeadLayout, _ v: HeadLayout, dy: HeadLayout?, into dq: HeadLayout?, _ dk: HeadLayout?, _ dv: HeadLayout?,
+    _ q: HeadLayout, _ k: HeadLayout, _ v: HeadLayout, dy: HeadLayout?, into dq: HeadLayout?,
+    _ dk: HeadLayout?, _ dv: HeadLayout?,
     masks: [AttentionMask.Term] = [], scratch: View, probeGradient: (view: View, stage: Stage)? = nil,
     pool: any WorkPool
   ) {

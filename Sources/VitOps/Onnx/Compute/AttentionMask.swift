@@ -2,8 +2,8 @@ internal import VitIR
 
 /// What is added to attention scores, and which keys a query may not see.
 struct AttentionMask {
-  /// Something laid over `[batch, heads, queries, keys]` with steps that may be zero: a float is added, of a truth
-  /// value or whole number zero means that the key is not seen.
+  /// Something laid over `[batch, heads, queries, keys]` with steps that may be zero: a float is added, of a
+  /// truth value or whole number zero means that the key is not seen.
   struct Term {
     var view: View
     var batch: Int

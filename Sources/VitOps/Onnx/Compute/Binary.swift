@@ -125,8 +125,8 @@ extension Operands {
     return known(result, shape, values)
   }
 
-  /// Polynomials as what is known of a result. Where they hold no symbol they are folded by running instead, in
-  /// types that these sums would not wrap or round as.
+  /// Polynomials as what is known of a result. Where they hold no symbol they are folded by running instead,
+  /// in types that these sums would not wrap or round as.
   func known(_ result: TensorType, _ shape: [Int], _ values: [Dimension]) -> [KnownValue?] {
     switch result.element {
     case .i64, .bool: break

@@ -1,7 +1,7 @@
 internal import VitIR
 
-/// Two operands laid over the row-major elements of a result: the result as a list of runs in which the operands
-/// advance by constant steps.
+/// Two operands laid over the row-major elements of a result: the result as a list of runs in which the
+/// operands advance by constant steps.
 ///
 /// Axes that both operands run through together are one axis here, so that equal shapes make a single run.
 struct Broadcasting {
@@ -72,7 +72,8 @@ struct Broadcasting {
     return (a, b)
   }
 
-  /// Calls `body(result, first, second, count)` with the offsets of pieces that cover the result once, in parallel.
+  /// Calls `body(result, first, second, count)` with the offsets of pieces that cover the result once, in
+  /// parallel.
   func forEachPiece(_ pool: any WorkPool, _ body: (Int, Int, Int, Int) -> Void) {
     let (length, runs, steps) = (length, runs, steps)
     guard length > 0, runs > 0 else { return }
@@ -89,8 +90,8 @@ struct Broadcasting {
     }
   }
 
-  /// Calls `body` as `forEachPiece` does, so that no two concurrent calls see one element of the first operand, and
-  /// all calls for one element come in the order of the result: for sums into that operand.
+  /// Calls `body` as `forEachPiece` does, so that no two concurrent calls see one element of the first
+  /// operand, and all calls for one element come in the order of the result: for sums into that operand.
   func forEachPieceOwningFirst(_ pool: any WorkPool, _ body: (Int, Int, Int, Int) -> Void) {
     guard length > 0, runs > 0 else { return }
     if !first.contains(0) { return forEachPiece(pool, body) }
@@ -139,7 +140,8 @@ extension Broadcasting {
     }
   }
 
-  /// `da ← da + dy·slope(a, b, y)`, summed over what was repeated; the first operand is the one that is differentiated.
+  /// `da ← da + dy·slope(a, b, y)`, summed over what was repeated; the first operand is the one that is
+  /// differentiated.
   @inline(__always)
   func accumulate<T: Real, B>(
     _ a: View, _ b: View, _ dy: View, into da: View, _ pool: any WorkPool, as types: (T.Type, B.Type),

@@ -54,8 +54,8 @@ struct CachedAttention {
     core.forward(q, source(k), source(v), into: output, scratch: scratch, probe: probe, pool: pool)
   }
 
-  /// The gradients of keys or values: of those that came in, of the past, and, with a past, where those of the joined
-  /// ones are gathered; and what flows back from the joined ones as a result.
+  /// The gradients of keys or values: of those that came in, of the past, and, with a past, where those of
+  /// the joined ones are gathered; and what flows back from the joined ones as a result.
   struct Sinks {
     var new: HeadLayout?
     var past: HeadLayout?

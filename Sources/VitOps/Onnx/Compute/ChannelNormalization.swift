@@ -88,7 +88,8 @@ struct GroupedRows {
   }
 }
 
-/// `onnx.InstanceNormalization` and `GroupNormalization`: zero mean and unit variance of parts of each item's channels.
+/// `onnx.InstanceNormalization` and `GroupNormalization`: zero mean and unit variance of parts of each item's
+/// channels.
 struct OnnxChannelNormalization<Grouping: ChannelGrouping>: Operation {
   static var name: String { Grouping.name }
   static var summary: String { Grouping.summary }

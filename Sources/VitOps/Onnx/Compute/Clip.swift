@@ -1,7 +1,8 @@
 internal import VitIR
 internal import VitRuntime
 
-/// `onnx.Clip`: each element kept between two limits, which are attributes (before opset 11) or scalar operands.
+/// `onnx.Clip`: each element kept between two limits, which are attributes (before opset 11) or scalar
+/// operands.
 struct OnnxClip: Operation {
   static let (name, summary) = ("onnx.Clip", "Each element, kept between two limits")
   /// The limits given as attributes, which count where the operand is absent.

@@ -1,7 +1,8 @@
 internal import VitIR
 internal import VitRuntime
 
-/// `onnx.Einsum`: products of elements of any number of operands, summed over the labels that the result lacks.
+/// `onnx.Einsum`: products of elements of any number of operands, summed over the labels that the result
+/// lacks.
 struct OnnxEinsum: Operation {
   static let name = "onnx.Einsum"
   static let summary = "Sums of products of the operands' elements, by an equation of axis labels"
@@ -61,8 +62,8 @@ struct OnnxEinsum: Operation {
     return EinsumPlan(factors, into: EinsumFactor(result, resultShape, .result))
   }
 
-  /// The gradient of operand `index`: an Einstein sum of the result's gradient and the other operands over the labels
-  /// that are to be had from them, and how its elements are added to the operand's.
+  /// The gradient of operand `index`: an Einstein sum of the result's gradient and the other operands over
+  /// the labels that are to be had from them, and how its elements are added to the operand's.
   private func gradientPlan(_ index: Int, _ shapes: [[Int]], _ resultShape: [Int]) -> (
     plan: EinsumPlan, spread: Move
   ) {

@@ -70,8 +70,8 @@ struct EinsumEquation: Sendable {
     result = term
   }
 
-  /// The axes of operands of these ranks and of the result as labels: letters, and negative numbers, counted from
-  /// the last, for what `...` covers.
+  /// The axes of operands of these ranks and of the result as labels: letters, and negative numbers, counted
+  /// from the last, for what `...` covers.
   func labels(ranks: [Int]) throws(VitError) -> (operands: [[Int]], result: [Int]) {
     guard ranks.count == terms.count else {
       throw VitError("the equation '\(text)' has \(terms.count) operands, found \(ranks.count)")

@@ -15,7 +15,8 @@ struct EinsumFactor {
   var steps: [Int]
   var memory: Memory
 
-  /// An operand of these axes. A label that occurs twice runs along the diagonal; extents of one are left out.
+  /// An operand of these axes. A label that occurs twice runs along the diagonal; extents of one are left
+  /// out.
   init(_ axes: [Int], _ shape: [Int], _ memory: Memory) {
     let strides = rowMajorStrides(shape)
     (labels, extents, steps) = ([], [], [])
@@ -61,7 +62,8 @@ struct EinsumFactor {
   }
 }
 
-/// An Einstein sum of concrete extents as a list of steps: sums, elementwise and matrix products, pair by pair.
+/// An Einstein sum of concrete extents as a list of steps: sums, elementwise and matrix products, pair by
+/// pair.
 struct EinsumPlan {
   /// One step; it writes to the memory of its last factor.
   enum Step {

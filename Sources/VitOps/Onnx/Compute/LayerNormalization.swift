@@ -1,7 +1,8 @@
 internal import VitIR
 internal import VitRuntime
 
-/// A normalisation of all axes from one on as a single row: what layer and root-mean-square normalisation share.
+/// A normalisation of all axes from one on as a single row: what layer and root-mean-square normalisation
+/// share.
 struct RowNormalisation: Sendable {
   let axis: Int
   let epsilon: Double
@@ -18,7 +19,8 @@ struct RowNormalisation: Sendable {
 
   var attributes: Attributes { Attributes([("axis", .int(axis)), ("epsilon", .float(epsilon))]) }
 
-  /// Operands `x`, `scale` and, where centred, `bias`; the result and `statistics` more, one element for each row.
+  /// Operands `x`, `scale` and, where centred, `bias`; the result and `statistics` more, one element for each
+  /// row.
   func resultTypes(_ operands: Operands, statistics: Int) throws(VitError) -> [TensorType] {
     try operands.expectCount(2...(isCentred ? 3 : 2))
     try operands.expectResults(1 + statistics)
@@ -105,7 +107,8 @@ protocol RowNormalisationFunction: Sendable {
 
 /// `onnx.LayerNormalization`, `RMSNormalization` and `SimplifiedLayerNormalization`.
 ///
-/// The statistics are constants to the gradient: what depends on a model's output through them is not followed.
+/// The statistics are constants to the gradient: what depends on a model's output through them is not
+/// followed.
 struct OnnxRowNormalisation<Function: RowNormalisationFunction>: Operation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }

@@ -1,7 +1,8 @@
 internal import VitIR
 internal import VitRuntime
 
-/// `onnx.MatMul`: the matrix product of two stacks of matrices, with NumPy's rules for batch axes and vectors.
+/// `onnx.MatMul`: the matrix product of two stacks of matrices, with NumPy's rules for batch axes and
+/// vectors.
 struct OnnxMatMul: ProductOperation {
   static let (name, summary) = ("onnx.MatMul", "The matrix product, batch axes broadcast")
   static let elements: [ElementType] = [.f32, .f64, .i64, .i32]

@@ -10,7 +10,8 @@ struct MatrixFlags: Hashable, Sendable {
   var transBatchB = false
 }
 
-/// A product of two stacks of matrices of concrete shapes, their batch axes broadcast; its products forward and back.
+/// A product of two stacks of matrices of concrete shapes, their batch axes broadcast; its products forward
+/// and back.
 struct MatrixProduct {
   private let flags: MatrixFlags
   private let a: Side
@@ -138,8 +139,8 @@ struct MatrixProduct {
     let right = b.count > 1 ? (flags.transB ? (height, b[column]) : (b[column], height)) : (height, 1)
     guard left.1 == right.0 else {
       throw VitError(
-        "the shapes \(a) and \(b) do not match in a product: \(left.1) columns on the left, \(right.0) rows on "
-          + "the right", code: "shape-mismatch")
+        "the shapes \(a) and \(b) do not match in a product: \(left.1) columns on the left, \(right.0) "
+          + "rows on the right", code: "shape-mismatch")
     }
     func batch(_ shape: Shape, _ transposed: Bool) -> Shape {
       guard shape.count > 2 else { return [] }

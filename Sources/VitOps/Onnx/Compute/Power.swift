@@ -1,6 +1,7 @@
 internal import VitIR
 
-/// `onnx.Pow`: the first operand to the power of the second, whose type may be another; the result has the first's.
+/// `onnx.Pow`: the first operand to the power of the second, whose type may be another; the result has the
+/// first's.
 struct OnnxPow: Operation {
   static let name = "onnx.Pow"
   static let summary = "The first tensor to the power of the second, broadcast"
@@ -97,7 +98,8 @@ private func wholePower<T: FixedWidthInteger>(_ base: T, _ exponent: Double) -> 
   return result
 }
 
-/// `onnx.Mod`: the remainder of a division; with `fmod` it has the sign of the dividend, else that of the divisor.
+/// `onnx.Mod`: the remainder of a division; with `fmod` it has the sign of the dividend, else that of the
+/// divisor.
 struct OnnxMod: Operation {
   static let name = "onnx.Mod"
   static let summary = "The remainder of a division, broadcast"

@@ -1,7 +1,8 @@
 internal import VitIR
 internal import VitRuntime
 
-/// One axis of a batch of matrix products: how many, and how far apart the operands' and results' matrices are.
+/// One axis of a batch of matrix products: how many, and how far apart the operands' and results' matrices
+/// are.
 ///
 /// A step of zero uses one matrix for all; where the results' step is zero, the products are summed.
 struct BatchAxis {
@@ -26,8 +27,8 @@ struct BatchedProduct {
   var ldb: Int
   var ldc: Int
 
-  /// Joins batch axes with rows, or with what is summed over, where they are one run: a weight that all items share
-  /// makes a single product.
+  /// Joins batch axes with rows, or with what is summed over, where they are one run: a weight that all items
+  /// share makes a single product.
   private func joined() -> BatchedProduct {
     var result = self
     result.axes = axes.filter { $0.extent != 1 }
@@ -46,8 +47,8 @@ struct BatchedProduct {
     return result
   }
 
-  /// Computes the products. With an axis along which products are summed, `beta` is 1. `packed` is what `pack` made
-  /// of `b`, if it did.
+  /// Computes the products. With an axis along which products are summed, `beta` is 1. `packed` is what
+  /// `pack` made of `b`, if it did.
   func run(
     alpha: Double = 1, a: View, b: View, packed: View? = nil, beta: Double = 0, c: View,
     epilogue: Epilogue = Epilogue(),

@@ -85,7 +85,7 @@ extension Operands {
   func expectSame(_ index: Int, _ role: String, as element: ElementType) throws(VitError) {
     guard let found = self[index]?.computed.element, found != element else { return }
     throw VitError(
-      "input \(index) ('\(role)') has elements of type \(found.rawValue), expected \(element.rawValue) as input 0",
+      "input \(index) ('\(role)') has elements of type \(found.rawValue), expected \(element.rawValue)",
       code: "element-type")
   }
 
@@ -96,7 +96,8 @@ extension Operands {
       "input \(index) ('\(role)') has the shape \(found), expected \(shape)", code: "shape-mismatch")
   }
 
-  /// The elements of an operand as polynomials, where they are known and whole: those of a float constant too.
+  /// The elements of an operand as polynomials, where they are known and whole: those of a float constant
+  /// too.
   func wholeElements(_ index: Int) -> [Dimension]? {
     guard let value = value(index) else { return nil }
     if let dimensions = value.dimensions { return dimensions }

@@ -2,8 +2,8 @@ internal import VitIR
 
 /// Rotary positions: pairs of channels turned by angles that a token's position looks up.
 ///
-/// The operand is `[batch, heads, tokens, depth]` or `[batch, tokens, heads·depth]`; `cosines` and `sines` are
-/// `[positions, pairs]`, or `[batch, tokens, pairs]` where there are no positions.
+/// The operand is `[batch, heads, tokens, depth]` or `[batch, tokens, heads·depth]`; `cosines` and `sines`
+/// are `[positions, pairs]`, or `[batch, tokens, pairs]` where there are no positions.
 struct Rotation: Sendable {
   /// Heads of an operand of three axes; absent: as many as `depth` says.
   var heads: Int
@@ -206,8 +206,8 @@ extension Rotation {
     isInterleaved = try attributes.bool("interleaved", default: false)
     guard heads >= 0, width >= 0, width % 2 == 0 else {
       throw VitError(
-        "attributes 'num_heads' and 'rotary_embedding_dim' are \(heads) and \(width), expected none below 0 and an "
-          + "even width")
+        "attributes 'num_heads' and 'rotary_embedding_dim' are \(heads) and \(width), expected none below 0 "
+          + "and an even width")
     }
   }
 

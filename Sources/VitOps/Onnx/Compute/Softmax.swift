@@ -1,7 +1,8 @@
 internal import VitIR
 internal import VitRuntime
 
-/// The axis that a softmax and its kin work along, or, in their form before opset 13, all axes from it on as one.
+/// The axis that a softmax and its kin work along, or, in their form before opset 13, all axes from it on as
+/// one.
 struct SoftmaxAxis: Sendable {
   let axis: Int
   /// Whether the operand is taken as a matrix whose columns are the axes from `axis` on.

@@ -3,8 +3,8 @@ internal import VitRuntime
 
 /// An operation that applies one function to each element of one operand.
 ///
-/// On floats the function is a kernel of `Kernel.unary`, with its gradient; on whole numbers, where there is such a
-/// form, `whole`.
+/// On floats the function is a kernel of `Kernel.unary`, with its gradient; on whole numbers, where there is
+/// such a form, `whole`.
 protocol UnaryOperation: Operation {
   /// The element types taken. Default: floats.
   static var elements: [ElementType] { get }

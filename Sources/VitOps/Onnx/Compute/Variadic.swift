@@ -20,7 +20,8 @@ protocol VariadicFunction: Sendable {
   static var averages: Bool { get }
 }
 
-/// `onnx.Sum`, `Mean`, `Max` and `Min`: one or more operands of one type that broadcast, joined element by element.
+/// `onnx.Sum`, `Mean`, `Max` and `Min`: one or more operands of one type that broadcast, joined element by
+/// element.
 struct OnnxVariadic<Function: VariadicFunction>: Operation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }

@@ -129,7 +129,8 @@ struct MicrosoftBiasAdd: Operation {
   }
 }
 
-/// `com.microsoft.BiasSplitGelu`: a bias added, then the left half of the channels times GELU of the right half.
+/// `com.microsoft.BiasSplitGelu`: a bias added, then the left half of the channels times GELU of the right
+/// half.
 struct MicrosoftBiasSplitGelu: Operation {
   static let name = "com.microsoft.BiasSplitGelu"
   static let summary = "A bias added, then one half of the channels times GELU of the other"
@@ -185,7 +186,8 @@ struct MicrosoftBiasSplitGelu: Operation {
     let (rows, width) = extents(context.input(0).shape)
     let (scratch, pool) = (context.scratch, context.pool)
     gate(context, rows, width)
-    // The left half's gradient in place of the gate, the right one's beside it; then both in place of the sum.
+    // The left half's gradient in place of the gate, the right one's beside it; then both in place of the
+    // sum.
     half(width, rows, 0).copy(scratch[0], to: scratch[3], pool)
     Kernel.binary(.multiply, scratch[3], dy, into: scratch[3], pool: pool)
     scratch[4].zero()

@@ -34,8 +34,8 @@ struct MicrosoftAttentionOptions: Sendable {
     return width / heads
   }
 
-  /// The rule for a mask of whole numbers: lengths `[batch]`, ends and starts `[2·batch]`, or zero for hidden keys in
-  /// `[batch, keys]` or `[batch, queries, keys]`.
+  /// The rule for a mask of whole numbers: lengths `[batch]`, ends and starts `[2·batch]`, or zero for hidden
+  /// keys in `[batch, keys]` or `[batch, queries, keys]`.
   func checkMask(
     _ operands: Operands, _ index: Int, _ role: String, batch: Dimension, queries: Dimension,
     keys: [Dimension]

@@ -1,12 +1,13 @@
 internal import VitIR
 internal import VitRuntime
 
-/// `com.microsoft.MultiHeadAttention`: attention of projected queries, keys and values, to which a bias may be added.
+/// `com.microsoft.MultiHeadAttention`: attention of projected queries, keys and values, to which a bias may
+/// be added.
 ///
-/// Operands: query `[batch, tokens, heads·depth]` or all three packed as `[batch, tokens, heads, 3, depth]`; key, or
-/// key and value packed as `[batch, tokens, heads, 2, depth]`; value (key and value may be `[batch, heads, tokens,
-/// depth]`); bias; padding mask; what is added to scores; past keys and values. Results: the attended values, present
-/// keys and values, the products of queries and keys.
+/// Operands: query `[batch, tokens, heads·depth]` or all three packed as `[batch, tokens, heads, 3, depth]`;
+/// key, or key and value packed as `[batch, tokens, heads, 2, depth]`; value (key and value may be `[batch,
+/// heads, tokens, depth]`); bias; padding mask; what is added to scores; past keys and values. Results: the
+/// attended values, present keys and values, the products of queries and keys.
 struct MicrosoftMultiHeadAttention: Operation {
   static let name = "com.microsoft.MultiHeadAttention"
   static let summary = "Attention of projected queries, keys and values, to which a bias may be added"

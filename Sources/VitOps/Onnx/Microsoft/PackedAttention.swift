@@ -3,8 +3,8 @@ internal import VitRuntime
 
 /// `com.microsoft.Attention`: projection of tokens to queries, keys and values by one weight, then attention.
 ///
-/// Operands: tokens `[batch, tokens, in]`, weight `[in, q + k + v]`, bias, mask, past `[2, batch, heads, past, depth]`,
-/// what is added to scores; results: the attended values, and the present keys and values.
+/// Operands: tokens `[batch, tokens, in]`, weight `[in, q + k + v]`, bias, mask, past `[2, batch, heads,
+/// past, depth]`, what is added to scores; results: the attended values, and the present keys and values.
 struct MicrosoftAttention: Operation {
   static let name = "com.microsoft.Attention"
   static let summary = "Queries, keys and values projected by one weight, then attention"

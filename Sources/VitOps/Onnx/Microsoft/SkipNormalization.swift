@@ -21,8 +21,8 @@ enum SkipSimplifiedLayerNormalizationKind: SkipNormalizationKind {
   static let isCentred = false
 }
 
-/// `com.microsoft.SkipLayerNormalization` and its simplified form: operands x, skip, gamma, beta (where centred), bias;
-/// results y, mean, reciprocal deviation, and the sum that was normalised.
+/// `com.microsoft.SkipLayerNormalization` and its simplified form: operands x, skip, gamma, beta (where
+/// centred), bias; results y, mean, reciprocal deviation, and the sum that was normalised.
 struct MicrosoftSkipNormalization<Kind: SkipNormalizationKind>: Operation {
   static var name: String { Kind.name }
   static var summary: String { Kind.summary }
