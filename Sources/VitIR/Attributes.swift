@@ -224,6 +224,17 @@ public struct AttributeReader {
     }
   }
 
+  /// Texts, or `nil` where the attribute is absent; an empty list counts, whatever its type.
+  public mutating func optionalStrings(_ name: String) throws(VitError) -> [String]? {
+    switch take(name) {
+    case nil: return nil
+    case .strings(let value): return value
+    case .ints(let value) where value.isEmpty: return []
+    case .floats(let value) where value.isEmpty: return []
+    case .some(let other): throw mismatch(name, "strings", other)
+    }
+  }
+
   /// Marks attributes as known that do not matter here.
   public mutating func ignore(_ names: String...) { for name in names { taken.insert(name) } }
 

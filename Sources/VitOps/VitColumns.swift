@@ -32,10 +32,17 @@ extension Kernel {
 
   /// `sums ← sums + Σ x` over the rows of `x` that are as long as `sums`.
   static func addColumnSums(of x: View, to sums: View, pool: any WorkPool) {
+    let width = sums.count
+    precondition(width > 0 ? x.count % width == 0 : x.count == 0)
+    addColumnSums(of: x, row: width, rows: width > 0 ? x.count / width : 0, to: sums, pool: pool)
+  }
+
+  /// The same over `rows` rows that start `row` elements apart.
+  static func addColumnSums(of x: View, row: Int, rows: Int, to sums: View, pool: any WorkPool) {
     if x.element == .f64 {
-      addSums(x.f64, sums.f64, count: x.count, width: sums.count, pool)
+      addSums(x.f64, row: row, rows: rows, sums.f64, width: sums.count, pool)
     } else {
-      addSums(x.f32, sums.f32, count: x.count, width: sums.count, pool)
+      addSums(x.f32, row: row, rows: rows, sums.f32, width: sums.count, pool)
     }
   }
 
@@ -64,17 +71,16 @@ extension Kernel {
   }
 
   private static func addSums<Real: BinaryFloatingPoint>(
-    _ x: UnsafeMutablePointer<Real>, _ sums: UnsafeMutablePointer<Real>, count: Int, width: Int,
+    _ x: UnsafeMutablePointer<Real>, row: Int, rows: Int, _ sums: UnsafeMutablePointer<Real>, width: Int,
     _ pool: any WorkPool
   ) {
-    guard count > 0 else { return }
-    precondition(width > 0 && count % width == 0)
+    guard rows > 0, width > 0 else { return }
     // Each column is summed in order by one task.
-    let blocks = count <= 1 << 14 ? 1 : (width - 1) / 64 + 1
+    let blocks = rows * width <= 1 << 14 ? 1 : (width - 1) / 64 + 1
     pool.run(tasks: blocks) { block, _ in
       let (low, high) = (width * block / blocks, width * (block + 1) / blocks)
-      for row in 0..<count / width {
-        let from = x + row * width
+      for index in 0..<rows {
+        let from = x + index * row
         for column in low..<high { sums[column] += from[column] }
       }
     }

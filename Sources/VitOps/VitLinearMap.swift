@@ -58,28 +58,33 @@ struct LinearMap {
 
   /// Adds to the gradients of `x`, weight and bias those that follow from `dy`; skips what is absent.
   func gradients(_ context: KernelContext, x: View, dy: View, adding dx: View?, _ operandGradients: [View?]) {
-    gradients(context, x: x, dy: dy, dx, keeping: 1, operandGradients)
+    let n = context.input(weight).shape[0]
+    gradients(context, x: x, dy: dy, row: n, rows: n > 0 ? dy.count / n : 0, adding: dx, operandGradients)
   }
 
   /// The same, but the gradient of `x` is written.
   func gradients(_ context: KernelContext, x: View, dy: View, writing dx: View, _ operandGradients: [View?]) {
-    gradients(context, x: x, dy: dy, dx, keeping: 0, operandGradients)
+    let n = context.input(weight).shape[0]
+    gradients(
+      context, x: x, dy: dy, row: n, rows: n > 0 ? dy.count / n : 0, adding: dx, keeping: 0, operandGradients)
   }
 
-  private func gradients(
-    _ context: KernelContext, x: View, dy: View, _ dx: View?, keeping: Double, _ operandGradients: [View?]
+  /// The same for rows of `dy` that are `row` elements apart.
+  func gradients(
+    _ context: KernelContext, x: View, dy: View, row: Int, rows: Int, adding dx: View?, keeping: Double = 1,
+    _ operandGradients: [View?]
   ) {
     let w = context.input(weight)
     let (n, k) = (w.shape[0], w.shape[1])
-    let rows = n > 0 ? dy.count / n : 0
     if let dx {
-      Kernel.gemm(m: rows, n: k, k: n, a: dy, b: w, beta: keeping, c: dx, pool: context.pool)
+      Kernel.gemm(m: rows, n: k, k: n, a: dy, lda: row, b: w, beta: keeping, c: dx, pool: context.pool)
     }
     if let dw = operandGradients[weight] {
-      Kernel.gemm(transA: true, m: n, n: k, k: rows, a: dy, b: x, beta: 1, c: dw, pool: context.pool)
+      Kernel.gemm(
+        transA: true, m: n, n: k, k: rows, a: dy, lda: row, b: x, beta: 1, c: dw, pool: context.pool)
     }
     if bias < operandGradients.count, let db = operandGradients[bias] {
-      Kernel.addColumnSums(of: dy, to: db, pool: context.pool)
+      Kernel.addColumnSums(of: dy, row: row, rows: rows, to: db, pool: context.pool)
     }
   }
 

@@ -4,6 +4,8 @@ extension Registry {
   /// The operations of this family.
   static let vit: [any Operation.Type] =
     [
-      VitAdd.self, VitLayerNorm.self, VitLinear.self, VitMLP.self, VitPatchEmbed.self, VitScale.self,
+      VitAdd.self, VitAttention.self, VitLayerNorm.self, VitLinear.self, VitMLP.self, VitPatchEmbed.self,
+      VitSDPA.self,
+      VitScale.self,
     ] + Mixers.all.map { $0 as any Operation.Type }
 }

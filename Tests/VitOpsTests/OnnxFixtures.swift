@@ -65,6 +65,8 @@ enum FixtureAttribute: Decodable, Sendable {
       self = .value(.ints(value))
     } else if let value = try? container.decode([Double].self) {
       self = .value(.floats(value))
+    } else if let value = try? container.decode([String].self) {
+      self = .value(.strings(value))
     } else {
       self = .value(.string(try container.decode(String.self)))
     }

@@ -1,0 +1,6 @@
+internal import VitIR
+
+extension Registry {
+  /// The operations of this family.
+  static let onnxRecurrent: [any Operation.Type] = [OnnxLSTM.self]
+}

@@ -1,0 +1,298 @@
+public import VitIR
+internal import VitRuntime
+
+/// `vit.attention(x, wq, bq?, wk, bk?, wv, bv?, wo, bo?, bias?)`: self-attention with its linear maps, from the normalised tokens
+/// `[batch, tokens, dim]` to what is added to the residual.
+///
+/// `wq` is `[heads·d, dim]`, `wk` `[kvHeads·d, dim]`, `wv` `[kvHeads·dv, dim]`, `wo` `[outputDim, heads·dv]`; `bias` broadcasts to
+/// `[batch, heads, tokens, tokens]` and is added to the scores. With `causal`, a token sees those up to itself.
+public struct VitAttention: Operation {
+  /// The operation's name.
+  public static let name = "vit.attention"
+  /// What it computes.
+  public static let summary = "Self-attention with its linear maps: queries, keys, values, output"
+  /// Heads of queries.
+  public let heads: Int
+  /// Heads of keys and values; divides `heads`.
+  public let kvHeads: Int
+  /// The channels of a query or key head, where they are checked against the weights.
+  public let headDim: Int?
+  /// The channels of a value head, where they are checked against the weights.
+  public let valueDim: Int?
+  /// The factor of the scores; `nil` for one over the square root of the channels of a head.
+  public let scale: Double?
+  /// Whether tokens that come after a token are hidden from it.
+  public let isCausal: Bool
+
+  private static let queries = LinearMap(weight: 1, bias: 2)
+  private static let keys = LinearMap(weight: 3, bias: 4)
+  private static let values = LinearMap(weight: 5, bias: 6)
+  private static let output = LinearMap(weight: 7, bias: 8)
+  private static let bias = 9
+
+  /// An attention.
+  public init(heads: Int, kvHeads: Int? = nil, scale: Double? = nil, isCausal: Bool = false) {
+    self.heads = heads
+    self.kvHeads = kvHeads ?? heads
+    self.scale = scale
+    self.isCausal = isCausal
+    headDim = nil
+    valueDim = nil
+  }
+
+  /// Takes `heads`, `kv_heads`, `head_dim`, `value_dim`, `scale` and `causal`.
+  public init(attributes: inout AttributeReader) throws(VitError) {
+    heads = try attributes.int("heads")
+    kvHeads = try attributes.int("kv_heads", default: heads)
+    headDim = try attributes.optionalInt("head_dim")
+    valueDim = try attributes.optionalInt("value_dim")
+    scale = try attributes.optionalFloat("scale")
+    isCausal = try attributes.bool("causal", default: false)
+    guard heads > 0, kvHeads > 0, heads % kvHeads == 0 else {
+      throw VitError(
+        "\(heads) heads of queries cannot share \(kvHeads) heads of keys", code: "attribute-value")
+    }
+  }
+
+  /// What `init` takes; the default scale and unchecked widths are left out.
+  public var attributes: Attributes {
+    var result = Attributes([
+      ("heads", .int(heads)), ("kv_heads", .int(kvHeads)), ("causal", .bool(isCausal)),
+    ])
+    result["head_dim"] = headDim.map(Attribute.int)
+    result["value_dim"] = valueDim.map(Attribute.int)
+    result["scale"] = scale.map(Attribute.float)
+    return result
+  }
+
+  /// `[batch, tokens, outputDim]`.
+  public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(8...10)
+    try operands.expectOneResult()
+    let x = try operands.float(0, "x", rank: 3...3)
+    let q = try Self.queries.resultType(x, operands, weightRole: "wq", biasRole: "bq")
+    let k = try Self.keys.resultType(x, operands, weightRole: "wk", biasRole: "bk")
+    let v = try Self.values.resultType(x, operands, weightRole: "wv", biasRole: "bv")
+    guard let queries = q.shape[2].fixedValue, let keys = k.shape[2].fixedValue,
+      let values = v.shape[2].fixedValue
+    else {
+      throw VitError("expected weights of known shapes, found \(q), \(k), \(v)", code: "operand-shape")
+    }
+    guard queries % heads == 0, keys % kvHeads == 0, values % kvHeads == 0, queries / heads == keys / kvHeads
+    else {
+      throw VitError(
+        "\(queries), \(keys) and \(values) channels of queries, keys and values do not make \(heads) heads over"
+          + " \(kvHeads) groups", code: "operand-shape")
+    }
+    guard headDim ?? (queries / heads) == queries / heads, valueDim ?? (values / kvHeads) == values / kvHeads
+    else {
+      throw VitError(
+        "heads have \(queries / heads) channels and \(values / kvHeads) of values, expected \(headDim ?? queries / heads)"
+          + " and \(valueDim ?? values / kvHeads)", code: "operand-shape")
+    }
+    if operands.has(Self.bias) {
+      let scores = x.with([x.shape[0], .fixed(heads), x.shape[1], x.shape[1]])
+      try SoftmaxAttention.check(bias: operands.float(Self.bias, "bias"), scores: scores)
+    }
+    let o = x.with([x.shape[0], x.shape[1], .fixed(heads * (values / kvHeads))])
+    return [try Self.output.resultType(o, operands, weightRole: "wo", biasRole: "bo")]
+  }
+
+  /// The columns of queries, keys and values side by side, and the core on them.
+  private struct Sizes {
+    let batch, tokens, dim, heads: Int
+    let queries, keys, values: Int
+    let core: SoftmaxAttention
+
+    var columns: Int { queries + keys + values }
+    var outputs: Int { heads * core.sizes.valueWidth }
+
+    func type(_ element: ElementType, _ width: Int) -> TensorType {
+      TensorType(element, fixed: [batch, tokens, width])
+    }
+    func q(_ view: View) -> AttentionOperand {
+      AttentionOperand(tokens: view, from: 0, width: core.sizes.width)
+    }
+    func k(_ view: View) -> AttentionOperand {
+      AttentionOperand(tokens: view, from: queries, width: core.sizes.width)
+    }
+    func v(_ view: View) -> AttentionOperand {
+      AttentionOperand(tokens: view, from: queries + keys, width: core.sizes.valueWidth)
+    }
+    func o(_ view: View) -> AttentionOperand {
+      AttentionOperand(tokens: view, from: 0, width: core.sizes.valueWidth)
+    }
+  }
+
+  private func sizes(x: [Int], queries: Int, keys: Int, values: Int, bias: [Int]?) -> Sizes {
+    let width = queries / heads
+    return Sizes(
+      batch: x[0], tokens: x[1], dim: x[2], heads: heads, queries: queries, keys: keys, values: values,
+      core: SoftmaxAttention(
+        outer: [x[0]],
+        sizes: AttentionShape(
+          batch: x[0], heads: heads, keyHeads: kvHeads, queries: x[1], keys: x[1], width: width,
+          valueWidth: values / kvHeads, scale: scale ?? 1 / Double(max(1, width)).squareRoot()),
+        isCausal: isCausal, bias: bias))
+  }
+
+  private func sizes(_ operands: Operands) -> Sizes? {
+    guard let x = operands[0], let wq = operands[1], let wk = operands[3], let wv = operands[5] else {
+      return nil
+    }
+    return sizes(
+      x: x.extents, queries: wq.extents[0], keys: wk.extents[0], values: wv.extents[0],
+      bias: operands[Self.bias]?.extents)
+  }
+
+  private func sizes(_ context: KernelContext) -> Sizes {
+    sizes(
+      x: context.input(0).shape, queries: context.input(1).shape[0], keys: context.input(3).shape[0],
+      values: context.input(5).shape[0], bias: context.optionalInput(Self.bias)?.shape)
+  }
+
+  /// Queries, keys and values; the heads' results; the logarithm of each row's sum of exponentials.
+  public func savedTypes(_ operands: Operands) -> [TensorType] {
+    guard let element = operands[0]?.element, let sizes = sizes(operands) else { return [] }
+    return [
+      sizes.type(element, sizes.columns), sizes.type(element, sizes.outputs),
+      TensorType(element, fixed: [sizes.batch, heads, sizes.tokens]),
+    ]
+  }
+
+  /// In inference what training saves; in training the gradients of it; and the core's.
+  public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let element = operands[0]?.element, let sizes = sizes(operands) else { return [] }
+    return [sizes.type(element, sizes.columns), sizes.type(element, sizes.outputs)]
+      + sizes.core.scratchTypes(element, withGradient: mode.training)
+  }
+
+  /// The weights of queries, keys and values, packed as one; their biases; the packed weight of the output.
+  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+    guard let x = operands[0], let sizes = sizes(operands), [1, 3, 5].allSatisfy({ isConstant[$0] }),
+      [2, 4, 6].allSatisfy({ isConstant[$0] || operands[$0] == nil })
+    else { return [] }
+    let output = Self.output.preparedTypes(operands, isConstant)
+    guard output.count == 1 else { return [] }
+    return [
+      Kernel.packedType(weight: TensorType(x.element, fixed: [sizes.columns, sizes.dim])),
+      TensorType(x.element, fixed: [sizes.columns]),
+    ] + output
+  }
+
+  /// Packs the weights.
+  public func prepare(_ context: KernelContext) {
+    let weights = [1, 3, 5].map { context.input($0) }
+    let biases = [2, 4, 6].map { context.optionalInput($0) }
+    let (dim, element) = (weights[0].shape[1], weights[0].element)
+    let rows = weights.reduce(0) { $0 + $1.shape[0] }
+    let joined = Tensor(element, shape: [rows, dim]) { buffer in
+      var start = 0
+      for weight in weights {
+        UnsafeMutableRawBufferPointer(rebasing: buffer[start..<start + weight.byteCount])
+          .copyMemory(from: UnsafeRawBufferPointer(start: weight.base, count: weight.byteCount))
+        start += weight.byteCount
+      }
+    }
+    if let base = joined.storage.resident?.baseAddress {
+      Kernel.pack(
+        weight: View(base: UnsafeMutableRawPointer(mutating: base), element: element, shape: [rows, dim]),
+        into: context.prepared[0])
+    }
+    context.prepared[1].zero()
+    var start = 0
+    for (weight, bias) in zip(weights, biases) {
+      if let bias { context.prepared[1].part(start, of: bias.count).copy(from: bias) }
+      start += weight.shape[0]
+    }
+    Self.output.prepare(context, into: context.prepared[2])
+  }
+
+  /// The products, those of the core included.
+  public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
+    guard let sizes = sizes(operands) else { return Cost() }
+    let rows = 2 * sizes.batch * sizes.tokens
+    let maps = rows * (sizes.columns * sizes.dim + sizes.outputs * results[0].width)
+    return Cost(flops: maps + sizes.core.flops, bytes: operands.bytes(results))
+  }
+
+  /// Computes the result.
+  public func forward(_ context: KernelContext) {
+    let sizes = sizes(context)
+    let memory = context.saved.isEmpty ? context.scratch : context.saved
+    let (qkv, o) = (memory[0], memory[1])
+    if context.prepared.isEmpty {
+      project(context, sizes, into: qkv)
+    } else {
+      Kernel.linear(
+        context.input(0), weight: [sizes.columns, sizes.dim], packed: context.prepared[0],
+        epilogue: Epilogue(bias: context.prepared[1]), into: qkv, pool: context.pool)
+    }
+    sizes.core.forward(
+      q: sizes.q(qkv), k: sizes.k(qkv), v: sizes.v(qkv), bias: context.optionalInput(Self.bias),
+      into: sizes.o(o),
+      logSumExp: context.saved.last, scratch: context.scratch[2...], pool: context.pool)
+    Self.output.forward(context, o, into: context.output, prepared: context.prepared.last)
+  }
+
+  /// Queries, keys and values beside one another, each by its own product.
+  private func project(_ context: KernelContext, _ sizes: Sizes, into qkv: View) {
+    var start = 0
+    for map in [Self.queries, Self.keys, Self.values] {
+      let width = context.input(map.weight).shape[0]
+      Kernel.gemm(
+        transB: true, m: sizes.batch * sizes.tokens, n: width, k: sizes.dim, a: context.input(0),
+        b: context.input(map.weight), c: qkv.part(start, of: max(0, qkv.count - start)), ldc: sizes.columns,
+        epilogue: Epilogue(bias: context.optionalInput(map.bias)), pool: context.pool)
+      start += width
+    }
+  }
+
+  /// There is a gradient.
+  public var isDifferentiable: Bool { true }
+
+  /// Adds the gradients of the tokens, of all weights and biases, and of the bias of the scores.
+  public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
+    guard let dy = resultGradients[0] else { return }
+    let sizes = sizes(context)
+    let (qkv, o) = (context.saved[0], context.saved[1])
+    let (dqkv, dO) = (context.scratch[0], context.scratch[1])
+    Self.output.gradients(context, x: o, dy: dy, writing: dO, operandGradients)
+    dqkv.zero()
+    sizes.core.gradient(
+      q: sizes.q(qkv), k: sizes.k(qkv), v: sizes.v(qkv), bias: context.optionalInput(Self.bias),
+      o: sizes.o(o),
+      logSumExp: context.saved[2], dO: sizes.o(dO), adding: sizes.q(dqkv), sizes.k(dqkv), sizes.v(dqkv),
+      operandGradients.count > Self.bias ? operandGradients[Self.bias] : nil, scratch: context.scratch[2...],
+      pool: context.pool)
+    var start = 0
+    for map in [Self.queries, Self.keys, Self.values] {
+      let width = context.input(map.weight).shape[0]
+      map.gradients(
+        context, x: context.input(0), dy: dqkv.part(start, of: max(0, dqkv.count - start)),
+        row: sizes.columns,
+        rows: sizes.batch * sizes.tokens, adding: operandGradients[0], operandGradients)
+      start += width
+    }
+  }
+
+  /// The maps, the heads split off, `vit.sdpa`'s products, the heads joined.
+  public func lower(
+    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
+  ) throws(VitError) -> [ValueID] {
+    guard let x = operands[0] else { throw VitError("input 0 ('x') is missing", code: "operand-missing") }
+    func split(_ map: LinearMap, _ heads: Int) throws(VitError) -> ValueID {
+      let flat = try map.lower(x, operands, into: &builder)
+      let cut = try builder.add("onnx.Reshape", [flat, builder.integers([0, 0, heads, -1])])
+      return try builder.add("onnx.Transpose", [cut], [("perm", .ints([0, 2, 1, 3]))])
+    }
+    let core = VitSDPA(scale: scale, isCausal: isCausal)
+    let bias = operands.count > Self.bias ? operands[Self.bias] : nil
+    let (q, k) = (try split(Self.queries, heads), try split(Self.keys, kvHeads))
+    let o = try core.lower(
+      into: &builder, operands: [q, k, try split(Self.values, kvHeads), bias], resultCount: 1)[0]
+    let joined = try builder.add("onnx.Transpose", [o], [("perm", .ints([0, 2, 1, 3]))])
+    let flat = try builder.add("onnx.Reshape", [joined, builder.integers([0, 0, -1])])
+    return [try Self.output.lower(flat, operands, into: &builder)]
+  }
+}

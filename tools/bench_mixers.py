@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Training speed of the mixers' peers in PyTorch eager: samples a second of forward, backward and AdamW.
+
+The peer of `vit.lstm` is torch.nn.LSTM, bidirectional, with a linear map behind it; that of `vit.glr` is the same module with the
+scan as a hand-written autograd function, one fused operation for each step. The other side of the comparison:
+
+    VITC_BENCH=2 swift test -c release --disable-xctest --filter MixerBenchmark
+"""
+import argparse
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+
+
+class GatedScan(torch.autograd.Function):
+    """h[t] = a[t]·h[t−1] + (1 − a[t])·v[t] over the first axis, from h[0] = v[0]."""
+
+    @staticmethod
+    def forward(context, a, v):
+        h = torch.empty_like(v)
+        h[0] = v[0]
+        for t in range(1, v.shape[0]):
+            torch.lerp(v[t], h[t - 1], a[t], out=h[t])
+        context.save_for_backward(a, v, h)
+        return h
+
+    @staticmethod
+    def backward(context, dh):
+        a, v, h = context.saved_tensors
+        total = torch.empty_like(v)  # what each state is asked for, by its own step and all later ones
+        total[-1] = dh[-1]
+        for t in range(v.shape[0] - 2, -1, -1):
+            torch.addcmul(dh[t], a[t + 1], total[t + 1], out=total[t])
+        dv = total * (1 - a)
+        dv[0] = total[0]
+        da = torch.zeros_like(a)
+        torch.mul(total[1:], h[:-1] - v[1:], out=da[1:])
+        return da, dv
+
+
+class GLR(torch.nn.Module):
+    def __init__(self, dim, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.values = torch.nn.Linear(dim, width)
+        block = width // heads
+        self.a = torch.nn.Parameter(torch.randn(heads, block, block) * 0.1 / block**0.5)
+        self.g = torch.nn.Parameter(torch.randn(heads, block, block) * 0.1 / block**0.5)
+        self.ba = torch.nn.Parameter(torch.randn(width))
+        self.bg = torch.nn.Parameter(torch.full((width,), 1.2784645427610737))
+        self.output = torch.nn.Linear(width, dim)
+
+    def forward(self, x):
+        v = self.values(x)
+        batch, tokens, width = v.shape
+        blocks = v.view(batch * tokens, self.heads, -1).transpose(0, 1)
+        r = torch.bmm(blocks, self.a.transpose(1, 2)).transpose(0, 1).reshape(batch, tokens, width) + self.ba
+        q = torch.bmm(blocks, self.g.transpose(1, 2)).transpose(0, 1).reshape(batch, tokens, width) + self.bg
+        half = width // 2
+        turn = lambda y: torch.cat([y[..., :half], y[..., half:].flip(1)], -1)
+        h = GatedScan.apply(turn(torch.sigmoid(r)).transpose(0, 1).contiguous(), turn(v).transpose(0, 1).contiguous())
+        return self.output(turn(h.transpose(0, 1)) * F.silu(q))
+
+
+class LSTM(torch.nn.Module):
+    def __init__(self, dim, width):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(dim, width // 2, batch_first=True, bidirectional=True)
+        self.output = torch.nn.Linear(width, dim)
+
+    def forward(self, x):
+        return self.output(self.lstm(x)[0])
+
+
+def rate(module, tokens, dim, batch, seconds):
+    x, y = torch.randn(batch, tokens, dim), torch.randn(batch, tokens, dim)
+    optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
+    scale = y.square().sum()
+
+    def step():
+        optimiser.zero_grad()
+        ((module(x) - y).square().sum() / scale).backward()
+        optimiser.step()
+
+    for _ in range(5):
+        step()
+    times, work, end = [], [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 5:
+        start, begin = time.perf_counter(), time.process_time()
+        step()
+        times.append(time.perf_counter() - start)
+        work.append(time.process_time() - begin)
+    return batch / statistics.median(times), statistics.median(work) * 1e3
+
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--threads", type=int, default=2)
+parser.add_argument("--seconds", type=float, default=4)
+arguments = parser.parse_args()
+torch.set_num_threads(arguments.threads)
+torch.manual_seed(1)
+for tokens, dim, batch in [(50, 96, 64), (65, 384, 32)]:
+    for name, module in [("glr", GLR(dim, dim, 6)), ("lstm", LSTM(dim, dim // 2))]:
+        samples, work = rate(module, tokens, dim, batch, arguments.seconds)
+        print(f"{name} {tokens} tokens x {dim} x batch {batch}: {samples:.0f} samples/s, {work:.2f} ms of processor a step",
+              flush=True)
