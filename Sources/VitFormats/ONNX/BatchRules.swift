@@ -1,5 +1,11 @@
 internal import VitIR
 
+/// Where a value holds the images: along an axis, each once after every `outer`-th part of that axis.
+struct BatchPlace: Equatable {
+  var axis: Int
+  var outer = 1
+}
+
 /// One node that `BatchSymboliser` looks at.
 struct BatchStep {
   let node: Node
@@ -7,16 +13,23 @@ struct BatchStep {
   var operands: [ValueID?]
   /// For each operand the axis that holds the images.
   let axes: [Int?]
+  /// How many entries of that axis lie outside of the images: the same for all operands.
+  let outer: Int
   /// The operands' old types.
   let types: [TensorType?]
   /// The old type of the first result.
   let result: TensorType
   let attributes: Attributes
 
-  init(_ node: Node, _ operands: [ValueID?], axes: [Int?], types: [Value]) {
+  init(_ node: Node, _ operands: [ValueID?], places: [BatchPlace?], types: [Value]) throws(VitError) {
     self.node = node
     self.operands = operands
-    self.axes = node.operands.map { $0.flatMap { axes[$0.index] } }
+    let places = node.operands.map { $0.flatMap { places[$0.index] } }
+    axes = places.map { $0?.axis }
+    outer = places.lazy.compactMap { $0?.outer }.first ?? 1
+    for case let place? in places where place.outer != outer {
+      throw VitError("\(node.name) holds images in different orders", code: "batch-mixed")
+    }
     self.types = node.operands.map { $0.map { types[$0.index].type } }
     result = types[node.results[0].index].type
     attributes = node.operation.attributes
@@ -69,8 +82,8 @@ struct BatchStep {
 extension BatchSymboliser {
   struct Outcome {
     var results: [ValueID]
-    /// For each result the axis with the images.
-    var axes: [Int?]
+    /// For each result where the images are.
+    var places: [BatchPlace?]
   }
 
   /// Operators that work element by element, operands broadcast.
@@ -174,7 +187,8 @@ extension BatchSymboliser {
     let results = try builder.add(
       step.node.operation, step.operands, resultCount: step.node.results.count,
       names: step.node.results.map { old[$0].name }, location: step.node.location)
-    return Outcome(results: results, axes: results.map { _ in axis })
+    let place = axis.map { BatchPlace(axis: $0, outer: step.outer) }
+    return Outcome(results: results, places: results.map { _ in place })
   }
 
   /// Whole numbers that an operand held in the old graph.
@@ -205,7 +219,9 @@ extension BatchSymboliser {
       if builder.known(id) != nil, new == before { continue }
       try step.require(
         ["onnx.ConstantOfShape", "onnx.Expand"].contains(step.name), "computes with the size of the batch")
-      outcome.axes[index] = (0..<before.rank).first { opened(before, $0) == new }
+      outcome.places[index] = (0..<before.rank).first { opened(before, $0) == new }.map {
+        BatchPlace(axis: $0)
+      }
     }
     return outcome
   }
@@ -271,20 +287,35 @@ extension BatchSymboliser {
     guard let source = step.types[0] else { throw VitError("\(step.name) has no input") }
     let target = step.result.shape
     // In memory the images lie apart by what the axes before theirs hold; the same must be so in the result.
-    let outer = source.shape[..<axis].reduce(.fixed(1), *)
-    let places = target.indices.filter { target[..<$0].reduce(.fixed(1), *) == outer }
+    let outer = source.shape[..<axis].reduce(.fixed(step.outer), *)
+    var places: [BatchPlace] = []
+    for (index, extent) in target.enumerated() {
+      let before = target[..<index].reduce(.fixed(1), *)
+      guard let rest = outer.exactlyDivided(by: before)?.fixedValue, rest > 0,
+        rest == 1 || (extent.fixedValue ?? 1) % rest == 0
+      else { continue }
+      places.append(BatchPlace(axis: index, outer: rest))
+    }
+    // Best an axis of their own; then the end of the axis before what each image has, where that is no more axes than
+    // it was (a new axis beside the images would be heads, which go with them); then the start of an axis.
+    let inner = source.shape[(axis + 1)...]
+    let merged = places.first { place in
+      let after = target[(place.axis + 1)...]
+      return source.shape[axis] == .fixed(1) && after.count <= inner.count
+        && after.reduce(.fixed(1), *) == inner.reduce(.fixed(1), *)
+    }
+    let own = places.first { $0.outer == 1 && target[$0.axis] == .fixed(1) }
+    let place = own ?? merged ?? places.first { $0.outer == 1 } ?? places.last
     if step.name != "onnx.Reshape" || !Self.hasExplicitOne(known(step, 1), places) {
       let types = try? step.node.operation.resultTypes(builder.operands(step.operands))
-      if let place = places.first(where: { opened(step.result, $0) == types?.first }) {
-        return try add(step, place)
+      if let place = places.first(where: { opened(step.result, $0.axis) == types?.first }) {
+        return Outcome(results: try add(step, place.axis).results, places: [place])
       }
     }
-    guard let place = places.first(where: { target[$0] == .fixed(1) }) ?? places.first else {
-      throw VitError("\(step.name) mixes images with other axes", code: "batch-mixed")
-    }
+    guard let place else { throw VitError("\(step.name) mixes images with other axes", code: "batch-mixed") }
     var extents: [Int] = []
     for (index, extent) in target.enumerated() {
-      guard let number = index == place ? -1 : extent.fixedValue else {
+      guard let number = index == place.axis ? -1 : extent.fixedValue else {
         throw VitError("\(step.name) has an extent that is not known: \(extent)")
       }
       extents.append(number)
@@ -292,12 +323,13 @@ extension BatchSymboliser {
     let reshape = try builder.registry.make("onnx.Reshape")
     let results = try builder.add(
       reshape, [step.operands[0], builder.integers(extents)], names: [old[step.node.results[0]].name])
-    return Outcome(results: results, axes: [place])
+    return Outcome(results: results, places: [place])
   }
 
   /// Whether a shape as the file gives it has a one where the images could be.
-  private static func hasExplicitOne(_ shape: [Int]?, _ places: [Int]) -> Bool {
-    places.contains { place in shape.map { place < $0.count && $0[place] == 1 } ?? false }
+  private static func hasExplicitOne(_ shape: [Int]?, _ places: [BatchPlace]) -> Bool {
+    guard let shape else { return false }
+    return places.contains { $0.outer == 1 && $0.axis < shape.count && shape[$0.axis] == 1 }
   }
 
   private mutating func applyExpand(_ step: BatchStep) throws(VitError) -> Outcome {

@@ -4,7 +4,7 @@ internal import VitIR
 ///
 /// Exporters bake in the batch that they were shown: as extents of constants (`Reshape` to 1×196×384, `Expand` of the class
 /// token to 1×1×384) and of constants that stand beside images. The graph is built anew with the symbol `batch` in its
-/// place, each value carrying which of its axes holds the images, outermost in that axis. A node that would mix images, or
+/// place, each value carrying which of its axes holds the images. A node that would mix images, or
 /// of which that cannot be shown, ends the attempt.
 struct BatchSymboliser {
   let old: Graph
@@ -13,8 +13,8 @@ struct BatchSymboliser {
   var builder: GraphBuilder
   /// The new values, over the old ones' index.
   var moved: [ValueID?]
-  /// For each old value the axis with the images, or `nil` where all images share it.
-  var axes: [Int?]
+  /// For each old value where it holds the images, or `nil` where all images share it.
+  var places: [BatchPlace?]
   private let size = Dimension.symbol(InputTypes.batch)
   private var batchSize: ValueID?
   private var extents: [String: ValueID] = [:]
@@ -36,7 +36,7 @@ struct BatchSymboliser {
     builder = GraphBuilder(empty, registry: registry)
     builder.fold = fold
     moved = [ValueID?](repeating: nil, count: graph.values.count)
-    axes = [Int?](repeating: nil, count: graph.values.count)
+    places = [BatchPlace?](repeating: nil, count: graph.values.count)
   }
 
   /// The open graph, or what stands against it.
@@ -45,7 +45,7 @@ struct BatchSymboliser {
       for id in old.inputs { addInput(id) }
       for node in old.nodes { try add(node) }
       for output in old.outputs {
-        guard axes[output.value.index] == 0, let id = moved[output.value.index] else {
+        guard places[output.value.index] == BatchPlace(axis: 0), let id = moved[output.value.index] else {
           throw VitError("the first axis of output '\(output.name)' does not hold the images")
         }
         builder.graph.outputs.append((output.name, id))
@@ -58,7 +58,7 @@ struct BatchSymboliser {
     var type = old.type(id)
     if type.rank > 0, type.shape[0] == .fixed(1) {
       type.shape[0] = size
-      axes[id.index] = 0
+      places[id.index] = BatchPlace(axis: 0)
     }
     moved[id.index] = builder.graph.addInput(type, name: old[id].name)
   }
@@ -68,13 +68,13 @@ struct BatchSymboliser {
     var operands: [ValueID?] = []
     for operand in node.operands { operands.append(try operand.map { id throws(VitError) in try value(id) }) }
     do throws(VitError) {
-      let outcome = try apply(BatchStep(node, operands, axes: axes, types: old.values))
+      let outcome = try apply(try BatchStep(node, operands, places: places, types: old.values))
       for (index, id) in node.results.enumerated() {
-        let wanted = opened(old.type(id), outcome.axes[index])
+        let wanted = opened(old.type(id), outcome.places[index]?.axis)
         let found = builder.graph.type(outcome.results[index])
         guard found == wanted else { throw VitError("\(node.name) would give \(found), expected \(wanted)") }
         moved[id.index] = outcome.results[index]
-        axes[id.index] = outcome.axes[index]
+        places[id.index] = outcome.places[index]
       }
     } catch { throw error.at(node.location) }
   }

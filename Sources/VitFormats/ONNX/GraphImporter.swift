@@ -143,7 +143,8 @@ struct GraphImporter {
     for node in nodes {
       do { try add(node) } catch {
         var error = error
-        if error.diagnostic.location.node == nil {
+        let told = error.diagnostic.code == "unsupported-operator"
+        if !told, error.diagnostic.location.node ?? node.label == node.label {
           error.diagnostic.message = "\(node.source.type): \(error.diagnostic.message)"
         }
         throw error.at(Location(file: file, node: node.label))
