@@ -215,6 +215,18 @@ extension Dimension {
       let inexact = constant % divisor.constant != 0
       return .fixed(inexact && (constant < 0) != (divisor.constant < 0) ? quotient - 1 : quotient)
     }
+    if let number = divisor.fixedValue, number > 1 {
+      // What the divisor divides comes out, so that the extents of windows over an axis take one form.
+      let whole = terms.filter { $0.coefficient % number == 0 }
+      let remainder = ((constant % number) + number) % number
+      if !whole.isEmpty || remainder != constant {
+        let outside = Dimension(
+          terms: whole.map { Term(coefficient: $0.coefficient / number, atoms: $0.atoms) },
+          constant: (constant - remainder) / number)
+        let inside = Dimension(terms: terms.filter { $0.coefficient % number != 0 }, constant: remainder)
+        return outside + inside.floorDivided(by: divisor)
+      }
+    }
     return Dimension(terms: [Term(coefficient: 1, atoms: [.floor(self, divisor)])], constant: 0)
   }
 

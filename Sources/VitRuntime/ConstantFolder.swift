@@ -18,7 +18,8 @@ package struct ConstantFolder {
     var total = 0
     for (type, value) in zip(operands.types, operands.values) {
       guard let type else { continue }
-      guard value != nil, type.fixedShape != nil else { return [] }
+      guard let value, type.fixedShape != nil else { return [] }
+      if case .integers(_, let elements) = value, !elements.allSatisfy(\.isFixed) { return [] }
       total += type.count
     }
     for type in results {

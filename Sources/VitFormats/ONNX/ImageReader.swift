@@ -72,17 +72,20 @@ extension InputTypes {
 
   /// Image sizes to try where a model does not work for every size: the symbols of height and width, and an extent.
   ///
-  /// Sizes that models are often made for come first, then every multiple of the patches' step up to 1024.
+  /// Sizes that models are often made for come first, then round ones, then every multiple of the patches' step up to
+  /// 1024; an image of one patch is none.
   func candidates(for image: ImageReader) -> [(symbols: [String], extent: Int)] {
     guard
       let input = inputs.first(where: { $0.type.rank == 4 && ($0.value == image.input || image.input == 0) })
     else { return [] }
     let symbols = input.type.shape[2...].flatMap(\.symbols)
     guard !symbols.isEmpty, !symbols.contains(Self.batch) else { return [] }
-    let usual = [224, 384, 256, 336, 518, 448, 512, 196, 192, 160, 128, 32]
-    let multiples = stride(from: image.step, through: 1024, by: max(image.step, 4))
+    let usual = [224, 384, 256, 336, 518, 448, 512, 196, 192, 160, 128]
+    let round = [32, 16].flatMap { Array(stride(from: $0, through: 1024, by: $0)) }
+    let multiples = stride(from: 2 * image.step, through: 1024, by: max(image.step, 4))
     var extents: [Int] = []
-    for extent in usual + multiples where extent % image.step == 0 && !extents.contains(extent) {
+    for extent in usual + round + multiples
+    where extent % image.step == 0 && extent > image.step && !extents.contains(extent) {
       extents.append(extent)
     }
     return extents.map { (symbols, $0) }

@@ -76,8 +76,10 @@ struct OnnxModelImporter {
     return OnnxImport(graph: graph, diagnostics: diagnostics, externalFiles: [])
   }
 
-  private mutating func note(_ severity: Diagnostic.Severity, _ message: String, code: String) {
-    diagnostics.append(Diagnostic(severity, message, code: code))
+  private mutating func note(
+    _ severity: Diagnostic.Severity, _ message: String, code: String, help: String? = nil
+  ) {
+    diagnostics.append(Diagnostic(severity, message, code: code, help: help))
   }
 
   /// What stays the same however the inputs are typed.
@@ -115,8 +117,8 @@ struct OnnxModelImporter {
       guard let graph = try? attempt(program, fixed) else { continue }
       note(
         .note,
-        "the model does not work for every \(symbols.joined(separator: " and ")) "
-          + "(\(first.diagnostic.message)): fixed at \(extent)", code: "fixed-extent")
+        "the model works for some sizes of image only: \(symbols.joined(separator: " and ")) fixed at \(extent)",
+        code: "fixed-extent", help: "with a free size, " + first.diagnostic.message)
       return graph
     }
     throw first
@@ -135,7 +137,8 @@ struct OnnxModelImporter {
   private mutating func symboliseBatch(_ graph: Graph) throws(VitError) -> Graph {
     guard let symboliser = BatchSymboliser(graph, registry: registry, fold: fold) else { return graph }
     switch symboliser.run() {
-    case .success(let open):
+    case .success(var open):
+      open.annotations["batch_opened"] = .bool(true)
       note(
         .note,
         "the batch is fixed at 1 in the file; the model does the same to each image, so that any batch is read",
