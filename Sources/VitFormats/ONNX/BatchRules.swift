@@ -296,16 +296,21 @@ extension BatchSymboliser {
       else { continue }
       places.append(BatchPlace(axis: index, outer: rest))
     }
-    // Best an axis of their own; then the end of the axis before what each image has, where that is no more axes than
-    // it was (a new axis beside the images would be heads, which go with them); then the start of an axis.
-    let inner = source.shape[(axis + 1)...]
+    // Best an axis of their own, then the one they had; then the end of the axis before what each image has, where that
+    // is no more axes than it was (a new axis beside the images would be heads, which go with them); then the start of
+    // an axis.
+    let behind = source.shape[(axis + 1)...]
+    let part = source.shape[axis].exactlyDivided(by: .fixed(step.outer)) ?? source.shape[axis]
+    let image = (part == .fixed(1) ? [] : [part]) + behind
+    let own = places.first { $0.outer == 1 && target[$0.axis] == .fixed(1) }
+    let same = places.first { place in
+      place.outer == step.outer && target[place.axis...] == source.shape[axis...]
+    }
     let merged = places.first { place in
       let after = target[(place.axis + 1)...]
-      return source.shape[axis] == .fixed(1) && after.count <= inner.count
-        && after.reduce(.fixed(1), *) == inner.reduce(.fixed(1), *)
+      return after.count <= image.count && after.reduce(.fixed(1), *) == image.reduce(.fixed(1), *)
     }
-    let own = places.first { $0.outer == 1 && target[$0.axis] == .fixed(1) }
-    let place = own ?? merged ?? places.first { $0.outer == 1 } ?? places.last
+    let place = own ?? same ?? merged ?? places.first { $0.outer == 1 } ?? places.last
     if step.name != "onnx.Reshape" || !Self.hasExplicitOne(known(step, 1), places) {
       let types = try? step.node.operation.resultTypes(builder.operands(step.operands))
       if let place = places.first(where: { opened(step.result, $0.axis) == types?.first }) {

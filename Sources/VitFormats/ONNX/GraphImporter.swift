@@ -88,7 +88,8 @@ struct GraphImporter {
 
   /// The whole numbers of an input, which must be known.
   private mutating func integers(_ node: FlatNode, _ index: Int) throws(VitError) -> [Int] {
-    guard let values = builder.known(try operand(node, index))?.integers else {
+    let id = try operand(node, index)
+    guard let values = builder.known(id)?.integers else {
       throw VitError(
         "input \(index) is computed from data, expected one that is known when the model is compiled",
         code: "dynamic-shape")
@@ -282,7 +283,8 @@ struct GraphImporter {
 
   /// Puts the branch of an `If` in its place, where the condition is known.
   private mutating func addBranch(_ node: FlatNode) throws(VitError) {
-    guard let condition = builder.known(try operand(node, 0))?.integers?.first else {
+    let id = try operand(node, 0)
+    guard let condition = builder.known(id)?.integers?.first else {
       throw VitError(
         "the condition is computed from data: control flow that depends on data is not supported",
         code: "control-flow")
