@@ -2,8 +2,9 @@ internal import VitIR
 
 /// `onnx.Cast(x)`: numbers of another type.
 ///
-/// Floats become whole numbers by dropping the fraction, saturated, no number becoming 0; whole numbers are cut to the
-/// bits there are; to `f16` and `bf16` values are rounded, and computed with as `f32`; whatever is not zero is true.
+/// Floats become whole numbers by dropping the fraction, saturated, no number becoming 0; whole numbers are
+/// cut to the bits there are; to `f16` and `bf16` values are rounded, and computed with as `f32`; whatever is
+/// not zero is true.
 struct OnnxCast: Operation {
   static let name = "onnx.Cast"
   static let summary = "The elements as another type"
@@ -70,7 +71,8 @@ struct OnnxCastLike: Operation {
   }
 }
 
-/// What is known of a cast value: whole numbers stay what they are where they fit; numbers without symbols are cast.
+/// What is known of a cast value: whole numbers stay what they are where they fit; numbers without symbols
+/// are cast.
 private func castKnown(_ value: KnownValue?, to element: ElementType) -> [KnownValue?] {
   guard let value else { return [] }
   if case .integers(let shape, let elements) = value, !element.isFloat, element != .bool {

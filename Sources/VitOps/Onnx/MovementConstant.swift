@@ -42,7 +42,8 @@ extension ElementType {
 }
 
 extension AttributeReader {
-  /// An element type by its ONNX number, or `nil` where the attribute is absent (or 0, which ONNX calls undefined).
+  /// An element type by its ONNX number, or `nil` where the attribute is absent (or 0, which ONNX calls
+  /// undefined).
   mutating func optionalElement(_ name: String) throws(VitError) -> ElementType? {
     guard let code = try optionalInt(name), code != 0 else { return nil }
     guard let element = ElementType(onnx: code) else {
@@ -101,7 +102,8 @@ extension FixedWidthInteger {
 
 /// `onnx.ConstantOfShape(shape)`: one number everywhere.
 ///
-/// The attribute `value`, a tensor of one element in ONNX, is a number here and `element` the code of its type.
+/// The attribute `value`, a tensor of one element in ONNX, is a number here and `element` the code of its
+/// type.
 struct OnnxConstantOfShape: Operation {
   static let name = "onnx.ConstantOfShape"
   static let summary = "A tensor of one number"

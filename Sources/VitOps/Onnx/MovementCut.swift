@@ -198,8 +198,8 @@ struct OnnxSlice: MovingOperation {
     return [result]
   }
 
-  /// How many entries there are. Where a symbol decides whether a bound is inside, it is taken to be: the plan that
-  /// binds the symbol asks again.
+  /// How many entries there are. Where a symbol decides whether a bound is inside, it is taken to be: the
+  /// plan that binds the symbol asks again.
   static func extent(_ start: Dimension, _ end: Dimension, _ step: Int, of extent: Dimension) -> Dimension {
     if let start = start.fixedValue, let end = end.fixedValue, let extent = extent.fixedValue {
       return .fixed(Span(start, end, step, of: extent).count)

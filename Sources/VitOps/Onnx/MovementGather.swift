@@ -1,6 +1,7 @@
 internal import VitIR
 
-/// The entry that a possibly negative number names, kept inside the axis where data at run time point outside.
+/// The entry that a possibly negative number names, kept inside the axis where data at run time point
+/// outside.
 @inline(__always) func clampedEntry(_ index: Int, _ extent: Int) -> Int {
   min(max(index < 0 ? index &+ extent : index, 0), extent - 1)
 }

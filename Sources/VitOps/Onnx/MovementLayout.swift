@@ -59,7 +59,8 @@ struct OnnxExpand: MovingOperation {
   }
 }
 
-/// The strides with which a row-major tensor of `shape` is read as one of the shape `target` that it broadcasts to.
+/// The strides with which a row-major tensor of `shape` is read as one of the shape `target` that it
+/// broadcasts to.
 func broadcastStrides(_ shape: [Int], to target: [Int]) -> [Int] {
   let strides = rowMajorStrides(shape)
   let lead = target.count - shape.count
@@ -129,7 +130,8 @@ struct OnnxDepthToSpace: MovingOperation {
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
     let (shape, b) = (shapes.operand(0), block)
     let channels = shapes.results[0][1]
-    // The operand's channels are [down, right, c] or [c, down, right]; the result is [n, c, h, down, w, right].
+    // The operand's channels are [down, right, c] or [c, down, right]; the result is [n, c, h, down, w,
+    // right].
     let strides = rowMajorStrides(shape)
     let c = strides[1]
     let (channel, down, right) =

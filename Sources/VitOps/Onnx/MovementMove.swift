@@ -3,8 +3,8 @@ internal import VitRuntime
 
 /// A copy of elements from one strided region of memory to another of the same extents.
 ///
-/// Transposing, slicing, joining, repeating and padding all are such copies; their gradients are the same copies
-/// backwards, added. Strides and offsets count elements and may be zero or negative.
+/// Transposing, slicing, joining, repeating and padding all are such copies; their gradients are the same
+/// copies backwards, added. Strides and offsets count elements and may be zero or negative.
 struct Move: Sendable {
   /// A place in a tensor: the element that index zero means, and the step along each axis.
   struct Region: Sendable {
@@ -37,7 +37,8 @@ struct Move: Sendable {
   /// The same copy in the other direction.
   var reversed: Move { Move(shape: shape, source: target, target: source) }
 
-  /// The same copy with as few axes as possible: those of extent one are dropped, those that run on are joined.
+  /// The same copy with as few axes as possible: those of extent one are dropped, those that run on are
+  /// joined.
   var coalesced: Move {
     var result = Move(
       shape: [], source: Region(offset: source.offset, strides: []),
@@ -77,7 +78,8 @@ func rowMajorStrides(_ shape: [Int]) -> [Int] {
   return result
 }
 
-/// Calls `body` with the source's and target's place of each entry of the `outer` first axes of a move in `range`.
+/// Calls `body` with the source's and target's place of each entry of the `outer` first axes of a move in
+/// `range`.
 private func forEachPlace(
   _ move: Move, outer: Int, in range: Range<Int>, _ body: (_ source: Int, _ target: Int) -> Void
 ) {
@@ -137,7 +139,8 @@ extension Move {
   /// About how many elements one task adds.
   private static let grain = 1 << 15
 
-  /// Adds the source's elements to the target's, several to one where a target's stride is zero. Both are `f32` or `f64`.
+  /// Adds the source's elements to the target's, several to one where a target's stride is zero. Both are
+  /// `f32` or `f64`.
   func add(_ from: View, to: View, _ pool: any WorkPool) {
     if from.element == .f64 {
       add(from.f64, to.f64, pool)
@@ -150,7 +153,8 @@ extension Move {
     _ from: UnsafeMutablePointer<T>, _ to: UnsafeMutablePointer<T>, _ pool: any WorkPool
   ) {
     guard count > 0 else { return }
-    // Axes that several tasks may share come first, then those that are summed, last one with neighbouring targets.
+    // Axes that several tasks may share come first, then those that are summed, last one with neighbouring
+    // targets.
     let move = coalesced
     var kept = move.shape.indices.filter { move.target.strides[$0] != 0 }
     let summed = move.shape.indices.filter { move.target.strides[$0] == 0 }

@@ -65,8 +65,8 @@ struct OperandMove {
 
 /// An operation whose results hold elements of its operands, in other places.
 ///
-/// Gradient and propagation of known values follow from the moves. An operation whose moves leave gaps says in
-/// `fillsGaps` that the results are zeroed first.
+/// Gradient and propagation of known values follow from the moves. An operation whose moves leave gaps says
+/// in `fillsGaps` that the results are zeroed first.
 protocol MovingOperation: Operation {
   /// The moves that fill the results.
   func moves(_ shapes: MoveShapes) -> [OperandMove]

@@ -54,13 +54,14 @@ struct OnnxPad: Operation {
     let kept = extent + min(0, before) + min(0, after)
     guard kept > 0, mode != .reflect || max(before, after) < kept else {
       throw VitError(
-        "axis \(axis) has \(kept) entries, too few to pad by \(max(before, after)) in mode '\(mode.rawValue)'",
+        "axis \(axis) has \(kept) entries, too few to pad by \(max(before, after)) in mode "
+          + "'\(mode.rawValue)'",
         code: "shape-mismatch")
     }
   }
 
-  /// For each axis the source's offset of each entry of the result, -1 for one that is new; and how many elements
-  /// follow each other unchanged at the end.
+  /// For each axis the source's offset of each entry of the result, -1 for one that is new; and how many
+  /// elements follow each other unchanged at the end.
   private func tables(_ context: KernelContext) -> (tables: [[Int]], run: Int) {
     let (shape, result) = (context.input(0).shape, context.output.shape)
     let pads = context.input(1).wholeNumbers
@@ -100,7 +101,8 @@ struct OnnxPad: Operation {
     }
   }
 
-  /// Calls `body` with the place of each run of the result below the outermost entry, and the source's, or -1.
+  /// Calls `body` with the place of each run of the result below the outermost entry, and the source's, or
+  /// -1.
   private func forEachRun(
     _ tables: [[Int]], _ run: Int, outermost: Int, _ body: (_ target: Int, _ source: Int) -> Void
   ) {
@@ -165,7 +167,8 @@ struct OnnxPad: Operation {
   }
 }
 
-/// `onnx.CenterCropPad(x, shape)`: cuts or pads with zeros on both sides, one more after than before where it is odd.
+/// `onnx.CenterCropPad(x, shape)`: cuts or pads with zeros on both sides, one more after than before where it
+/// is odd.
 struct OnnxCenterCropPad: MovingOperation {
   static let name = "onnx.CenterCropPad"
   static let summary = "Cuts or pads around the centre"

@@ -95,7 +95,8 @@ private func scatterGradient(
   if from.element == .f64 { run(Double.self) } else { run(Float.self) }
 }
 
-/// `onnx.ScatterElements(data, indices, updates)`: where an element is updated twice, the later update comes last.
+/// `onnx.ScatterElements(data, indices, updates)`: where an element is updated twice, the later update comes
+/// last.
 struct OnnxScatterElements: Operation {
   static let name = "onnx.ScatterElements"
   static let summary = "Replaces single elements along an axis, by index"

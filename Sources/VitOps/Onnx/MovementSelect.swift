@@ -40,7 +40,8 @@ struct OnnxNonZero: Operation {
   }
 }
 
-/// `onnx.Compress(x, condition)`: the entries of an axis (without one, the elements) for which a known condition holds.
+/// `onnx.Compress(x, condition)`: the entries of an axis (without one, the elements) for which a known
+/// condition holds.
 struct OnnxCompress: MovingOperation {
   static let name = "onnx.Compress"
   static let summary = "Entries for which a condition holds"
@@ -86,7 +87,8 @@ struct OnnxCompress: MovingOperation {
   }
 }
 
-/// `onnx.TopK(x, k)`: the greatest (or least) entries of an axis in order, and where they were; of equal ones the first.
+/// `onnx.TopK(x, k)`: the greatest (or least) entries of an axis in order, and where they were; of equal ones
+/// the first.
 struct OnnxTopK: Operation {
   static let name = "onnx.TopK"
   static let summary = "The greatest entries of an axis, and their places"
@@ -180,7 +182,8 @@ struct OnnxTopK: Operation {
   }
 }
 
-/// `onnx.OneHot(indices, depth, values)`: a new axis, `values[1]` where the index says and `values[0]` elsewhere.
+/// `onnx.OneHot(indices, depth, values)`: a new axis, `values[1]` where the index says and `values[0]`
+/// elsewhere.
 struct OnnxOneHot: Operation {
   static let name = "onnx.OneHot"
   static let summary = "Indices as vectors with one entry set"

@@ -1,8 +1,8 @@
 internal import VitIR
 internal import VitRuntime
 
-/// `com.microsoft.QAttention(x, weight, bias, x_scale, weight_scale, mask?, x_zero?, weight_zero?)`: self-attention
-/// whose fused projection is a product of bytes.
+/// `com.microsoft.QAttention(x, weight, bias, x_scale, weight_scale, mask?, x_zero?, weight_zero?)`:
+/// self-attention whose fused projection is a product of bytes.
 struct MicrosoftQAttention: Operation {
   static let name = "com.microsoft.QAttention"
   static let summary = "Self-attention with a quantised projection"
@@ -39,8 +39,8 @@ struct MicrosoftQAttention: Operation {
       let width = weight.shape[1].exactlyDivided(by: 3)
     else {
       throw VitError(
-        "input is \(x), weight \(weight), bias \(bias), expected [n, t, c], [c, 3d] and [3d] with d a multiple of "
-          + "\(heads)", code: "shape-mismatch")
+        "input is \(x), weight \(weight), bias \(bias), expected [n, t, c], [c, 3d] and [3d] "
+          + "with d a multiple of \(heads)", code: "shape-mismatch")
     }
     try operands.expectScalar(scale: 3, zero: 6, of: x.element)
     let units = try operands.floats(4, "weight_scale")
@@ -91,8 +91,8 @@ struct MicrosoftQAttention: Operation {
   }
 }
 
-/// `com.microsoft.MatMulNBits(a, b, scales, zeros?, groups?, bias?)`: a product with a weight `[n, k]` stored in 2, 4 or 8 bits
-/// with a scale for each block along `k`.
+/// `com.microsoft.MatMulNBits(a, b, scales, zeros?, groups?, bias?)`: a product with a weight `[n, k]` stored
+/// in 2, 4 or 8 bits with a scale for each block along `k`.
 struct MicrosoftMatMulNBits: Operation {
   static let name = "com.microsoft.MatMulNBits"
   static let summary = "Product with a weight stored in few bits"
@@ -111,8 +111,8 @@ struct MicrosoftMatMulNBits: Operation {
       block & (block - 1) == 0
     else {
       throw VitError(
-        "K \(k), N \(n), bits \(bits), block_size \(block): expected positive extents, 2, 4 or 8 bits and a power of "
-          + "two of at least 16")
+        "K \(k), N \(n), bits \(bits), block_size \(block): expected positive extents, 2, 4 or 8 "
+          + "bits and a power of two of at least 16")
     }
   }
 

@@ -22,7 +22,8 @@ private struct WholeConvolution {
     ]
   }
 
-  /// `into ← (image − zero) ∗ (weight − weightZero)`, `[n, m, …]` as `i32`; outside the image is its zero point.
+  /// `into ← (image − zero) ∗ (weight − weightZero)`, `[n, m, …]` as `i32`; outside the image is its zero
+  /// point.
   func run(
     _ image: View, _ zero: View?, _ weight: View, _ weightZero: View?, into: View, scratch: [View],
     _ pool: any WorkPool

@@ -122,7 +122,8 @@ struct MicrosoftQLinearMul: QuantisedBinary {
   }
 }
 
-/// A function of one quantised operand: `(x, x_scale, x_zero?, y_scale, y_zero?)`, by a table of its 256 results.
+/// A function of one quantised operand: `(x, x_scale, x_zero?, y_scale, y_zero?)`, by a table of its 256
+/// results.
 protocol QuantisedUnary: Operation {
   func apply(_ x: Float) -> Float
 }
@@ -281,8 +282,8 @@ struct MicrosoftQLinearConcat: Operation {
   }
 }
 
-/// `com.microsoft.QLinearSoftmax(x, x_scale, x_zero?, y_scale, y_zero)`; before operator set 13 over all axes from
-/// `axis` on.
+/// `com.microsoft.QLinearSoftmax(x, x_scale, x_zero?, y_scale, y_zero)`; before operator set 13 over all axes
+/// from `axis` on.
 struct MicrosoftQLinearSoftmax: Operation {
   static let name = "com.microsoft.QLinearSoftmax"
   static let summary = "Softmax of quantised numbers, quantised again"

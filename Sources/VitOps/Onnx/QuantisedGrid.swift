@@ -1,8 +1,8 @@
 internal import VitIR
 internal import VitRuntime
 
-/// Which scale and zero point belong to each element: one for all, one for each entry of an axis, or one for each
-/// block of entries of an axis.
+/// Which scale and zero point belong to each element: one for all, one for each entry of an axis, or one for
+/// each block of entries of an axis.
 struct QuantisedGrid {
   private let outer: Int
   private let extent: Int
@@ -25,7 +25,8 @@ struct QuantisedGrid {
     steps = block == 0 ? (0, 1, 0) : (parameters[place] * inner, inner, 1)
   }
 
-  /// Calls `body` with the first element of each run, its length, its first parameter and the step to the next one's.
+  /// Calls `body` with the first element of each run, its length, its first parameter and the step to the
+  /// next one's.
   func forEachRun(_ body: (_ first: Int, _ count: Int, _ parameter: Int, _ step: Int) -> Void) {
     if inner == 1, block == 1 {
       for entry in 0..<outer { body(entry * extent, extent, entry * steps.outer, steps.block) }
@@ -49,7 +50,8 @@ struct QuantisedGrid {
     if block == 0 {
       guard parameters.rank == 1, mayBeEqual(parameters.shape[0], tensor.shape[place]) else {
         throw VitError(
-          "the scale is \(parameters), expected one number or one for each entry of axis \(place) of \(tensor)",
+          "the scale is \(parameters), expected one number or one for each entry of axis \(place) of "
+            + "\(tensor)",
           code: "shape-mismatch")
       }
       return
@@ -60,7 +62,8 @@ struct QuantisedGrid {
       zip(parameters.shape, expected).allSatisfy({ mayBeEqual($0, $1) })
     else {
       throw VitError(
-        "the scale is \(parameters), expected \(expected) for blocks of \(block) along axis \(place) of \(tensor)",
+        "the scale is \(parameters), expected \(expected) for blocks of \(block) along axis \(place) "
+          + "of \(tensor)",
         code: "shape-mismatch")
     }
   }
@@ -86,8 +89,8 @@ extension ElementType {
   return min(max(rounded, low), high)
 }
 
-/// `to ← saturate(round(from/scale) + zero)` for numbers of the type `target`; scales and zero points are one, one for
-/// each entry of `axis`, or one for each `block` of its entries.
+/// `to ← saturate(round(from/scale) + zero)` for numbers of the type `target`; scales and zero points are
+/// one, one for each entry of `axis`, or one for each `block` of its entries.
 func quantise(
   _ from: View, scale: View, zero: View?, axis: Int = 0, block: Int = 0, into to: View,
   as target: ElementType,

@@ -30,8 +30,8 @@ extension QuantisingOperation {
   static var summary: String { "Rounds to multiples of a scale, as small whole numbers" }
   var attributes: Attributes { parameters.attributes }
 
-  /// The type that is meant. 16-bit numbers are computed as `i64`, so there the attribute, or the constant zero point's
-  /// stored type, tells which.
+  /// The type that is meant. 16-bit numbers are computed as `i64`, so there the attribute, or the constant
+  /// zero point's stored type, tells which.
   private func target(_ operands: Operands) throws(VitError) -> ElementType {
     if let output = parameters.output { return output }
     guard let zero = operands[2] else { return .u8 }
@@ -157,7 +157,8 @@ func dynamicRange(_ x: View) -> (scale: Float, zero: Float) {
   return (scale, zero)
 }
 
-/// `onnx.DynamicQuantizeLinear(x)`: 8-bit numbers, and the scale and zero point that fit the range of the data.
+/// `onnx.DynamicQuantizeLinear(x)`: 8-bit numbers, and the scale and zero point that fit the range of the
+/// data.
 struct OnnxDynamicQuantizeLinear: Operation {
   static let name = "onnx.DynamicQuantizeLinear"
   static let summary = "Quantises to 8 bits by the range of the data"

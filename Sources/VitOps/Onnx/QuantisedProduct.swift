@@ -77,7 +77,8 @@ private func expectMatrixZero(
     zero.rank == 0 || zero.shape == [1] || zero.shape == single || zero.shape == every
   else {
     throw VitError(
-      "input \(index) ('zero_point') is \(zero), expected one or \(single) of type \(matrix.element.rawValue)",
+      "input \(index) ('zero_point') is \(zero), expected one or \(single) of type "
+        + matrix.element.rawValue,
       code: "shape-mismatch")
   }
 }
@@ -194,8 +195,8 @@ struct OnnxQLinearMatMul: Operation {
   }
 }
 
-/// `to ← saturate(round(sums·factor) + zero)`; there is one factor for each of `factors.count` channels, whose elements
-/// stand in runs of `per`.
+/// `to ← saturate(round(sums·factor) + zero)`; there is one factor for each of `factors.count` channels,
+/// whose elements stand in runs of `per`.
 func requantise(_ sums: View, factors: [Float], per: Int, zero: View?, into to: View) {
   let offset = zero.map { Float($0.number(0)) } ?? 0
   let range = to.element.quantisedRange ?? 0...255
@@ -314,7 +315,8 @@ struct MicrosoftDynamicQuantizeMatMul: Operation {
   }
 }
 
-/// `com.microsoft.QGemm(a, a_scale, a_zero, b, b_scale, b_zero, c?, y_scale?, y_zero?)`: without `y_scale`, as floats.
+/// `com.microsoft.QGemm(a, a_scale, a_zero, b, b_scale, b_zero, c?, y_scale?, y_zero?)`: without `y_scale`,
+/// as floats.
 struct MicrosoftQGemm: Operation {
   static let name = "com.microsoft.QGemm"
   static let summary = "Product of quantised matrices with a bias in whole numbers"

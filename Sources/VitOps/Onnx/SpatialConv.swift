@@ -3,8 +3,8 @@ internal import VitRuntime
 
 /// `onnx.Conv(x, w, bias?)`: `x` is `[n, c, …]`, `w` is `[m, c/group, …]`, with one to three spatial axes.
 ///
-/// Windows are gathered as columns and multiplied with the weights; a window of one element needs no gathering, and
-/// where each channel has its own weights they are applied directly.
+/// Windows are gathered as columns and multiplied with the weights; a window of one element needs no
+/// gathering, and where each channel has its own weights they are applied directly.
 struct OnnxConv: Operation {
   static let name = "onnx.Conv"
   static let summary = "Convolution"
@@ -101,8 +101,8 @@ func convolutionShape(
   let (filters, channels) = (weight.shape[0], weight.shape[1] * .fixed(groups))
   guard filters.exactlyDivided(by: .fixed(groups)) != nil, mayBeEqual(channels, image.shape[1]) else {
     throw VitError(
-      "x has \(image.shape[1]) channels and w is \(weight): with \(groups) groups it wants \(channels) channels and "
-        + "a number of filters that \(groups) divides", code: "shape-mismatch")
+      "x has \(image.shape[1]) channels and w is \(weight): with \(groups) groups it wants "
+        + "\(channels) channels and a number of filters that \(groups) divides", code: "shape-mismatch")
   }
   if let bias, bias.shape != [filters] {
     throw VitError("the bias is \(bias), expected \(filters) elements", code: "shape-mismatch")
@@ -232,8 +232,8 @@ struct Convolution {
 // MARK: - Own weights for every channel
 
 extension Window {
-  /// For each element of the window and each line of positions that sees some of the image there: the tap, where the
-  /// line's first seen position is, the image element it sees, and how many positions there are.
+  /// For each element of the window and each line of positions that sees some of the image there: the tap,
+  /// where the line's first seen position is, the image element it sees, and how many positions there are.
   ///
   /// Along the line, positions are neighbours and image elements `strides[2]` apart.
   func forEachLine(_ body: (_ tap: Int, _ position: Int, _ pixel: Int, _ count: Int) -> Void) {

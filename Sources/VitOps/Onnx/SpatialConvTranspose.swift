@@ -1,7 +1,8 @@
 internal import VitIR
 internal import VitRuntime
 
-/// `onnx.ConvTranspose(x, w, bias?)`: the gradient of a convolution with weights `w`, `[c, m/group, …]`, for its image.
+/// `onnx.ConvTranspose(x, w, bias?)`: the gradient of a convolution with weights `w`, `[c, m/group, …]`, for
+/// its image.
 struct OnnxConvTranspose: Operation {
   static let name = "onnx.ConvTranspose"
   static let summary = "Transposed convolution"
@@ -40,7 +41,8 @@ struct OnnxConvTranspose: Operation {
     let axes = image.rank - 2
     guard (1...3).contains(axes), weight.rank == image.rank else {
       throw VitError(
-        "x is \(image) and w is \(weight), expected [n, c, …] and [c, m/group, …] with one to three more axes",
+        "x is \(image) and w is \(weight), expected [n, c, …] and [c, m/group, …] with one to "
+          + "three more axes",
         code: "shape-mismatch")
     }
     try window.expect(axes: axes)

@@ -1,6 +1,7 @@
 internal import VitIR
 
-/// `onnx.AffineGrid(theta, size)`: the places `[n, h, w, 2]` (or `[n, d, h, w, 3]`) that affine maps send an even grid to.
+/// `onnx.AffineGrid(theta, size)`: the places `[n, h, w, 2]` (or `[n, d, h, w, 3]`) that affine maps send an
+/// even grid to.
 struct OnnxAffineGrid: Operation {
   static let name = "onnx.AffineGrid"
   static let summary = "Places of a grid under affine maps"
@@ -201,8 +202,8 @@ struct OnnxGridSample: Operation {
     return taps
   }
 
-  /// Calls `body` for each pixel that a place takes with its number, weight, and for each coordinate of the grid the slope of
-  /// the weight.
+  /// Calls `body` for each pixel that a place takes with its number, weight, and for each coordinate of the
+  /// grid the slope of the weight.
   private func forEachPixel(
     _ point: (Int) -> Double, _ extents: [Int],
     _ body: (_ pixel: Int, _ weight: Double, _ slopes: [Double]) -> Void

@@ -57,7 +57,8 @@ struct Resampling: Sendable {
   var extrapolation: Float = 0
   var antialiases = false
 
-  /// Where entry `place` lies among the entries of the original; in single precision, as implementations agree on.
+  /// Where entry `place` lies among the entries of the original; in single precision, as implementations
+  /// agree on.
   private func origin(_ place: Int, scale: Float, count: Int, extent: Int, roi: (Float, Float)) -> Float {
     let (x, length, original) = (Float(place), Float(count), Float(extent))
     switch coordinates {

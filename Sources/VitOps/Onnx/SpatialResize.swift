@@ -2,8 +2,8 @@ internal import VitIR
 
 /// `onnx.Resize(x, roi?, scales?, sizes?)`: resamples axes one after the other.
 ///
-/// Linear and cubic modes weigh entries of each axis by itself, so the whole is a product of one-axis resamplings, whose
-/// gradient uses the same weights.
+/// Linear and cubic modes weigh entries of each axis by itself, so the whole is a product of one-axis
+/// resamplings, whose gradient uses the same weights.
 struct OnnxResize: ResizingOperation {
   static let name = "onnx.Resize"
   static let summary = "Resamples along some axes"
@@ -126,7 +126,8 @@ extension ResizingOperation {
     case (true, false):
       guard let numbers = operands.value(scalesOperand)?.numbers else {
         throw VitError(
-          "input \(scalesOperand) ('scales') is computed from data, expected one that is known when the model is compiled",
+          "input \(scalesOperand) ('scales') is computed from data, expected one that is known when the "
+            + "model is compiled",
           code: "dynamic-shape")
       }
       for number in numbers where !(number > 0) || number.isInfinite {
@@ -181,7 +182,8 @@ extension ResizingOperation {
     return [image]
   }
 
-  /// The extent rounded down; over a symbol as a fraction of small numbers, exact for the scales that models use.
+  /// The extent rounded down; over a symbol as a fraction of small numbers, exact for the scales that models
+  /// use.
   private func scaled(_ extent: Dimension, by scale: Float) -> Dimension {
     if let extent = extent.fixedValue {
       return .fixed(Int(clamping: Double((Float(extent) * scale).rounded(.down))))

@@ -178,8 +178,8 @@ struct Window {
       shape: [channels] + kernel + positions, source: Move.Region(strides: [strides[0]] + inWindow + across))
   }
 
-  /// Writes what each window sees of the images `[channels, …]` as columns `[channels·kernel, positions]`; outside it
-  /// sees `border`.
+  /// Writes what each window sees of the images `[channels, …]` as columns `[channels·kernel, positions]`;
+  /// outside it sees `border`.
   func gather(
     _ images: View, into columns: View, padded: View, channels: Int, border: Double = 0, _ pool: any WorkPool
   ) {
@@ -194,7 +194,8 @@ struct Window {
   func scatter(_ columns: View, addingTo images: View, padded: View, channels: Int, _ pool: any WorkPool) {
     if !isInside { padded.zero() }
     let move = self.columns(channels: channels).reversed
-    // One element of the window at a time: windows overlap, but no two positions see one element at the same place.
+    // One element of the window at a time: windows overlap, but no two positions see one element at the same
+    // place.
     for tap in 0..<kernelCount {
       let place = [tap / (kernel[1] * kernel[2]), tap / kernel[2] % kernel[1], tap % kernel[2]]
       func part(_ region: Move.Region) -> Move.Region {
