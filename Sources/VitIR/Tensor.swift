@@ -23,10 +23,8 @@ public final class MemoryStorage: TensorStorage, @unchecked Sendable {
   public init(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws -> Void) rethrows {
     buffer = .allocate(byteCount: byteCount, alignment: 64)
     buffer.initializeMemory(as: UInt8.self, repeating: 0)
-    do { try fill(buffer) } catch {
-      buffer.deallocate()
-      throw error
-    }
+    // Where this throws, `deinit` frees the memory: all stored properties are set.
+    try fill(buffer)
   }
 
   deinit { buffer.deallocate() }

@@ -33,7 +33,7 @@ struct Region {
     var frontier = Set(start.filter { !finder.isConstant($0) })
     for _ in 0..<200 {
       if frontier.count == 1, let only = frontier.first, finder.shape(only).count == 3,
-        finder.readers(of: only).count >= 1, !start.contains(only) || start.allSatisfy({ $0 == only })
+        !isProjection(finder, only)
       {
         return only
       }
@@ -50,6 +50,14 @@ struct Region {
       if frontier.isEmpty { return nil }
     }
     return nil
+  }
+
+  /// Whether a value is a linear map of the tokens, or a bias on one: queries, keys and values packed into one value.
+  private static func isProjection(_ finder: SiteFinder, _ id: ValueID) -> Bool {
+    guard let place = finder.node(defining: id) else { return false }
+    let node = finder.nodeAt(place)
+    return node.name == "vit.linear" || node.name == "onnx.MatMul"
+      || (node.name == "onnx.Add" && node.operands.contains { $0.map { finder.isConstant($0) && finder.shape($0).count == 1 } ?? false })
   }
 
   /// Whether a value is made of shapes only: integers that say how to reshape.
