@@ -339,7 +339,10 @@ struct LayoutAnalysis {
   private func concatenated(_ node: Node, _ own: [[AxisFactor]]) -> [[AxisFactor]]? {
     let place = axisAttribute(node, rank: own.count, default: 0)
     let pieces = node.operands.compactMap { $0 }
-    guard let lead = pieces.first(where: { !graph[$0].isConstant }) else { return nil }
+    // Positions count along a piece that has them: an expanded token has the extents only.
+    func isExpanded(_ id: ValueID) -> Bool { layouts[id.index].axes.joined().contains { $0.axis < 0 } }
+    let computed = pieces.filter { !graph[$0].isConstant }
+    guard let lead = computed.first(where: { !isExpanded($0) }) ?? computed.first else { return nil }
     var axes = layouts[lead.index].axes
     guard axes.count == own.count else { return nil }
     var joined: [AxisFactor] = []

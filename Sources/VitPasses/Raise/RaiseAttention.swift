@@ -81,7 +81,7 @@ enum RaiseAttention: Pattern {
       throw Reason(text: "expected the heads of the \(role) inside the batch")
     }
     guard let headRows = indices(heads), let columnRows = indices(columns) else {
-      throw Reason(text: "expected \(role) with a known number of heads")
+      throw Reason(text: "expected \(role) with a known number of heads, found \(heads) and \(columns)")
     }
     return Projection(
       linear: linear, operand: operand, batch: Layout.normalised(batch), tokens: Layout.normalised(tokens),

@@ -57,7 +57,8 @@ struct Region {
     guard let place = finder.node(defining: id) else { return false }
     let node = finder.nodeAt(place)
     return node.name == "vit.linear" || node.name == "onnx.MatMul"
-      || (node.name == "onnx.Add" && node.operands.contains { $0.map { finder.isConstant($0) && finder.shape($0).count == 1 } ?? false })
+      || (node.name == "onnx.Add"
+        && node.operands.contains { $0.map { finder.isConstant($0) && finder.shape($0).count == 1 } ?? false })
   }
 
   /// Whether a value is made of shapes only: integers that say how to reshape.
