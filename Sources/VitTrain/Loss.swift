@@ -85,7 +85,7 @@ public enum Loss {
         let g = gradient.f32 + row * classes
         for index in 0..<classes {
           let target = (index == label ? 1 - smoothing : 0) + smoothing / Double(classes)
-          g[index] += Float(labelWeight * (plain[index] - target) / Double(batch))
+          g[index] += Float(weight * labelWeight * (plain[index] - target) / Double(batch))
         }
       }
     }
