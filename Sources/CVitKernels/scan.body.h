@@ -75,20 +75,24 @@ static size_t FN(lstm_packed_count)(size_t width) { return LSTM_BLOCKS(width) * 
 // Forward two states and the cells; backward the carries of states and cells, and the gradients of the gates.
 static size_t FN(lstm_scratch)(size_t width) { return LSTM_ITEMS * LSTM_BLOCKS(width) * LANES * 6 * sizeof(real); }
 
-// Block after block of LANES channels: for each k the four gates' weights; transposed, for each gate and channel one
-// vector of weights. Zeros where the width ends.
+// Zeros where the width ends. Block after block of LANES channels, for each k the four gates' weights; transposed, two
+// blocks at a time as long as there are two, for each gate and channel k.
 static void FN(lstm_pack)(int transposed, size_t width, const void *r_, void *packed_) {
   const real *r = r_;
   real *to = packed_;
-  for (size_t j = 0; j < width; j += LANES) {
-    const size_t lanes = width - j < LANES ? width - j : LANES;
-    for (size_t k = 0; k < (transposed ? 4 * width : width); k++)
-      for (size_t gate = 0; gate < (transposed ? 1 : 4); gate++)
-        for (size_t lane = 0; lane < LANES; lane++) {
-          const size_t at = transposed ? k * width + j + lane : (gate * width + j + lane) * width + k;
-          *to++ = lane < lanes ? r[at] : 0;
-        }
+  if (transposed) {
+    const size_t blocks = LSTM_BLOCKS(width);
+    for (size_t block = 0; block < blocks; block += 2) {
+      const size_t columns = LANES * (blocks - block < 2 ? 1 : 2);
+      for (size_t k = 0; k < 4 * width; k++)
+        for (size_t j = block * LANES; j < block * LANES + columns; j++) *to++ = j < width ? r[k * width + j] : 0;
+    }
+    return;
   }
+  for (size_t j = 0; j < width; j += LANES)
+    for (size_t k = 0; k < width; k++)
+      for (size_t gate = 0; gate < 4; gate++)
+        for (size_t lane = j; lane < j + LANES; lane++) *to++ = lane < width ? r[(gate * width + lane) * width + k] : 0;
 }
 
 // sum[i][g] += Σ_k left[i·left_row + k]·right[(k·sums + g)·LANES…], in two interleaved sums where there is one item, so
@@ -194,7 +198,18 @@ VK_INLINE void lstm_gradient_rows(const int items, const vk_lstm_scan *scan, con
     }
     if (!t) break;
     size_t block = 0;
-    for (; block < blocks; block++) {
+    for (; block + 2 <= blocks; block += 2) {
+      vec sum[LSTM_ITEMS][2];
+#pragma clang loop unroll(full)
+      for (int i = 0; i < items; i++) sum[i][0] = sum[i][1] = v_all(0);
+      LSTM_PRODUCT(items, 2, sum, here, 4 * padded, packed + block * 4 * width * LANES, 4 * width);
+#pragma clang loop unroll(full)
+      for (int i = 0; i < items; i++) {
+        v_store(dstates + (size_t)i * padded + block * LANES, sum[i][0]);
+        v_store(dstates + (size_t)i * padded + (block + 1) * LANES, sum[i][1]);
+      }
+    }
+    if (block < blocks) {
       vec sum[LSTM_ITEMS][1];
 #pragma clang loop unroll(full)
       for (int i = 0; i < items; i++) sum[i][0] = v_all(0);

@@ -13,33 +13,6 @@ import VitTrain
   "benchmark of the mixers", .enabled(if: ProcessInfo.processInfo.environment["VITC_BENCH"] != nil),
   .serialized)
 struct MixerBenchmark {
-  private struct Moments {
-    let value: UnsafeMutablePointer<Float>
-    let gradient: UnsafeMutablePointer<Float>
-    var first: [Float]
-    var second: [Float]
-
-    init(_ value: View, _ gradient: View) {
-      self.value = value.f32
-      self.gradient = gradient.f32
-      first = [Float](repeating: 0, count: value.count)
-      second = first
-    }
-
-    mutating func update(_ step: Int) {
-      let rate: Float = 1e-3
-      let (low, high) = (1 - powf(0.9, Float(step)), 1 - powf(0.98, Float(step)))
-      for index in first.indices {
-        let slope = gradient[index]
-        first[index] = 0.9 * first[index] + 0.1 * slope
-        second[index] = 0.98 * second[index] + 0.02 * slope * slope
-        value[index] =
-          value[index] * (1 - rate * 0.05) - rate * (first[index] / low)
-          / ((second[index] / high).squareRoot() + 1e-8)
-      }
-    }
-  }
-
   @Test("samples per second", arguments: [(50, 96, 64), (65, 384, 32)], ["glr", "lstm"])
   func rate(_ size: (tokens: Int, dim: Int, batch: Int), _ kind: String) throws {
     let mixer = try Mixers.named(kind)
@@ -62,23 +35,23 @@ struct MixerBenchmark {
       pool: pool)
     let tape = try Tape(executor, parameters: parameters)
     for index in 0..<executor.inputs[0].count { executor.inputs[0].f32[index] = Float(random.normal()) }
-    let target = executor.outputs[0]
-    let wanted = (0..<target.count).map { _ in Float(random.normal()) }
-    let scale = 2 / Float(target.count)
-    var moments = zip(parameters, tape.parameterGradients).compactMap { id, gradient in
-      weights.view(builder.graph[id].name).map { Moments($0, gradient) }
-    }
-    var step = 0
+    let target = View(
+      base: .allocate(byteCount: executor.outputs[0].byteCount, alignment: 64), element: .f32,
+      shape: executor.outputs[0].shape)
+    defer { target.base.deallocate() }
+    for index in 0..<target.count { target.f32[index] = Float(random.normal()) }
+    let optimiser = AdamW(
+      parameters: parameters.compactMap { weights.view(builder.graph[$0].name) },
+      gradients: tape.parameterGradients,
+      decays: mixer.parameters(layout).map(\.decay), pool: pool)
     func train() {
-      step += 1
       executor.run()
       tape.zeroGradients()
-      if let gradient = tape.outputGradients[0]?.f32 {
-        let y = target.f32
-        for index in wanted.indices { gradient[index] = scale * (y[index] - wanted[index]) }
-      }
+      _ = Loss.squaredError(
+        executor.outputs[0], target, scale: 1 / Double(target.count), adding: tape.outputGradients[0],
+        pool: pool)
       tape.backward()
-      for index in moments.indices { moments[index].update(step) }
+      optimiser.step(rate: 1e-3, clip: 1)
     }
     for _ in 0..<5 { train() }
     var times: [Double] = []

@@ -191,10 +191,62 @@ struct MixerTests {
       order: ScanOrder(.bidirectional, grid: .init(rows: 1, columns: tokens - 1), prefix: 1))
     for mixer in [GLR.self, LSTM.self] as [any Mixer.Type] {
       var random = SplitMix(seed: 7)
-      let parameters = try mixer.initialise(layout, from: nil, random: &random)
-      let test = OpCase(mixer.init(layout), inputs: [.random([2, tokens, 32], seed: 2)] + parameters)
+      let operands =
+        [Tensor.random([2, tokens, 32], seed: 2)] + (try mixer.initialise(layout, from: nil, random: &random))
+      let test = OpCase(mixer.init(layout), inputs: operands)
       #expect(try relativeDifference(test.run()[0], test.inDouble.run()[0]) < 1e-5)
+      let upstream = Tensor.random([2, tokens, 32], seed: 3)
+      let single = try operandGradients(
+        of: mixer.init(layout), operands, upstream: upstream, element: .f32, pool: SerialPool())
+      let double = try operandGradients(
+        of: mixer.init(layout), operands, upstream: upstream, element: .f64, pool: SerialPool())
+      for case let (a?, b?) in zip(single, double) { #expect(try relativeDifference(a, b) < 1e-5) }
     }
+  }
+
+  @Test("work that is cut into many tasks gives the same bits on one thread and three")
+  func sameBitsWhenCut() throws {
+    let pool = ThreadPool(threads: 3)
+    for pattern in ScanOrder.Pattern.allCases {
+      let layout = try MixerLayout(
+        dim: 72, outputDim: 80, width: 136, heads: 4,
+        order: ScanOrder(pattern, grid: .init(rows: 5, columns: 7), prefix: 1, placement: .double))
+      for mixer in [GLR.self, LSTM.self] as [any Mixer.Type] {
+        var random = SplitMix(seed: 7)
+        let operands =
+          [Tensor.random([9, 36, 72], seed: 2)] + (try mixer.initialise(layout, from: nil, random: &random))
+        let test = OpCase(mixer.init(layout), inputs: operands, constantOperands: Set(1..<operands.count))
+        #expect(try relativeDifference(test.run()[0], test.run(pool: pool)[0]) == 0)
+        let upstream = Tensor.random([9, 36, 80], seed: 3)
+        let alone = try operandGradients(
+          of: mixer.init(layout), operands, upstream: upstream, element: .f32, pool: SerialPool())
+        let together = try operandGradients(
+          of: mixer.init(layout), operands, upstream: upstream, element: .f32, pool: pool)
+        for case let (a?, b?) in zip(alone, together) { #expect(try relativeDifference(a, b) == 0) }
+      }
+    }
+  }
+
+  @Test("costs are those of the table in Mixers.md")
+  func costs() throws {
+    let layout = try MixerLayout(
+      dim: 384, outputDim: 384, width: 192, heads: 6,
+      order: ScanOrder(.bidirectional, grid: .init(rows: 14, columns: 14), prefix: 1))
+    let (t, d, w, h) = (197, 384, 192, 32)
+    func check(_ mixer: any Mixer.Type, parameters: Int, flops: Int) throws {
+      let shapes = mixer.parameters(layout).map(\.shape)
+      #expect(shapes.reduce(0) { $0 + $1.reduce(1, *) } == parameters)
+      let types = [TensorType(.f32, fixed: [1, t, d])] + shapes.map { TensorType(.f32, fixed: $0) }
+      let operands = Operands(types)
+      let operation = mixer.init(layout)
+      #expect(operation.cost(operands, try operation.resultTypes(operands)).flops == flops)
+    }
+    try check(
+      LSTM.self, parameters: 5 * w * d + 4 * w * h + 4 * w + d, flops: t * (10 * w * d + 8 * w * h + 12 * w))
+    try check(
+      GLR.self, parameters: 2 * w * d + 2 * w * h + 3 * w + d, flops: t * (4 * w * d + 4 * w * h + 9 * w))
+    try check(Pointwise.self, parameters: d * d + d, flops: t * 2 * d * d)
+    try check(NoMixer.self, parameters: d, flops: t * d)
   }
 
   @Test("operands that do not fit are refused with numbers")

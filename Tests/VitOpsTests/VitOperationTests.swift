@@ -3,7 +3,6 @@ import VitIR
 import VitOps
 import VitRuntime
 import VitTestSupport
-import VitTrain
 
 @Suite("vit.* operations against PyTorch")
 struct VitOperationTests {
@@ -72,32 +71,10 @@ struct VitOperationTests {
     for case let (a?, b?) in zip(alone, together) { #expect(try relativeDifference(a, b) == 0) }
   }
 
-  /// The gradients that follow from the fixture's, over the operands.
   private func gradients(_ fixture: VitFixture, element: ElementType, pool: any WorkPool) throws -> [Tensor?]
   {
-    var builder = GraphBuilder(Graph(name: "case"), registry: .standard)
-    let ids = fixture.operands.enumerated().map { index, tensor in
-      tensor.map { builder.graph.addInput(TensorType(element, fixed: $0.shape), name: "x\(index)") }
-    }
-    let operation = try Registry.standard.make(fixture.operation, Attributes(fixture.attributes))
-    builder.graph.outputs = [("y", try builder.add(operation, ids)[0])]
-    let tensors = fixture.operands.compactMap { $0 }
-    let executor = try Executor(
-      builder.graph, weights: WeightStore(builder.graph), inputShapes: tensors.map(\.shape), training: true,
-      pool: pool)
-    func store(_ tensor: Tensor, in view: View) throws {
-      let buffer = UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount)
-      for (index, value) in try tensor.doubles().enumerated() { buffer.store(value, at: index, as: element) }
-    }
-    for (view, tensor) in zip(executor.inputs, tensors) { try store(tensor, in: view) }
-    let tape = try Tape(executor, parameters: [], inputs: executor.graph.inputs)
-    executor.run()
-    // A second pass over the same values: gradients are added, so nothing may be left of the first.
-    for _ in 0..<2 {
-      tape.zeroGradients()
-      if let view = tape.outputGradients[0] { try store(fixture.upstream, in: view) }
-      tape.backward()
-    }
-    return ids.map { id in id.flatMap { tape.gradient(ofInput: $0) }.map(Tensor.init(copying:)) }
+    try operandGradients(
+      of: Registry.standard.make(fixture.operation, Attributes(fixture.attributes)), fixture.operands,
+      upstream: fixture.upstream, element: element, pool: pool)
   }
 }
