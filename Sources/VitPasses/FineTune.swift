@@ -113,22 +113,30 @@ public struct FineTune: Pass {
       ])
   }
 
-  /// The rate whose tenth of the steps leaves the least damage.
+  /// The largest rate whose trial leaves little more damage than the best one's.
+  ///
+  /// A trial is a tenth of the steps, and at least 25 of them where there are a hundred: shorter ones only show that large
+  /// rates have not settled yet. For the same reason the largest of nearly equal rates is taken.
   private func chooseRate(
     _ trainer: HybridTrainer, _ start: [Tensor], _ meter: FidelityMeter, _ graph: Graph,
     _ context: PassContext
   ) throws -> Double {
-    var best = (damage: Double.infinity, rate: FineTune.rates[0])
-    let trial = max(1, steps / 10)
+    var trials: [(damage: Double, rate: Double)] = []
+    let count = FineTune.trialSteps(of: steps)
     for rate in FineTune.rates {
-      let schedule = Schedule(peak: rate, steps: trial)
-      for step in 0..<trial {
-        try trainer.train(step, of: trial, rate: schedule.rate(at: step), clip: clip, phase: "rate \(rate)")
+      let schedule = Schedule(peak: rate, steps: count)
+      for step in 0..<count {
+        try trainer.train(
+          step, of: count, rate: schedule.rate(at: step), clip: clip, phase: "rate \(rate)")
       }
       let fidelity = try meter.measure(trainer.graph(from: graph))
-      if fidelity.damage < best.damage { best = (fidelity.damage, rate) }
+      trials.append((fidelity.damage, rate))
       try trainer.reset(to: start)
     }
-    return best.rate
+    let least = trials.reduce(Double.infinity) { min($0, $1.damage) }
+    return trials.first { $0.damage <= least * 1.2 }?.rate ?? FineTune.rates[0]
   }
+
+  /// The steps that one rate is tried for.
+  static func trialSteps(of steps: Int) -> Int { max(1, steps / 10, min(25, steps / 4)) }
 }

@@ -16,7 +16,8 @@ public struct Raise: Pass {
 
   /// The patterns in the order in which they build on each other.
   private static let patterns: [any Pattern.Type] = [
-    SimplifyMoves.self, RaiseMatMul.self, RaiseBias.self, RaiseActivation.self, RaiseNorm.self,
+    SimplifyMoves.self, RaiseEinsum.self, RaiseMatMul.self, RaiseBias.self, RaiseActivation.self,
+    RaiseNorm.self,
     RaisePatchEmbed.self,
     RaiseCore.self, RaiseAttention.self, RaiseMLP.self, RaiseResidual.self, SimplifyMoves.self,
   ]
