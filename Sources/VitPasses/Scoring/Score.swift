@@ -33,6 +33,8 @@ public struct Score: Pass {
 
   /// The samples for which rows are sorted.
   private static let sortedImages = 64
+  /// The samples on which layers are dropped: the model runs on them once for each layer.
+  private static let droppedImages = 64
 
   /// Runs the model on the samples.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
@@ -53,7 +55,8 @@ public struct Score: Pass {
     _ graph: inout Graph, _ sites: [AttentionSite], _ data: any SampleSource, _ count: Int,
     _ context: PassContext
   ) throws {
-    let meter = try FidelityMeter(teacher: graph, data: data, samples: Array(0..<count), context: context)
+    let meter = try FidelityMeter(
+      teacher: graph, data: data, samples: Array(0..<min(count, Score.droppedImages)), context: context)
     let source = graph
     for (done, site) in sites.enumerated() {
       guard let input = site.input, let output = site.output, graph.type(input) == graph.type(output) else {
