@@ -1,11 +1,12 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.attention(x, wq, bq?, wk, bk?, wv, bv?, wo, bo?, bias?)`: self-attention with its linear maps, from the normalised tokens
-/// `[batch, tokens, dim]` to what is added to the residual.
+/// `vit.attention(x, wq, bq?, wk, bk?, wv, bv?, wo, bo?, bias?)`: self-attention with its linear maps, from
+/// the normalised tokens `[batch, tokens, dim]` to what is added to the residual.
 ///
-/// `wq` is `[heads·d, dim]`, `wk` `[kvHeads·d, dim]`, `wv` `[kvHeads·dv, dim]`, `wo` `[outputDim, heads·dv]`; `bias` broadcasts to
-/// `[batch, heads, tokens, tokens]` and is added to the scores. With `causal`, a token sees those up to itself.
+/// `wq` is `[heads·d, dim]`, `wk` `[kvHeads·d, dim]`, `wv` `[kvHeads·dv, dim]`, `wo` `[outputDim, heads·dv]`;
+/// `bias` broadcasts to `[batch, heads, tokens, tokens]` and is added to the scores. With `causal`, a token
+/// sees those up to itself.
 public struct VitAttention: Operation {
   /// The operation's name.
   public static let name = "vit.attention"
@@ -81,14 +82,15 @@ public struct VitAttention: Operation {
     guard queries % heads == 0, keys % kvHeads == 0, values % kvHeads == 0, queries / heads == keys / kvHeads
     else {
       throw VitError(
-        "\(queries), \(keys) and \(values) channels of queries, keys and values do not make \(heads) heads over"
-          + " \(kvHeads) groups", code: "operand-shape")
+        "\(queries), \(keys) and \(values) channels of queries, keys and values do not make"
+          + " \(heads) heads over \(kvHeads) groups", code: "operand-shape")
     }
     guard headDim ?? (queries / heads) == queries / heads, valueDim ?? (values / kvHeads) == values / kvHeads
     else {
       throw VitError(
-        "heads have \(queries / heads) channels and \(values / kvHeads) of values, expected \(headDim ?? queries / heads)"
-          + " and \(valueDim ?? values / kvHeads)", code: "operand-shape")
+        "heads have \(queries / heads) channels and \(values / kvHeads) of values,"
+          + " expected \(headDim ?? queries / heads) and \(valueDim ?? values / kvHeads)",
+        code: "operand-shape")
     }
     if operands.has(Self.bias) {
       let scores = x.with([x.shape[0], .fixed(heads), x.shape[1], x.shape[1]])

@@ -1,7 +1,8 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.add(a, b)`: the sum, where `b` is repeated over leading axes of `a`: a residual, or a table of positions.
+/// `vit.add(a, b)`: the sum, where `b` is repeated over leading axes of `a`: a residual, or a table of
+/// positions.
 public struct VitAdd: Operation {
   /// The operation's name.
   public static let name = "vit.add"

@@ -1,7 +1,8 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.mlp(x, w1, b1?, w2, b2?)`: two linear maps of the last axis with a function of each element between them.
+/// `vit.mlp(x, w1, b1?, w2, b2?)`: two linear maps of the last axis with a function of each element between
+/// them.
 public struct VitMLP: Operation {
   /// The operation's name.
   public static let name = "vit.mlp"

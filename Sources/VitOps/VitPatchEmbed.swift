@@ -136,7 +136,8 @@ private struct Patches {
   /// Numbers in a patch.
   var size: Int { channels * patchHeight * patchWidth }
 
-  /// Calls `body` for each run of pixels that is contiguous in image and patch, with its offsets there; a row of patches a task.
+  /// Calls `body` for each run of pixels that is contiguous in image and patch, with its offsets there; a row
+  /// of patches a task.
   private func forRuns(pool: any WorkPool, _ body: (_ image: Int, _ patch: Int) -> Void) {
     pool.run(tasks: batch * rows) { task, _ in
       let (image, row) = (task / rows, task % rows)

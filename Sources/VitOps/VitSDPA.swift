@@ -1,11 +1,13 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.sdpa(q, k, v, bias?)`: attention's core, `softmax(scale·q·kᵀ + bias)·v` over the last two axes (Mixers.md §2.6).
+/// `vit.sdpa(q, k, v, bias?)`: attention's core, `softmax(scale·q·kᵀ + bias)·v` over the last two axes
+/// (Mixers.md §2.6).
 ///
-/// `q` is `[…, heads, queries, width]`, `k` `[…, keyHeads, keys, width]`, `v` `[…, keyHeads, keys, valueWidth]`, of rank 3 or more;
-/// `heads` is a multiple of `keyHeads`, whose groups share keys and values. `bias` broadcasts to `[…, heads, queries, keys]`. With
-/// `causal`, query `i` sees the keys up to `i`. A query that sees no key gives zeros.
+/// `q` is `[…, heads, queries, width]`, `k` `[…, keyHeads, keys, width]`, `v` `[…, keyHeads, keys,
+/// valueWidth]`, of rank 3 or more; `heads` is a multiple of `keyHeads`, whose groups share keys and values.
+/// `bias` broadcasts to `[…, heads, queries, keys]`. With `causal`, query `i` sees the keys up to `i`. A
+/// query that sees no key gives zeros.
 public struct VitSDPA: Operation {
   /// The operation's name.
   public static let name = "vit.sdpa"

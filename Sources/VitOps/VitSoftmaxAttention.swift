@@ -6,8 +6,9 @@ typealias AttentionOperand = VitRuntime.Heads
 
 /// Softmax attention of concrete sizes, with a bias of any broadcast shape (Mixers.md §2.6).
 ///
-/// Scores are `[outer…, heads, queries, keys]`. The kernel takes one batch axis and dense rows of bias; what goes beyond, several
-/// outer axes that the bias repeats in different ways, a bias of one column, a causal mask, is unfolded here.
+/// Scores are `[outer…, heads, queries, keys]`. The kernel takes one batch axis and dense rows of bias; what
+/// goes beyond, several outer axes that the bias repeats in different ways, a bias of one column, a causal
+/// mask, is unfolded here.
 struct SoftmaxAttention {
   let outer: [Int]
   let sizes: AttentionShape
@@ -40,7 +41,8 @@ struct SoftmaxAttention {
     return (bias ?? []).dropLast(2) + [queries, keys]
   }
 
-  /// Work memory: the unfolded bias; where `withGradient` the gradient of the scores, if there is a bias to take it.
+  /// Work memory: the unfolded bias; where `withGradient` the gradient of the scores, if there is a bias to
+  /// take it.
   func scratchTypes(_ element: ElementType, withGradient: Bool) -> [TensorType] {
     var types = unfolded.map { [TensorType(element, fixed: $0)] } ?? []
     if withGradient, bias != nil { types.append(TensorType(element, fixed: scores)) }
@@ -120,7 +122,8 @@ struct SoftmaxAttention {
     }
   }
 
-  /// Calls `body` for runs of batch items over which the bias has one stride, with their first item and their bias.
+  /// Calls `body` for runs of batch items over which the bias has one stride, with their first item and their
+  /// bias.
   private func forCalls(_ bias: View?, _ body: (AttentionShape, _ start: Int, AttentionOperand?) -> Void) {
     guard let bias else { return body(sizes, 0, nil) }
     let own = [Int](repeating: 1, count: max(0, outer.count + 3 - bias.rank)) + bias.shape

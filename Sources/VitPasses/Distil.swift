@@ -95,12 +95,9 @@ private final class DistilSession {
       teacher, weights: weights, values: values, batch: micro, data: data, pool: context.pool)
     checks = try TeacherTap(
       teacher, weights: weights, values: values, batch: micro, data: heldOut, pool: context.pool)
-    // Layers that work within groups of tokens have more rows than there are samples.
-    let tapped = tap.executor.outputs
-    let inputs = stride(from: 0, to: tapped.count, by: 2).map { tapped[$0] }
-    trainers = try zip(mixers, inputs).map { mixer, input in
-      try MixerTrainer(
-        graph, node: mixer.node, layer: mixer.layer, batch: input.shape.first ?? 1, pool: context.pool)
+    let micro = micro
+    trainers = try mixers.map {
+      try MixerTrainer(graph, node: $0.node, layer: $0.layer, batch: micro, pool: context.pool)
     }
     dataCount = data.count
     heldOutCount = heldOut.count

@@ -32,8 +32,8 @@ extension Kernel {
   /// Channels that one task of a gated scan takes.
   private static let scanChannels = 64
 
-  /// The gated linear recurrence (Mixers.md §2.3): `h ← σ(r)·h + σ(−r)·v` along the order, `v` at the first step, and
-  /// `s ← h·silu(q)`. All views are `[items, steps, channels]`; `h` is written where it is given.
+  /// The gated linear recurrence (Mixers.md §2.3): `h ← σ(r)·h + σ(−r)·v` along the order, `v` at the first
+  /// step, and `s ← h·silu(q)`. All views are `[items, steps, channels]`; `h` is written where it is given.
   public static func gatedScan(
     _ table: ScanTable, v: View, r: View, q: View, keeping h: View?, into s: View, pool: any WorkPool
   ) {
@@ -49,7 +49,8 @@ extension Kernel {
     }
   }
 
-  /// The gradients of `gatedScan` with respect to `v`, `r` and `q`, written over `dv`, `dr` and `dq`; from that of `s`.
+  /// The gradients of `gatedScan` with respect to `v`, `r` and `q`, written over `dv`, `dr` and `dq`; from
+  /// that of `s`.
   public static func gatedScanGradient(
     _ table: ScanTable, v: View, r: View, q: View, h: View, ds: View, into dv: View, _ dr: View, _ dq: View,
     pool: any WorkPool
@@ -103,9 +104,9 @@ extension Kernel {
 
   /// The long short-term memory (Mixers.md §2.1) of heads that share the channels evenly.
   ///
-  /// `gates`, `[items, steps, 4·channels]` by gate (input, forget, cell, output), hold the pre-activations but for the
-  /// recurrence. `h` is `[items, steps, channels]`. Where `cells`, of the same shape, are given, they take the cells,
-  /// and the gates are overwritten by their activations.
+  /// `gates`, `[items, steps, 4·channels]` by gate (input, forget, cell, output), hold the pre-activations
+  /// but for the recurrence. `h` is `[items, steps, channels]`. Where `cells`, of the same shape, are given,
+  /// they take the cells, and the gates are overwritten by their activations.
   public static func lstmScan(
     _ table: ScanTable, recurrence packed: View, gates: View, keeping cells: View?, into h: View,
     pool: any WorkPool
@@ -119,8 +120,9 @@ extension Kernel {
     }
   }
 
-  /// The gradient of `lstmScan` with respect to the pre-activations, written over `dgates`, from that of `h`; `packed` is the
-  /// transposed packing. `before` takes for each row the `h` of the step before: what the recurrence's gradient is a product with.
+  /// The gradient of `lstmScan` with respect to the pre-activations, written over `dgates`, from that of `h`;
+  /// `packed` is the transposed packing. `before` takes for each row the `h` of the step before: what the
+  /// recurrence's gradient is a product with.
   public static func lstmScanGradient(
     _ table: ScanTable, recurrence packed: View, gates: View, cells: View, h: View, dh: View,
     into dgates: View,

@@ -8,7 +8,8 @@ import VitTrain
 
 /// Training speed of the mixers, beside tools/bench_mixers.py: forward, backward and AdamW.
 ///
-/// Prints, asserts nothing of it: `VITC_BENCH=2 swift test -c release --disable-xctest --filter MixerBenchmark`, with two threads.
+/// Prints, asserts nothing of it: `VITC_BENCH=2 swift test -c release --disable-xctest --filter
+/// MixerBenchmark`, with two threads.
 @Suite(
   "benchmark of the mixers", .enabled(if: ProcessInfo.processInfo.environment["VITC_BENCH"] != nil),
   .serialized)

@@ -4,7 +4,8 @@ import VitRuntime
 import VitTestSupport
 import VitTrain
 
-/// The gradients of an operation's operands, computed in `element`, that follow from `upstream`, the gradient of its result.
+/// The gradients of an operation's operands, computed in `element`, that follow from `upstream`, the gradient
+/// of its result.
 func operandGradients(
   of operation: any Operation, _ operands: [Tensor?], upstream: Tensor, element: ElementType,
   pool: any WorkPool

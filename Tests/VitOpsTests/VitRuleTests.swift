@@ -19,8 +19,8 @@ struct VitRuleTests {
 
   private func f32(_ shape: Dimension...) -> TensorType { TensorType(.f32, shape) }
 
-  /// Every operand in turn is removed, given another shape, another rank, another type: each must be refused, but for the
-  /// optional ones that are removed.
+  /// Every operand in turn is removed, given another shape, another rank, another type: each must be refused,
+  /// but for the optional ones that are removed.
   private func expectRefusals(
     _ name: String, _ attributes: [(String, Attribute)], _ operands: [TensorType?],
     optional: Set<Int> = [], anyShape: Set<Int> = [], scalars: Set<Int> = []

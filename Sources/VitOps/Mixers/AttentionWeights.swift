@@ -1,7 +1,8 @@
 internal import Glibc
 public import VitIR
 
-/// The weights of an attention layer and what calibration found out about it: what a mixer can be initialised from.
+/// The weights of an attention layer and what calibration found out about it: what a mixer can be initialised
+/// from.
 public struct AttentionWeights: Sendable {
   /// Queries, `[heads * headDim, dim]`.
   public var wq: Tensor
@@ -23,10 +24,11 @@ public struct AttentionWeights: Sendable {
   public var heads: Int
   /// The number of key and value heads; divides `heads`.
   public var kvHeads: Int
-  /// The mean distance, in steps of a scan, from a query to the keys that come no later: `lag[direction][head]`, for the directions of
-  /// the mixer's order. Empty where it was not measured.
+  /// The mean distance, in steps of a scan, from a query to the keys that come no later:
+  /// `lag[direction][head]`, for the directions of the mixer's order. Empty where it was not measured.
   public var lag: [[Double]]
-  /// The root mean square of the values of each head, over calibration tokens. Empty where it was not measured.
+  /// The root mean square of the values of each head, over calibration tokens. Empty where it was not
+  /// measured.
   public var valueRMS: [Double]
 
   /// Weights.
@@ -55,11 +57,12 @@ public struct AttentionWeights: Sendable {
   public var valueDim: Int { wv.shape[0] / max(kvHeads, 1) }
 }
 
-/// Which of the teacher's value channels each inner channel of a mixer takes over, with the rows and columns that go with it
-/// (Mixers.md §2).
+/// Which of the teacher's value channels each inner channel of a mixer takes over, with the rows and columns
+/// that go with it (Mixers.md §2).
 ///
-/// All channels in order where the widths agree. A narrower mixer takes the heads whose part of the output is largest, and of
-/// the last of them as many channels as fit; a wider one has channels left over, which have no source.
+/// All channels in order where the widths agree. A narrower mixer takes the heads whose part of the output is
+/// largest, and of the last of them as many channels as fit; a wider one has channels left over, which have
+/// no source.
 struct InheritedChannels {
   /// One inner channel.
   struct Channel {
@@ -96,8 +99,9 @@ struct InheritedChannels {
       attention.valueRMS.isEmpty || attention.valueRMS.count == heads
     else {
       throw VitError(
-        "attention with \(heads) heads over \(groups) groups, values \(attention.wv.shape) and output \(attention.wo.shape)"
-          + " does not fit a mixer from \(dim) to \(outputDim) channels", code: "mixer-init")
+        "attention with \(heads) heads over \(groups) groups, values \(attention.wv.shape) and"
+          + " output \(attention.wo.shape) does not fit a mixer from \(dim) to \(outputDim) channels",
+        code: "mixer-init")
     }
     let wv = try attention.wv.doubles()
     let wo = try attention.wo.doubles()
@@ -168,7 +172,8 @@ struct Timescales {
   /// The one in the geometric middle.
   var middle: Double { (Timescales.shortest * longest).squareRoot() }
 
-  /// The timescale of a channel of a head whose own is `timescale`: from a third of it to three times, geometrically.
+  /// The timescale of a channel of a head whose own is `timescale`: from a third of it to three times,
+  /// geometrically.
   func spread(_ timescale: Double, channel: Int) -> Double {
     let centre = clamped(timescale)
     guard headWidth > 1 else { return centre }

@@ -3,8 +3,9 @@ internal import VitRuntime
 
 /// `vit.glr(x, wv, bv, a, ba, g, bg, wo, bo)`: a gated linear recurrence (Mixers.md §2.3).
 ///
-/// The values `v = x·wvᵀ + bv` of each head are averaged along the scan with a decay that depends on them, gated, and mapped to the
-/// output. `wv` is `[width, dim]`, `a` and `g` `[heads, width/heads, width/heads]`, `wo` `[outputDim, width]`.
+/// The values `v = x·wvᵀ + bv` of each head are averaged along the scan with a decay that depends on them,
+/// gated, and mapped to the output. `wv` is `[width, dim]`, `a` and `g` `[heads, width/heads, width/heads]`,
+/// `wo` `[outputDim, width]`.
 public struct GLR: Mixer {
   /// The operation's name.
   public static let name = "vit.glr"
@@ -44,8 +45,8 @@ public struct GLR: Mixer {
     ]
   }
 
-  /// From attention: its values, averaged over each head's reach with constant decays and open gates, and its output map.
-  /// Else at random, with decays of all timescales.
+  /// From attention: its values, averaged over each head's reach with constant decays and open gates, and its
+  /// output map. Else at random, with decays of all timescales.
   public static func initialise(
     _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
   ) throws -> [Tensor] {
@@ -93,7 +94,8 @@ public struct GLR: Mixer {
     return Cost(flops: x.rows * (products + 9 * width), bytes: operands.bytes(results))
   }
 
-  /// Values, decays, gates and averages of each row, what the output map reads, and with copied tokens the rows.
+  /// Values, decays, gates and averages of each row, what the output map reads, and with copied tokens the
+  /// rows.
   public func savedTypes(_ operands: Operands) -> [TensorType] {
     guard let x = operands[0], let width = operands[1]?.extents[0] else { return [] }
     let row = scan.type(operands, width)

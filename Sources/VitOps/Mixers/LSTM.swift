@@ -3,8 +3,8 @@ internal import VitRuntime
 
 /// `vit.lstm(x, wx, b, r, wo, bo)`: a long short-term memory of block-diagonal heads (Mixers.md §2.1).
 ///
-/// Gates in the order input, forget, cell, output. `wx` is `[4·width, dim]` and `b` `[4·width]`, both by gate, head and channel;
-/// `r` is `[heads, 4·width/heads, width/heads]`, `wo` `[outputDim, width]`.
+/// Gates in the order input, forget, cell, output. `wx` is `[4·width, dim]` and `b` `[4·width]`, both by
+/// gate, head and channel; `r` is `[heads, 4·width/heads, width/heads]`, `wo` `[outputDim, width]`.
 public struct LSTM: Mixer {
   /// The operation's name.
   public static let name = "vit.lstm"
@@ -40,8 +40,9 @@ public struct LSTM: Mixer {
     ]
   }
 
-  /// From attention: cells that average its values over each head's reach, small enough for tanh to be nearly linear, with next to
-  /// constant gates and no recurrence of the gates; its output map, scaled back. Else at random, with open forget gates.
+  /// From attention: cells that average its values over each head's reach, small enough for tanh to be nearly
+  /// linear, with next to constant gates and no recurrence of the gates; its output map, scaled back. Else at
+  /// random, with open forget gates.
   public static func initialise(
     _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
   ) throws -> [Tensor] {

@@ -17,10 +17,11 @@ public struct MixerParameter: Hashable, Sendable {
   }
 }
 
-/// Which operands of a mixer are its last linear map, `y = s W + b`: what ridge regression can solve for (Mixers.md §2).
+/// Which operands of a mixer are its last linear map, `y = s W + b`: what ridge regression can solve for
+/// (Mixers.md §2).
 ///
-/// Its input `s` is what the same operation gives with the identity for the weight and zeros for the bias. Without a weight `s` has
-/// no channels, and the best bias is the mean of the target.
+/// Its input `s` is what the same operation gives with the identity for the weight and zeros for the bias.
+/// Without a weight `s` has no channels, and the best bias is the mean of the target.
 public struct MixerReadout: Hashable, Sendable {
   /// The operand of the weight, `[outputDim, inputs]`; `nil` where there is none.
   public let weight: Int?
@@ -37,8 +38,8 @@ public struct MixerReadout: Hashable, Sendable {
 /// A sequential module that can stand in for attention: an operation that maps `[batch, tokens, dim]` to
 /// `[batch, tokens, outputDim]`, and how to make one.
 ///
-/// A mixer is one file and one line in `Mixers.all`; passes know mixers through this protocol only. Operand 0 is the normalised
-/// tokens, the others are `parameters` in order.
+/// A mixer is one file and one line in `Mixers.all`; passes know mixers through this protocol only. Operand 0
+/// is the normalised tokens, the others are `parameters` in order.
 public protocol Mixer: Operation {
   /// The name by which the user asks for it: `glr`.
   static var kind: String { get }
@@ -48,7 +49,8 @@ public protocol Mixer: Operation {
   init(_ layout: MixerLayout)
   /// The parameters, in the order of the operands after the tokens.
   static func parameters(_ layout: MixerLayout) -> [MixerParameter]
-  /// First values of the parameters, in their order: from the attention that is replaced, where that is defined, else at random.
+  /// First values of the parameters, in their order: from the attention that is replaced, where that is
+  /// defined, else at random.
   ///
   /// Throws where the attention's tensors do not fit the layout, or cannot be read.
   static func initialise(

@@ -6,7 +6,8 @@ enum FirstValues {
   /// What a gate `silu(q)` needs to be one: silu(κ) = 1.
   static let openGate = 1.2784645427610737
 
-  /// How much smaller than usual an output starts that stands for nothing: without a readout solve the first error is far too large.
+  /// How much smaller than usual an output starts that stands for nothing: without a readout solve the first
+  /// error is far too large.
   static let timidOutput = 0.05
 
   /// Uniform numbers within ± `bound`.
@@ -28,7 +29,8 @@ enum FirstValues {
     (0..<shape.reduce(1, *)).map { _ in next() }
   }
 
-  /// The weight of the output map, `[outputDim, width]`: columns that are inherited, times `scale`, and timid ones for the others.
+  /// The weight of the output map, `[outputDim, width]`: columns that are inherited, times `scale`, and timid
+  /// ones for the others.
   static func output(
     _ layout: MixerLayout, _ inherited: InheritedChannels?, _ random: inout SplitMix,
     scale: (InheritedChannels.Channel) -> Double = { _ in 1 }

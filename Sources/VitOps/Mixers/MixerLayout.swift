@@ -17,7 +17,8 @@ public struct MixerLayout: Hashable, Sendable {
   public init(dim: Int, outputDim: Int, width: Int, heads: Int, order: ScanOrder) throws(VitError) {
     guard dim > 0, outputDim > 0, width > 0, heads > 0 else {
       throw VitError(
-        "a mixer of width \(width) with \(heads) heads between \(dim) and \(outputDim) channels is impossible",
+        "a mixer of width \(width) with \(heads) heads between \(dim) and \(outputDim) channels"
+          + " is impossible",
         kind: .usage, code: "mixer-layout")
     }
     try MixerLayout.check(width: width, heads: heads, directions: order.directionCount, kind: .usage)
@@ -37,7 +38,8 @@ public struct MixerLayout: Hashable, Sendable {
   /// The direction in which a head is scanned.
   public func direction(ofHead head: Int) -> Int { head * order.directionCount / heads }
 
-  /// The inner width that is `fraction` of `dim`; throws a usage error unless it is a whole number of channels, at least one.
+  /// The inner width that is `fraction` of `dim`; throws a usage error unless it is a whole number of
+  /// channels, at least one.
   public static func width(_ fraction: Double, of dim: Int) throws(VitError) -> Int {
     let wanted = (fraction * Double(dim)).rounded()
     guard wanted >= 1, wanted <= Double(1 << 24) else {
@@ -49,17 +51,19 @@ public struct MixerLayout: Hashable, Sendable {
     return Int(wanted)
   }
 
-  /// The number of heads where none is asked for: the least multiple of both the directions and the teacher's heads, which
-  /// must divide `width`; throws a usage error with the nearest width that would do.
+  /// The number of heads where none is asked for: the least multiple of both the directions and the teacher's
+  /// heads, which must divide `width`; throws a usage error with the nearest width that would do.
   public static func defaultHeads(
     width: Int, teacherHeads: Int, order: ScanOrder
   ) throws(VitError) -> Int {
     let directions = order.directionCount
+    precondition(teacherHeads > 0)
     let heads = directions / greatestCommonDivisor(directions, teacherHeads) * teacherHeads
     guard width % heads == 0 else {
       let nearest = max(1, (width + heads / 2) / heads) * heads
       throw VitError(
-        "\(heads) heads (\(teacherHeads) in the teacher, \(directions) directions) do not divide the mixer's width \(width)",
+        "\(heads) heads (\(teacherHeads) in the teacher, \(directions) directions) do not divide"
+          + " the mixer's width \(width)",
         kind: .usage, code: "mixer-heads",
         help: "ask for a width of \(nearest) channels, or for a number of heads")
     }

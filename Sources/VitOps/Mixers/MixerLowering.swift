@@ -57,8 +57,8 @@ struct ScanLowering {
     parts.count == 1 ? parts[0] : try builder.add("onnx.Concat", parts, [("axis", .int(axis))])
   }
 
-  /// `h[t] = a[t]·h[t−1] + b[t]` along axis 2 of `[batch, heads, steps, channels]`, from zero: in log₂ of the steps rounds,
-  /// each of which joins neighbours twice as far apart (Mixers.md §2, "ONNX export").
+  /// `h[t] = a[t]·h[t−1] + b[t]` along axis 2 of `[batch, heads, steps, channels]`, from zero: in log₂ of the
+  /// steps rounds, each of which joins neighbours twice as far apart (Mixers.md §2, "ONNX export").
   func linearScan(_ a: ValueID, _ b: ValueID, into builder: inout GraphBuilder) throws(VitError) -> ValueID {
     var (a, b) = (a, b)
     let zero = builder.constant([0], shape: [], element: builder.graph.type(a).element)

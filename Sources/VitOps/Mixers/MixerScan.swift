@@ -25,14 +25,15 @@ struct MixerScan: Hashable, Sendable {
     table = ScanTable(order.directions.map(\.indices))
     guard heads > 0, heads <= ScanOrder.maximumTokens, heads % order.directionCount == 0 else {
       throw VitError(
-        "attribute 'heads' is \(heads), expected a positive multiple of the \(order.directionCount) directions"
-      )
+        "attribute 'heads' is \(heads), expected a positive multiple of"
+          + " the \(order.directionCount) directions")
     }
   }
 
   var attributes: Attributes { Attributes([("heads", .int(heads))] + order.attributes) }
 
-  /// The layout that the operands have: `x` is operand 0, `inner` and `outputDim` are what the weights' shapes say.
+  /// The layout that the operands have: `x` is operand 0, `inner` and `outputDim` are what the weights'
+  /// shapes say.
   func layout(_ x: TensorType, width: Dimension, outputDim: Dimension) throws(VitError) -> MixerLayout {
     guard let dim = x.shape[2].fixedValue, let width = width.fixedValue, let outputDim = outputDim.fixedValue
     else {
@@ -53,8 +54,8 @@ struct MixerScan: Hashable, Sendable {
     } catch { throw VitError(error.diagnostic.message, code: error.diagnostic.code) }
   }
 
-  /// Checks the operands of `M`, which has this inner width and the output's bias at `bias`, against its parameters; the
-  /// type of the result.
+  /// Checks the operands of `M`, which has this inner width and the output's bias at `bias`, against its
+  /// parameters; the type of the result.
   func resultTypes<M: Mixer>(
     _: M.Type, _ operands: Operands, width: Dimension, bias: Int
   ) throws(VitError) -> [TensorType] {

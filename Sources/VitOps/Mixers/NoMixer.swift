@@ -1,7 +1,8 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.none(x, beta?)`: what is left of attention that is dropped: nothing, or the same for every token (Mixers.md §2.5).
+/// `vit.none(x, beta?)`: what is left of attention that is dropped: nothing, or the same for every token
+/// (Mixers.md §2.5).
 public struct NoMixer: Mixer {
   /// The operation's name.
   public static let name = "vit.none"

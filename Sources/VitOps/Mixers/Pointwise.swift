@@ -1,7 +1,8 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.pointwise(x, w, b)`: a linear map of each token by itself; the control that no mixing may lose to (Mixers.md §2.5).
+/// `vit.pointwise(x, w, b)`: a linear map of each token by itself; the control that no mixing may lose to
+/// (Mixers.md §2.5).
 public struct Pointwise: Mixer {
   /// The operation's name.
   public static let name = "vit.pointwise"

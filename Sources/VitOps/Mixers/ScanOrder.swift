@@ -45,8 +45,9 @@ public struct Permutation: Hashable, Sendable, CustomStringConvertible {
 
 /// In which order the scans of a mixer read the tokens (Mixers.md §0): a value, made of permutations.
 ///
-/// Tokens lie as the teacher has them: `prefix` tokens, of which the first `outputs` are read by a head (class, distillation) and
-/// the others are registers, then the patches of `grid` row by row. A mixer has one direction or several.
+/// Tokens lie as the teacher has them: `prefix` tokens, of which the first `outputs` are read by a head
+/// (class, distillation) and the others are registers, then the patches of `grid` row by row. A mixer has one
+/// direction or several.
 public struct ScanOrder: Hashable, Sendable {
   /// Which ways the patches are walked.
   public enum Pattern: String, CaseIterable, Sendable {
@@ -103,13 +104,14 @@ public struct ScanOrder: Hashable, Sendable {
     let outputs = outputs ?? min(prefix, 1)
     guard grid.rows >= 0, grid.columns >= 0, prefix >= 0, outputs >= 0, outputs <= prefix else {
       throw VitError(
-        "a scan over a grid of \(grid.rows) by \(grid.columns) patches, \(prefix) tokens before them and \(outputs) of these"
-          + " read by a head is impossible", kind: .usage, code: "scan-order")
+        "a scan over a grid of \(grid.rows) by \(grid.columns) patches, \(prefix) tokens before them and"
+          + " \(outputs) of these read by a head is impossible", kind: .usage, code: "scan-order")
     }
     let (patches, overflow) = grid.rows.multipliedReportingOverflow(by: grid.columns)
     guard !overflow, patches <= ScanOrder.maximumTokens, prefix <= ScanOrder.maximumTokens else {
       throw VitError(
-        "a scan over \(grid.rows) by \(grid.columns) patches is too long, expected at most \(ScanOrder.maximumTokens)",
+        "a scan over \(grid.rows) by \(grid.columns) patches is too long, expected"
+          + " at most \(ScanOrder.maximumTokens)",
         kind: .usage, code: "scan-order")
     }
     self.pattern = pattern
@@ -125,7 +127,8 @@ public struct ScanOrder: Hashable, Sendable {
   /// The number of tokens.
   public var tokens: Int { prefix + grid.count }
 
-  /// The number of rows that a scan reads: the tokens, and with `double` a copy of each output token behind them.
+  /// The number of rows that a scan reads: the tokens, and with `double` a copy of each output token behind
+  /// them.
   public var rows: Int { tokens + (placement == .double ? outputs : 0) }
 
   /// The token whose values a row holds.

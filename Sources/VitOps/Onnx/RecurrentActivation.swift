@@ -11,7 +11,8 @@ enum RecurrentActivation: Hashable, Sendable {
   case hardSigmoid(Double, Double)
   case elu(Double)
 
-  /// The function of that name, in any case of letters; takes its parameters from the front of `alphas` and `betas`, or the defaults.
+  /// The function of that name, in any case of letters; takes its parameters from the front of `alphas` and
+  /// `betas`, or the defaults.
   init(_ name: String, _ alphas: inout ArraySlice<Double>, _ betas: inout ArraySlice<Double>) throws(VitError)
   {
     func alpha(_ fallback: Double) -> Double { alphas.popFirst() ?? fallback }

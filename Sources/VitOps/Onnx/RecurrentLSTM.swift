@@ -1,11 +1,13 @@
 internal import VitIR
 internal import VitRuntime
 
-/// `onnx.LSTM(X, W, R, B?, sequence_lens?, initial_h?, initial_c?, P?)`: a long short-term memory in one direction or two.
+/// `onnx.LSTM(X, W, R, B?, sequence_lens?, initial_h?, initial_c?, P?)`: a long short-term memory in one
+/// direction or two.
 ///
 /// Gates in the order input, output, forget, cell. With `layout` 0 `X` is `[steps, batch, input]` and `Y`
-/// `[steps, directions, batch, hidden]`; with 1 `[batch, steps, input]` and `[batch, steps, directions, hidden]`. A sequence that is shorter
-/// than the others leaves zeros behind it, and is reversed within its own length.
+/// `[steps, directions, batch, hidden]`; with 1 `[batch, steps, input]` and `[batch, steps, directions,
+/// hidden]`. A sequence that is shorter than the others leaves zeros behind it, and is reversed within its
+/// own length.
 struct OnnxLSTM: Operation {
   static let name = "onnx.LSTM"
   static let summary = "A long short-term memory over a sequence"
@@ -90,7 +92,8 @@ struct OnnxLSTM: Operation {
     return Array([y, state, state].prefix(operands.resultCount))
   }
 
-  /// The input's share of the gates, of every step and of one direction; the recurrence's, of one step; states and cells; biases.
+  /// The input's share of the gates, of every step and of one direction; the recurrence's, of one step;
+  /// states and cells; biases.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let x = operands[0], let r = operands[2] else { return [] }
     let (hidden, batch) = (r.extents[2], x.extents[isBatchFirst ? 0 : 1])
