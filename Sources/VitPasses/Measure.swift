@@ -102,3 +102,26 @@ extension Fidelity {
     self.accuracy = accuracy
   }
 }
+
+extension Executor {
+  /// The median milliseconds of each node over runs until `seconds` have passed, at least 15; `nil` where a node does not run.
+  package func times(seconds: Double, isCancelled: () -> Bool = { false }) -> [Double?] {
+    let clock = ContinuousClock()
+    for _ in 0..<2 { run() }
+    var runs = [[Double]](repeating: [], count: graph.nodes.count)
+    let start = clock.now
+    var rounds = 0
+    while rounds < 15 || start.duration(to: clock.now) < .seconds(seconds), !isCancelled() {
+      var begin = clock.now
+      run { step, done in
+        if done {
+          runs[step.node].append(begin.duration(to: clock.now) / .milliseconds(1))
+        } else {
+          begin = clock.now
+        }
+      }
+      rounds += 1
+    }
+    return runs.map { $0.isEmpty ? nil : Timing($0).median }
+  }
+}

@@ -31,6 +31,8 @@ public enum Evaluation {
     public let bytes: Int
     /// Floating-point operations of one run.
     public let flops: Int
+    /// The instruction set that the kernels use here.
+    public let level: String
   }
 
   /// Times models in turn on a batch of random inputs.
@@ -44,22 +46,54 @@ public enum Evaluation {
       let cost = try ModelCost(models[index].graph, inputShapes: shapes[index], pool: pool)
       return Benchmark(
         timing: timings[index], parameters: cost.total.parameters, bytes: models[index].byteCount,
-        flops: cost.total.flops)
+        flops: cost.total.flops, level: Machine.level)
     }
+  }
+
+  /// Where the time of a run goes: the nodes of one operation together.
+  public struct Share: Sendable {
+    /// The operation's name.
+    public let operation: String
+    /// Its nodes.
+    public let count: Int
+    /// Milliseconds of a run in them: the sum of each node's median.
+    public let milliseconds: Double
+    /// Their floating-point operations.
+    public let flops: Int
+  }
+
+  /// Times each node of a model over many runs on a batch of random inputs; the slowest operations first.
+  public static func profile(
+    _ model: Model, batch: Int = 1, threads: Int? = nil, seconds: Double = 3, talk: Talk = Talk()
+  ) throws -> [Share] {
+    let pool = ThreadPool(threads: threads)
+    let shapes = try model.inputShapes(batch: batch)
+    let executor = try executor(model.graph, shapes: shapes, pool: pool)
+    let times = executor.times(seconds: seconds, isCancelled: talk.isCancelled)
+    let costs = try ModelCost(model.graph, inputShapes: shapes, pool: pool).nodes
+    let nodes = model.graph.nodes.indices.filter { times[$0] != nil }
+    let groups = Dictionary(grouping: nodes) { model.graph.nodes[$0].name }
+    return groups.map { name, nodes in
+      Share(
+        operation: name, count: nodes.count, milliseconds: nodes.reduce(0) { $0 + (times[$1] ?? 0) },
+        flops: nodes.reduce(0) { $0 + costs[$1].flops })
+    }.sorted { ($1.milliseconds, $0.operation) < ($0.milliseconds, $1.operation) }
   }
 
   static func times(
     _ graphs: [Graph], shapes: [[[Int]]], pool: any WorkPool, seconds: Double, talk: Talk
   ) throws -> [Timing] {
-    let executors = try zip(graphs, shapes).map { graph, shapes in
-      let executor = try Executor(graph, weights: WeightStore(graph), inputShapes: shapes, pool: pool)
-      for (view, tensor) in zip(executor.inputs, GraphProbe.inputs(graph, shapes: shapes)) {
-        try tensor.copy(to: view)
-      }
-      return executor
-    }
+    let executors = try zip(graphs, shapes).map { try executor($0, shapes: $1, pool: pool) }
     let timings = Timing.measure(executors, seconds: seconds, isCancelled: talk.isCancelled)
     if talk.isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
     return timings
+  }
+  /// An executor on random inputs.
+  private static func executor(_ graph: Graph, shapes: [[Int]], pool: any WorkPool) throws -> Executor {
+    let executor = try Executor(graph, weights: WeightStore(graph), inputShapes: shapes, pool: pool)
+    for (view, tensor) in zip(executor.inputs, GraphProbe.inputs(graph, shapes: shapes)) {
+      try tensor.copy(to: view)
+    }
+    return executor
   }
 }

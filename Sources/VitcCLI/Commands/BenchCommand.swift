@@ -10,7 +10,8 @@ extension Command {
     options: [
       Option("--against", "OTHER", "a model to run in turn with"),
       Option("--batch", "B", "images of a run (default 1)"), Option.threads,
-      Option("--time", "TIME", "how long to measure (default 3s)"), Option.json("bench"),
+      Option("--time", "TIME", "how long to measure (default 3s)"),
+      Option("--profile", "where the time goes, by operation"), Option.json("bench"),
     ],
     notes: ["Times are the median of many runs, with the tenth and the ninetieth percentile beside it."]
   ) { arguments, terminal in
@@ -18,6 +19,15 @@ extension Command {
     let batch = try arguments.integer("--batch", in: 1...65536) ?? 1
     let seconds = try arguments.seconds("--time") ?? 3
     let model = try terminal.load(arguments.operands[0], threads: threads)
+    if arguments.flag("--profile") {
+      guard arguments.text("--against") == nil else {
+        throw usage("--profile and --against exclude each other", code: "option-conflict")
+      }
+      let shares = try Evaluation.profile(
+        model, batch: batch, threads: threads, seconds: seconds, talk: terminal.talk)
+      terminal.write(arguments.flag("--json") ? shares.json(batch: batch).text : shares.table.text)
+      return .done
+    }
     let other = try arguments.text("--against").map { try terminal.load($0, threads: threads) }
     let results = try Evaluation.benchmark(
       [model] + [other].compactMap { $0 }, batch: batch, threads: threads, seconds: seconds,
@@ -50,6 +60,42 @@ extension Evaluation.Benchmark {
     [
       ("ms", .number(timing.median)), ("ms_low", .number(timing.low)), ("ms_high", .number(timing.high)),
       ("parameters", .int(parameters)), ("bytes", .int(bytes)), ("flops", .int(flops)),
+      ("level", .string(level)),
     ]
+  }
+}
+
+extension [Evaluation.Share] {
+  private var total: Double { reduce(0) { $0 + $1.milliseconds } }
+
+  /// The operations, a row each, and their sum.
+  var table: Table {
+    var table = Table(["operation", "nodes", "ms", "share", "GFLOP/s"])
+    for share in self {
+      let rate = share.milliseconds > 0 ? Double(share.flops) / share.milliseconds / 1e6 : 0
+      table.add([
+        share.operation, "\(share.count)", share.milliseconds.fixed(3),
+        (share.milliseconds / total).percent, rate.fixed(0),
+      ])
+    }
+    table.add(["total", "\(reduce(0) { $0 + $1.count })", total.fixed(3), 1.percent, ""])
+    return table
+  }
+
+  /// The same as JSON.
+  func json(batch: Int) -> JSON {
+    .object([
+      ("schema", "vitc.bench/1"), ("batch", .int(batch)), ("ms", .number(total)),
+      (
+        "operations",
+        .array(
+          map {
+            .object([
+              ("operation", .string($0.operation)), ("nodes", .int($0.count)), ("ms", .number($0.milliseconds)),
+              ("flops", .int($0.flops)),
+            ])
+          })
+      ),
+    ])
   }
 }

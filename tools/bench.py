@@ -1,0 +1,180 @@
+#!/usr/bin/env python3
+"""The measurements of tools/bench, which prepares what they need."""
+import argparse
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MODELS = ROOT / ".build" / "bench"
+
+
+def run_json(command):
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def quantile(values, share):
+    values = sorted(values)
+    return values[round((len(values) - 1) * share)]
+
+
+def sgemm_peak(threads, size=1536, seconds=1.5):
+    """The best rate in GFLOP/s of square products in PyTorch, the vendor's library behind it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    a, b, c = (torch.randn(size, size) for _ in range(3))
+    best, end = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        torch.mm(a, b, out=c)
+        best = max(best, 2 * size**3 / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def peer(path, batch, threads):
+    """A function that runs the model in ONNX Runtime, and its input."""
+    import numpy as np
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    feed = {"image": np.random.default_rng(batch).standard_normal((batch, 3, 224, 224), dtype=np.float32)}
+    return lambda: session.run(None, feed)[0], feed["image"]
+
+
+def deviation(vitc, path, image, wanted, threads):
+    """The largest difference of our output from the peer's, over the peer's largest number."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", image)
+        subprocess.run([vitc, "run", path, "--input", f"{folder}/x.npy", "--output", f"{folder}/y.npy", "--threads",
+                        str(threads)], check=True, stdout=subprocess.DEVNULL)
+        return float(np.abs(np.load(f"{folder}/y.npy") - wanted).max() / np.abs(wanted).max())
+
+
+def forward(arguments):
+    import onnxruntime as ort
+
+    import bench_deit
+
+    t = arguments.threads
+    print(f"forward, {t} threads, {arguments.rounds} rounds of {arguments.seconds} s each in turn; ONNX Runtime {ort.__version__}")
+    print(f"peak of sgemm: {sgemm_peak(t):.0f} GFLOP/s")
+    print(f"{'model':12} batch {'vitc ms':>8} {'low':>7} {'high':>7} {'ort ms':>8} {'low':>7} {'high':>7}  ort/vitc (low-high)   "
+          "GFLOP/s  differs")
+    for name in arguments.models.split(","):
+        path = str(bench_deit.export(name, MODELS))
+        for batch in map(int, arguments.batches.split(",")):
+            other, image = peer(path, batch, t)
+            differs = deviation(arguments.vitc, path, image, other(), t)
+            ours, lows, highs, theirs, ratios = [], [], [], [], []
+            for _ in range(arguments.rounds):
+                result = run_json([arguments.vitc, "bench", path, "--batch", str(batch), "--threads", str(t), "--time",
+                                   f"{arguments.seconds}s", "--json"])
+                for _ in range(2):
+                    other()
+                times, end = [], time.perf_counter() + arguments.seconds
+                while time.perf_counter() < end or len(times) < 15:
+                    start = time.perf_counter()
+                    other()
+                    times.append((time.perf_counter() - start) * 1e3)
+                ours.append(result["ms"]), lows.append(result["ms_low"]), highs.append(result["ms_high"])
+                theirs.append(times)
+                ratios.append(statistics.median(times) / result["ms"])
+            median = statistics.median(ours)
+            print(f"{name:12} {batch:5} {median:8.2f} {min(lows):7.2f} {max(highs):7.2f} "
+                  f"{statistics.median(map(statistics.median, theirs)):8.2f} {min(quantile(x, 0.1) for x in theirs):7.2f} "
+                  f"{max(quantile(x, 0.9) for x in theirs):7.2f}  {statistics.median(ratios):8.3f} ({min(ratios):.3f}-"
+                  f"{max(ratios):.3f}) {result['flops'] / median / 1e6:8.0f}  {differs:.1e}", flush=True)
+    if "level" in result:
+        print(f"instruction set: {result['level']}")
+
+
+def mixers(arguments):
+    """Alternates the peers with our own benchmark, which is a test that prints."""
+    line = re.compile(r"(glr|lstm) (\d+ tokens x \d+ x batch \d+): (\d+) samples/s")
+    sides = {
+        "vitc": (["swift", "test", "-c", "release", "--scratch-path", ".build/release", "--disable-xctest", "--filter",
+                  "MixerBenchmark"], {"VITC_BENCH": str(arguments.threads), "VITC_BENCH_SECONDS": str(arguments.seconds)}),
+        "torch": ([sys.executable, "tools/bench_mixers.py", "--threads", str(arguments.threads), "--seconds",
+                   str(arguments.seconds)], {}),
+    }
+    rates = {}
+    for _ in range(arguments.rounds):
+        for side, (command, extra) in sides.items():
+            text = subprocess.run(command, cwd=ROOT, env=os.environ | extra, check=True, capture_output=True, text=True).stdout
+            for kind, size, rate in line.findall(text):
+                rates.setdefault((kind, size), {}).setdefault(side, []).append(int(rate))
+    print(f"a training step, {arguments.threads} threads, samples a second: median of {arguments.rounds} rounds")
+    for (kind, size), both in sorted(rates.items()):
+        ours, theirs = statistics.median(both["vitc"]), statistics.median(both["torch"])
+        ratios = [a / b for a, b in zip(both["vitc"], both["torch"])]
+        print(f"{kind:5} {size:28} vitc {ours:8.0f}  torch {theirs:8.0f}  ratio {statistics.median(ratios):.2f} "
+              f"({min(ratios):.2f}-{max(ratios):.2f})", flush=True)
+
+
+def peak(command):
+    """The most memory that a command had at once, in bytes."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)} failed:\n{errors.decode()}")
+    return usage.ru_maxrss * 1024
+
+
+def memory(arguments):
+    import bench_deit
+
+    path = str(bench_deit.export(arguments.model, MODELS))
+    weights = run_json([arguments.vitc, "bench", path, "--time", "0.1s", "--json"])["parameters"] * 4
+    print(f"{arguments.model}: weights {weights / 1e6:.1f} MB; peak memory of a process over that")
+    with tempfile.TemporaryDirectory() as folder:
+        common = ["--data", "synthetic:32", "--threads", str(arguments.threads), "--batch", "4"]
+        compiling = [arguments.vitc, "compile", path, "-o", f"{folder}/out.vmod", "--replace", "layers=3,6,9", *common]
+        for name, command in {
+            "score": [arguments.vitc, "score", path, *common[:4]],
+            "distil": [*compiling, "--distil-steps", "4", "--fine-tune-steps", "0"],
+            "fine-tune": [*compiling, "--distil-steps", "4", "--fine-tune-steps", "4"],
+        }.items():
+            bytes = peak(command)
+            print(f"{name:10} {bytes / 1e6:8.1f} MB {bytes / weights:6.2f}", flush=True)
+    times = []
+    for _ in range(21):
+        start = time.perf_counter()
+        subprocess.run([arguments.vitc, "--version"], check=True, stdout=subprocess.DEVNULL)
+        times.append((time.perf_counter() - start) * 1e3)
+    print(f"vitc --version: {statistics.median(times):.1f} ms ({min(times):.1f}-{max(times):.1f}), {peak([arguments.vitc, '--version']) / 1e6:.1f} MB")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tools/bench", description="Measures vitc beside its peers.")
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for name, function in [("forward", forward), ("mixers", mixers), ("memory", memory)]:
+        kind = kinds.add_parser(name)
+        kind.set_defaults(run=function)
+        kind.add_argument("--vitc", required=True)
+        kind.add_argument("--threads", type=int, default=2)
+        if name == "memory":
+            kind.add_argument("--model", default="deit-small")
+        else:
+            kind.add_argument("--seconds", type=float, default=1 if name == "forward" else 4)
+            kind.add_argument("--rounds", type=int, default=7 if name == "forward" else 3)
+        if name == "forward":
+            kind.add_argument("--models", default="deit-tiny,deit-small")
+            kind.add_argument("--batches", default="1,8")
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
