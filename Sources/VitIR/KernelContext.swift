@@ -59,6 +59,20 @@ public struct ExecutionMode: Sendable, Hashable {
   }
 }
 
+/// What is done to the first result while it is written: `result·scale + residual`.
+public struct Finish: Sendable {
+  /// One factor for each entry of the last axis.
+  public var scale: View?
+  /// Laid out as the result, whose memory it never is.
+  public var residual: View?
+
+  /// A finish; without arguments, none.
+  public init(scale: View? = nil, residual: View? = nil) {
+    self.scale = scale
+    self.residual = residual
+  }
+}
+
 /// Everything a kernel may touch: its operands, results, memory and pool. Made once per plan.
 ///
 /// In `vjp`, `inputs`, `outputs` and `saved` hold what they held after `forward`.
@@ -73,15 +87,18 @@ public struct KernelContext: Sendable {
   public let scratch: [View]
   /// Memory of `preparedTypes`, filled by `prepare`; empty in training.
   public let prepared: [View]
+  /// What is done to the first result on top; nothing, unless the operation says that it `finishesResult`.
+  public let finish: Finish
   /// Where parallel work runs.
   public let pool: any WorkPool
 
   /// A context.
   public init(
     inputs: [View?], outputs: [View], saved: [View] = [], scratch: [View] = [], prepared: [View] = [],
-    pool: any WorkPool
+    finish: Finish = Finish(), pool: any WorkPool
   ) {
     self.prepared = prepared
+    self.finish = finish
     self.inputs = inputs
     self.outputs = outputs
     self.saved = saved

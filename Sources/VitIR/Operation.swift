@@ -138,6 +138,14 @@ public enum ResultMemory: Hashable, Sendable {
   case fresh
 }
 
+/// How an operation of two operands can be done by the one before it, while that writes its result.
+public enum FinishRole: Hashable, Sendable {
+  /// Operand 0 is multiplied with operand 1, one factor for each entry of the last axis.
+  case scale
+  /// The operands are added; done by the one before only where both have the type of the result.
+  case residual
+}
+
 /// One operation, known in one place: its types, cost, forward kernel, gradient and ONNX form.
 ///
 /// Attributes are decoded once, in `init`. `resultTypes` is type rule and verifier: it throws for whatever a
@@ -172,6 +180,10 @@ public protocol Operation: Sendable {
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost
   /// Computes the results.
   func forward(_ context: KernelContext)
+  /// Whether `forward` applies `context.finish` to its only result. Default: false.
+  var finishesResult: Bool { get }
+  /// How the operation that computes operand 0 or 1 can do this one's work. Default: not at all.
+  var finish: FinishRole? { get }
   /// Whether there is a `vjp`. Default: false.
   var isDifferentiable: Bool { get }
   /// The vector-Jacobian product: *adds* to each operand's gradient; skips those that are `nil`. A result's
@@ -202,6 +214,10 @@ extension Operation {
     let read = operands.types.reduce(0) { $0 + ($1.map { $0.count * $0.element.size } ?? 0) }
     return Cost(flops: written, bytes: read + results.reduce(0) { $0 + $1.count * $1.element.size })
   }
+  /// Writes its results as they are.
+  public var finishesResult: Bool { false }
+  /// Done by itself.
+  public var finish: FinishRole? { nil }
   /// No gradient.
   public var isDifferentiable: Bool { false }
   /// Never called: `isDifferentiable` is false.

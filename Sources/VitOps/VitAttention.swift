@@ -218,6 +218,9 @@ public struct VitAttention: Operation {
     return Cost(flops: maps + sizes.core.flops, bytes: operands.bytes(results))
   }
 
+  /// In the epilogue of the last product.
+  public var finishesResult: Bool { true }
+
   /// Computes the result.
   public func forward(_ context: KernelContext) {
     let sizes = sizes(context)
@@ -234,7 +237,8 @@ public struct VitAttention: Operation {
       q: sizes.q(qkv), k: sizes.k(qkv), v: sizes.v(qkv), bias: context.optionalInput(Self.bias),
       into: sizes.o(o),
       logSumExp: context.saved.last, scratch: context.scratch[2...], pool: context.pool)
-    Self.output.forward(context, o, into: context.output, prepared: context.prepared.last)
+    Self.output.forward(
+      context, o, finish: context.finish, into: context.output, prepared: context.prepared.last)
   }
 
   /// Queries, keys and values beside one another, each by its own product.

@@ -34,6 +34,9 @@ public struct VitAdd: Operation {
   /// Written over either operand.
   public var memory: ResultMemory { .inPlace(operands: [0, 1]) }
 
+  /// A residual, where `b` is not repeated.
+  public var finish: FinishRole? { .residual }
+
   /// Computes the sum.
   public func forward(_ context: KernelContext) {
     Kernel.addRepeated(context.input(0), context.input(1), into: context.output, pool: context.pool)
@@ -89,6 +92,9 @@ public struct VitScale: Operation {
   public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     mode.training ? [operands[0]].compactMap { $0 } : []
   }
+
+  /// A factor.
+  public var finish: FinishRole? { .scale }
 
   /// Computes the product.
   public func forward(_ context: KernelContext) {

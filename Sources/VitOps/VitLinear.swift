@@ -57,12 +57,15 @@ public struct VitLinear: Operation {
     Cost(flops: LinearMap.flops(results[0], operands), bytes: operands.bytes(results))
   }
 
+  /// In the epilogue of the last product.
+  public var finishesResult: Bool { true }
+
   /// Computes the result.
   public func forward(_ context: KernelContext) {
     let map = LinearMap(weight: 1, bias: 2)
     guard let before = context.saved.first else {
       return map.forward(
-        context, context.input(0), activation: activation.kind, into: context.output,
+        context, context.input(0), activation: activation.kind, finish: context.finish, into: context.output,
         prepared: context.prepared.first)
     }
     map.forward(context, context.input(0), into: before)

@@ -41,12 +41,14 @@ struct LinearMap {
     if let prepared { Kernel.pack(weight: context.input(weight), into: prepared) }
   }
 
-  /// `y ← activation(x·weightᵀ + bias)·scale + residual`.
+  /// `y ← activation(x·weightᵀ + bias)`, and `finish` on top.
   func forward(
-    _ context: KernelContext, _ x: View, activation: UnaryKind = .identity, into y: View,
-    prepared: View? = nil
+    _ context: KernelContext, _ x: View, activation: UnaryKind = .identity, finish: Finish = Finish(),
+    into y: View, prepared: View? = nil
   ) {
-    let epilogue = Epilogue(bias: context.optionalInput(bias), activation: activation)
+    let epilogue = Epilogue(
+      bias: context.optionalInput(bias), activation: activation, scale: finish.scale,
+      residual: finish.residual)
     let weight = context.input(weight)
     if let prepared {
       Kernel.linear(

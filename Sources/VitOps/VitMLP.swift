@@ -62,6 +62,9 @@ public struct VitMLP: Operation {
     return Cost(flops: products + hidden.count, bytes: operands.bytes(results))
   }
 
+  /// In the epilogue of the last product.
+  public var finishesResult: Bool { true }
+
   /// Computes the result.
   public func forward(_ context: KernelContext) {
     let hidden = context.scratch[0]
@@ -73,7 +76,8 @@ public struct VitMLP: Operation {
         context, context.input(0), activation: activation.kind, into: hidden, prepared: context.prepared.first
       )
     }
-    Self.second.forward(context, hidden, into: context.output, prepared: context.prepared.last)
+    Self.second.forward(
+      context, hidden, finish: context.finish, into: context.output, prepared: context.prepared.last)
   }
 
   /// There is a gradient.

@@ -6,10 +6,12 @@ public import VitIR
 
 /// A graph laid out in memory for inputs of known shapes.
 public struct Plan: Sendable {
-  /// One node that runs.
+  /// One node that runs, with those whose work it does along with its own.
   public struct Step: Sendable {
-    /// Its place in `graph.nodes`.
-    public let node: Int
+    /// Their places in `graph.nodes`: the one that computes first, the one whose results are written last.
+    public let nodes: [Int]
+    /// The place of the node that computes.
+    public var node: Int { nodes[0] }
     /// What it computes.
     public let operation: any Operation
     /// Its memory.
@@ -28,8 +30,8 @@ public struct Plan: Sendable {
   /// The bytes of activations, scratch and packed weights.
   public var byteCount: Int { arena.byteCount }
 
-  /// Where a value lies. Its contents may be gone after a run, unless it is an input, an output or the plan
-  /// is for training.
+  /// Where a value lies; `nil` where it is never written, since the node that reads it is done along with the one
+  /// before. Its contents may be gone after a run, unless it is an input, an output or the plan is for training.
   public func view(_ id: ValueID) -> View? { views[id.index] }
 }
 

@@ -13,6 +13,8 @@ struct Planner {
   let types: [TensorType]
   /// Values that no kernel needs to compute.
   let known: [KnownValue?]
+  /// What runs, in order.
+  let units: [Unit]
 
   init(
     _ graph: Graph, weights: WeightStore, inputShapes: [[Int]], training: Bool, pool: any WorkPool
@@ -24,6 +26,7 @@ struct Planner {
     let inputs = try Planner.bind(graph, inputShapes)
     let folder = ConstantFolder(pool: pool)
     (types, known) = try GraphBuilder.infer(graph, inputTypes: inputs, fold: folder.fold)
+    units = Schedule.units(of: graph, types: types, known: known, fusing: !training)
     for node in graph.nodes {
       for id in node.results where types[id.index].fixedShape == nil {
         throw VitError(
@@ -78,34 +81,34 @@ struct Planner {
     var prepared: [[(TensorType, Int)]] = []
     var scratch: [[TensorType]] = []
     var scratchBytes = 0
-    for node in graph.nodes {
-      let operands = operands(of: node)
-      let runs = needsRun(node)
+    for unit in units {
+      let operands = operands(of: unit)
+      let runs = needsRun(unit)
       prepared.append(
         mode.training || !runs
           ? []
-          : node.operation.preparedTypes(operands, isConstant: node.operands.map(isConstant))
+          : unit.operation.preparedTypes(operands, isConstant: unit.operands.map(isConstant))
             .map { ($0, layout.allocate($0.count * $0.element.size)) })
-      let types = runs ? node.operation.scratchTypes(operands, mode: mode) : []
+      let types = runs ? unit.operation.scratchTypes(operands, mode: mode) : []
       scratchBytes = max(
         scratchBytes, types.reduce(0) { $0 + ArenaLayout.rounded($1.count * $1.element.size) })
       scratch.append(types)
     }
     let scratchOffset = layout.allocate(scratchBytes)
     var saved: [[(TensorType, Int)]] = []
-    var releases = [[Int]](repeating: [], count: graph.nodes.count)
+    var releases = [[Int]](repeating: [], count: units.count)
     for (root, last) in storage.lastUse.enumerated() where storage.root[root] == root && offsets[root] == nil
     {
-      if let last, last < graph.nodes.count { releases[last].append(root) }
+      if let last, last < units.count { releases[last].append(root) }
     }
-    for (index, node) in graph.nodes.enumerated() {
-      for id in node.results where storage.root[id.index] == id.index && offsets[id.index] == nil {
+    for (index, unit) in units.enumerated() {
+      for id in unit.results where storage.root[id.index] == id.index && offsets[id.index] == nil {
         offsets[id.index] = layout.allocate(bytes[id.index])
         if storage.lastUse[id.index] == nil { releases[index].append(id.index) }
       }
       saved.append(
-        mode.training && needsRun(node)
-          ? node.operation.savedTypes(operands(of: node))
+        mode.training && needsRun(unit)
+          ? unit.operation.savedTypes(operands(of: unit))
             .map { ($0, layout.allocate($0.count * $0.element.size)) } : [])
       if !mode.training {
         for root in releases[index] {
@@ -125,24 +128,30 @@ struct Planner {
     let arena = Arena(byteCount: layout.byteCount)
     let views = try views(in: arena, storage: storage, offsets: offsets)
     var steps: [Plan.Step] = []
-    for (index, node) in graph.nodes.enumerated() where needsRun(node) {
+    for (index, unit) in units.enumerated() where needsRun(unit) {
       var offset = scratchOffset
       let context = KernelContext(
-        inputs: try node.operands.map { id throws(VitError) in
-          try id.map { id throws(VitError) in try view(id, views) }
-        },
-        outputs: try node.results.map { id throws(VitError) in try view(id, views) },
+        inputs: try unit.operands.map { id throws(VitError) in try view(id, views) },
+        outputs: try unit.results.map { id throws(VitError) in try view(id, views) },
         saved: saved[index].map { arena.view($0.0, at: $0.1) },
         scratch: scratch[index].map { type in
           defer { offset += ArenaLayout.rounded(type.count * type.element.size) }
           return arena.view(type, at: offset)
         },
-        prepared: prepared[index].map { arena.view($0.0, at: $0.1) }, pool: pool)
-      if !context.prepared.isEmpty { node.operation.prepare(context) }
-      let isAlias = if case .alias = node.operation.memory { true } else { false }
-      steps.append(Plan.Step(node: index, operation: node.operation, context: context, runs: !isAlias))
+        prepared: prepared[index].map { arena.view($0.0, at: $0.1) },
+        finish: Finish(scale: try view(unit.scale, views), residual: try view(unit.residual, views)),
+        pool: pool)
+      if !context.prepared.isEmpty { unit.operation.prepare(context) }
+      let isAlias = if case .alias = unit.operation.memory { true } else { false }
+      steps.append(
+        Plan.Step(nodes: unit.nodes, operation: unit.operation, context: context, runs: !isAlias))
     }
     return Plan(arena: arena, views: views, types: types, steps: steps)
+  }
+
+  private func view(_ id: ValueID?, _ views: [View?]) throws(VitError) -> View? {
+    guard let id else { return nil }
+    return try view(id, views) as View
   }
 
   private func view(_ id: ValueID, _ views: [View?]) throws(VitError) -> View {
@@ -152,11 +161,11 @@ struct Planner {
       help: "its weights were left out of this file")
   }
 
-  private func operands(of node: Node) -> Operands {
+  private func operands(of unit: Unit) -> Operands {
     Operands(
-      node.operands.map { $0.map { types[$0.index] } },
-      values: node.operands.map { $0.flatMap { known[$0.index] } },
-      resultCount: node.results.count)
+      unit.operands.map { $0.map { types[$0.index] } },
+      values: unit.operands.map { $0.flatMap { known[$0.index] } },
+      resultCount: unit.results.count)
   }
 
   private func isConstant(_ id: ValueID?) -> Bool {
@@ -164,24 +173,22 @@ struct Planner {
     return graph[id].isConstant || known[id.index] != nil
   }
 
-  private func needsRun(_ node: Node) -> Bool { node.results.contains { known[$0.index] == nil } }
+  private func needsRun(_ unit: Unit) -> Bool { unit.results.contains { known[$0.index] == nil } }
 
-  /// Which value's memory each value lies in, and the last node that touches that memory (`graph.nodes.count`
+  /// Which value's memory each value lies in, and the last unit that touches that memory (`units.count`
   /// for ever).
   private func storageRoots() -> (root: [Int], lastUse: [Int?]) {
     var root = Array(types.indices)
-    for node in graph.nodes {
-      if case .alias(let operand) = node.operation.memory, operand < node.operands.count,
-        let source = node.operands[operand], let result = node.results.first, known[result.index] == nil
-      {
+    for unit in units {
+      if let source = unit.alias, let result = unit.results.first, known[result.index] == nil {
         root[result.index] = root[source.index]
       }
     }
     var last = [Int?](repeating: nil, count: types.count)
-    for (index, node) in graph.nodes.enumerated() {
-      for case let id? in node.operands { last[root[id.index]] = index }
+    for (index, unit) in units.enumerated() {
+      for id in unit.reads { last[root[id.index]] = index }
     }
-    for output in graph.outputs { last[root[output.value.index]] = graph.nodes.count }
+    for output in graph.outputs { last[root[output.value.index]] = units.count }
     guard !mode.training else { return (root, last) }
     var external = [Bool](repeating: false, count: types.count)
     for id in graph.inputs { external[id.index] = true }
@@ -191,15 +198,15 @@ struct Planner {
     // In-place: the operand's memory dies here and has just the result's type. Roots move forward, so the
     // chain of one buffer through many elementwise nodes is followed.
     var moved = root
-    for (index, node) in graph.nodes.enumerated() {
-      for id in node.results {
+    for (index, unit) in units.enumerated() {
+      for id in unit.results {
         moved[id.index] = root[id.index] == id.index ? id.index : moved[root[id.index]]
       }
-      guard case .inPlace(let candidates) = node.operation.memory, let result = node.results.first,
-        known[result.index] == nil
+      guard case .inPlace(let candidates) = unit.operation.memory, !unit.isFused,
+        let result = unit.results.first, known[result.index] == nil
       else { continue }
-      for candidate in candidates where candidate < node.operands.count {
-        guard let operand = node.operands[candidate] else { continue }
+      for candidate in candidates where candidate < unit.operands.count {
+        guard let operand = unit.operands[candidate] else { continue }
         let home = moved[root[operand.index]]
         guard !external[home], last[home] == index, types[operand.index] == types[result.index] else {
           continue

@@ -137,6 +137,9 @@ public struct GLR: Mixer {
       cStride: own, epilogue: Epilogue(bias: context.input(bias)), columnStride: own, pool: context.pool)
   }
 
+  /// In the epilogue of the last product.
+  public var finishesResult: Bool { true }
+
   /// Computes the result.
   public func forward(_ context: KernelContext) {
     let isTraining = !context.saved.isEmpty
@@ -155,7 +158,8 @@ public struct GLR: Mixer {
     Kernel.gatedScan(
       scan.table, v: v, r: r, q: q, keeping: isTraining ? memory[3] : nil, into: rows, pool: context.pool)
     if scan.hasCopies { scan.select(rows, into: s) }
-    Self.output.forward(context, s, into: context.output, prepared: context.prepared.last)
+    Self.output.forward(
+      context, s, finish: context.finish, into: context.output, prepared: context.prepared.last)
   }
 
   /// There is a gradient.

@@ -142,6 +142,9 @@ public struct LSTM: Mixer {
     Self.output.prepare(context, into: context.prepared[2])
   }
 
+  /// In the epilogue of the last product.
+  public var finishesResult: Bool { true }
+
   /// Computes the result.
   public func forward(_ context: KernelContext) {
     let isTraining = !context.saved.isEmpty
@@ -160,7 +163,8 @@ public struct LSTM: Mixer {
       scan.table, recurrence: recurrence, gates: gates, keeping: isTraining ? cells : nil, into: h,
       pool: context.pool)
     if scan.hasCopies { scan.select(h, into: s) }
-    Self.output.forward(context, s, into: context.output, prepared: context.prepared.last)
+    Self.output.forward(
+      context, s, finish: context.finish, into: context.output, prepared: context.prepared.last)
   }
 
   /// There is a gradient.

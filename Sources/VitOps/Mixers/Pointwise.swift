@@ -72,9 +72,14 @@ public struct Pointwise: Mixer {
     Cost(flops: LinearMap.flops(results[0], operands), bytes: operands.bytes(results))
   }
 
+  /// In the epilogue of the product.
+  public var finishesResult: Bool { true }
+
   /// Computes the result.
   public func forward(_ context: KernelContext) {
-    Self.map.forward(context, context.input(0), into: context.output, prepared: context.prepared.first)
+    Self.map.forward(
+      context, context.input(0), finish: context.finish, into: context.output,
+      prepared: context.prepared.first)
   }
 
   /// There is a gradient.

@@ -132,7 +132,7 @@ private struct ScoreSession {
       try reader.read(
         (0..<batch).map { (index: start + ($0 < wanted ? $0 : 0), variant: nil) }, into: executor.inputs[0])
       executor.run { step, isDone in
-        guard let result = tap.graph.nodes[step.node].results.first else { return }
+        guard let last = step.nodes.last, let result = tap.graph.nodes[last].results.first else { return }
         if isDone, let layer = layerOfMap[result.index], let view = executor.plan.view(result) {
           addMaps(layer, view, images: wanted, sorting: start < sorting)
         }

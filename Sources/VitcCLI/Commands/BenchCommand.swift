@@ -91,7 +91,8 @@ extension [Evaluation.Share] {
         .array(
           map {
             .object([
-              ("operation", .string($0.operation)), ("nodes", .int($0.count)), ("ms", .number($0.milliseconds)),
+              ("operation", .string($0.operation)), ("nodes", .int($0.count)),
+              ("ms", .number($0.milliseconds)),
               ("flops", .int($0.flops)),
             ])
           })
