@@ -49,8 +49,8 @@ extension Kernel {
     _ pool: any WorkPool
   ) {
     guard rows > 0, width > 0 else { return }
-    // Each column is summed in order by one task.
-    let blocks = rows * width <= 1 << 14 ? 1 : (width - 1) / 64 + 1
+    // Each column is summed in order by one task; a task has at least 64 columns, or 16384 numbers.
+    let blocks = (width - 1) / max(64, (1 << 14) / rows) + 1
     pool.run(tasks: blocks) { block, _ in
       let (low, high) = (width * block / blocks, width * (block + 1) / blocks)
       for index in 0..<rows {

@@ -154,11 +154,13 @@ private struct Patches {
   }
 
   func gather(_ image: View, into patches: View, pool: any WorkPool) {
-    let size = image.element.size
-    let (from, to) = (image.base, patches.base)
-    forRuns(pool: pool) { image, patch in
-      (to + patch * size).copyMemory(from: from + image * size, byteCount: patchWidth * size)
-    }
+    let plane = height * width
+    Kernel.copy(
+      shape: [batch, rows, columns, channels, patchHeight, patchWidth], from: image,
+      strides: [channels * plane, patchHeight * width, patchWidth, plane, width, 1], to: patches,
+      toStrides: [
+        rows * columns * size, columns * size, size, patchHeight * patchWidth, patchWidth, 1,
+      ], pool: pool)
   }
 
   func scatter(_ patches: View, adding image: View, pool: any WorkPool) {

@@ -21,6 +21,56 @@ private struct Sum: Operation {
   }
 }
 
+private struct Residual: Operation {
+  static let name = "test.residual"
+  static let summary = "Adds two tensors of one shape, if need be along with the operation before"
+  init() {}
+  init(attributes: inout AttributeReader) throws(VitError) {}
+  var attributes: Attributes { Attributes() }
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "a")] }
+  var memory: ResultMemory { .inPlace(operands: [0, 1]) }
+  var finish: FinishRole? { .residual }
+  func forward(_ context: KernelContext) {
+    let (a, b) = (context.input(0).f32, context.input(1).f32)
+    for index in 0..<context.output.count { context.output.f32[index] = a[index] + b[index] }
+  }
+}
+
+private struct Factor: Operation {
+  static let name = "test.factor"
+  static let summary = "Multiplies each row with one of factors, if need be along with the operation before"
+  init() {}
+  init(attributes: inout AttributeReader) throws(VitError) {}
+  var attributes: Attributes { Attributes() }
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "x")] }
+  var memory: ResultMemory { .inPlace(operands: [0]) }
+  var finish: FinishRole? { .scale }
+  func forward(_ context: KernelContext) {
+    let (x, factors) = (context.input(0).f32, context.input(1))
+    for index in 0..<context.output.count {
+      context.output.f32[index] = x[index] * factors.f32[index % factors.count]
+    }
+  }
+}
+
+private struct Halve: Operation {
+  static let name = "test.halve"
+  static let summary = "Half of each element, and what follows along with it"
+  init() {}
+  init(attributes: inout AttributeReader) throws(VitError) {}
+  var attributes: Attributes { Attributes() }
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "x")] }
+  var finishesResult: Bool { true }
+  func forward(_ context: KernelContext) {
+    let (x, y) = (context.input(0).f32, context.output)
+    for index in 0..<y.count {
+      y.f32[index] = x[index] / 2
+      if let scale = context.finish.scale { y.f32[index] *= scale.f32[index % scale.count] }
+      if let residual = context.finish.residual { y.f32[index] += residual.f32[index] }
+    }
+  }
+}
+
 private struct Flip: Operation {
   static let name = "test.flip"
   static let summary = "Reverses the elements; cannot run in place"
@@ -52,7 +102,9 @@ private struct Regroup: Operation {
   func forward(_ context: KernelContext) {}
 }
 
-private let registry = Registry([Sum.self, Flip.self, Regroup.self])
+private let registry = Registry([
+  Sum.self, Flip.self, Regroup.self, Residual.self, Factor.self, Halve.self,
+])
 
 /// A random graph over one input [batch, 6].
 private func randomGraph(_ seed: UInt64) throws -> Graph {
@@ -62,7 +114,18 @@ private func randomGraph(_ seed: UInt64) throws -> Graph {
   var values = [x]
   for _ in 0..<30 {
     let a = values[random.below(values.count)]
-    switch random.below(4) {
+    switch random.below(8) {
+    case 4, 5:
+      var value = try builder.add("test.halve", [a])
+      if random.below(2) == 0 {
+        let width = builder.graph.type(a).shape[1].fixedValue ?? 1
+        let factors = builder.constant((1...width).map { Double($0) / 4 }, shape: [width])
+        value = try builder.add("test.factor", [value, factors])
+      }
+      let fitting = values.filter { builder.graph.type($0) == builder.graph.type(a) }
+      let other = fitting[random.below(fitting.count)]
+      values.append(
+        try builder.add("test.residual", random.below(2) == 0 ? [value, other] : [other, value]))
     case 0: values.append(try builder.add("test.flip", [a]))
     case 1: values.append(try builder.add("test.regroup", [a]))
     default:
@@ -92,6 +155,43 @@ private func run(_ graph: Graph, training: Bool, times: Int) throws -> [[Float]]
   func reuseChangesNothing(seed: Int) throws {
     let graph = try randomGraph(UInt64(seed))
     #expect(try run(graph, training: false, times: 1) == run(graph, training: true, times: 1), "seed \(seed)")
+  }
+
+  @Test("what follows an operation that can do it along takes no step and no memory of its own")
+  func finishing() throws {
+    var builder = GraphBuilder(Graph(name: "branch"), registry: registry)
+    let x = builder.graph.addInput(TensorType(.f32, [3, 6]), name: "x")
+    let factors = builder.constant([1, 2, 3, 4, 5, 6], shape: [6])
+    let half = try builder.add("test.halve", [x])
+    let scaled = try builder.add("test.factor", [half, factors])
+    builder.graph.outputs = [("y", try builder.add("test.residual", [x, scaled]))]
+    let graph = builder.graph
+    func executor(training: Bool) throws -> Executor {
+      try Executor(
+        graph, weights: WeightStore(graph), inputShapes: [[3, 6]], training: training, pool: SerialPool())
+    }
+    let fused = try executor(training: false).plan
+    #expect(fused.steps.map(\.nodes) == [[0, 1, 2]])
+    #expect(fused.view(half) == nil && fused.view(scaled) == nil)
+    #expect(try executor(training: true).plan.steps.map(\.nodes) == [[0], [1], [2]])
+    #expect(try run(graph, training: false, times: 1) == run(graph, training: true, times: 1))
+  }
+
+  @Test("a result that somebody else reads, or that is an output, is written")
+  func notFinishing() throws {
+    var builder = GraphBuilder(Graph(name: "branch"), registry: registry)
+    let x = builder.graph.addInput(TensorType(.f32, [3, 6]), name: "x")
+    let half = try builder.add("test.halve", [x])
+    let twice = try builder.add("test.halve", [x])
+    builder.graph.outputs = [
+      ("half", half), ("sum", try builder.add("test.residual", [x, half])),
+      ("double", try builder.add("test.residual", [twice, twice])),
+    ]
+    let graph = builder.graph
+    let executor = try Executor(
+      graph, weights: WeightStore(graph), inputShapes: [[3, 6]], pool: SerialPool())
+    #expect(executor.plan.steps.map(\.nodes) == [[0], [1], [2], [3]])
+    #expect(try run(graph, training: false, times: 1) == run(graph, training: true, times: 1))
   }
 
   @Test("a second run gives the same as the first", arguments: 0..<20)

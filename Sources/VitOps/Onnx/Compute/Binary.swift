@@ -55,6 +55,9 @@ struct OnnxBinary<Function: BinaryFunction>: Operation {
 
   func forward(_ context: KernelContext) {
     let (a, b, y) = (context.input(0), context.input(1), context.output)
+    if let kind = Function.kind, y.element.isFloat {
+      return Kernel.binary(kind, a, b, into: y, pool: context.pool)
+    }
     let plan = Broadcasting(a.shape, b.shape, to: y.shape)
     switch y.element {
     case .f32:
