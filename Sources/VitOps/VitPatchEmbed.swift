@@ -136,17 +136,21 @@ private struct Patches {
   /// Numbers in a patch.
   var size: Int { channels * patchHeight * patchWidth }
 
-  /// Calls `body` for each run of pixels that is contiguous in image and patch, with its offsets there; a row
-  /// of patches a task.
+  /// Calls `body` for each run of pixels that is contiguous in image and patch, with its offsets there, patch by patch; a row of
+  /// patches a task.
+  @inline(__always)
   private func forRuns(pool: any WorkPool, _ body: (_ image: Int, _ patch: Int) -> Void) {
     pool.run(tasks: batch * rows) { task, _ in
       let (image, row) = (task / rows, task % rows)
-      for channel in 0..<channels {
-        for y in 0..<patchHeight {
-          let line = ((image * channels + channel) * height + row * patchHeight + y) * width
-          let place = (channel * patchHeight + y) * patchWidth
-          for column in 0..<columns {
-            body(line + column * patchWidth, (task * columns + column) * size + place)
+      let corner = (image * channels * height + row * patchHeight) * width
+      var patch = task * columns * size
+      for column in 0..<columns {
+        for channel in 0..<channels {
+          var line = corner + channel * height * width + column * patchWidth
+          for _ in 0..<patchHeight {
+            body(line, patch)
+            line += width
+            patch += patchWidth
           }
         }
       }
@@ -154,13 +158,11 @@ private struct Patches {
   }
 
   func gather(_ image: View, into patches: View, pool: any WorkPool) {
-    let plane = height * width
-    Kernel.copy(
-      shape: [batch, rows, columns, channels, patchHeight, patchWidth], from: image,
-      strides: [channels * plane, patchHeight * width, patchWidth, plane, width, 1], to: patches,
-      toStrides: [
-        rows * columns * size, columns * size, size, patchHeight * patchWidth, patchWidth, 1,
-      ], pool: pool)
+    let size = image.element.size
+    let (from, to, bytes) = (image.base, patches.base, patchWidth * size)
+    forRuns(pool: pool) { image, patch in
+      (to + patch * size).copyMemory(from: from + image * size, byteCount: bytes)
+    }
   }
 
   func scatter(_ patches: View, adding image: View, pool: any WorkPool) {
