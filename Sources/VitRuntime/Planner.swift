@@ -25,13 +25,29 @@ struct Planner {
     mode = ExecutionMode(training: training, workers: pool.workers)
     let inputs = try Planner.bind(graph, inputShapes)
     let folder = ConstantFolder(pool: pool)
+    var known: [KnownValue?]
     (types, known) = try GraphBuilder.infer(graph, inputTypes: inputs, fold: folder.fold)
+    if training { Planner.forgetTrained(graph, weights, types, &known) }
+    self.known = known
     units = Schedule.units(of: graph, types: types, known: known, fusing: !training)
     for node in graph.nodes {
       for id in node.results where types[id.index].fixedShape == nil {
         throw VitError(
           "the shape \(types[id.index].shape) of '\(graph[id].name)' depends on data", code: "dynamic-shape",
           location: node.location)
+      }
+    }
+  }
+
+  /// What follows from a weight that is being trained changes with it, so it is no constant of the plan.
+  private static func forgetTrained(
+    _ graph: Graph, _ weights: WeightStore, _ types: [TensorType], _ known: inout [KnownValue?]
+  ) {
+    var isTrained = graph.values.map { $0.isConstant && weights.isTrainable($0.name) }
+    for node in graph.nodes where node.operands.contains(where: { $0.map { isTrained[$0.index] } ?? false }) {
+      for id in node.results where types[id.index].element.isFloat {
+        isTrained[id.index] = true
+        known[id.index] = nil
       }
     }
   }

@@ -10,9 +10,11 @@ public final class WeightStore: @unchecked Sendable {
   // only.
   private var views: [String: View] = [:]
   private var owners: [any TensorStorage] = []
+  private let trainable: Set<String>
 
   /// Loads the constants that `graph` reads; throws where a tensor is missing or its source damaged.
   public init(_ graph: Graph, trainable: Set<String> = []) throws {
+    self.trainable = trainable
     for value in graph.values where value.isConstant {
       guard let tensor = graph.tensors[value.name] else { continue }
       views[value.name] = try load(tensor, as: value.type.element, copying: trainable.contains(value.name))
@@ -21,6 +23,9 @@ public final class WeightStore: @unchecked Sendable {
 
   /// The memory of a constant, or `nil` where the graph had no tensor for it.
   public func view(_ name: String) -> View? { views[name] }
+
+  /// Whether a trainer writes this constant.
+  public func isTrainable(_ name: String) -> Bool { trainable.contains(name) }
 
   private func load(_ tensor: Tensor, as element: ElementType, copying: Bool) throws -> View {
     if !copying, element == tensor.element, let bytes = tensor.storage.resident, let base = bytes.baseAddress,

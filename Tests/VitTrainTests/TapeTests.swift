@@ -28,8 +28,8 @@ struct TapeTests {
       return id
     }
 
-    /// Values of one shape, combined at random: with several readers, through moves that share memory, through
-    /// operations with several results, parts of which nobody reads.
+    /// Values of one shape, combined at random: with several readers, through moves that share memory,
+    /// through operations with several results, parts of which nobody reads.
     static func random(seed: UInt64) throws -> Problem {
       var problem = Problem(seed: seed)
       let x = problem.builder.graph.addInput(TensorType(.f64, fixed: [2, 6, 4]), name: "x")
@@ -192,6 +192,29 @@ struct TapeTests {
       wide.builder.graph.setTensor(Tensor(.f64, shape: tensor.shape, values: rounded), of: id)
     }
     for (a, b) in zip(single, try gradients(wide, pool: SerialPool())) { #expect(difference(a, b) < 1e-5) }
+  }
+
+  @Test("a small weight that is repeated or moved before it is used has a gradient, and new values count")
+  func movedWeights() throws {
+    var problem = Problem(seed: 1)
+    let x = problem.builder.graph.addInput(TensorType(.f64, fixed: [3, 2, 4]), name: "x")
+    let token = problem.parameter([4])
+    let shaped = try problem.builder.add("onnx.Reshape", [token, problem.builder.integers([1, 1, 4])])
+    let repeated = try problem.builder.add("onnx.Expand", [shaped, problem.builder.integers([3, 1, 4])])
+    let tokens = try problem.builder.add("onnx.Concat", [repeated, x], [("axis", .int(1))])
+    problem.builder.graph.outputs = [("y", tokens)]
+    let graph = problem.builder.graph
+    let store = try WeightStore(graph, trainable: [graph[token].name])
+    let executor = try Executor(
+      graph, weights: store, inputShapes: [[3, 2, 4]], training: true, pool: SerialPool())
+    let tape = try Tape(executor, parameters: [token])
+    executor.run()
+    for index in 0..<36 { tape.outputGradients[0]?.f64[index] = 1 }
+    tape.backward()
+    #expect(tape.parameterGradients[0].numbers == [3, 3, 3, 3])
+    store.view(graph[token].name)?.f64[2] = 9
+    executor.run()
+    #expect(executor.outputs[0].numbers[14] == 9)
   }
 
   @Test("gradients of parameters add up over passes until they are set to zero")
