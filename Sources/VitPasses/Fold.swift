@@ -18,6 +18,9 @@ public struct Fold: Pass {
   /// The most elements of a folded constant: more than that is computed when it is needed.
   private static let limit = 1 << 24
 
+  /// ONNX's numbers of f16, bf16, u16, i16, u32 and u64.
+  private static let narrowTypes: Set<Int> = [10, 16, 4, 5, 12, 13]
+
   /// Walks the nodes once, in order.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
     var builder = GraphBuilder(graph, registry: context.registry)
@@ -112,11 +115,9 @@ public struct Fold: Pass {
       // reverse.
       return isForward(operands) ? same(0) : nil
     case "onnx.Cast":
-      guard case .string(let target)? = node.operation.attributes["to"], ["f16", "bf16"].contains(target)
-      else {
-        return same(0)
-      }
-      return nil
+      // A type that is computed in a wider one rounds, or cuts bits off.
+      guard case .int(let code)? = node.operation.attributes["to"] else { return nil }
+      return Fold.narrowTypes.contains(code) ? nil : same(0)
     case "onnx.Where":
       if isAll(0, 1) { return same(1) }
       return isAll(0, 0) ? same(2) : nil
