@@ -75,31 +75,33 @@ public struct FineTune: Pass {
       return PassResult(notes: ["not trained"])
     }
     let start = trainer.snapshot
-    let first = try trainer.resume()
-    let peak = first > 0 ? trainer.peak : try rate ?? chooseRate(trainer, start, meter, graph, context)
-    trainer.peak = peak
+    var step = 0
+    if let resumed = try trainer.resume() {
+      step = resumed
+    } else {
+      trainer.peak = try rate ?? chooseRate(trainer, start, meter, graph, context)
+    }
     var best = (damage: before.damage, weights: start, label: "before")
     func consider(_ label: String) throws {
       let fidelity = try meter.measure(trainer.graph(from: graph))
       if fidelity.damage < best.damage { best = (fidelity.damage, trainer.snapshot, label) }
     }
-    var schedule = Schedule(peak: peak, steps: steps)
+    var schedule = Schedule(peak: trainer.peak, steps: steps)
     let probe = max(1, steps / 10)
-    var hasBackedOff = first > probe
-    var step = first
     while step < steps {
       try trainer.train(step, of: steps, rate: schedule.rate(at: step), clip: clip)
       step += 1
-      if step == probe, !hasBackedOff {
-        hasBackedOff = true
+      if step == probe, !trainer.hasBackedOff {
         let fidelity = try meter.measure(trainer.graph(from: graph))
         if fidelity.damage > before.damage * 1.5 {
           try trainer.reset(to: start)
           schedule = Schedule(peak: schedule.peak / 4, steps: steps)
           trainer.peak = schedule.peak
+          trainer.hasBackedOff = true
           step = 0
         }
       }
+      if step % probe == 0, step < steps { try trainer.save(step) }
     }
     try consider("after")
     trainer.exchangeAverage()

@@ -21,6 +21,8 @@ final class HybridTrainer {
   private var order: SampleOrder
   /// The highest rate of the run, kept in checkpoints.
   var peak = 0.0
+  /// Whether that rate was backed off to already; kept in checkpoints.
+  var hasBackedOff = false
 
   /// How much larger the mixers' rate is than that of the weights that were trained before.
   private static let mixerFactor = 2.0
@@ -147,7 +149,6 @@ final class HybridTrainer {
     optimiser.step(rate: rate, clip: clip)
     tape.zeroGradients()
     context.progress(phase, step + 1, steps, "loss \((loss * 1e4).rounded() / 1e4)")
-    if phase == FineTune.name, (step + 1) % max(1, steps / 10) == 0, step + 1 < steps { try save(step + 1) }
   }
 
   private func outputLoss(_ labels: [Int?]) -> Double {
@@ -212,26 +213,29 @@ final class HybridTrainer {
 
   // MARK: Checkpoints
 
-  private func save(_ step: Int) throws {
+  /// Keeps what it takes to go on with `step`, where there is a store.
+  func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
     var bytes: [UInt8] = []
     withUnsafeBytes(of: Int64(step).littleEndian) { bytes.append(contentsOf: $0) }
     withUnsafeBytes(of: peak.bitPattern.littleEndian) { bytes.append(contentsOf: $0) }
+    bytes.append(hasBackedOff ? 1 : 0)
     try checkpoint.save(bytes + optimiser.state, FineTune.name)
   }
 
-  /// Takes up a checkpoint, where there is one; the step to go on with.
-  func resume() throws -> Int {
-    guard let bytes = try context.checkpoint?.load(FineTune.name) else { return 0 }
-    guard bytes.count >= 16 else { throw VitError("the checkpoint is truncated", code: "checkpoint") }
+  /// Takes up a checkpoint; the step to go on with, or `nil` where there is none.
+  func resume() throws -> Int? {
+    guard let bytes = try context.checkpoint?.load(FineTune.name) else { return nil }
+    guard bytes.count >= 17 else { throw VitError("the checkpoint is truncated", code: "checkpoint") }
     let (step, bits) = bytes.withUnsafeBytes {
       (
         $0.loadUnaligned(fromByteOffset: 0, as: Int64.self),
         $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
       )
     }
-    peak = Double(bitPattern: bits)
-    try optimiser.restore(Array(bytes[16...]))
-    return max(0, Int(truncatingIfNeeded: step))
+    peak = Double(bitPattern: UInt64(littleEndian: bits))
+    hasBackedOff = bytes[16] != 0
+    try optimiser.restore(Array(bytes[17...]))
+    return max(0, Int(truncatingIfNeeded: Int64(littleEndian: step)))
   }
 }
