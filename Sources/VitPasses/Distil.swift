@@ -89,15 +89,19 @@ private final class DistilSession {
       let (input, target) = try mixer.taps(in: teacher, from: graph)
       values += [input, target]
     }
-    micro = MicroBatch.size(batch, bytesPerSample: MicroBatch.bytes(of: values, in: teacher))
+    // By all layers that could be distilled: how sums are cut must not depend on which of them are.
+    let layers = AttentionSites.find(in: teacher).layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
+    micro = MicroBatch.size(batch, bytesPerSample: MicroBatch.bytes(of: layers, in: teacher))
     let weights = try WeightStore(teacher)
     tap = try TeacherTap(
       teacher, weights: weights, values: values, batch: micro, data: data, pool: context.pool)
     checks = try TeacherTap(
       teacher, weights: weights, values: values, batch: micro, data: heldOut, pool: context.pool)
-    let micro = micro
-    trainers = try mixers.map {
-      try MixerTrainer(graph, node: $0.node, layer: $0.layer, batch: micro, pool: context.pool)
+    // An image may be several groups of tokens.
+    let outputs = tap.executor.outputs
+    trainers = try mixers.enumerated().map { place, mixer in
+      try MixerTrainer(
+        graph, node: mixer.node, layer: mixer.layer, batch: outputs[2 * place].shape[0], pool: context.pool)
     }
     dataCount = data.count
     heldOutCount = heldOut.count
