@@ -142,8 +142,8 @@ enum RaiseAttention: Pattern {
   private struct Output {
     let linear: Node
     let value: ValueID
-    /// The order of the weight's columns: for [head, column] the place that the linear map reads it at.
-    let columns: [Int]?
+    /// Whether its rows are ordered by tokens first and images then.
+    let isTimeMajor: Bool
   }
 
   private static func output(
@@ -177,7 +177,13 @@ enum RaiseAttention: Pattern {
     guard let last = layouts[value].axes.last, Layout.normalised(last) == merged else {
       throw Reason(text: "expected heads and their columns merged before the output projection")
     }
-    return Output(linear: linear, value: result, columns: nil)
+    let rows = Layout.normalised(Array(layouts[value].axes.dropLast().joined()))
+    let isTimeMajor = rows != Layout.normalised(queries.batch + queries.tokens)
+    guard !isTimeMajor || rows == Layout.normalised(queries.tokens + queries.batch) else {
+      throw Reason(
+        text: "expected the attended values of all tokens of an image before the output projection")
+    }
+    return Output(linear: linear, value: result, isTimeMajor: isTimeMajor)
   }
 
   private static func emit(
@@ -234,7 +240,7 @@ enum RaiseAttention: Pattern {
         [x] + (try part(q, q.headRows)) + (try part(k, keyGroups)) + (try part(v, valueGroups))
         + [out[1], out.count > 2 ? out[2] : nil] + (bias.map { [$0] } ?? [])
       var y = try builder.add("vit.attention", operands, attributes)
-      if tokens.isTimeMajor { y = try builder.add("onnx.Transpose", [y], [("perm", .ints([1, 0, 2]))]) }
+      if output.isTimeMajor { y = try builder.add("onnx.Transpose", [y], [("perm", .ints([1, 0, 2]))]) }
       if builder.graph.type(y).shape != resultShape {
         y = try builder.flattened(y, to: resultShape)
       }

@@ -97,9 +97,11 @@ enum RaiseCore: Pattern {
         continue
       case "onnx.Where":
         guard let mask = node.operands[0], let kept = node.operands[1],
-          let other = rewriter.scalar(node.operands[2]),
-          other < -1e30, rewriter.constant(mask) != nil
+          let other = rewriter.scalar(node.operands[2]), other < -1e30, let tensor = rewriter.constant(mask)
         else { break }
+        guard other == -.infinity || leavesKeys(tensor) else {
+          return .failure(Reason(text: "expected a mask that leaves every query a key"))
+        }
         biases.append((mask, 1, true))
         value = kept
         continue
@@ -109,6 +111,14 @@ enum RaiseCore: Pattern {
         Reason(text: "expected a product of queries and keys before the softmax, found '\(node.name)'"))
     }
     return .failure(Reason(text: "expected a product of queries and keys before the softmax"))
+  }
+
+  /// Whether no row of a mask hides all keys: where the hidden logits are finite, such a row is uniform.
+  private static func leavesKeys(_ mask: Tensor) -> Bool {
+    guard let width = mask.shape.last, width > 0, let numbers = try? mask.doubles() else { return false }
+    return stride(from: 0, to: numbers.count, by: width).allSatisfy { start in
+      numbers[start..<start + width].contains { $0 != 0 }
+    }
   }
 
   private static func fused(
@@ -166,7 +176,8 @@ enum RaiseCore: Pattern {
       guard readers.count == 1, let reader = rewriter.onlyUser(of: value)?.node,
         let result = reader.results.first
       else {
-        return .failure(Reason(text: "expected one reader of the probabilities, found \(readers.count)"))
+        let found = readers.count == 1 ? "an output as well" : "\(readers.count)"
+        return .failure(Reason(text: "expected one reader of the probabilities, found \(found)"))
       }
       switch reader.name {
       case "onnx.Identity", "onnx.Dropout", "onnx.Cast":

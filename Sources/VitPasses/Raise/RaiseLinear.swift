@@ -42,9 +42,8 @@ enum RaiseMatMul: Pattern {
     let bias = node.operands.count > 2 ? node.operands[2] : nil
     let rows = rewriter.type(weight).shape[flag("transB") ? 0 : 1]
     if let bias {
-      guard rewriter.constant(bias) != nil, rewriter.type(bias).elements == rows, let out = rows.fixedValue
-      else { return }
-      _ = out
+      let type = rewriter.type(bias)
+      guard rewriter.constant(bias) != nil, type.elements == rows, type.shape.last == rows else { return }
     }
     rewriter.tryReplace(result, at: node) { builder throws(VitError) in
       let matrix = flag("transB") ? weight : try builder.transposedWeight(weight)

@@ -45,7 +45,8 @@ enum RaiseNorm: Pattern {
     _ rewriter: inout Rewriter
   ) {
     guard let width = rewriter.type(x).shape.last else { return }
-    for vector in [gain, bias].compactMap({ $0 }) where rewriter.type(vector).elements != width { return }
+    for vector in [gain, bias].compactMap({ $0 }).map(rewriter.type)
+    where vector.elements != width || vector.shape.last != width { return }
     rewriter.tryReplace(result, at: node) { builder throws(VitError) in
       let (gain, bias) = (
         try builder.vector(gain), try bias.map { id throws(VitError) in try builder.vector(id) }
