@@ -46,8 +46,8 @@ struct PipelineTests {
       ("score{drop=maybe}", "score: option 'drop' cannot be 'maybe' (expected Bool)", "option-value", nil),
       (
         "select{by=size}",
-        "select: option 'by' cannot be 'size' (expected one of swap, entropy, gini, hoyer, top-mass, distance, "
-          + "cosine, drop, first, last)", "option-value", nil
+        "select: option 'by' cannot be 'size' (expected one of swap, entropy, gini, hoyer, top-mass, "
+          + "distance, cosine, drop, first, last)", "option-value", nil
       ),
       (
         "select{layers=[1,x]}", "select: option 'layers' cannot be '[1,x]' (expected numbers as in [3,5])",
@@ -71,7 +71,8 @@ struct PipelineTests {
       ),
       ("score{images=0}", "score: expected at least one image", "option-value", nil),
       (
-        "distil{rate=-1}", "distil: expected steps ≥ 0, batch > 0, rate > 0 and clip > 0", "option-value", nil
+        "distil{rate=-1}", "distil: expected steps ≥ 0, batch > 0, rate > 0 and clip > 0", "option-value",
+        nil
       ),
       (
         "distil{rate=inf}", "distil: expected steps ≥ 0, batch > 0, rate > 0 and clip > 0", "option-value",

@@ -84,7 +84,8 @@ struct ModelBuilder {
   }
 }
 
-/// A vision transformer of raised operations on images [batch, 3, 8, 8] in 16 patches: what selection and training work on.
+/// A vision transformer of raised operations on images [batch, 3, 8, 8] in 16 patches: what selection and
+/// training work on.
 enum TinyViT {
   static let shape = [3, 8, 8]
   static let width = 16
@@ -192,7 +193,8 @@ extension Graph {
   }
 }
 
-/// The largest difference between the outputs of two graphs on random inputs of these shapes, over their largest magnitude.
+/// The largest difference between the outputs of two graphs on random inputs of these shapes, over their
+/// largest magnitude.
 func outputDifference(_ a: Graph, _ b: Graph, _ shapes: [[Int]], seed: UInt64 = 11) throws -> Double {
   let inputs = shapes.enumerated().map { Tensor.random($0.element, seed: seed + UInt64($0.offset)) }
   let (x, y) = (try Zoo.run(a, inputs), try Zoo.run(b, inputs))

@@ -224,15 +224,14 @@ struct SiteFinder {
     "com.microsoft.MatMulIntegerToFloat",
   ]
 
-  /// The nearest product of two computed values above a value.
+  /// The nearest product above a value of queries, which may be learned, and computed keys.
   private func contraction(above id: ValueID) -> Node? {
     var stack = [(id, 0)]
     while let (value, depth) = stack.popLast() {
       guard depth < 14, let place = producer[value.index] else { continue }
       let node = graph.nodes[place]
       if Self.products.contains(node.name), let a = node.operands[0], let b = node.operands[1],
-        !isConstant(a),
-        !isConstant(b)
+        !isConstant(a) || graph.type(a).rank > 2, !isConstant(b)
       {
         return node
       }
