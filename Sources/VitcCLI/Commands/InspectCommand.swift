@@ -31,6 +31,11 @@ extension Inspection {
       text += "output      \(output.name.escapedForDisplay)  \(graph.type(output.value))\n"
     }
     text += "parameters  \(parameters.grouped)\nflops       \(Double(flops).asCount) a sample\n"
+    if let preprocessing = model.preprocessing { text += "images      \(preprocessing.escapedForDisplay)\n" }
+    if let labels = model.labels { text += "classes     \(labels.count)\n" }
+    for (key, value) in model.lineage {
+      text += "lineage     \(key.escapedForDisplay): \(value.escapedForDisplay)\n"
+    }
     for (name, value) in graph.annotations.entries { text += "note        \(name) = \(value.text)\n" }
     text += "\n"
     if layers.isEmpty {
