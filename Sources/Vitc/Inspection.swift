@@ -23,6 +23,9 @@ public struct Inspection: Sendable {
     public let obstacle: String?
     /// What passes have found out about it, by name.
     public let annotations: Attributes
+
+    /// Whether it is attention, and no mixer.
+    public var isAttention: Bool { kind == "attention" }
   }
 
   /// What was inspected.

@@ -47,11 +47,11 @@ extension Inspection {
         table.add([
           "\(layer.index)", layer.kind, "\(layer.heads)", layer.parameters.grouped,
           Double(layer.flops).asCount,
-          layer.obstacle == nil ? "yes" : "no", layer.node.escapedForDisplay,
+          !layer.isAttention ? "-" : layer.obstacle == nil ? "yes" : "no", layer.node.escapedForDisplay,
         ])
       }
       text += table.text
-      for layer in layers {
+      for layer in layers where layer.isAttention {
         if let obstacle = layer.obstacle { text += "layer \(layer.index) is not replaceable: \(obstacle)\n" }
       }
     }
