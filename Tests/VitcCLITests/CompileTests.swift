@@ -2,7 +2,8 @@ import Foundation
 import Testing
 import VitTestSupport
 
-@Suite("Compiling") struct CompileTests {
+/// Training in a debug build takes minutes, so these run in release.
+@Suite("Compiling", .serialized, .enabled(if: Tool.isRelease, "this is a debug build")) struct CompileTests {
   /// A compile that takes a second or two.
   static let quick = [
     "compile", Tool.teacher, "--data", "synthetic:48", "--distil-steps", "3", "--fine-tune-steps", "2",
