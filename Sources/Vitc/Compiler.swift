@@ -45,7 +45,7 @@ public struct Compiler: Sendable {
     do {
       let run = try CompilerRun(teacher, data, evaluation, options, talk)
       return try run.compile(events)
-    } catch let error as VitError { throw error.at(Location(file: teacher.path)) }
+    } catch let error as VitError where error.kind == .input { throw error.at(Location(file: teacher.path)) }
   }
 }
 

@@ -76,7 +76,7 @@ import VitTestSupport
       ["--order", "forward"],
       ["--select", "entropy"], ["--select", "last"], ["--replace", "layers=1,6"], ["--replace", "1"],
       ["--weights", "f32"],
-      ["--width", "0.5", "--heads", "3"],
+      ["--width", "0.5", "--heads", "4"],
     ])
   func variants(flags: [String]) throws {
     let scratch = try Scratch()
@@ -98,8 +98,8 @@ import VitTestSupport
   func interruption() throws {
     let scratch = try Scratch()
     let flags = [
-      "compile", Tool.teacher, "--data", "synthetic:48", "--distil-steps", "40", "--fine-tune-steps", "2",
-      "--batch", "6",
+      "compile", Tool.teacher, "--data", "synthetic:48", "--distil-steps", "400", "--fine-tune-steps", "2",
+      "--batch", "2",
       "--reproducible", "--threads", "2",
     ]
     let out = scratch.file("h.vmod")
