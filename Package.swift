@@ -70,7 +70,7 @@ let package = Package(
     test("VitData", ["VitIR", "VitFormats", "VitData"]),
     test("VitTrain", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),
     test("VitPasses", ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitData", "VitFormats", "VitPasses"]),
-    test("Vitc", ["VitIR", "Vitc"]),
+    test("Vitc", ["VitIR", "VitPasses", "Vitc"]),
     test("VitcCLI", ["VitIR", "Vitc", "VitcCLI"]),
   ],
   cLanguageStandard: .c11

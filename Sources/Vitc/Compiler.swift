@@ -45,7 +45,7 @@ public struct Compiler: Sendable {
     do {
       let run = try CompilerRun(teacher, data, evaluation, options, talk)
       return try run.compile(events)
-    } catch let error as VitError { throw error.at(Location(file: teacher.path)) }
+    } catch let error as VitError where error.kind == .input { throw error.at(Location(file: teacher.path)) }
   }
 }
 
@@ -181,7 +181,7 @@ final class CompilerRun {
     let fidelity = try meter.measure(hybrid) { talk.progress("measure hybrid", $0, $1, "") }
     let shapes = try teacher.inputShapes()
     let timing = try Evaluation.times(
-      [teacher.graph, hybrid], shapes: [shapes, shapes], pool: pool, seconds: 2, talk: talk)
+      [teacher.graph, hybrid], shapes: [shapes, shapes], pool: pool, seconds: 1, talk: talk)
     return Report(
       pipeline: pipeline.description, seed: options.seed, mixer: mixer(of: hybrid), layers: layers,
       teacher: try size(teacher.graph, teacher.byteCount), hybrid: try size(hybrid, nil), bound: bound,

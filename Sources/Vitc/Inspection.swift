@@ -23,6 +23,9 @@ public struct Inspection: Sendable {
     public let obstacle: String?
     /// What passes have found out about it, by name.
     public let annotations: Attributes
+
+    /// Whether it is attention, and no mixer.
+    public var isAttention: Bool { kind == "attention" }
   }
 
   /// What was inspected.
@@ -92,6 +95,9 @@ public struct Inspection: Sendable {
       ),
       ("notes", .object(graph.annotations.entries.map { ($0.name, JSON($0.value)) })),
       ("explanations", .array(misses.map(JSON.string))),
+      ("lineage", .object(model.lineage.map { ($0.key, .string($0.value)) })),
+      ("preprocessing", model.preprocessing.map(JSON.string) ?? .null),
+      ("labels", .array((model.labels ?? []).map(JSON.string))),
     ])
   }
 }

@@ -31,6 +31,11 @@ extension Inspection {
       text += "output      \(output.name.escapedForDisplay)  \(graph.type(output.value))\n"
     }
     text += "parameters  \(parameters.grouped)\nflops       \(Double(flops).asCount) a sample\n"
+    if let preprocessing = model.preprocessing { text += "images      \(preprocessing.escapedForDisplay)\n" }
+    if let labels = model.labels { text += "classes     \(labels.count)\n" }
+    for (key, value) in model.lineage {
+      text += "lineage     \(key.escapedForDisplay): \(value.escapedForDisplay)\n"
+    }
     for (name, value) in graph.annotations.entries { text += "note        \(name) = \(value.text)\n" }
     text += "\n"
     if layers.isEmpty {
@@ -42,11 +47,11 @@ extension Inspection {
         table.add([
           "\(layer.index)", layer.kind, "\(layer.heads)", layer.parameters.grouped,
           Double(layer.flops).asCount,
-          layer.obstacle == nil ? "yes" : "no", layer.node.escapedForDisplay,
+          !layer.isAttention ? "-" : layer.obstacle == nil ? "yes" : "no", layer.node.escapedForDisplay,
         ])
       }
       text += table.text
-      for layer in layers {
+      for layer in layers where layer.isAttention {
         if let obstacle = layer.obstacle { text += "layer \(layer.index) is not replaceable: \(obstacle)\n" }
       }
     }

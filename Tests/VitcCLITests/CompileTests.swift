@@ -1,0 +1,219 @@
+import Foundation
+import Testing
+import VitTestSupport
+
+/// Training in a debug build takes minutes, so these run in release.
+@Suite("Compiling", .serialized, .enabled(if: Tool.isRelease, "this is a debug build")) struct CompileTests {
+  /// A compile that takes a second or two.
+  static let quick = [
+    "compile", Tool.teacher, "--data", "synthetic:48", "--distil-steps", "3", "--fine-tune-steps", "2",
+    "--batch", "6",
+    "--seed", "5",
+  ]
+
+  @Test("a compile writes a hybrid that verifies, a report and a depfile, and prints what it promises")
+  func whole() throws {
+    let scratch = try Scratch()
+    let out = scratch.file("hybrid.vmod")
+    let result = try Tool.run(
+      CompileTests.quick + [
+        "-o", out, "--report", scratch.file("r.json"), "-MD", "--eval-data", "synthetic:20",
+      ])
+    #expect(result.status == 0, "\(result.errors)")
+    for promise in [
+      "bound: ", "pipeline\n", "scores\n", "choice: ", "teacher", "agreement", "KL", "rank correlation",
+    ] {
+      #expect(result.output.contains(promise), "\(promise) in \(result.output)")
+    }
+    #expect(try scratch.names == ["hybrid.d", "hybrid.vmod", "r.json"])
+    let report = try String(contentsOfFile: scratch.file("r.json"), encoding: .utf8)
+    #expect(try Schema("report").problems(report) == [])
+    let rule = try String(contentsOfFile: scratch.file("hybrid.d"), encoding: .utf8)
+    #expect(rule.hasPrefix("\(out): \\\n  \(Tool.teacher)"))
+    #expect(try Tool.run("verify", out).status == 0)
+    let inspected = try Tool.run("inspect", "--json", out)
+    #expect(try Schema("inspect").problems(inspected.output) == [])
+    let layers = try #require(try inspected.json["layers"] as? [[String: Any]])
+    #expect(layers.compactMap { $0["kind"] as? String }.filter { $0 == "glr" }.count == 4)
+    #expect(layers.count == 8)
+  }
+
+  @Test("one seed gives the same bytes in different folders and for every number of threads")
+  func deterministic() throws {
+    let (one, two) = (try Scratch(), try Scratch())
+    let copy = try two.write([UInt8](Data(contentsOf: URL(fileURLWithPath: Tool.teacher))), to: "deep/t.onnx")
+    try two.write(
+      Fixture.bytes("teacher/fashion-vit.preprocessor_config.json"), to: "deep/t.preprocessor_config.json")
+    let flags = Array(CompileTests.quick.dropFirst(2)) + ["--reproducible"]
+    let first = try Tool.run(["compile", Tool.teacher, "-o", one.file("a.vmod"), "--threads", "1"] + flags)
+    let second = try Tool.run(["compile", copy, "-o", "b.vmod", "--threads", "2"] + flags, in: two.path)
+    #expect(first.status == 0 && second.status == 0, "\(first.errors)\(second.errors)")
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: one.file("a.vmod")))
+        == Data(contentsOf: URL(fileURLWithPath: two.file("b.vmod"))))
+  }
+
+  @Test("the pipeline that is printed gives the same hybrid when it is pasted back") func pipeline() throws {
+    let scratch = try Scratch()
+    let first = try Tool.run(CompileTests.quick + ["-o", scratch.file("a.vmod"), "--reproducible"])
+    #expect(first.status == 0, "\(first.errors)")
+    let lines = first.output.split(separator: "\n")
+    let place = try #require(lines.firstIndex(of: "pipeline"))
+    let pipeline = String(lines[place + 1].drop { $0 == " " })
+    let second = try Tool.run(
+      "compile", Tool.teacher, "--data", "synthetic:48", "--seed", "5", "--passes", pipeline, "-o",
+      scratch.file("b.vmod"), "--reproducible")
+    #expect(second.status == 0, "\(second.errors)")
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: scratch.file("a.vmod")))
+        == Data(contentsOf: URL(fileURLWithPath: scratch.file("b.vmod"))))
+  }
+
+  @Test(
+    "every mixer and order compiles",
+    arguments: [
+      ["--mixer", "lstm"], ["--mixer", "none"], ["--mixer", "pointwise"], ["--order", "cross"],
+      ["--order", "forward"],
+      ["--select", "entropy"], ["--select", "last"], ["--replace", "layers=1,6"], ["--replace", "1"],
+      ["--weights", "f32"],
+      ["--width", "0.5", "--heads", "4"],
+    ])
+  func variants(flags: [String]) throws {
+    let scratch = try Scratch()
+    let out = scratch.file("h.vmod")
+    let result = try Tool.run(CompileTests.quick + ["-o", out] + flags)
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(try Tool.run("verify", out).status == 0)
+  }
+
+  @Test("the textual IR is written where it is asked for, and runs") func text() throws {
+    let scratch = try Scratch()
+    let out = scratch.file("h.vit")
+    #expect(try Tool.run(CompileTests.quick + ["-o", out, "--emit", "ir"]).status == 0)
+    #expect(try scratch.names == ["h.vit", "h.vit.tensors"])
+    #expect(try Tool.run("verify", out).status == 0)
+  }
+
+  @Test("an interruption leaves the checkpoint, which --resume takes up to the same result")
+  func interruption() throws {
+    let scratch = try Scratch()
+    let flags = [
+      "compile", Tool.teacher, "--data", "synthetic:48", "--distil-steps", "400", "--fine-tune-steps", "2",
+      "--batch", "2",
+      "--reproducible", "--threads", "2",
+    ]
+    let out = scratch.file("h.vmod")
+    let logs = try Scratch()
+    let run = try Tool.start(flags + ["-o", out], scratch: logs)
+    // Until the first step of training has been taken; how long that takes does not matter.
+    while run.process.isRunning {
+      let talk = try logs.names.filter { $0.hasSuffix(".err") }.map {
+        try String(contentsOfFile: logs.file($0), encoding: .utf8)
+      }
+      if talk.contains(where: { $0.contains("distil: ") }) { break }
+      usleep(20_000)
+    }
+    run.process.interrupt()
+    let result = try run.finish()
+    #expect(result.status == 130, "\(result.errors)")
+    #expect(result.errors.contains("h.vmod.checkpoint"))
+    #expect(result.errors.contains("--resume"))
+    #expect(try scratch.names == ["h.vmod.checkpoint"])
+    let other = try Tool.run(flags + ["-o", out, "--resume", "--seed", "9"])
+    #expect(other.status == 3, "\(other.errors)")
+    #expect(other.errors.contains("another compile"))
+    let resumed = try Tool.run(flags + ["-o", out, "--resume"])
+    #expect(resumed.status == 0, "\(resumed.errors)")
+    #expect(try scratch.names == ["h.vmod"])
+    let whole = try Tool.run(flags + ["-o", scratch.file("w.vmod")])
+    #expect(whole.status == 0, "\(whole.errors)")
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: out))
+        == Data(contentsOf: URL(fileURLWithPath: scratch.file("w.vmod"))))
+  }
+
+  @Test("an output that cannot be written is found before training, with exit code 4") func unwritable()
+    throws
+  {
+    let scratch = try Scratch()
+    for out in [scratch.file("no/such/folder/h.vmod"), scratch.path, "/proc/h.vmod"] {
+      let result = try Tool.run("compile", Tool.teacher, "--data", "synthetic:8", "-o", out)
+      #expect(result.status == 4, "\(out): \(result.errors)")
+      #expect(result.errors.contains(out))
+      #expect(!result.output.contains("pipeline"))
+    }
+    #expect(try scratch.names == [])
+    #expect(try Tool.run("opt", Tool.teacher, "--passes", "fold", "-o", scratch.file("no/x.vit")).status == 4)
+  }
+
+  @Test(
+    "a full disk is exit code 4, and leaves nothing behind",
+    .enabled(if: TinyDisk.isPossible, "no tmpfs can be mounted"))
+  func fullDisk() throws {
+    let scratch = try Scratch()
+    let disk = try #require(TinyDisk(at: scratch.file("disk"), kilobytes: 64))
+    let result = try Tool.run(CompileTests.quick + ["-o", disk.path + "/h.vmod"])
+    #expect(result.status == 4, "\(result.errors)")
+    #expect(result.errors.contains("No space left"))
+    #expect(try FileManager.default.contentsOfDirectory(atPath: disk.path) == [])
+  }
+
+  @Test("results that standard output cannot take are exit code 4") func fullOutput() throws {
+    let full = try #require(FileHandle(forWritingAtPath: "/dev/full"))
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: Tool.path)
+    process.arguments = ["help"]
+    process.standardOutput = full
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 4)
+  }
+
+  @Test("a model without attention is refused") func noAttention() throws {
+    let scratch = try Scratch()
+    let text = """
+      graph "plain" (%x: f32[batch, 1, 8, 8]) -> (y = %y) {
+        %y = onnx.Neg(%x) : f32[batch, 1, 8, 8]
+      }
+
+      """
+    let path = try scratch.write(Array(text.utf8), to: "plain.vit")
+    let result = try Tool.run("compile", path, "--data", "synthetic:8", "-o", scratch.file("h.vmod"))
+    #expect(result.status == 3, "\(result.errors)")
+    #expect(result.errors.contains("no attention layers"))
+    #expect(try Tool.run("score", path, "--data", "synthetic:8").status == 3)
+    #expect(try scratch.names == ["plain.vit"])
+  }
+
+  @Test("without data synthetic images are used, and said so") func synthetic() throws {
+    let scratch = try Scratch()
+    let result = try Tool.run(
+      "compile", Tool.teacher, "--distil-steps", "1", "--fine-tune-steps", "0", "--batch", "2", "--replace",
+      "1", "--select",
+      "last", "-o", scratch.file("h.vmod"))
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(result.errors.contains("synthetic images are used"))
+    #expect(result.errors.contains("--data"))
+  }
+}
+
+/// A disk of a few kilobytes.
+final class TinyDisk {
+  let path: String
+
+  /// Whether one can be mounted here.
+  static let isPossible: Bool = {
+    guard geteuid() == 0, let scratch = try? Scratch() else { return false }
+    return TinyDisk(at: scratch.file("disk"), kilobytes: 16) != nil
+  }()
+
+  init?(at path: String, kilobytes: Int) {
+    self.path = path
+    guard (try? FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)) != nil,
+      mount("tmpfs", path, "tmpfs", 0, "size=\(kilobytes)k") == 0
+    else { return nil }
+  }
+
+  deinit { umount(path) }
+}
