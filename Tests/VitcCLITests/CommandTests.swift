@@ -130,6 +130,7 @@ import VitTestSupport
     let result = try Tool.run("bench", Tool.teacher, "--against", Tool.teacher, "--time", "0.1s", "--json")
     try expectSchema(result, "bench")
     #expect(try result.json["other"] != nil)
+    try expectSchema(Tool.run("bench", Tool.teacher, "--profile", "--time", "0.1s", "--json"), "profile")
   }
 
   /// A `.npy` of zeros.

@@ -85,7 +85,7 @@ extension [Evaluation.Share] {
   /// The same as JSON.
   func json(batch: Int) -> JSON {
     .object([
-      ("schema", "vitc.bench/1"), ("batch", .int(batch)), ("ms", .number(total)),
+      ("schema", "vitc.profile/1"), ("batch", .int(batch)), ("ms", .number(total)),
       (
         "operations",
         .array(
