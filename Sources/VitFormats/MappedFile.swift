@@ -81,6 +81,11 @@ public final class MappedFile: TensorStorage {
     try withBytes(0..<count, body)
   }
 
+  /// Lets the pages of the map go; the file has them still.
+  public func relinquish() {
+    if let map = UnsafeMutableRawPointer(bitPattern: address) { madvise(map, count, MADV_DONTNEED) }
+  }
+
   /// A copy of the bytes of `range`, read from the file and not through the map.
   public func read(_ range: Range<Int>) throws(VitError) -> [UInt8] {
     try check(range)
@@ -146,6 +151,9 @@ public final class StorageRange: TensorStorage {
 
   /// The number of bytes.
   public var byteCount: Int { range.count }
+
+  /// Gives the memory of the whole back.
+  public func relinquish() { whole.relinquish() }
 
   /// The bytes, where the whole has them in memory.
   public var resident: UnsafeRawBufferPointer? {

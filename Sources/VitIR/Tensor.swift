@@ -7,9 +7,13 @@ public protocol TensorStorage: AnyObject, Sendable {
   /// Lends the bytes, little-endian and row-major, for the time of the call. May decompress; throws where a
   /// lazily read source turns out to be damaged.
   func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result
+  /// Gives memory back that can be filled again from a file when it is next looked at. Default: nothing can.
+  func relinquish()
 }
 
 extension TensorStorage {
+  /// There is nothing to give back.
+  public func relinquish() {}
   /// Not in memory.
   public var resident: UnsafeRawBufferPointer? { nil }
 }

@@ -230,14 +230,14 @@ private final class DistilSession {
 
   private func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
-    var bytes: [UInt8] = []
-    withUnsafeBytes(of: Int64(step).littleEndian) { bytes.append(contentsOf: $0) }
-    for trainer in trainers {
-      let state = trainer.state
-      withUnsafeBytes(of: Int64(state.count).littleEndian) { bytes.append(contentsOf: $0) }
-      bytes += state
+    let byteCount = 8 + trainers.reduce(0) { $0 + 8 + $1.optimiser.stateByteCount }
+    try checkpoint.save(byteCount, Distil.name) { write in
+      try withUnsafeBytes(of: Int64(step).littleEndian, write)
+      for trainer in trainers {
+        try withUnsafeBytes(of: Int64(trainer.optimiser.stateByteCount).littleEndian, write)
+        try trainer.optimiser.writeState(to: write)
+      }
     }
-    try checkpoint.save(bytes, Distil.name)
   }
 
   /// Takes up a checkpoint, where there is one; the step to go on with.

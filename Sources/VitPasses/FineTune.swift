@@ -74,7 +74,7 @@ public struct FineTune: Pass {
       context.report(note)
       return PassResult(notes: ["not trained"])
     }
-    let start = trainer.snapshot
+    let start = trainer.weights(of: graph)
     var step = 0
     if let resumed = try trainer.resume() {
       step = resumed

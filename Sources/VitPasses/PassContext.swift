@@ -71,6 +71,8 @@ public protocol SampleSource: Sendable {
 public protocol CheckpointStore: AnyObject {
   /// What was kept under `key`, or `nil`.
   func load(_ key: String) throws -> [UInt8]?
-  /// Keeps `state` under `key`, replacing what was there, safe against a kill.
-  func save(_ state: [UInt8], _ key: String) throws
+  /// Keeps the `byteCount` bytes that `body` writes under `key`, replacing what was there, safe against a kill.
+  func save(
+    _ byteCount: Int, _ key: String, _ body: (_ write: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
+  ) throws
 }

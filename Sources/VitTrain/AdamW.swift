@@ -127,23 +127,32 @@ public final class AdamW {
 
   // MARK: State
 
+  /// The bytes of `state`.
+  public var stateByteCount: Int { 8 + parameters.reduce(0) { $0 + 4 * $1.byteCount } }
+
   /// Weights, moments, average and step count, for a checkpoint.
   public var state: [UInt8] {
     var bytes: [UInt8] = []
-    withUnsafeBytes(of: Int64(steps).littleEndian) { bytes.append(contentsOf: $0) }
-    for index in parameters.indices {
-      bytes.append(
-        contentsOf: UnsafeRawBufferPointer(start: parameters[index].base, count: parameters[index].byteCount))
-      for part in [first[index], second[index], average[index]] {
-        part.withUnsafeBytes { bytes.append(contentsOf: $0) }
-      }
-    }
+    bytes.reserveCapacity(stateByteCount)
+    writeState { bytes.append(contentsOf: $0) }
     return bytes
+  }
+
+  /// Hands `state` over part by part, without a copy of it.
+  public func writeState(to write: (UnsafeRawBufferPointer) throws -> Void) rethrows {
+    try withUnsafeBytes(of: Int64(steps).littleEndian, write)
+    for index in parameters.indices {
+      try write(
+        UnsafeRawBufferPointer(start: parameters[index].base, count: parameters[index].byteCount))
+      try first[index].withUnsafeBytes(write)
+      try second[index].withUnsafeBytes(write)
+      try average[index].withUnsafeBytes(write)
+    }
   }
 
   /// Takes up a state that `state` gave; throws where it belongs to other parameters.
   public func restore(_ bytes: [UInt8]) throws(VitError) {
-    let wanted = 8 + parameters.reduce(0) { $0 + 4 * $1.byteCount }
+    let wanted = stateByteCount
     guard bytes.count == wanted else {
       throw VitError("the training state has \(bytes.count) bytes, expected \(wanted)", code: "checkpoint")
     }

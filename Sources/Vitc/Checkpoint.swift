@@ -57,20 +57,30 @@ final class Checkpoint: CheckpointStore {
   }
 
   /// Replaces what is kept under `key`.
-  func save(_ state: [UInt8], _ key: String) throws {
+  func save(
+    _ byteCount: Int, _ key: String, _ body: (_ write: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
+  ) throws {
     let kept = entries.filter { $0.key != key }
     let old = kept.isEmpty ? nil : try MappedFile(path: path)
     var file = try AtomicFile(path: path)
     var ranges: [(key: String, range: Range<Int>)] = []
     try file.write(Checkpoint.magic + identity.bytes + little(UInt64(kept.count + 1)))
-    for (name, range) in kept.map({ ($0.key, Optional($0.range)) }) + [(key, nil)] {
-      let bytes = try range.flatMap { range in try old?.read(range) } ?? state
-      try file.write(little(UInt16(name.utf8.count)) + Array(name.utf8) + little(UInt64(bytes.count)))
-      ranges.append((name, file.count..<file.count + bytes.count))
-      try file.write(bytes)
+    for entry in kept {
+      try file.write(header(entry.key, entry.range.count))
+      ranges.append((entry.key, file.count..<file.count + entry.range.count))
+      try old?.withBytes(entry.range) { try file.write($0) }
     }
+    try file.write(header(key, byteCount))
+    ranges.append((key, file.count..<file.count + byteCount))
+    try body { try file.write($0) }
+    precondition(file.count == ranges[ranges.count - 1].range.upperBound)
     try file.commit()
     entries = ranges
+  }
+
+  /// What stands before an entry of `count` bytes.
+  private func header(_ key: String, _ count: Int) -> [UInt8] {
+    little(UInt16(key.utf8.count)) + Array(key.utf8) + little(UInt64(count))
   }
 
   private func little<Number: FixedWidthInteger>(_ number: Number) -> [UInt8] {

@@ -73,7 +73,11 @@ struct ModelReader {
     let context = PassContext(pool: pool, registry: .standard)
     try Pipeline("fold,raise,dce").run(on: &graph, context: context)
     guard let deviation = try GraphProbe.deviation(of: graph, from: original, pool: pool), deviation > 1e-3
-    else { return graph }
+    else {
+      // Weights that were turned round lie in memory of their own now.
+      for name in original.tensors.names { original.tensors[name]?.storage.relinquish() }
+      return graph
+    }
     diagnostics.append(
       Diagnostic(
         .warning,

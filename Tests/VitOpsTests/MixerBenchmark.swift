@@ -58,7 +58,8 @@ struct MixerBenchmark {
     var times: [Double] = []
     var work: [Double] = []
     let clock = ContinuousClock()
-    let end = clock.now + .seconds(4)
+    let seconds = ProcessInfo.processInfo.environment["VITC_BENCH_SECONDS"].flatMap { Double($0) } ?? 4
+    let end = clock.now + .seconds(seconds)
     while clock.now < end {
       let begin = Foundation.clock()
       let time = clock.measure(train)

@@ -184,6 +184,14 @@ final class HybridTrainer {
   /// The weights as they are.
   var snapshot: [Tensor] { weights.map(Tensor.init(copying:)) }
 
+  /// The weights that `graph` has, which are the trainer's before it has trained; its own tensors where they are floats of
+  /// 32 bits.
+  func weights(of graph: Graph) -> [Tensor] {
+    zip(names, weights).map { name, view in
+      if let tensor = graph.tensors[name], tensor.element == .f32 { tensor } else { Tensor(copying: view) }
+    }
+  }
+
   /// Takes weights back.
   func restore(_ tensors: [Tensor]) throws {
     for (view, tensor) in zip(weights, tensors) {
@@ -216,11 +224,12 @@ final class HybridTrainer {
   /// Keeps what it takes to go on with `step`, where there is a store.
   func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
-    var bytes: [UInt8] = []
-    withUnsafeBytes(of: Int64(step).littleEndian) { bytes.append(contentsOf: $0) }
-    withUnsafeBytes(of: peak.bitPattern.littleEndian) { bytes.append(contentsOf: $0) }
-    bytes.append(hasBackedOff ? 1 : 0)
-    try checkpoint.save(bytes + optimiser.state, FineTune.name)
+    try checkpoint.save(17 + optimiser.stateByteCount, FineTune.name) { write in
+      try withUnsafeBytes(of: Int64(step).littleEndian, write)
+      try withUnsafeBytes(of: peak.bitPattern.littleEndian, write)
+      try withUnsafeBytes(of: UInt8(hasBackedOff ? 1 : 0), write)
+      try optimiser.writeState(to: write)
+    }
   }
 
   /// Takes up a checkpoint; the step to go on with, or `nil` where there is none.

@@ -15,7 +15,8 @@ final class MixerTrainer {
   private let parameters: [MixerParameter]
   private let executor: Executor
   private let tape: Tape
-  private let optimiser: AdamW
+  /// The optimiser, whose state a checkpoint holds.
+  let optimiser: AdamW
   private let pool: any WorkPool
   private let weights: [View]
 
@@ -108,9 +109,6 @@ final class MixerTrainer {
   var tensors: [(name: String, tensor: Tensor)] {
     zip(parameters, weights).map { ($0.name, Tensor(copying: $1)) }
   }
-
-  /// For a checkpoint.
-  var state: [UInt8] { optimiser.state }
 
   /// Takes up a checkpoint.
   func restore(_ state: [UInt8]) throws(VitError) { try optimiser.restore(state) }
