@@ -217,7 +217,7 @@ private final class DistilSession {
       }
       let mean = running.reduce(0, +) / Double(running.count)
       context.progress(Distil.name, step + 1, steps, "error \(rounded(mean))")
-      if (step + 1) % max(1, steps / 20) == 0, step + 1 < steps { try save(step + 1) }
+      if (step + 1) % max(1, steps / 20) == 0 || step + 1 == steps { try save(step + 1) }
     }
     try keepIfBetter()
     for trainer in trainers { trainer.exchangeAverage() }

@@ -89,19 +89,19 @@ public struct FineTune: Pass {
     var schedule = Schedule(peak: trainer.peak, steps: steps)
     let probe = max(1, steps / 10)
     while step < steps {
-      try trainer.train(step, of: steps, rate: schedule.rate(at: step), clip: clip)
-      step += 1
-      if step == probe, !trainer.hasBackedOff {
+      if step == probe, !trainer.isProbed {
         let fidelity = try meter.measure(trainer.graph(from: graph))
         if fidelity.damage > before.damage * 1.5 {
           try trainer.reset(to: start)
           schedule = Schedule(peak: schedule.peak / 4, steps: steps)
           trainer.peak = schedule.peak
-          trainer.hasBackedOff = true
           step = 0
         }
+        trainer.isProbed = true
       }
-      if step % probe == 0, step < steps { try trainer.save(step) }
+      try trainer.train(step, of: steps, rate: schedule.rate(at: step), clip: clip)
+      step += 1
+      if step % probe == 0 || step == steps { try trainer.save(step) }
     }
     try consider("after")
     trainer.exchangeAverage()

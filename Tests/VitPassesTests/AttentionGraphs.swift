@@ -110,7 +110,7 @@ struct AttentionGraph {
       try graph.project(try graph.model.add("onnx.MatMul", [probabilities, parts[2]])))
   }
 
-  /// PyTorch's nn.MultiheadAttention: [tokens, batch, width] inside; with `rank` 3 the heads are in the batch.
+  /// PyTorch's nn.MultiheadAttention: [tokens, batch, width] inside; with `rank` 3 heads are in the batch.
   static func timeMajor(rank: Int) throws -> Graph {
     var graph = AttentionGraph()
     let moved = try graph.model.transpose(graph.x, [1, 0, 2])

@@ -21,8 +21,8 @@ final class HybridTrainer {
   private var order: SampleOrder
   /// The highest rate of the run, kept in checkpoints.
   var peak = 0.0
-  /// Whether that rate was backed off to already; kept in checkpoints.
-  var hasBackedOff = false
+  /// Whether it was looked at if that rate makes things worse; kept in checkpoints.
+  var isProbed = false
 
   /// How much larger the mixers' rate is than that of the weights that were trained before.
   private static let mixerFactor = 2.0
@@ -227,7 +227,7 @@ final class HybridTrainer {
     try checkpoint.save(17 + optimiser.stateByteCount, FineTune.name) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       try withUnsafeBytes(of: peak.bitPattern.littleEndian, write)
-      try withUnsafeBytes(of: UInt8(hasBackedOff ? 1 : 0), write)
+      try withUnsafeBytes(of: UInt8(isProbed ? 1 : 0), write)
       try optimiser.writeState(to: write)
     }
   }
@@ -243,7 +243,7 @@ final class HybridTrainer {
       )
     }
     peak = Double(bitPattern: UInt64(littleEndian: bits))
-    hasBackedOff = bytes[16] != 0
+    isProbed = bytes[16] != 0
     try optimiser.restore(Array(bytes[17...]))
     return max(0, Int(truncatingIfNeeded: Int64(littleEndian: step)))
   }

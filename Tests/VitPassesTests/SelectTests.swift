@@ -1,0 +1,103 @@
+import Testing
+import VitIR
+import VitOps
+import VitPasses
+import VitRuntime
+
+struct SelectTests {
+  /// Four layers with made-up scores.
+  private func scored(without missing: String? = nil) throws -> Graph {
+    var graph = try TinyViT.graph(layers: 4)
+    let scores: [String: [Double]] = [
+      "score.entropy": [0.1, 0.4, 0.2, 0.3], "score.gini": [0.4, 0.1, 0.3, 0.2],
+      "score.hoyer": [0.3, 0.3, 0.1, 0.5], "score.top_mass": [0.2, 0.3, 0.9, 0.1],
+      "score.distance": [3, 1, 2, 4], "score.cosine": [0.2, 0.5, 0.1, 0.9],
+      "score.drop": [0.5, 0.2, 0.9, 0.1],
+      "swap.damage": [0.4, 0.3, 0.2, 0.1],
+    ]
+    for (place, site) in AttentionSites.find(in: graph).layers.enumerated() {
+      for (name, values) in scores where name != missing {
+        graph.nodes[site.place].annotations[name] = .float(values[place])
+      }
+    }
+    return graph
+  }
+
+  private func selected(_ graph: Graph) -> [Int] {
+    AttentionSites.find(in: graph).layers.filter {
+      graph.nodes[$0.place].annotations["selected"] == .bool(true)
+    }.map(\.index)
+  }
+
+  @Test(
+    "layers are ranked by each index in its direction, of equal ones the earlier first",
+    arguments: [
+      ("swap", [2, 3]), ("entropy", [1, 3]), ("gini", [0, 2]), ("hoyer", [0, 3]), ("top-mass", [1, 2]),
+      ("distance", [1, 2]), ("cosine", [0, 2]), ("drop", [1, 3]), ("first", [0, 1]), ("last", [2, 3]),
+    ])
+  func criteria(_ name: String, _ expected: [Int]) throws {
+    #expect(selected(try apply("select{by=\(name),count=2}", to: try scored())) == expected)
+  }
+
+  @Test("a fraction is of all layers, rounded, at least one")
+  func fractions() throws {
+    for (fraction, count) in [(0.01, 1), (0.5, 2), (0.6, 2), (0.7, 3), (1.0, 4)] {
+      let graph = try apply("select{by=first,fraction=\(fraction)}", to: try scored())
+      #expect(selected(graph) == Array(0..<count), "fraction \(fraction)")
+    }
+    #expect(selected(try apply("select{by=first}", to: try scored())) == [0, 1])
+  }
+
+  @Test("layers that are named are taken, whatever the index says, and selecting again forgets them")
+  func named() throws {
+    let graph = try apply("select{layers=[3,1]}", to: try scored())
+    #expect(selected(graph) == [1, 3])
+    #expect(selected(try apply("select{by=first,count=1}", to: graph)) == [0])
+  }
+
+  @Test(
+    "what cannot be selected is an error",
+    arguments: [
+      ("select{layers=[4]}", "layer 4 cannot be replaced or does not exist", "layer-unknown"),
+      ("select{by=first,count=5}", "5 layers are to be replaced, but only 4 can be", "count-too-large"),
+      ("select{by=drop}", "layer 0 has no 'score.drop'", "score-missing"),
+    ])
+  func errors(_ pass: String, _ message: String, _ code: String) throws {
+    let graph = try scored(without: "score.drop")
+    let error = #expect(throws: VitError.self) { try apply(pass, to: graph) }
+    #expect(error?.diagnostic.message == message)
+    #expect(error?.diagnostic.code == code)
+    #expect(error?.kind == .usage)
+  }
+
+  @Test("a model without layers, or without such as can be replaced, is an error about the input")
+  func nothingToSelect() throws {
+    var model = ModelBuilder()
+    let none = model.finish(model.input([.symbol("batch"), 3]))
+    for (graph, message) in [
+      (none, "the model has no attention layers"),
+      (
+        try apply("fold,raise", to: try AttentionGraph.windowed()), "no attention layer can be replaced"
+      ),
+    ] {
+      let error = #expect(throws: VitError.self) { try apply("select{by=first}", to: graph) }
+      #expect(error?.diagnostic.message == message)
+      #expect(error?.kind == .input)
+    }
+  }
+
+  @Test("swapping needs layers that were selected, and says why one cannot be")
+  func swapErrors() throws {
+    let graph = try TinyViT.graph()
+    for (pass, message) in [
+      ("swap", "no layer is selected"), ("swap{layers=[2]}", "there is no layer 2: the model has 2"),
+    ] {
+      let error = #expect(throws: VitError.self) { try apply(pass, to: graph) }
+      #expect(error?.diagnostic.message == message)
+    }
+    let windows = try apply("fold,raise", to: try AttentionGraph.windowed())
+    let error = #expect(throws: VitError.self) { try apply("swap{layers=[0]}", to: windows) }
+    #expect(
+      error?.diagnostic.message == "layer 0 cannot be replaced: it works within windows or groups of tokens")
+  }
+}
