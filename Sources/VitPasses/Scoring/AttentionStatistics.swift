@@ -1,5 +1,5 @@
 internal import Glibc
-internal import VitIR
+package import VitIR
 internal import VitOps
 
 /// Count, mean and spread of a number that comes in parts (Chan, Golub and LeVeque's rule; Mixers.md §1).
@@ -31,28 +31,29 @@ struct Moments: Sendable {
 }
 
 /// What the attention maps of one head of one image look like: means over rows (Mixers.md §1).
-struct HeadStatistics: Sendable {
-  var entropy = 0.0
-  var hoyer = 0.0
-  var gini = 0.0
-  var topMass = 0.0
-  var topTenth = 0.0
-  var distance = 0.0
-  var prefixMass = 0.0
+package struct HeadStatistics: Sendable {
+  package var entropy = 0.0
+  package var hoyer = 0.0
+  package var gini = 0.0
+  package var topMass = 0.0
+  package var topTenth = 0.0
+  package var distance = 0.0
+  package var prefixMass = 0.0
   /// For each of the four directions of a cross scan.
-  var lag = [0.0, 0.0, 0.0, 0.0]
+  package var lag = [0.0, 0.0, 0.0, 0.0]
   /// The entropy of the rows of output tokens alone; not a number without them.
-  var outputEntropy = Double.nan
+  package var outputEntropy = Double.nan
 }
 
 /// Reads attention maps.
-struct MapReader {
+package struct MapReader {
   private let tokens: Int
   private let geometry: TokenGeometry
   /// For each direction the step at which a token comes.
   private let steps: [[Int]]
 
-  init(tokens: Int, geometry: TokenGeometry) throws(VitError) {
+  /// A reader of maps of `tokens` tokens that lie as `geometry` says.
+  package init(tokens: Int, geometry: TokenGeometry) throws(VitError) {
     self.tokens = tokens
     self.geometry = geometry
     let order = try ScanOrder(
@@ -62,7 +63,7 @@ struct MapReader {
 
   /// The statistics of one map, [tokens, tokens], each row a distribution (or all zeros, which is left out).
   /// The sorted indices cost n log n a row, and are left out unless `sorting`.
-  func statistics(_ map: UnsafePointer<Float>, sorting: Bool) -> HeadStatistics {
+  package func statistics(_ map: UnsafePointer<Float>, sorting: Bool) -> HeadStatistics {
     var result = HeadStatistics()
     var lagWeight = [0.0, 0.0, 0.0, 0.0]
     var (rows, distances, outputs) = (0.0, 0.0, 0.0)

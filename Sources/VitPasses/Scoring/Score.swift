@@ -179,19 +179,21 @@ private struct ScoreSession {
 
   private mutating func addCosine(_ layer: Int, _ before: Tensor, _ after: View, images: Int) {
     guard let width = after.shape.last, width > 0, let old = try? before.floats() else { return }
-    let rows = after.count / width / batch * images
-    var sum = 0.0
-    for row in 0..<rows {
-      var (dot, a, b) = (0.0, 0.0, 0.0)
-      for column in row * width..<(row + 1) * width {
-        let (x, y) = (Double(old[column]), Double(after.f32[column]))
-        dot += x * y
-        a += x * x
-        b += y * y
+    let rows = after.count / width / batch
+    for image in 0..<images {
+      var sum = 0.0
+      for row in image * rows..<(image + 1) * rows {
+        var (dot, a, b) = (0.0, 0.0, 0.0)
+        for column in row * width..<(row + 1) * width {
+          let (x, y) = (Double(old[column]), Double(after.f32[column]))
+          dot += x * y
+          a += x * x
+          b += y * y
+        }
+        sum += 1 - dot / max((a * b).squareRoot(), 1e-12)
       }
-      sum += 1 - dot / max((a * b).squareRoot(), 1e-12)
+      cosines[layer].add(sum / Double(max(rows, 1)))
     }
-    cosines[layer].add(sum / Double(max(rows, 1)))
   }
 
   func annotate(_ graph: inout Graph) {

@@ -1,12 +1,19 @@
 internal import VitIR
-internal import VitOps
+package import VitOps
 
 /// How the tokens of a layer lie on the image: the grid of patches, the tokens before them, and which of
 /// those a head reads.
-struct TokenGeometry: Equatable {
-  var grid: ScanOrder.Grid
-  var prefix: Int
-  var outputs: Int
+package struct TokenGeometry: Equatable {
+  package var grid: ScanOrder.Grid
+  package var prefix: Int
+  package var outputs: Int
+
+  /// A geometry that is known.
+  package init(grid: ScanOrder.Grid, prefix: Int, outputs: Int) {
+    self.grid = grid
+    self.prefix = prefix
+    self.outputs = outputs
+  }
 
   /// The geometry of `tokens` tokens.
   ///
