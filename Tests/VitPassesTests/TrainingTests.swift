@@ -222,22 +222,37 @@ struct TrainingTests {
     #expect(try damage(tuned, context) <= damage(start, context))
   }
 
-  @Test("an operation without a gradient leaves the hybrid as it was, with a warning")
+  /// A copy that has no gradient.
+  private struct Opaque: Operation {
+    static let name = "test.opaque"
+    static let summary = "Copies, and has no gradient"
+    init() {}
+    init(attributes: inout AttributeReader) {}
+    var attributes: Attributes { Attributes() }
+    func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "x")] }
+    func forward(_ context: KernelContext) { context.output.copy(from: context.input(0)) }
+  }
+
+  @Test("an operation without a gradient leaves the hybrid as it was distilled, with a warning")
   func missingGradient() throws {
-    var graph = try TinyViT.graph()
-    // Rounded logits: nothing before them can be trained.
-    var builder = GraphBuilder(graph, registry: .standard)
-    let mask = try builder.add("onnx.IsNaN", [graph.outputs[0].value])
-    let number = try builder.add("onnx.Cast", [mask], [("to", .int(1))])
-    let sum = try builder.add("onnx.Add", [graph.outputs[0].value, number])
-    let bits = try builder.add("onnx.Cast", [sum], [("to", .int(7))])
-    let whole = try builder.add("onnx.Cast", [bits], [("to", .int(1))])
-    builder.graph.outputs = [("logits", whole)]
-    graph = builder.graph
+    var builder = GraphBuilder(try TinyViT.graph(), registry: .standard)
+    let copy = try builder.add(
+      Opaque(), [builder.graph.outputs[0].value], location: Location(node: "/head/Opaque"))
+    builder.graph.outputs = [("logits", copy[0])]
+    var hybrid = builder.graph
     let context = TinyViT.context()
-    let hybrid = try apply("swap{mixer=none,layers=[1]}", to: graph, context)
-    let tuned = try apply("fine-tune{steps=2,batch=8,rate=0.001}", to: hybrid, context)
-    #expect(tuned.operations == hybrid.operations)
+    var reports: [Diagnostic] = []
+    context.report = { reports.append($0) }
+    try Pipeline("swap{layers=[1]},distil{steps=2,batch=8}").run(on: &hybrid, context: context)
+    var tuned = hybrid
+    let results = try Pipeline("fine-tune{steps=2,batch=8}").run(on: &tuned, context: context)
+    #expect(results.map(\.notes) == [["not trained"]])
+    #expect(try hybrid.weightBytes() == tuned.weightBytes())
+    #expect(
+      reports.map(\.text) == [
+        "warning: node '/head/Opaque': operation 'test.opaque' has no gradient, so nothing before it can be "
+          + "trained\nhelp: the hybrid is left as it was distilled"
+      ])
   }
 
   // MARK: Determinism
