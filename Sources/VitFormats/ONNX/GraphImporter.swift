@@ -125,14 +125,18 @@ struct GraphImporter {
       let names = entry.nodes.prefix(3).map { "'\($0.label)'" }.joined(separator: ", ")
       return "\(name) (\(entry.nodes.count)×: \(names)\(entry.nodes.count > 3 ? ", …" : ""))"
     }
-    let isControlFlow = found.contains { ["onnx.Loop", "onnx.Scan"].contains($0.operation) }
+    var help: String?
+    if found.contains(where: { ["onnx.Loop", "onnx.Scan"].contains($0.operation) }) {
+      help = "control flow (Loop, Scan) is not supported; export the model with its loops unrolled"
+    } else if found.contains(where: { $0.operation.hasPrefix("com.microsoft.nchwc.") }) {
+      help = "ONNX Runtime has laid this model out for one machine; take the file that it was made from"
+    }
     throw VitError(
       "\(found.count == 1 ? "an operator is" : "\(found.count) operators are") not supported: "
         + list.joined(separator: ", "), code: "unsupported-operator",
       location: Location(
         file: file, node: found.count == 1 && first.nodes.count == 1 ? first.nodes[0].label : nil),
-      help: isControlFlow
-        ? "control flow (Loop, Scan) is not supported; export the model with its loops unrolled" : nil)
+      help: help)
   }
 
   private func isSupported(_ node: FlatNode) -> Bool {
@@ -215,10 +219,15 @@ struct GraphImporter {
       case .other(let kind): throw unusable(attribute, kind)
       }
     }
-    let version = node.scope.opsets[node.source.domain]
-    let operation = try builder.registry.make(node.operation, attributes, opset: version ?? 1)
     var operands: [ValueID?] = []
     for value in node.inputs { operands.append(try tensor(value)) }
+    if node.source.type == "QuantizeLinear", attributes["output_dtype"] == nil,
+      let code = storedType(operands, 2)
+    {
+      attributes["output_dtype"] = .int(code)
+    }
+    let version = node.scope.opsets[node.source.domain]
+    let operation = try builder.registry.make(node.operation, attributes, opset: version ?? 1)
     let names = node.outputs.map { $0 == 0 ? name(node) + ".unused" : flattener.text($0) }
     let results = try builder.add(
       operation, operands, resultCount: node.outputs.count, names: names,
@@ -244,6 +253,14 @@ struct GraphImporter {
     }
   }
 
+  /// ONNX's number for the type of a constant operand that is computed in a wider type, which the operation cannot see.
+  private func storedType(_ operands: [ValueID?], _ index: Int) -> Int? {
+    guard index < operands.count, let id = operands[index], let element = builder.graph.tensor(id)?.element,
+      element != element.computed
+    else { return nil }
+    return OnnxElement.code(element)
+  }
+
   private func unusable(_ attribute: OnnxAttribute, _ kind: String) -> VitError {
     VitError("attribute '\(attribute.name)' is \(kind), which is not supported", code: "attribute-type")
   }
@@ -252,7 +269,7 @@ struct GraphImporter {
   private func scalar(_ tensor: OnnxTensor) throws(VitError) -> (Double, Int) {
     let value = try tensor.content.get()
     guard value.count == 1, let numbers = try? value.doubles(), let number = numbers.first,
-      let code = (1...16).first(where: { OnnxElement.type($0) == value.element })
+      let code = OnnxElement.code(value.element)
     else { throw VitError("attribute 'value' has the shape \(value.shape), expected one element") }
     return (number, code)
   }

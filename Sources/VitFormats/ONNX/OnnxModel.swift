@@ -170,6 +170,9 @@ enum OnnxElement {
     }
   }
 
+  /// The number of a type.
+  static func code(_ element: ElementType) -> Int? { (1...16).first { type($0) == element } }
+
   /// The name that ONNX gives a type that vitc has none for.
   static func name(_ code: Int) -> String {
     let names = [
