@@ -237,27 +237,37 @@ extension Window {
   ///
   /// Along the line, positions are neighbours and image elements `strides[2]` apart.
   func forEachLine(_ body: (_ tap: Int, _ position: Int, _ pixel: Int, _ count: Int) -> Void) {
-    for tap in 0..<kernelCount {
-      let place = [tap / (kernel[1] * kernel[2]), tap / kernel[2] % kernel[1], tap % kernel[2]]
-      let offset = (0..<3).map { place[$0] * dilations[$0] - before[$0] }
-      // Positions p with 0 ≤ p·stride + offset < extent.
-      let ranges = (0..<3).map { axis -> Range<Int> in
-        let step = strides[axis]
-        let low = offset[axis] >= 0 ? 0 : (-offset[axis] + step - 1) / step
-        let room = image[axis] - 1 - offset[axis]
-        let high = room < 0 ? 0 : min(positions[axis], room / step + 1)
-        return low..<max(low, high)
-      }
-      guard !ranges[2].isEmpty else { continue }
-      for p in ranges[0] {
-        for q in ranges[1] {
-          let position = (p * positions[1] + q) * positions[2] + ranges[2].lowerBound
-          let line = (p * strides[0] + offset[0]) * image[1] + q * strides[1] + offset[1]
-          let pixel = line * image[2] + ranges[2].lowerBound * strides[2] + offset[2]
-          body(tap, position, pixel, ranges[2].count)
+    for a in 0..<kernel[0] {
+      let (depth, first) = span(axis: 0, tap: a)
+      if depth.isEmpty { continue }
+      for b in 0..<kernel[1] {
+        let (rows, second) = span(axis: 1, tap: b)
+        if rows.isEmpty { continue }
+        for c in 0..<kernel[2] {
+          let (columns, third) = span(axis: 2, tap: c)
+          if columns.isEmpty { continue }
+          for p in depth {
+            for q in rows {
+              let position = (p * positions[1] + q) * positions[2] + columns.lowerBound
+              let line = (p * strides[0] + first) * image[1] + q * strides[1] + second
+              let pixel = line * image[2] + columns.lowerBound * strides[2] + third
+              body((a * kernel[1] + b) * kernel[2] + c, position, pixel, columns.count)
+            }
+          }
         }
       }
     }
+  }
+
+  /// The positions along an axis at which a tap of the kernel lies in the image, and where it lies at position zero.
+  private func span(axis: Int, tap: Int) -> (Range<Int>, Int) {
+    let offset = tap * dilations[axis] - before[axis]
+    // Positions p with 0 ≤ p·stride + offset < extent.
+    let step = strides[axis]
+    let low = offset >= 0 ? 0 : (-offset + step - 1) / step
+    let room = image[axis] - 1 - offset
+    let high = room < 0 ? 0 : min(positions[axis], room / step + 1)
+    return (low..<max(low, high), offset)
   }
 }
 
