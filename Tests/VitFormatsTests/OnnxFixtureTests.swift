@@ -17,7 +17,7 @@ import VitTestSupport
 
   @Test(
     "rare forms mean what ONNX Runtime takes them for",
-    arguments: ["branch", "sequences", "functions", "constants", "opset11", "opset18"])
+    arguments: ["branch", "sequences", "functions", "constants", "opset11", "opset18", "standardised"])
   func form(_ name: String) throws { try check(try read(name).graph, name) }
 
   @Test("a model made for one image is opened for many where it does the same to each")

@@ -192,8 +192,28 @@ struct GraphImporter {
       } else {
         try addOperation(node)
       }
+    case "onnx.BatchNormalization":
+      if try !addStandardisation(node) { try addOperation(node) }
     default: try addOperation(node)
     }
+  }
+
+  /// Adds a batch normalisation that takes its statistics from its input, where that is a single item: what exporters make
+  /// of weights that are standardised on the way. For one item it is instance normalisation.
+  private mutating func addStandardisation(_ node: FlatNode) throws(VitError) -> Bool {
+    guard try option(node, "training_mode", default: 0) == 1 else { return false }
+    let input = try operand(node, 0)
+    guard builder.graph.type(input).rank > 2, builder.graph.type(input).shape[0] == .fixed(1) else {
+      return false
+    }
+    var attributes = Attributes()
+    if case .plain(let epsilon)? = node.source.attribute("epsilon")?.value { attributes["epsilon"] = epsilon }
+    let operation = try builder.registry.make("onnx.InstanceNormalization", attributes)
+    let operands = [input, try operand(node, 1), try operand(node, 2)]
+    let result = try builder.add(
+      operation, operands, names: [name(node)], location: Location(file: file, node: node.label))
+    define(node, .value(result[0]))
+    return true
   }
 
   private func name(_ node: FlatNode) -> String { flattener.text(node.outputs[0]) }
