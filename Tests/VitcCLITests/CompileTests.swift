@@ -186,6 +186,26 @@ import VitTestSupport
     #expect(try scratch.names == ["plain.vit"])
   }
 
+  @Test(
+    "layers that cannot be replaced are a usage error before training",
+    arguments: ["9", "layers=8", "layers=0,99"])
+  func impossibleLayers(amount: String) throws {
+    let scratch = try Scratch()
+    let result = try Tool.run(
+      "compile", Tool.teacher, "--data", "synthetic:8", "-o", scratch.file("h.vmod"), "--replace", amount)
+    #expect(result.status == 2, "\(result.errors)")
+    #expect(!result.output.contains("pipeline"))
+  }
+
+  @Test("one image is enough to compile") func oneImage() throws {
+    let scratch = try Scratch()
+    let result = try Tool.run(
+      "compile", Tool.teacher, "--data", "synthetic:1", "--distil-steps", "1", "--fine-tune-steps", "1",
+      "--batch", "2",
+      "-o", scratch.file("h.vmod"))
+    #expect(result.status == 0, "\(result.errors)")
+  }
+
   @Test("without data synthetic images are used, and said so") func synthetic() throws {
     let scratch = try Scratch()
     let result = try Tool.run(
