@@ -36,6 +36,20 @@ import VitTestSupport
     let layers = try #require(try inspected.json["layers"] as? [[String: Any]])
     #expect(layers.compactMap { $0["kind"] as? String }.filter { $0 == "glr" }.count == 4)
     #expect(layers.count == 8)
+    // Digests of the machine's kernels are its own.
+    let text = try Tool.run("inspect", out).output.split(separator: "\n", omittingEmptySubsequences: false)
+      .filter { line in !["isa", "blas"].contains { line.hasPrefix("lineage     \($0):") } }
+      .map { line in line.hasPrefix("model ") ? line.prefix { $0 != "(" } + "(vmod)" : String(line) }
+    Golden.expect(text.joined(separator: "\n"), "cli/inspect-hybrid.txt")
+    var numbers: [String: Double] = [:]
+    let trained = try #require(try JSONSerialization.jsonObject(with: Data(report.utf8)) as? [String: Any])
+    for layer in try #require(trained["layers"] as? [[String: Any]]) {
+      let scores = try #require(layer["scores"] as? [String: Double])
+      let index = try #require(layer["index"] as? Int)
+      numbers["\(index).damage"] = scores["damage"]
+      numbers["\(index).error"] = scores["error"]
+    }
+    try Golden.expect(numbers, "scores/compile.json", bound: 0.02)
   }
 
   @Test("one seed gives the same bytes in different folders and for every number of threads")
