@@ -2,13 +2,14 @@ internal import Synchronization
 public import VitIR
 
 extension Dataset {
-  /// Those of `candidates` that can be read and prepared, in order; the others are warned of and counted.
+  /// The samples that can be read and prepared, in order; the others are warned of and counted.
   ///
-  /// Samples that lie in files of their own are all read once, on `pool`; of an array, whose samples are alike, the first
-  /// stands for all. Throws where none can be read.
+  /// Samples that lie in files of their own are all read once, on `pool`, after a random choice of `limit` of them where
+  /// there are more. Those of an array are alike: the first stands for all. Throws where none can be read.
   public func readable(
-    _ candidates: [Int], _ preprocess: Preprocess, pool: any WorkPool
+    _ preprocess: Preprocess, limit: Int = .max, seed: UInt64, pool: any WorkPool
   ) throws(VitError) -> [Int] {
+    let candidates = isUniform ? Array(0..<count) : sample(count: limit, seed: seed)
     let checked = isUniform ? Array(candidates.prefix(1)) : candidates
     let failures = Mutex([VitError?](repeating: nil, count: checked.count))
     pool.run(tasks: checked.count) { task, _ in

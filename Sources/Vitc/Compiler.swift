@@ -64,9 +64,6 @@ final class CompilerRun {
   private let checkpoint: Checkpoint?
   private let lineage: [(key: String, value: String)]
 
-  /// The most samples that training draws from.
-  private static let maximumSamples = 20000
-
   init(_ teacher: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions, _ talk: Talk)
     throws
   {
@@ -87,19 +84,45 @@ final class CompilerRun {
       throw VitError(
         "none of the \(sites.count) attention layers can be replaced: \(obstacle)", code: "no-replaceable")
     }
+    try CompilerRun.check(options, sites)
     pool = ThreadPool(threads: options.threads)
     self.data = try data ?? Samples.synthetic(for: teacher, seed: options.seed, report: talk.report)
     let cost = try ModelCost(teacher.graph, inputShapes: teacher.inputShapes(), pool: pool)
     let plan = CompilerPlan(options, cost: cost, graph: teacher.graph, sites: sites, samples: self.data.count)
     pipeline = try options.pipeline(
       distilSteps: plan.distilSteps, fineTuneSteps: plan.fineTuneSteps, batch: plan.batch)
-    (training, heldOut) = self.data.holdingOut(plan.heldOut, seed: options.seed)
+    // A single sample has to do for both.
+    (training, heldOut) =
+      self.data.count > 1 ? self.data.holdingOut(plan.heldOut, seed: options.seed) : (self.data, self.data)
     self.evaluation = evaluation ?? heldOut
     let lineage = try Lineage.entries(
       teacher: teacher, data: self.data, pipeline: pipeline, seed: options.seed)
     self.lineage = lineage
     checkpoint = try options.checkpoint.map { path in
       try Checkpoint(path: path, identity: Lineage.digest(lineage), resuming: options.resumes)
+    }
+  }
+
+  /// Throws a usage error where layers are asked for that cannot be replaced.
+  private static func check(_ options: CompilerOptions, _ sites: [AttentionSite]) throws(VitError) {
+    guard options.passes == nil else { return }
+    let replaceable = sites.filter(\.isReplaceable).map(\.index)
+    func bad(_ message: String) -> VitError {
+      VitError(
+        message, kind: .usage, code: "layer-not-replaceable",
+        help: "vitc inspect lists the layers and the reasons")
+    }
+    switch options.replace {
+    case .count(let count) where count > replaceable.count:
+      throw bad("\(count) layers are to be replaced, but only \(replaceable.count) of \(sites.count) can be")
+    case .layers(let layers):
+      if let layer = layers.first(where: { !replaceable.contains($0) }) {
+        throw bad(
+          sites.contains { $0.index == layer }
+            ? "layer \(layer) cannot be replaced" : "there is no layer \(layer): the model has \(sites.count)"
+        )
+      }
+    default: break
     }
   }
 

@@ -54,6 +54,9 @@ public struct CompilerOptions: Sendable {
   /// Whether to go on from that file.
   public var resumes = false
 
+  /// Of more picture files than that a random choice is trained on.
+  public static let maximumImages = 20000
+
   /// The defaults.
   public init() {}
 

@@ -35,12 +35,12 @@ public struct Samples: SampleSource {
 
   /// Opens `PATH[:train|:test]` or `synthetic[:N]` for a model.
   ///
-  /// `settings` override how pictures are prepared. Of more than `limit` samples a random choice is taken, which the seed
-  /// decides. Pictures that cannot be read are left out, each with a warning. Throws where nothing is left, or the model's
-  /// input is no picture.
+  /// `settings` override how pictures are prepared. Of more than `limit` picture files a random choice is taken, which the
+  /// seed decides: each is read once to see whether it can be. Those that cannot are left out, each with a warning. Throws
+  /// where nothing is left, or the model's input is no picture.
   public init(
     _ name: String, for model: Model, purpose: Purpose, settings: [(key: String, value: String)] = [],
-    limit: Int? = nil, seed: UInt64 = 0, report: @escaping @Sendable (Diagnostic) -> Void
+    limit: Int = .max, seed: UInt64 = 0, report: @escaping @Sendable (Diagnostic) -> Void
   ) throws {
     input = try ImageInput(model, settings: settings)
     let preprocess = input.preprocess
@@ -53,8 +53,7 @@ public struct Samples: SampleSource {
     isSynthetic = name == "synthetic" || name.hasPrefix("synthetic:")
     labels = dataset.labels(numberedAs: input.labels)
     augment = Augment(flips: true, shift: max(1, min(preprocess.height, preprocess.width) / 14))
-    let candidates = limit.map { dataset.sample(count: $0, seed: seed) } ?? Array(0..<dataset.count)
-    indices = try dataset.readable(candidates, preprocess, pool: ThreadPool())
+    indices = try dataset.readable(preprocess, limit: limit, seed: seed, pool: ThreadPool())
     if input.isGuessed {
       report(
         Diagnostic(

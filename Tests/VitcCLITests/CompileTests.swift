@@ -36,6 +36,20 @@ import VitTestSupport
     let layers = try #require(try inspected.json["layers"] as? [[String: Any]])
     #expect(layers.compactMap { $0["kind"] as? String }.filter { $0 == "glr" }.count == 4)
     #expect(layers.count == 8)
+    // Digests of the machine's kernels are its own.
+    let text = try Tool.run("inspect", out).output.split(separator: "\n", omittingEmptySubsequences: false)
+      .filter { line in !["isa", "blas"].contains { line.hasPrefix("lineage     \($0):") } }
+      .map { line in line.hasPrefix("model ") ? line.prefix { $0 != "(" } + "(vmod)" : String(line) }
+    Golden.expect(text.joined(separator: "\n"), "cli/inspect-hybrid.txt")
+    var numbers: [String: Double] = [:]
+    let trained = try #require(try JSONSerialization.jsonObject(with: Data(report.utf8)) as? [String: Any])
+    for layer in try #require(trained["layers"] as? [[String: Any]]) {
+      let scores = try #require(layer["scores"] as? [String: Double])
+      let index = try #require(layer["index"] as? Int)
+      numbers["\(index).damage"] = scores["damage"]
+      numbers["\(index).error"] = scores["error"]
+    }
+    try Golden.expect(numbers, "scores/compile.json", bound: 0.02)
   }
 
   @Test("one seed gives the same bytes in different folders and for every number of threads")
@@ -184,6 +198,26 @@ import VitTestSupport
     #expect(result.errors.contains("no attention layers"))
     #expect(try Tool.run("score", path, "--data", "synthetic:8").status == 3)
     #expect(try scratch.names == ["plain.vit"])
+  }
+
+  @Test(
+    "layers that cannot be replaced are a usage error before training",
+    arguments: ["9", "layers=8", "layers=0,99"])
+  func impossibleLayers(amount: String) throws {
+    let scratch = try Scratch()
+    let result = try Tool.run(
+      "compile", Tool.teacher, "--data", "synthetic:8", "-o", scratch.file("h.vmod"), "--replace", amount)
+    #expect(result.status == 2, "\(result.errors)")
+    #expect(!result.output.contains("pipeline"))
+  }
+
+  @Test("one image is enough to compile") func oneImage() throws {
+    let scratch = try Scratch()
+    let result = try Tool.run(
+      "compile", Tool.teacher, "--data", "synthetic:1", "--distil-steps", "1", "--fine-tune-steps", "1",
+      "--batch", "2",
+      "-o", scratch.file("h.vmod"))
+    #expect(result.status == 0, "\(result.errors)")
   }
 
   @Test("without data synthetic images are used, and said so") func synthetic() throws {

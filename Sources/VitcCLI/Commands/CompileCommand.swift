@@ -145,7 +145,8 @@ private struct CompileRun {
     }
     let teacher = try terminal.load(arguments.operands[0], threads: options.threads)
     let data =
-      try arguments.samples("--data", for: teacher, seed: options.seed, terminal: terminal)
+      try arguments.samples(
+        "--data", for: teacher, limit: CompilerOptions.maximumImages, seed: options.seed, terminal: terminal)
       ?? Samples.synthetic(for: teacher, seed: options.seed) { terminal.report($0) }
     let evaluation = try arguments.samples(
       "--eval-data", for: teacher, purpose: .evaluation, terminal: terminal)

@@ -38,7 +38,7 @@ extension Arguments {
 
   /// The data that an option names, prepared for a model; `nil` where it is not given.
   func samples(
-    _ option: String, for model: Model, purpose: Samples.Purpose = .calibration, limit: Int? = nil,
+    _ option: String, for model: Model, purpose: Samples.Purpose = .calibration, limit: Int = .max,
     seed: UInt64 = 0,
     terminal: Terminal
   ) throws -> Samples? {

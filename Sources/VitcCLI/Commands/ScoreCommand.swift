@@ -23,7 +23,8 @@ extension Command {
     let images = try arguments.integer("--images", in: 1...Int.max)
     let model = try terminal.load(arguments.operands[0], threads: threads)
     let data =
-      try arguments.samples("--data", for: model, seed: seed, terminal: terminal)
+      try arguments.samples(
+        "--data", for: model, limit: max(images ?? 0, 1024), seed: seed, terminal: terminal)
       ?? Samples.synthetic(for: model, seed: seed) { terminal.report($0) }
     let pipeline = try Pipeline("score" + (images.map { "{images=\($0)}" } ?? ""))
     let scored = try pipeline.run(on: model, data, seed: seed, threads: threads, talk: terminal.talk)
