@@ -9,12 +9,23 @@ enum PNG {
   static func decode(_ bytes: [UInt8]) throws -> Image {
     #if VITC_PNG
       let (essence, width, height) = try essence(bytes)
+      // libpng keeps the address from the first call to the last.
+      return try essence.withUnsafeBytes { try decode($0, width: width, height: height, bytes: bytes.count) }
+    #else
+      throw missingLibrary("PNG", package: "libpng-dev")
+    #endif
+  }
+
+  #if VITC_PNG
+    private static func decode(
+      _ essence: UnsafeRawBufferPointer, width: Int, height: Int, bytes: Int
+    ) throws -> Image {
       // Deflate's best, one bit a pixel.
-      try Image.check(width: width, height: height, bytes: bytes.count, density: 8 * maximumDeflateRatio)
+      try Image.check(width: width, height: height, bytes: bytes, density: 8 * maximumDeflateRatio)
       var image = png_image()
       image.version = UInt32(PNG_IMAGE_VERSION)
       defer { png_image_free(&image) }
-      guard png_image_begin_read_from_memory(&image, essence, essence.count) != 0 else {
+      guard png_image_begin_read_from_memory(&image, essence.baseAddress, essence.count) != 0 else {
         throw failure(&image)
       }
       guard Int(image.width) == width, Int(image.height) == height else {
@@ -44,10 +55,8 @@ enum PNG {
         }
       }
       return Image(width: width, height: height, channels: channels, pixels: pixels)
-    #else
-      throw missingLibrary("PNG", package: "libpng-dev")
-    #endif
-  }
+    }
+  #endif
 
   /// The file without its optional chunks, and the extents.
   ///
