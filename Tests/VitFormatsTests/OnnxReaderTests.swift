@@ -64,6 +64,19 @@ import VitTestSupport
     #expect(refusal(nested(33)).contains("nest more than 32 deep"))
   }
 
+  @Test("branches within branches take their places, however deep they may be")
+  func nestedBranches() throws {
+    let condition = Wire().int(1, 1).int(2, 9).text(8, "c").data(9, [1])
+    var nodes = [Onnx.node("Neg", ["x"], ["y"], name: "inmost")]
+    for depth in 0..<31 {
+      let attribute = Onnx.attribute("then_branch", graph: Onnx.graph(nodes, inputs: []))
+      nodes = [Onnx.node("If", ["c"], ["y"], name: "if\(depth)", [attribute])]
+    }
+    let graph = try read(Onnx.model(Onnx.graph(nodes, constants: [condition]))).graph
+    #expect(graph.nodes.map(\.name) == ["onnx.Neg"])
+    #expect(graph.nodes[0].location.node?.hasSuffix("if0/inmost") == true)
+  }
+
   @Test("names that are no UTF-8 stay different from one another")
   func badNames() throws {
     func broken(_ byte: UInt8) -> Wire { Wire().data(1, [byte]).data(1, [byte]) }

@@ -213,8 +213,8 @@ struct WireReader {
 
 /// How many messages a file may still hold.
 final class MessageBudget {
-  /// Four million: forty times the largest graph that is worth compiling.
-  static let limit = 1 << 22
+  /// A million: ten times the largest graph that is worth compiling.
+  static let limit = 1 << 20
   private var left = limit
 
   func spend() throws(VitError) {
