@@ -223,17 +223,21 @@ struct Flattener {
     }
   }
 
-  /// The outer values that the graphs in a node's attributes read.
-  private func captures(of node: OnnxNode, in scope: OnnxScope) -> [FlatValue] {
+  /// The outer values that the graphs in a node's attributes read; `hidden` are names that graphs in between define.
+  private func captures(of node: OnnxNode, in scope: OnnxScope, hidden: Set<NameID> = []) -> [FlatValue] {
     var result: [FlatValue] = []
     for attribute in node.attributes {
       guard case .graph(let graph) = attribute.value else { continue }
+      var hidden = hidden
+      for value in graph.inputs { hidden.insert(value.name) }
+      for tensor in graph.initializers { if let name = names.find(tensor.name) { hidden.insert(name) } }
+      for inner in graph.nodes { hidden.formUnion(inner.outputs) }
       func add(_ name: NameID) {
-        if let value = scope.find(name), value > 0 { result.append(value) }
+        if !hidden.contains(name), let value = scope.find(name), value > 0 { result.append(value) }
       }
       for inner in graph.nodes {
         inner.inputs.forEach(add)
-        result += captures(of: inner, in: scope)
+        result += captures(of: inner, in: scope, hidden: hidden)
       }
       for output in graph.outputs { add(output.name) }
     }
