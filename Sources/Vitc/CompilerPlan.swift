@@ -22,7 +22,7 @@ struct CompilerPlan {
     // A tenth of the samples judges, or as many as a tenth of the budget pays for.
     let judged = trained.count + 8
     let affordable = Int(min(options.timeBudget * Budget.rate * 0.1 / (teacher * Double(judged)), 1e9))
-    heldOut = max(1, min(samples / 10, max(affordable, 64), 1000))
+    heldOut = max(1, min(samples / 10, max(affordable, 32), 1000))
     let budget = Budget(
       seconds: options.timeBudget,
       work: Budget.Work(
