@@ -64,47 +64,55 @@ final class CompilerRun {
   private let checkpoint: Checkpoint?
   private let lineage: [(key: String, value: String)]
 
-  init(_ teacher: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions, _ talk: Talk)
-    throws
-  {
-    self.teacher = teacher
+  init(
+    _ original: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions, _ talk: Talk
+  ) throws {
     self.options = options
     self.talk = talk
-    if let problem = teacher.diagnostics.first(where: { $0.code == "non-finite-weight" }) {
+    if let problem = original.diagnostics.first(where: { $0.code == "non-finite-weight" }) {
       throw VitError(
         problem.message, code: problem.code, help: "a model with such weights cannot be distilled")
     }
-    sites = AttentionSites.find(in: teacher.graph).layers
-    guard !sites.isEmpty else {
-      throw VitError(
-        "the model has no attention layers", code: "no-attention",
-        help: "'vitc inspect --explain' tells what was nearly recognised")
-    }
-    if let obstacle = sites[0].obstacle, sites.allSatisfy({ !$0.isReplaceable }) {
-      throw VitError(
-        "none of the \(sites.count) attention layers can be replaced: \(obstacle)", code: "no-replaceable")
-    }
-    try CompilerRun.check(options, sites)
+    try CompilerRun.check(options, AttentionSites.find(in: original.graph).layers)
     pool = ThreadPool(threads: options.threads)
-    self.data = try data ?? Samples.synthetic(for: teacher, seed: options.seed, report: talk.report)
+    let data = try data ?? Samples.synthetic(for: original, seed: options.seed, report: talk.report)
+    self.data = data
+    var teacher = original
+    if let graph = try ModelShapes(original.graph).fixed(to: data.shape, pool: pool) {
+      talk.report(
+        Diagnostic(
+          .note, "the model takes images of any size; the hybrid is for \(data.shape)", code: "fixed-size"))
+      teacher.graph = graph
+    }
+    self.teacher = teacher
+    sites = AttentionSites.find(in: teacher.graph).layers
     let cost = try ModelCost(teacher.graph, inputShapes: teacher.inputShapes(), pool: pool)
-    let plan = CompilerPlan(options, cost: cost, graph: teacher.graph, sites: sites, samples: self.data.count)
+    let plan = CompilerPlan(options, cost: cost, graph: teacher.graph, sites: sites, samples: data.count)
     pipeline = try options.pipeline(
       distilSteps: plan.distilSteps, fineTuneSteps: plan.fineTuneSteps, batch: plan.batch)
     // A single sample has to do for both.
     (training, heldOut) =
-      self.data.count > 1 ? self.data.holdingOut(plan.heldOut, seed: options.seed) : (self.data, self.data)
+      data.count > 1 ? data.holdingOut(plan.heldOut, seed: options.seed) : (data, data)
     self.evaluation = evaluation ?? heldOut
     let lineage = try Lineage.entries(
-      teacher: teacher, data: self.data, pipeline: pipeline, seed: options.seed)
+      teacher: teacher, data: data, pipeline: pipeline, seed: options.seed)
     self.lineage = lineage
     checkpoint = try options.checkpoint.map { path in
       try Checkpoint(path: path, identity: Lineage.digest(lineage), resuming: options.resumes)
     }
   }
 
-  /// Throws a usage error where layers are asked for that cannot be replaced.
+  /// Throws where there is no layer that can be replaced, and a usage error where such a layer is asked for.
   private static func check(_ options: CompilerOptions, _ sites: [AttentionSite]) throws(VitError) {
+    guard let first = sites.first else {
+      throw VitError(
+        "the model has no attention layers", code: "no-attention",
+        help: "'vitc inspect --explain' tells what was nearly recognised")
+    }
+    if let obstacle = first.obstacle, sites.allSatisfy({ !$0.isReplaceable }) {
+      throw VitError(
+        "none of the \(sites.count) attention layers can be replaced: \(obstacle)", code: "no-replaceable")
+    }
     guard options.passes == nil else { return }
     let replaceable = sites.filter(\.isReplaceable).map(\.index)
     func bad(_ message: String) -> VitError {

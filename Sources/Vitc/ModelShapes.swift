@@ -1,4 +1,6 @@
 internal import VitIR
+internal import VitOps
+internal import VitPasses
 internal import VitRuntime
 
 /// Numbers for the symbols of a model's inputs.
@@ -47,5 +49,26 @@ struct ModelShapes {
         return extent
       }
     }
+  }
+
+  /// The graph for images of one size: every symbol but the batch gets the number that a sample of the shape `sample` gives
+  /// it. `nil` where there is no such symbol.
+  func fixed(to sample: [Int], pool: any WorkPool) throws -> Graph? {
+    guard let input = graph.inputs.first, graph.type(input).rank == sample.count + 1 else { return nil }
+    var numbers: [String: Int] = [:]
+    for (dimension, extent) in zip(graph.type(input).shape.dropFirst(), sample) {
+      if let symbol = dimension.symbols.first, dimension == .symbol(symbol) { numbers[symbol] = extent }
+    }
+    if let batchSymbol { numbers[batchSymbol] = nil }
+    guard !numbers.isEmpty else { return nil }
+    let inputs = graph.inputs.map { id in
+      let type = graph.type(id)
+      return TensorType(type.element, type.shape.map { $0.substituting { numbers[$0].map(Dimension.fixed) } })
+    }
+    let types = try GraphBuilder.infer(graph, inputTypes: inputs, fold: ConstantFolder(pool: pool).fold).types
+    var result = graph
+    for (index, type) in types.enumerated() { result.setType(type, of: result.valueID(index)) }
+    try Pipeline([Fold()]).run(on: &result, context: PassContext(pool: pool, registry: .standard))
+    return result
   }
 }
