@@ -211,6 +211,42 @@ import VitTestSupport
     #expect(!result.output.contains("pipeline"))
   }
 
+  @Test("a mixer is credited only where it beats the controls, trained for the same steps") func controls()
+    throws
+  {
+    let scratch = try Scratch()
+    let result = try Tool.run(
+      CompileTests.quick + ["-o", scratch.file("h.vmod"), "--controls", "--report", scratch.file("r.json")])
+    #expect(result.status == 0, "\(result.errors)")
+    let text = try String(contentsOfFile: scratch.file("r.json"), encoding: .utf8)
+    #expect(try Schema("report").problems(text) == [])
+    let report = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    let controls = try #require(report["controls"] as? [[String: Any]])
+    #expect(controls.compactMap { $0["mixer"] as? String } == ["none", "pointwise"])
+    func divergence(_ entry: [String: Any]) throws -> Double {
+      try #require((entry["fidelity"] as? [String: Any])?["kl"] as? Double)
+    }
+    let own = try divergence(report)
+    let isBetter = try controls.allSatisfy { try own < divergence($0) }
+    #expect(report["beats_controls"] as? Bool == isBetter)
+    #expect(result.output.contains(isBetter ? "glr beats the controls" : "it is not credited"))
+  }
+
+  @Test(
+    "a model that takes images of any size is compiled for the size of the data",
+    .enabled(if: Zoo.path != nil, "VITC_ZOO is not set"))
+  func anySize() throws {
+    let scratch = try Scratch()
+    let zoo = try #require(Zoo.path)
+    let out = scratch.file("h.vmod")
+    let result = try Tool.run(
+      "compile", "\(zoo)/open/timm_vit_dynsize_ts17.onnx", "-o", out, "--data", "synthetic:8", "--preprocess",
+      "size=64x64", "--distil-steps", "1", "--fine-tune-steps", "1", "--batch", "2")
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(try Tool.run("inspect", out).output.contains("f32[batch, 3, 64, 64]"))
+    #expect(try Tool.run("verify", out).status == 0)
+  }
+
   @Test("one image is enough to compile") func oneImage() throws {
     let scratch = try Scratch()
     let result = try Tool.run(
