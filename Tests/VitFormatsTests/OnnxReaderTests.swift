@@ -265,6 +265,17 @@ import VitTestSupport
     #expect(shape.map(\.description) == ["batch", "s0_2", "x_dim2", "batch_1", "s0_2"])
   }
 
+  @Test("what takes only its type from the images does not stand in the way of more of them")
+  func onlyTheType() throws {
+    let model = try read(
+      Onnx.model(
+        Onnx.graph(
+          [Onnx.node("CastLike", ["half", "x"], ["factor"]), Onnx.node("Mul", ["x", "factor"], ["y"])],
+          inputs: [Onnx.value("x", [1, 3, 4])], constants: [Onnx.tensor("half", [], floats: [0.5])])))
+    #expect(model.diagnostics.map(\.code) == ["batch-opened"])
+    #expect(model.graph.type(model.graph.outputs[0].value).shape == [.symbol("batch"), 3, 4])
+  }
+
   @Test("a damaged file is refused and nothing else happens")
   func damage() throws {
     let bytes = try Fixture.bytes("onnx/functions.onnx")

@@ -243,6 +243,21 @@ struct AttentionGraph {
       try graph.project(try graph.model.add("onnx.MatMul", [probabilities, v])))
   }
 
+  /// Each channel of a head asks all others of it, what it knows being its tokens; these may be normalised first.
+  static func amongChannels(normalised: Bool) throws -> Graph {
+    var graph = AttentionGraph()
+    func channels(_ value: ValueID) throws -> ValueID {
+      let turned = try graph.model.transpose(value, [0, 1, 3, 2])
+      return normalised
+        ? try graph.model.add("onnx.LpNormalization", [turned], [("axis", .int(-1)), ("p", .int(2))]) : turned
+    }
+    let (q, k, v) = try graph.separate()
+    let scores = try graph.scores(try channels(q), try channels(k))
+    let mixed = try graph.model.add(
+      "onnx.MatMul", [try graph.softmax(scores), try graph.model.transpose(v, [0, 1, 3, 2])])
+    return graph.model.finish(try graph.project(try graph.model.transpose(mixed, [0, 1, 3, 2])))
+  }
+
   /// A linear map across heads before and after the softmax.
   static func talkingHeads() throws -> Graph {
     func across(_ graph: inout AttentionGraph, _ value: ValueID) throws -> ValueID {

@@ -64,6 +64,13 @@ struct AttentionSitesTests {
     #expect(coarse.others.map(\.reason) == ["it maps 3 keys to 5 queries of other tokens"])
   }
 
+  @Test("attention among the channels of a head is no layer", arguments: [true, false])
+  func channels(normalised: Bool) throws {
+    let found = try sites(try AttentionGraph.amongChannels(normalised: normalised))
+    #expect(found.layers.isEmpty)
+    #expect(found.others.map(\.reason) == ["it mixes channels, not tokens"])
+  }
+
   @Test("a layer whose tokens see only those before them, or whose bias follows from the input, stays")
   func obstacles() throws {
     func layer(_ attributes: [(String, Attribute)], bias: Bool) throws -> Graph {

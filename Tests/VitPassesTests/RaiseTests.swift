@@ -204,6 +204,16 @@ struct RaiseTests {
     #expect(graph.operations == ["onnx.Tanh"])
   }
 
+  @Test("a transpose of what counts the same tokens along two axes stays")
+  func scoresTransposed() throws {
+    let graph = try raised { model, x in
+      let scores = try model.add("onnx.MatMul", [x, try model.transpose(x, [0, 2, 1])])
+      let weights = try model.add("onnx.Softmax", [scores], [("axis", .int(-1))])
+      return try model.add("onnx.Tanh", [try model.transpose(weights, [0, 2, 1])])
+    }
+    #expect(graph.count("onnx.Transpose") == 2)
+  }
+
   @Test("raising what is raised changes nothing")
   func isIdempotent() throws {
     var graph = try apply("fold,raise,dce", to: try AttentionGraph.packed(.headRoleColumn))

@@ -73,6 +73,7 @@ struct BatchStep {
     let found = indices.compactMap { index in axis(index).map { $0 + rank - self.rank(index) } }
     guard let first = found.first else { throw VitError("\(name) reads no images") }
     try require(found.allSatisfy { $0 == first }, "holds images in different axes")
+    try require(first >= 0)
     return first
   }
 }
@@ -90,7 +91,7 @@ extension BatchSymboliser {
   private static let pointwise: Set<String> = Set(
     [
       "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitwiseAnd", "BitwiseNot",
-      "BitwiseOr", "BitwiseXor", "BitShift", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh",
+      "BitwiseOr", "BitwiseXor", "BitShift", "Cast", "Ceil", "Celu", "Clip", "Cos", "Cosh",
       "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual",
       "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log",
       "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu",
@@ -129,6 +130,7 @@ extension BatchSymboliser {
     if step.name.hasPrefix("onnx.Reduce") { return try applyReduce(step) }
     switch step.name {
     case "onnx.Shape", "onnx.Size": return try add(step, nil)
+    case "onnx.CastLike": return try add(step, step.axis(0))  // only the type of the second operand counts
     case "onnx.MatMul", "onnx.MatMulInteger", "com.microsoft.FusedMatMul": return try applyProduct(step)
     case "onnx.Gemm": return try applyGemm(step)
     case "onnx.Softmax", "onnx.LogSoftmax", "onnx.Hardmax": return try applySoftmax(step)

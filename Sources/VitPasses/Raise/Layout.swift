@@ -17,6 +17,16 @@ struct AxisFactor: Equatable {
     stride = 1
     offset = 0
   }
+
+  /// Whether both run through the same steps of the same axis; heads and their columns, one step of the one being all
+  /// of the other, do not.
+  func overlaps(_ other: AxisFactor) -> Bool {
+    guard origin == other.origin, axis == other.axis, axis >= 0, size != 1, other.size != 1 else {
+      return false
+    }
+    return stride.exactlyDivided(by: other.stride * other.size) == nil
+      && other.stride.exactlyDivided(by: stride * size) == nil
+  }
 }
 
 /// Where the elements of a value come from: each axis as a list of factors, outermost first.
@@ -113,9 +123,20 @@ struct LayoutAnalysis {
           if let layout { layouts[id.index] = layout }
         }
       } else if let result = node.results.first, let axes = keptAxes(node) {
-        layouts[result.index].axes = axes
+        layouts[result.index].axes = LayoutAnalysis.distinct(axes, own: layouts[result.index].axes)
       }
     }
+  }
+
+  /// Axes of which none counts along what another counts along: else they could trade places unseen, as queries and keys
+  /// of the same tokens do when scores are transposed. The later of two such axes is its own origin.
+  private static func distinct(_ axes: [[AxisFactor]], own: [[AxisFactor]]) -> [[AxisFactor]] {
+    var result: [[AxisFactor]] = []
+    for (place, axis) in axes.enumerated() {
+      let isTaken = axis.contains { factor in result.joined().contains { $0.overlaps(factor) } }
+      result.append(isTaken ? own[place] : axis)
+    }
+    return result
   }
 
   private static func fresh(_ index: Int, _ shape: Shape, _ graph: Graph) -> Layout {

@@ -133,6 +133,10 @@ struct SiteFinder {
       others.append((name, "its queries are learned: attention pooling"))
       return
     }
+    guard !(queryTokens + keyTokens).contains(where: countsChannels) else {
+      others.append((name, "it mixes channels, not tokens"))
+      return
+    }
     guard queryTokens == keyTokens, !queryTokens.isEmpty else {
       let (m, n) = (extent(queries, queryAxis), extent(keys, keyAxis))
       others.append((name, "it maps \(n) keys to \(m) queries of other tokens"))
@@ -152,6 +156,19 @@ struct SiteFinder {
   private func extent(_ id: ValueID, _ axis: Int) -> Dimension {
     let shape = graph.type(id).shape
     return shape[shape.count + axis]
+  }
+
+  /// Whether positions count along the channels that a linear map or a convolution gave.
+  private func countsChannels(_ factor: AxisFactor) -> Bool {
+    guard let place = producer[factor.origin] else { return false }
+    let node = graph.nodes[place]
+    switch node.name {
+    case "onnx.Conv": return factor.axis == 1
+    case let name where name == "vit.linear" || Self.products.contains(name):
+      let isMap = name == "vit.linear" || node.operands.prefix(2).contains { $0.map(isConstant) ?? false }
+      return isMap && factor.axis == graph.values[factor.origin].type.rank - 1
+    default: return false
+    }
   }
 
   /// The heads of queries [batch, heads, tokens, width]: the steps along their features that are neither tokens nor
