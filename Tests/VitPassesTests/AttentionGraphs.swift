@@ -205,6 +205,78 @@ struct AttentionGraph {
     return graph.model.finish(try graph.model.linear(merged, 8, 8))
   }
 
+  /// The projections as constants [heads, width, columns] of einsums, the last one together with the values.
+  static func einsumWeights() throws -> Graph {
+    var graph = AttentionGraph()
+    func einsum(_ equation: String, _ operands: [ValueID]) throws -> ValueID {
+      try graph.model.add("onnx.Einsum", operands, [("equation", .string(equation))])
+    }
+    let parts = try (0..<3).map { _ in try einsum("bnd,hde->bhne", [graph.x, graph.model.weight([2, 8, 4])]) }
+    let scores = try graph.model.add(
+      "onnx.Mul", [try einsum("bhqe,bhke->bhqk", [parts[0], parts[1]]), graph.model.number(0.5)])
+    let out = graph.model.weight([2, 4, 8])
+    return graph.model.finish(
+      try einsum("bhqk,bhke,hed->bqd", [try graph.softmax(scores), parts[2], out]))
+  }
+
+  /// How a softmax is spelled.
+  enum Exponentials: String, CaseIterable, Sendable { case plain, shifted, reciprocal }
+
+  /// Exponentials over their sum, of scores that may be shifted by the greatest.
+  static func exponentials(_ form: Exponentials) throws -> Graph {
+    var graph = AttentionGraph()
+    let (q, k, v) = try graph.separate()
+    var scores = try graph.scores(q, k)
+    let last = graph.model.integers([-1])
+    if form != .plain {
+      scores = try graph.model.add(
+        "onnx.Sub", [scores, try graph.model.add("onnx.ReduceMax", [scores, last])])
+    }
+    let weights = try graph.model.add("onnx.Exp", [scores])
+    var total = try graph.model.add("onnx.ReduceSum", [weights, last])
+    if form == .reciprocal { total = try graph.model.add("onnx.Reciprocal", [total]) }
+    let probabilities = try graph.model.add(
+      form == .reciprocal ? "onnx.Mul" : "onnx.Div",
+      [form == .reciprocal ? total : weights, form == .reciprocal ? weights : total])
+    return graph.model.finish(try graph.project(try graph.model.add("onnx.MatMul", [probabilities, v])))
+  }
+
+  /// What stands the other way round: values as [batch, heads, width, tokens], or scores as keys by queries.
+  enum Turn: String, CaseIterable, Sendable { case values, scores }
+
+  static func turned(_ turn: Turn) throws -> Graph {
+    var graph = AttentionGraph()
+    let (q, k, v) = try graph.separate()
+    func flip(_ value: ValueID) throws -> ValueID { try graph.model.transpose(value, [0, 1, 3, 2]) }
+    switch turn {
+    case .values:
+      let probabilities = try graph.softmax(try graph.scores(q, k))
+      let product = try graph.model.add("onnx.MatMul", [try flip(v), try flip(probabilities)])
+      return graph.model.finish(try graph.project(try flip(product)))
+    case .scores:
+      let weights = try graph.model.add(
+        "onnx.Softmax", [try graph.scores(k, q)], [("axis", .int(-2))])
+      return graph.model.finish(
+        try graph.project(try graph.model.add("onnx.MatMul", [try flip(weights), v])))
+    }
+  }
+
+  /// Queries, keys and values by three convolutions of a map [batch, 8, 2, 3].
+  static func convolutions() throws -> Graph {
+    var model = ModelBuilder("convolutions", seed: 6)
+    let x = model.input([.symbol("batch"), 8, 2, 3])
+    func part() throws -> ValueID {
+      let map = try model.add("onnx.Conv", [x, model.weight([8, 8, 1, 1])])
+      return try model.transpose(try model.reshape(map, [0, 2, 4, -1]), [0, 1, 3, 2])
+    }
+    let (q, k, v) = (try part(), try part(), try part())
+    let scores = try model.add("onnx.MatMul", [q, try model.transpose(k, [0, 1, 3, 2])])
+    let probabilities = try model.add("onnx.Softmax", [scores], [("axis", .int(-1))])
+    let core = try model.add("onnx.MatMul", [probabilities, v])
+    let map = try model.reshape(try model.transpose(core, [0, 1, 3, 2]), [0, 8, 2, 3])
+    return model.finish(try model.add("onnx.Conv", [map, model.weight([8, 8, 1, 1])]))
+  }
+
   /// What asks: a learned query, or the first token alone.
   enum Asking: Sendable { case learned, firstToken }
 

@@ -64,6 +64,14 @@ struct AttentionSitesTests {
     #expect(coarse.others.map(\.reason) == ["it maps 3 keys to 5 queries of other tokens"])
   }
 
+  @Test("queries and keys of two convolutions are of the same tokens")
+  func convolutions() throws {
+    let found = try sites(try AttentionGraph.convolutions())
+    #expect(found.others.isEmpty)
+    #expect(found.layers.map(\.heads) == [2])
+    #expect(found.layers.map(\.isReplaceable) == [false])
+  }
+
   @Test("attention among the channels of a head is no layer", arguments: [true, false])
   func channels(normalised: Bool) throws {
     let found = try sites(try AttentionGraph.amongChannels(normalised: normalised))

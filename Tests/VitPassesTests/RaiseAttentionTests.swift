@@ -68,6 +68,40 @@ struct RaiseAttentionTests {
     _ = try attention(try raised(try AttentionGraph.einsums(scores, mix, moved: moved)))
   }
 
+  @Test("weights kept as [heads, width, columns] and products of three in einsums")
+  func einsumWeights() throws {
+    let node = try attention(try raised(try AttentionGraph.einsumWeights()))
+    #expect(node.operation.attributes["heads"] == .int(2))
+    #expect(node.operands.compactMap { $0 }.count == 5)
+  }
+
+  @Test("a softmax spelled as exponentials over their sum", arguments: AttentionGraph.Exponentials.allCases)
+  func exponentials(_ form: AttentionGraph.Exponentials) throws {
+    _ = try attention(try raised(try AttentionGraph.exponentials(form)))
+  }
+
+  @Test("channels before tokens, scores of keys by queries", arguments: AttentionGraph.Turn.allCases)
+  func turned(_ turn: AttentionGraph.Turn) throws {
+    _ = try attention(try raised(try AttentionGraph.turned(turn)))
+  }
+
+  @Test("a factor for each head goes to the queries, unless something was added before")
+  func headScales() throws {
+    func graph(addsFirst: Bool) throws -> Graph {
+      try raised(
+        try AttentionGraph.plain(
+          scale: .none,
+          scores: { graph, scores in
+            let factors = graph.model.weight([2, 1, 1], name: "factors", scale: 1)
+            let table = graph.model.weight([1, 2, 5, 5], name: "table", scale: 1)
+            let sum = addsFirst ? try graph.model.add("onnx.Add", [scores, table]) : scores
+            return try graph.model.add("onnx.Mul", [factors, sum])
+          }))
+    }
+    #expect(try graph(addsFirst: false).count("vit.sdpa") == 1)
+    #expect(try graph(addsFirst: true).count("onnx.Softmax") == 1)
+  }
+
   @Test("heads of keys that are repeated for groups of queries are kept once")
   func grouped() throws {
     let graph = try raised(try AttentionGraph.grouped())
@@ -97,12 +131,15 @@ struct RaiseAttentionTests {
     #expect(before.operands.count == 10)
   }
 
-  /// Scores kept where a mask says so, `hidden` elsewhere.
-  private func masked(_ mask: [Double], hidden: Double, guarded: Bool) throws -> Graph {
+  /// Scores kept where a mask says so, `hidden` elsewhere; or hidden where it says so.
+  private func masked(
+    _ mask: [Double], hidden: Double, guarded: Bool, hides: Bool = false
+  ) throws -> Graph {
     try AttentionGraph.plain(
       scores: { graph, scores in
         let kept = graph.model.builder.constant(mask, shape: [1, 1, 5, 5], element: .bool, name: "mask")
-        return try graph.model.add("onnx.Where", [kept, scores, graph.model.number(hidden)])
+        let number = graph.model.number(hidden)
+        return try graph.model.add("onnx.Where", hides ? [kept, number, scores] : [kept, scores, number])
       },
       probabilities: { graph, probabilities in
         guard guarded else { return probabilities }
@@ -112,6 +149,19 @@ struct RaiseAttentionTests {
   }
 
   private let lower = (0..<25).map { $0 % 5 <= $0 / 5 ? 1.0 : 0 }
+
+  @Test(
+    "a mask that says what it hides is the bias, unless it leaves a query nothing",
+    arguments: [-Double.infinity, -1e38])
+  func hidingMask(hidden: Double) throws {
+    let upper = lower.map { 1 - $0 }
+    let node = try attention(try raised(try masked(upper, hidden: hidden, guarded: false, hides: true)))
+    #expect(node.operands.count == 10)
+    guard hidden.isFinite else { return }
+    let all = [Double](repeating: 1, count: 5) + [Double](repeating: 0, count: 20)
+    #expect(
+      try raised(try masked(all, hidden: hidden, guarded: false, hides: true)).count("onnx.Softmax") == 1)
+  }
 
   @Test("a mask that hides nothing goes away, with its guard against rows without keys")
   func openMask() throws {

@@ -153,14 +153,16 @@ extension Move {
     _ from: UnsafeMutablePointer<T>, _ to: UnsafeMutablePointer<T>, _ pool: any WorkPool
   ) {
     guard count > 0 else { return }
-    // Axes that several tasks may share come first, then those that are summed, last one with neighbouring
-    // targets.
+    // Axes that several tasks may share come first, then those that are summed, last the one whose targets lie
+    // closest.
     let move = coalesced
     var kept = move.shape.indices.filter { move.target.strides[$0] != 0 }
     let summed = move.shape.indices.filter { move.target.strides[$0] == 0 }
-    let near = kept.firstIndex { move.target.strides[$0] == 1 }.map { kept.remove(at: $0) }
+    let near = kept.indices.min {
+      move.target.strides[kept[$0]].magnitude < move.target.strides[kept[$1]].magnitude
+    }.map { kept.remove(at: $0) }
     let (columns, sourceStep, targetStep) =
-      near.map { (move.shape[$0], move.source.strides[$0], 1) } ?? (1, 0, 0)
+      near.map { (move.shape[$0], move.source.strides[$0], move.target.strides[$0]) } ?? (1, 0, 0)
     let outer = move.permuted(kept)
     let inner = move.permuted(summed)
     let (outerCount, innerCount) = (outer.count, inner.count)
@@ -175,6 +177,11 @@ extension Move {
         let length = min(width, columns - first)
         forEachPlace(outer, outer: outer.shape.count, in: place..<place + 1) { source, target in
           let base = to + target + first * targetStep
+          if innerCount == 1 {
+            let row = from + source + first * sourceStep
+            for column in 0..<length { base[column &* targetStep] += row[column &* sourceStep] }
+            return
+          }
           var sums = inner
           sums.source.offset = source + first * sourceStep
           sums.target.offset = 0
@@ -185,7 +192,7 @@ extension Move {
           } else {
             forEachPlace(sums, outer: sums.shape.count, in: 0..<innerCount) { at, _ in
               let row = from + at
-              for column in 0..<length { base[column] += row[column &* sourceStep] }
+              for column in 0..<length { base[column &* targetStep] += row[column &* sourceStep] }
             }
           }
         }

@@ -335,11 +335,19 @@ struct LayoutAnalysis {
     case "vit.sdpa":
       guard let value = node.operands[2], let last = layouts[value.index].axes.last else { return nil }
       return axes.dropLast() + [last]
+    case "onnx.Conv": return scanned(axes, own)
     case "onnx.Concat": return concatenated(node, own)
     case let name where Self.elementwise.contains(name): return broadcast(node, own)
     case let name where Self.normalising.contains(name): return axes.count == own.count ? axes : nil
     default: return nil
     }
+  }
+
+  /// A window that looks at each place of an image tells the places apart as the image did.
+  private func scanned(_ axes: [[AxisFactor]], _ own: [[AxisFactor]]) -> [[AxisFactor]]? {
+    guard axes.count == own.count else { return nil }
+    func size(_ axis: [AxisFactor]) -> Dimension { axis.reduce(.fixed(1)) { $0 * $1.size } }
+    return own.indices.map { $0 != 1 && size(axes[$0]) == size(own[$0]) ? axes[$0] : own[$0] }
   }
 
   private func isConstant(_ id: ValueID?) -> Bool { id.map { graph[$0].isConstant } ?? false }

@@ -16,10 +16,10 @@ public struct Raise: Pass {
 
   /// The patterns in the order in which they build on each other.
   private static let patterns: [any Pattern.Type] = [
-    SimplifyMoves.self, RaiseEinsum.self, RaiseMatMul.self, RaiseBias.self, RaiseActivation.self,
-    RaiseNorm.self,
-    RaisePatchEmbed.self,
-    RaiseCore.self, RaiseAttention.self, RaiseMLP.self, RaiseResidual.self, SimplifyMoves.self,
+    SimplifyMoves.self, SplitEinsum.self, RaiseEinsum.self, RaiseMatMul.self, RaiseBias.self,
+    RaiseActivation.self, RaiseNorm.self, RaisePatchEmbed.self, RaiseSoftmax.self, RaiseTurnedProduct.self,
+    SimplifyMoves.self, RaiseCore.self, RaiseAttention.self, RaiseMLP.self, RaiseResidual.self,
+    SimplifyMoves.self,
   ]
 
   /// Runs the patterns once each.

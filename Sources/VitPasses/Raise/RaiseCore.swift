@@ -25,7 +25,18 @@ enum RaiseCore: Pattern {
     var keys: ValueID
     var keysAreTransposed: Bool
     var scale = 1.0
-    var biases: [(value: ValueID, factor: Double, isMask: Bool)] = []
+    /// Whether the product is taken the other way round and transposed then.
+    var isTurned = false
+    /// Factors of their own for each head.
+    var headScales: [ValueID] = []
+    var biases: [Bias] = []
+  }
+
+  /// Something added to the scores: a value times a factor, or minus infinity where a mask is `hidden`.
+  private struct Bias {
+    var value: ValueID
+    var factor = 1.0
+    var hidden: Bool?
   }
 
   private static func softmax(_ node: Node, _ rewriter: inout Rewriter) {
@@ -42,15 +53,12 @@ enum RaiseCore: Pattern {
       guard let result = last.results.first else { return }
       let shape = rewriter.type(input).shape
       rewriter.tryReplace(result, at: node) { builder throws(VitError) in
-        var keys = logits.keys
-        if !logits.keysAreTransposed {
-          var order = Array(0..<rank)
-          order.swapAt(rank - 1, rank - 2)
-          keys = try builder.add("onnx.Transpose", [keys], [("perm", .ints(order))])
-        }
+        var (queries, keys) = (logits.queries, logits.keys)
+        if logits.isTurned { queries = try builder.turned(queries, rank: rank) }
+        for factor in logits.headScales { queries = try builder.add("onnx.Mul", [queries, factor]) }
+        if !logits.keysAreTransposed { keys = try builder.turned(keys, rank: rank) }
         let bias = try RaiseCore.bias(logits, shape, &builder)
-        return try builder.add(
-          "vit.sdpa", [logits.queries, keys, values, bias], [("scale", .float(logits.scale))])
+        return try builder.add("vit.sdpa", [queries, keys, values, bias], [("scale", .float(logits.scale))])
       }
     }
   }
@@ -62,7 +70,11 @@ enum RaiseCore: Pattern {
   private static func logits(_ input: ValueID, _ rewriter: Rewriter) -> Result<Logits, Reason> {
     var value = input
     var factor = 1.0
-    var biases: [(value: ValueID, factor: Double, isMask: Bool)] = []
+    var isTurned = false
+    var headScales: [ValueID] = []
+    var biases: [Bias] = []
+    // What is added before the scores are turned, or scaled by heads, is not as the softmax reads it.
+    var isAsRead: Bool { !isTurned && headScales.isEmpty }
     for _ in 0..<12 {
       guard let (_, node) = rewriter.producer(of: value) else { break }
       guard value == input || rewriter.isUsedOnce(value) || node.name == "onnx.MatMul" else {
@@ -72,14 +84,28 @@ enum RaiseCore: Pattern {
       switch node.name {
       case "onnx.MatMul":
         guard let a = node.operands[0], let b = node.operands[1] else { break }
-        return .success(Logits(queries: a, keys: b, keysAreTransposed: false, scale: factor, biases: biases))
+        return .success(
+          Logits(
+            queries: isTurned ? b : a, keys: isTurned ? a : b, keysAreTransposed: isTurned, scale: factor,
+            isTurned: isTurned, headScales: headScales, biases: biases))
       case "com.microsoft.FusedMatMul":
+        guard isAsRead else { break }
         return fused(node, factor, biases)
+      case "onnx.Transpose":
+        guard node.turnsLastAxes, headScales.isEmpty, let operand = node.operands[0] else { break }
+        isTurned.toggle()
+        value = operand
+        continue
       case "onnx.Identity", "onnx.Dropout", "onnx.Cast":
         guard let operand = node.operands[0], rewriter.type(operand).element == .f32 else { break }
         value = operand
         continue
       case "onnx.Mul", "onnx.Div":
+        if node.name == "onnx.Mul", !isTurned, let (operand, scales) = headScale(node, rewriter) {
+          headScales.append(scales)
+          value = operand
+          continue
+        }
         guard let (operand, number, isSecond) = rewriter.operandAndScalar(node),
           node.name == "onnx.Mul" || isSecond
         else {
@@ -89,20 +115,18 @@ enum RaiseCore: Pattern {
         value = operand
         continue
       case "onnx.Add", "vit.add":
-        guard let a = node.operands[0], let b = node.operands[1] else { break }
+        guard isAsRead, let a = node.operands[0], let b = node.operands[1] else { break }
         let firstLeads = leadsToProduct(a, rewriter)
         guard firstLeads || leadsToProduct(b, rewriter) else { break }
-        biases.append((firstLeads ? b : a, factor, false))
+        biases.append(Bias(value: firstLeads ? b : a, factor: factor))
         value = firstLeads ? a : b
         continue
       case "onnx.Where":
-        guard let mask = node.operands[0], let kept = node.operands[1],
-          let other = rewriter.scalar(node.operands[2]), other < -1e30, let tensor = rewriter.constant(mask)
-        else { break }
-        guard other == -.infinity || leavesKeys(tensor) else {
+        guard isAsRead, let (mask, hidden, kept) = hiding(node, rewriter) else { break }
+        guard let hidden else {
           return .failure(Reason(text: "expected a mask that leaves every query a key"))
         }
-        biases.append((mask, 1, true))
+        biases.append(Bias(value: mask, hidden: hidden))
         value = kept
         continue
       default: break
@@ -113,16 +137,45 @@ enum RaiseCore: Pattern {
     return .failure(Reason(text: "expected a product of queries and keys before the softmax"))
   }
 
-  /// Whether no row of a mask hides all keys: where the hidden logits are finite, such a row is uniform.
-  private static func leavesKeys(_ mask: Tensor) -> Bool {
+  /// The mask of a `Where` that puts a great negative number in the place of scores, whether they are hidden where the
+  /// mask holds (`nil` where a row may hide all keys: finite logits make it uniform), and the scores.
+  private static func hiding(
+    _ node: Node, _ rewriter: Rewriter
+  ) -> (mask: ValueID, hidden: Bool?, kept: ValueID)? {
+    guard let mask = node.operands[0], let tensor = rewriter.constant(mask) else { return nil }
+    for (number, kept, hidden) in [(2, 1, false), (1, 2, true)] {
+      guard let other = rewriter.scalar(node.operands[number]), other < -1e30,
+        let scores = node.operands[kept]
+      else { continue }
+      let isSafe = other == -.infinity || leavesKeys(tensor, hidden: hidden)
+      return (mask, isSafe ? hidden : nil, scores)
+    }
+    return nil
+  }
+
+  /// Whether no row of a mask hides all keys.
+  private static func leavesKeys(_ mask: Tensor, hidden: Bool) -> Bool {
     guard let width = mask.shape.last, width > 0, let numbers = try? mask.doubles() else { return false }
     return stride(from: 0, to: numbers.count, by: width).allSatisfy { start in
-      numbers[start..<start + width].contains { $0 != 0 }
+      numbers[start..<start + width].contains { ($0 != 0) != hidden }
     }
   }
 
+  /// A constant factor of scores that is the same for all queries and keys of a head.
+  private static func headScale(_ node: Node, _ rewriter: Rewriter) -> (operand: ValueID, scales: ValueID)? {
+    guard let a = node.operands[0], let b = node.operands[1] else { return nil }
+    for (operand, scales) in [(a, b), (b, a)] {
+      let (type, own) = (rewriter.type(operand), rewriter.type(scales))
+      guard rewriter.constant(scales) != nil, own.rank >= 2, own.rank <= type.rank, own.elements != 1,
+        own.shape.suffix(2).allSatisfy({ $0 == 1 })
+      else { continue }
+      return (operand, scales)
+    }
+    return nil
+  }
+
   private static func fused(
-    _ node: Node, _ factor: Double, _ biases: [(value: ValueID, factor: Double, isMask: Bool)]
+    _ node: Node, _ factor: Double, _ biases: [Bias]
   ) -> Result<Logits, Reason> {
     let attributes = node.operation.attributes
     func flag(_ name: String) -> Bool {
@@ -141,7 +194,8 @@ enum RaiseCore: Pattern {
       Logits(queries: a, keys: b, keysAreTransposed: flag("transB"), scale: factor * alpha, biases: biases))
   }
 
-  private static func leadsToProduct(_ id: ValueID, _ rewriter: Rewriter, depth: Int = 0) -> Bool {
+  /// Whether a value is made of a product of two computed ones.
+  static func leadsToProduct(_ id: ValueID, _ rewriter: Rewriter, depth: Int = 0) -> Bool {
     guard depth < 8, let (_, node) = rewriter.producer(of: id), rewriter.constant(id) == nil else {
       return false
     }
@@ -149,10 +203,12 @@ enum RaiseCore: Pattern {
     case "onnx.MatMul":
       return rewriter.type(id).rank >= 3 && !node.operands.contains { rewriter.constant($0) != nil }
     case "com.microsoft.FusedMatMul": return true
-    case "onnx.Mul", "onnx.Div", "onnx.Add", "vit.add", "onnx.Cast", "onnx.Identity":
+    case "onnx.Mul", "onnx.Div", "onnx.Add", "vit.add", "onnx.Cast", "onnx.Identity", "onnx.Transpose":
       return node.operands.contains { $0.map { leadsToProduct($0, rewriter, depth: depth + 1) } ?? false }
     case "onnx.Where":
-      return node.operands[1].map { leadsToProduct($0, rewriter, depth: depth + 1) } ?? false
+      return node.operands[1...].contains {
+        $0.map { leadsToProduct($0, rewriter, depth: depth + 1) } ?? false
+      }
     default: return false
     }
   }
@@ -200,15 +256,16 @@ enum RaiseCore: Pattern {
     -> ValueID?
   {
     var sum: ValueID?
-    for (value, factor, isMask) in logits.biases {
-      var term = value
-      if isMask {
-        guard let mask = builder.graph.tensor(value) else { throw VitError("expected a constant mask") }
+    for bias in logits.biases {
+      var term = bias.value
+      if let hidden = bias.hidden {
+        guard let mask = builder.graph.tensor(term) else { throw VitError("expected a constant mask") }
         let numbers = try rethrowing { try mask.doubles() }
         term = builder.constant(
-          numbers.map { $0 != 0 ? 0 : -Double.infinity }, shape: mask.shape, name: builder.graph[value].name)
-      } else if factor != 1 {
-        term = try builder.add("onnx.Mul", [term, builder.constant([factor], shape: [])])
+          numbers.map { ($0 != 0) == hidden ? -Double.infinity : 0 }, shape: mask.shape,
+          name: builder.graph[term].name)
+      } else if bias.factor != 1 {
+        term = try builder.add("onnx.Mul", [term, builder.constant([bias.factor], shape: [])])
       }
       sum = try sum.map { id throws(VitError) in try builder.add("onnx.Add", [id, term]) } ?? term
     }
