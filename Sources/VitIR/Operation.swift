@@ -174,6 +174,8 @@ public protocol Operation: Sendable {
   func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType]
   /// Fills `context.prepared` from the constant operands; the other operands hold nothing yet.
   func prepare(_ context: KernelContext)
+  /// The operands of which `forward` reads the shape alone, once they are prepared. Default: none.
+  var packedOperands: [Int] { get }
   /// How results lie in memory. Default: fresh.
   var memory: ResultMemory { get }
   /// The cost for concrete operands and results; `parameters` is filled in by the caller.
@@ -206,6 +208,8 @@ extension Operation {
   public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] { [] }
   /// Nothing is prepared.
   public func prepare(_ context: KernelContext) {}
+  /// None.
+  public var packedOperands: [Int] { [] }
   /// Memory of its own.
   public var memory: ResultMemory { .fresh }
   /// One operation for each element of the results; every operand read once.

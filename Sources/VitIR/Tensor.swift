@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// Where a tensor's bytes are: memory, a range of a mapped file, a compressed frame. Loaded when asked for.
 public protocol TensorStorage: AnyObject, Sendable {
   /// The number of bytes.
@@ -18,20 +20,33 @@ extension TensorStorage {
   public var resident: UnsafeRawBufferPointer? { nil }
 }
 
-/// Bytes in memory, aligned to 64 bytes.
+/// Bytes in memory, aligned to 64 bytes. Large ones are pages of their own, which go back to the system with this object.
 public final class MemoryStorage: TensorStorage, @unchecked Sendable {
   // Written only in `init`, before anybody else can see it.
   private let buffer: UnsafeMutableRawBufferPointer
+  private let isPaged: Bool
+
+  /// The size from which bytes get pages of their own.
+  private static let pagedSize = 1 << 17
 
   /// Memory of `byteCount` bytes, filled by `fill` (which gets it zeroed).
   public init(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws -> Void) rethrows {
-    buffer = .allocate(byteCount: byteCount, alignment: 64)
-    buffer.initializeMemory(as: UInt8.self, repeating: 0)
+    isPaged = byteCount >= MemoryStorage.pagedSize
+    if isPaged {
+      let pages = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+      guard let pages, pages != MAP_FAILED else { preconditionFailure("no memory for \(byteCount) bytes") }
+      buffer = UnsafeMutableRawBufferPointer(start: pages, count: byteCount)
+    } else {
+      buffer = .allocate(byteCount: byteCount, alignment: 64)
+      buffer.initializeMemory(as: UInt8.self, repeating: 0)
+    }
     // Where this throws, `deinit` frees the memory: all stored properties are set.
     try fill(buffer)
   }
 
-  deinit { buffer.deallocate() }
+  deinit {
+    if isPaged { munmap(buffer.baseAddress, buffer.count) } else { buffer.deallocate() }
+  }
 
   /// The number of bytes.
   public var byteCount: Int { buffer.count }
@@ -155,7 +170,7 @@ public struct Tensor: Sendable {
     return Tensor(unchecked: element, shape: shape, storage: storage)
   }
 
-  private init(unchecked element: ElementType, shape: [Int], storage: any TensorStorage) {
+  init(unchecked element: ElementType, shape: [Int], storage: any TensorStorage) {
     self.element = element
     self.shape = shape
     self.storage = storage

@@ -182,6 +182,9 @@ public struct VitAttention: Operation {
     ] + output
   }
 
+  /// The weights that are packed.
+  public var packedOperands: [Int] { [1, 3, 5, Self.output.weight] }
+
   /// Packs the weights.
   public func prepare(_ context: KernelContext) {
     let weights = [1, 3, 5].map { context.input($0) }

@@ -47,6 +47,9 @@ public struct VitLinear: Operation {
     LinearMap(weight: 1, bias: 2).preparedTypes(operands, isConstant)
   }
 
+  /// The weights that are packed.
+  public var packedOperands: [Int] { [1] }
+
   /// Packs the weight.
   public func prepare(_ context: KernelContext) {
     LinearMap(weight: 1, bias: 2).prepare(context, into: context.prepared.first)

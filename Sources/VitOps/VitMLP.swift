@@ -49,6 +49,9 @@ public struct VitMLP: Operation {
     return first.isEmpty || second.isEmpty ? [] : first + second
   }
 
+  /// The weights that are packed.
+  public var packedOperands: [Int] { [Self.first.weight, Self.second.weight] }
+
   /// Packs the weights.
   public func prepare(_ context: KernelContext) {
     Self.first.prepare(context, into: context.prepared[0])

@@ -56,6 +56,9 @@ public struct VitPatchEmbed: Operation {
     return [Kernel.packedType(weight: TensorType(weight.element, fixed: Self.flat(weight.extents)))]
   }
 
+  /// The weights that are packed.
+  public var packedOperands: [Int] { [1] }
+
   /// Packs the weight.
   public func prepare(_ context: KernelContext) {
     let weight = context.input(1)

@@ -92,7 +92,7 @@ private final class DistilSession {
     // By all layers that could be distilled: how sums are cut must not depend on which of them are.
     let layers = AttentionSites.find(in: teacher).layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
     micro = MicroBatch.size(batch, bytesPerSample: MicroBatch.bytes(of: layers, in: teacher))
-    let weights = try WeightStore(teacher)
+    let weights = try context.weights(of: teacher)
     tap = try TeacherTap(
       teacher, weights: weights, values: values, batch: micro, data: data, pool: context.pool)
     checks = try TeacherTap(

@@ -55,28 +55,35 @@ public final class FidelityMeter {
   private let batch: Int
   private let pool: any WorkPool
   private let kind: OutputKind
-  private let isCancelled: @Sendable () -> Bool
+  private let context: PassContext
   /// The teacher's outputs: for each of them the values of all samples.
   private var reference: [[Float]] = []
+
+  /// The most samples that run at once, and the bytes that the values around one node may then take.
+  private static let most = (samples: 32, bytes: 8 << 20)
 
   /// A meter on `samples` of `data` (all by default).
   ///
   /// `progress` hears of the samples done while the teacher runs.
   public init(
-    teacher: Graph, data: any SampleSource, samples: [Int]? = nil, batch: Int = 32, context: PassContext,
+    teacher: Graph, data: any SampleSource, samples: [Int]? = nil, context: PassContext,
     progress: (Int, Int) -> Void = { _, _ in }
   ) throws {
     self.data = data
     self.samples = samples ?? Array(0..<data.count)
-    self.batch = max(1, min(batch, self.samples.count))
+    let widest = teacher.nodes.map { node in
+      MicroBatch.bytes(of: node.operands.compactMap { $0 } + node.results, in: teacher)
+    }.max()
+    let fitting = FidelityMeter.most.bytes / max(1, widest ?? 1)
+    batch = max(1, min(fitting, FidelityMeter.most.samples, self.samples.count))
     pool = context.pool
-    isCancelled = context.isCancelled
+    self.context = context
     kind = OutputKind(teacher, data: data)
     guard !self.samples.isEmpty else {
       throw VitError("there are no samples to measure on", code: "data-empty")
     }
     var reference: [[Float]] = []
-    try run(teacher, progress: progress) { _, outputs, count in
+    try run(teacher, context.weights(of: teacher), progress: progress) { _, outputs, count in
       if reference.isEmpty { reference = outputs.map { _ in [] } }
       for (index, output) in outputs.enumerated() {
         let values = output.count / output.shape[0] * count
@@ -115,15 +122,15 @@ public final class FidelityMeter {
   }
 
   private func run(
-    _ graph: Graph, progress: (Int, Int) -> Void,
+    _ graph: Graph, _ weights: WeightStore, progress: (Int, Int) -> Void,
     _ body: (_ first: Int, _ outputs: [View], _ count: Int) throws -> Void
   ) throws {
     let executor = try Executor(
-      graph, weights: WeightStore(graph), inputShapes: try InputShapes.of(graph, batch: batch, data: data),
-      pool: pool)
+      graph, weights: weights, inputShapes: try InputShapes.of(graph, batch: batch, data: data),
+      packing: false, pool: pool)
     let reader = BatchReader(data: data, pool: pool)
     for start in stride(from: 0, to: samples.count, by: batch) {
-      if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
+      try context.checkCancelled()
       let count = min(batch, samples.count - start)
       // A last, shorter batch is filled up with its first sample; what that gives is left out.
       try reader.read(
@@ -143,12 +150,19 @@ public final class FidelityMeter {
 
   /// Runs `graph` on the samples and compares its outputs with the teacher's.
   public func measure(_ graph: Graph, progress: (Int, Int) -> Void = { _, _ in }) throws -> Fidelity {
+    try measure(graph, weights: context.weights(of: graph), progress: progress)
+  }
+
+  /// The same with weights that are in memory already.
+  func measure(
+    _ graph: Graph, weights: WeightStore, progress: (Int, Int) -> Void = { _, _ in }
+  ) throws -> Fidelity {
     var result = Fidelity(images: samples.count)
     var (right, labelled, agreeing) = (0, 0, 0)
     var divergence = 0.0
     var errors = [Double](repeating: 0, count: reference.count)
     var squares = errors
-    try run(graph, progress: progress) { first, outputs, count in
+    try run(graph, weights, progress: progress) { first, outputs, count in
       guard outputs.count == reference.count else {
         throw VitError("expected \(reference.count) outputs as in the teacher, found \(outputs.count)")
       }

@@ -83,14 +83,14 @@ public struct FineTune: Pass {
     }
     var best = (damage: before.damage, weights: start, label: "before")
     func consider(_ label: String) throws {
-      let fidelity = try meter.measure(trainer.graph(from: graph))
+      let fidelity = try trainer.measure(graph, by: meter)
       if fidelity.damage < best.damage { best = (fidelity.damage, trainer.snapshot, label) }
     }
     var schedule = Schedule(peak: trainer.peak, steps: steps)
     let probe = max(1, steps / 10)
     while step < steps {
       if step == probe, !trainer.isProbed {
-        let fidelity = try meter.measure(trainer.graph(from: graph))
+        let fidelity = try trainer.measure(graph, by: meter)
         if fidelity.damage > before.damage * 1.5 {
           try trainer.reset(to: start)
           schedule = Schedule(peak: schedule.peak / 4, steps: steps)
@@ -127,17 +127,23 @@ public struct FineTune: Pass {
     let count = FineTune.trialSteps(of: steps)
     for rate in FineTune.rates {
       let schedule = Schedule(peak: rate, steps: count)
-      for step in 0..<count {
-        try trainer.train(
+      var first: Double?
+      var isLost = false
+      for step in 0..<count where !isLost {
+        let loss = try trainer.train(
           step, of: count, rate: schedule.rate(at: step), clip: clip, phase: "rate \(rate)")
+        isLost = !(loss <= FineTune.hopeless * (first ?? loss))
+        first = first ?? loss
       }
-      let fidelity = try meter.measure(trainer.graph(from: graph))
-      trials.append((fidelity.damage, rate))
+      if !isLost { trials.append((try trainer.measure(graph, by: meter).damage, rate)) }
       try trainer.reset(to: start)
     }
     let least = trials.reduce(Double.infinity) { min($0, $1.damage) }
-    return trials.first { $0.damage <= least * 1.2 }?.rate ?? FineTune.rates[0]
+    return trials.first { $0.damage <= least * 1.2 }?.rate ?? FineTune.rates[FineTune.rates.count - 1]
   }
+
+  /// How many times its first loss a trial may reach before it is given up.
+  private static let hopeless = 8.0
 
   /// The steps that one rate is tried for.
   static func trialSteps(of steps: Int) -> Int { max(1, steps / 10, min(25, steps / 4)) }

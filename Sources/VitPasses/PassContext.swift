@@ -1,4 +1,5 @@
 public import VitIR
+internal import VitRuntime
 
 /// What a pass may use beside the graph: threads, data, seed, and ways to say how far it is.
 public final class PassContext {
@@ -9,7 +10,9 @@ public final class PassContext {
   /// The seed from which each pass draws its own stream, by its name.
   public let seed: UInt64
   /// The model as it was before any layer was replaced: what mixers are distilled from and compared with.
-  public var teacher: Graph?
+  public var teacher: Graph? { didSet { shared = nil } }
+  /// The teacher's constants, in memory once for all passes; without a teacher, those of the first graph that ran.
+  private var shared: WeightStore?
   /// Samples that nothing is trained on: what decides which weights are kept.
   public var heldOut: (any SampleSource)?
   /// The samples that scoring and training use, or `nil` where none were given.
@@ -43,6 +46,13 @@ public final class PassContext {
     if let teacher { return teacher }
     throw VitError(
       "\(pass) needs the model that the layers were replaced in", kind: .usage, code: "teacher-missing")
+  }
+
+  /// The constants of `graph`, those that are the teacher's shared by all that run.
+  func weights(of graph: Graph, trainable: Set<String> = []) throws -> WeightStore {
+    let base = try shared ?? WeightStore(teacher ?? graph)
+    shared = base
+    return try WeightStore(graph, trainable: trainable, sharing: base)
   }
 
   /// The random stream of a pass.

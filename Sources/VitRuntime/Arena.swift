@@ -1,6 +1,8 @@
+internal import Glibc
 public import VitIR
 
-/// One block of memory, aligned to 64 bytes and zeroed, freed when the arena goes.
+/// One block of memory, aligned to 64 bytes and zeroed, given back to the system when the arena goes. What is never written
+/// takes no memory.
 public final class Arena: @unchecked Sendable {
   // The pointer never changes; who may write where is the plan's business.
   private let memory: UnsafeMutableRawBufferPointer
@@ -10,11 +12,13 @@ public final class Arena: @unchecked Sendable {
 
   /// An arena of `byteCount` bytes (at least one alignment unit).
   public init(byteCount: Int) {
-    memory = .allocate(byteCount: max(byteCount, Arena.alignment), alignment: Arena.alignment)
-    memory.initializeMemory(as: UInt8.self, repeating: 0)
+    let size = max(byteCount, Arena.alignment)
+    let pages = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let pages, pages != MAP_FAILED else { preconditionFailure("no memory for \(size) bytes") }
+    memory = UnsafeMutableRawBufferPointer(start: pages, count: size)
   }
 
-  deinit { memory.deallocate() }
+  deinit { munmap(memory.baseAddress, memory.count) }
 
   /// The bytes in it.
   public var byteCount: Int { memory.count }
@@ -24,6 +28,9 @@ public final class Arena: @unchecked Sendable {
     precondition(offset >= 0 && offset + type.count * type.element.size <= memory.count)
     return View(base: base + offset, element: type.element, shape: type.extents)
   }
+
+  /// A view of `type` that nobody may read: what stands for a tensor of which only the shape is wanted.
+  func placeholder(_ type: TensorType) -> View { View(base: base, element: type.element, shape: type.extents) }
 
   private var base: UnsafeMutableRawPointer {
     guard let base = memory.baseAddress else { preconditionFailure("an arena is never empty") }

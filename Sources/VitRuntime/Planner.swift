@@ -9,6 +9,8 @@ struct Planner {
   let weights: WeightStore
   let pool: any WorkPool
   let mode: ExecutionMode
+  /// Whether weights are rearranged once for the kernels.
+  let packing: Bool
   /// Concrete types over `ValueID.index`.
   let types: [TensorType]
   /// Values that no kernel needs to compute.
@@ -17,10 +19,12 @@ struct Planner {
   let units: [Unit]
 
   init(
-    _ graph: Graph, weights: WeightStore, inputShapes: [[Int]], training: Bool, pool: any WorkPool
+    _ graph: Graph, weights: WeightStore, inputShapes: [[Int]], training: Bool, packing: Bool,
+    pool: any WorkPool
   ) throws(VitError) {
     self.graph = graph
     self.weights = weights
+    self.packing = packing
     self.pool = pool
     mode = ExecutionMode(training: training, workers: pool.workers)
     let inputs = try Planner.bind(graph, inputShapes)
@@ -101,7 +105,7 @@ struct Planner {
       let operands = operands(of: unit)
       let runs = needsRun(unit)
       prepared.append(
-        mode.training || !runs
+        !packing || !runs
           ? []
           : unit.operation.preparedTypes(operands, isConstant: unit.operands.map(isConstant))
             .map { ($0, layout.allocate($0.count * $0.element.size)) })
@@ -142,7 +146,8 @@ struct Planner {
         location: largest?.location ?? Location(), help: "use a smaller batch or image")
     }
     let arena = Arena(byteCount: layout.byteCount)
-    let views = try views(in: arena, storage: storage, offsets: offsets)
+    let isPacked = packedConstants { !prepared[$0].isEmpty }
+    let views = try views(in: arena, storage: storage, offsets: offsets, isPacked: isPacked)
     var steps: [Plan.Step] = []
     for (index, unit) in units.enumerated() where needsRun(unit) {
       var offset = scratchOffset
@@ -157,12 +162,48 @@ struct Planner {
         prepared: prepared[index].map { arena.view($0.0, at: $0.1) },
         finish: Finish(scale: try view(unit.scale, views), residual: try view(unit.residual, views)),
         pool: pool)
-      if !context.prepared.isEmpty { unit.operation.prepare(context) }
+      if !context.prepared.isEmpty { try prepare(unit, context) }
       let isAlias = if case .alias = unit.operation.memory { true } else { false }
       steps.append(
         Plan.Step(nodes: unit.nodes, operation: unit.operation, context: context, runs: !isAlias))
     }
     return Plan(arena: arena, views: views, types: types, steps: steps)
+  }
+
+  /// Which constants are read by packing alone, by index, where `isPrepared` says of a unit whether it packs.
+  private func packedConstants(_ isPrepared: (_ unit: Int) -> Bool) -> [Bool] {
+    var isPacked = graph.values.map { $0.isConstant && !weights.isTrainable($0.name) }
+    for output in graph.outputs { isPacked[output.value.index] = false }
+    var isRead = [Bool](repeating: false, count: types.count)
+    for (index, unit) in units.enumerated() where needsRun(unit) {
+      let packed = isPrepared(index) ? unit.operation.packedOperands : []
+      for (place, id) in unit.operands.enumerated() {
+        guard let id else { continue }
+        isRead[id.index] = true
+        if !packed.contains(place) { isPacked[id.index] = false }
+      }
+      for case let id? in [unit.scale, unit.residual] { isPacked[id.index] = false }
+    }
+    return zip(isPacked, isRead).map { $0 && $1 }
+  }
+
+  /// Lets a unit pack its weights, which are in memory for that time only where nobody else reads them.
+  private func prepare(_ unit: Unit, _ context: KernelContext) throws(VitError) {
+    var owners: [WeightStore.Memory] = []
+    var inputs = context.inputs
+    for (place, id) in unit.operands.enumerated() where unit.operation.packedOperands.contains(place) {
+      guard let id, graph[id].isConstant else { continue }
+      guard let memory = try loading({ try weights.borrow(graph[id].name) }) else { throw missing(id) }
+      owners.append(memory)
+      inputs[place] = memory.view
+    }
+    let context = KernelContext(
+      inputs: inputs, outputs: context.outputs, prepared: context.prepared, pool: pool)
+    withExtendedLifetime(owners) { unit.operation.prepare(context) }
+  }
+
+  private func loading<Result>(_ body: () throws -> Result) throws(VitError) -> Result {
+    do { return try body() } catch { throw (error as? VitError) ?? VitError("\(error)", kind: .environment) }
   }
 
   private func view(_ id: ValueID?, _ views: [View?]) throws(VitError) -> View? {
@@ -172,7 +213,11 @@ struct Planner {
 
   private func view(_ id: ValueID, _ views: [View?]) throws(VitError) -> View {
     if let view = views[id.index] { return view }
-    throw VitError(
+    throw missing(id)
+  }
+
+  private func missing(_ id: ValueID) -> VitError {
+    VitError(
       "the tensor '\(graph[id].name)' is missing", code: "tensor-missing",
       help: "its weights were left out of this file")
   }
@@ -237,11 +282,13 @@ struct Planner {
   }
 
   private func views(
-    in arena: Arena, storage: (root: [Int], lastUse: [Int?]), offsets: [Int?]
+    in arena: Arena, storage: (root: [Int], lastUse: [Int?]), offsets: [Int?], isPacked: [Bool]
   ) throws(VitError) -> [View?] {
     var views = [View?](repeating: nil, count: types.count)
     for (index, value) in graph.values.enumerated() where value.isConstant {
-      views[index] = weights.view(value.name)
+      views[index] =
+        isPacked[index]
+        ? arena.placeholder(types[index]) : try loading { try weights.load(value.name) }
     }
     for (index, type) in types.enumerated() where type.fixedShape != nil {
       if let offset = offsets[index] {

@@ -1,38 +1,87 @@
+internal import Synchronization
 public import VitIR
 
-/// The constants of a graph in memory, in the types in which they are computed: loaded once, shared by all
-/// plans.
+/// The constants of a graph in memory, in the types in which they are computed: each loaded once, when a plan first reads
+/// it, and shared by all plans.
 ///
 /// A tensor that lies in memory already in its computed type and aligned (a mapped file) is used where it
-/// lies. One that is `trainable` gets memory of its own, which the trainer writes.
-public final class WeightStore: @unchecked Sendable {
-  // Filled in `init`, after which the dictionary does not change. Trainable memory is written between runs
-  // only.
-  private var views: [String: View] = [:]
-  private var owners: [any TensorStorage] = []
-  private let trainable: Set<String>
-
-  /// Loads the constants that `graph` reads; throws where a tensor is missing or its source damaged.
-  public init(_ graph: Graph, trainable: Set<String> = []) throws {
-    self.trainable = trainable
-    for value in graph.values where value.isConstant {
-      guard let tensor = graph.tensors[value.name] else { continue }
-      views[value.name] = try load(tensor, as: value.type.element, copying: trainable.contains(value.name))
-    }
+/// lies. One that is `trainable` gets memory of its own, which the trainer writes. One that plans only pack is never kept.
+public final class WeightStore: Sendable {
+  private struct Constant {
+    let tensor: Tensor
+    let element: ElementType
   }
 
-  /// The memory of a constant, or `nil` where the graph had no tensor for it.
-  public func view(_ name: String) -> View? { views[name] }
+  /// Memory, and what keeps it.
+  struct Memory: @unchecked Sendable {
+    // Trainable memory is written between runs only, other memory never once it is filled.
+    let view: View
+    let owner: any TensorStorage
+  }
+
+  private let constants: [String: Constant]
+  private let base: WeightStore?
+  private let trainable: Set<String>
+  private let loaded: Mutex<[String: Memory]>
+
+  /// A store of the constants that `graph` reads. What `base` has of them, the same tensor under the same name, is taken from
+  /// there. Throws where the tensor of a trainable one is damaged.
+  public init(_ graph: Graph, trainable: Set<String> = [], sharing base: WeightStore? = nil) throws {
+    self.trainable = trainable
+    self.base = base
+    var constants: [String: Constant] = [:]
+    var loaded: [String: Memory] = [:]
+    for value in graph.values where value.isConstant {
+      guard let tensor = graph.tensors[value.name] else { continue }
+      let constant = Constant(tensor: tensor, element: value.type.element)
+      constants[value.name] = constant
+      if trainable.contains(value.name) {
+        loaded[value.name] = try WeightStore.memory(of: constant, copying: true)
+      }
+    }
+    self.constants = constants
+    self.loaded = Mutex(loaded)
+  }
+
+  /// The memory of a constant that is loaded: one that is trainable, or that some plan reads.
+  public func view(_ name: String) -> View? { loaded.withLock { $0[name]?.view } }
 
   /// Whether a trainer writes this constant.
   public func isTrainable(_ name: String) -> Bool { trainable.contains(name) }
 
-  private func load(_ tensor: Tensor, as element: ElementType, copying: Bool) throws -> View {
+  /// The memory of a constant, loaded for as long as the store lives; `nil` where the graph had no tensor for it. Throws
+  /// where its source is damaged.
+  func load(_ name: String) throws -> View? {
+    try loaded.withLock { loaded in
+      if let memory = loaded[name] { return memory.view }
+      guard let constant = constants[name] else { return nil }
+      if let base, base.has(constant, name) { return try base.load(name) }
+      let memory = try WeightStore.memory(of: constant, copying: false)
+      loaded[name] = memory
+      return memory.view
+    }
+  }
+
+  private func has(_ constant: Constant, _ name: String) -> Bool {
+    guard !isTrainable(name), let own = constants[name] else { return false }
+    return own.tensor.storage === constant.tensor.storage && own.element == constant.element
+      && own.tensor.element == constant.tensor.element && own.tensor.shape == constant.tensor.shape
+  }
+
+  /// The memory of a constant for as long as the caller keeps it.
+  func borrow(_ name: String) throws -> Memory? {
+    if let memory = loaded.withLock({ $0[name] }) { return memory }
+    return try constants[name].map { try WeightStore.memory(of: $0, copying: false) }
+  }
+
+  private static func memory(of constant: Constant, copying: Bool) throws -> Memory {
+    let (tensor, element) = (constant.tensor, constant.element)
     if !copying, element == tensor.element, let bytes = tensor.storage.resident, let base = bytes.baseAddress,
       Int(bitPattern: base) % element.size == 0
     {
-      owners.append(tensor.storage)
-      return View(base: UnsafeMutableRawPointer(mutating: base), element: element, shape: tensor.shape)
+      return Memory(
+        view: View(base: UnsafeMutableRawPointer(mutating: base), element: element, shape: tensor.shape),
+        owner: tensor.storage)
     }
     let count = tensor.count
     let memory = try MemoryStorage(byteCount: max(count * element.size, 1)) { target in
@@ -44,12 +93,13 @@ public final class WeightStore: @unchecked Sendable {
         }
       }
     }
-    owners.append(memory)
     guard let base = memory.resident?.baseAddress else { preconditionFailure("memory is resident") }
-    return View(base: UnsafeMutableRawPointer(mutating: base), element: element, shape: tensor.shape)
+    return Memory(
+      view: View(base: UnsafeMutableRawPointer(mutating: base), element: element, shape: tensor.shape),
+      owner: memory)
   }
 
-  private func convert(
+  private static func convert(
     _ source: UnsafeRawBufferPointer, _ from: ElementType, to target: UnsafeMutableRawBufferPointer,
     _ element: ElementType, count: Int
   ) {

@@ -1,5 +1,6 @@
 public import VitIR
 internal import Glibc
+internal import VitRuntime
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), over a set of parameters.
 ///
@@ -30,9 +31,10 @@ public final class AdamW {
   private let factors: [Double]
   private let options: Options
   private let pool: any WorkPool
-  private var first: [[Float]]
-  private var second: [[Float]]
-  private var average: [[Float]]
+  private let arena: Arena
+  private let first: [View]
+  private let second: [View]
+  private let average: [View]
   /// The steps taken.
   public private(set) var steps = 0
 
@@ -49,9 +51,22 @@ public final class AdamW {
     self.factors = factors ?? parameters.map { _ in 1 }
     self.options = options
     self.pool = pool
-    first = parameters.map { [Float](repeating: 0, count: $0.count) }
-    second = first
-    average = parameters.map { Array(UnsafeBufferPointer(start: $0.f32, count: $0.count)) }
+    let arena = Arena(byteCount: parameters.reduce(0) { $0 + 3 * AdamW.room($1) })
+    self.arena = arena
+    var offset = 0
+    func views() -> [View] {
+      parameters.map { parameter in
+        defer { offset += AdamW.room(parameter) }
+        return arena.view(TensorType(.f32, fixed: parameter.shape), at: offset)
+      }
+    }
+    (first, second, average) = (views(), views(), views())
+    resetAverage()
+  }
+
+  /// The bytes that a parameter's like takes in the arena.
+  private static func room(_ view: View) -> Int {
+    (view.byteCount + Arena.alignment - 1) / Arena.alignment * Arena.alignment
   }
 
   /// The Euclidean norm of all gradients, summed in double in a fixed order.
@@ -80,20 +95,14 @@ public final class AdamW {
         epsilon: Float(options.epsilon), shrink: Float(decays[index] ? 1 - rate * options.decay : 1),
         keep: Float(keep))
       let (weights, gradient) = (parameters[index].f32, gradients[index].f32)
-      first[index].withUnsafeMutableBufferPointer { m in
-        second[index].withUnsafeMutableBufferPointer { v in
-          average[index].withUnsafeMutableBufferPointer { mean in
-            guard let m = m.baseAddress, let v = v.baseAddress, let mean = mean.baseAddress else { return }
-            let count = parameters[index].count
-            let block = 1 << 14
-            pool.run(tasks: (count + block - 1) / block) { task, _ in
-              let start = task * block
-              update.apply(
-                weights + start, gradient + start, m + start, v + start, mean + start,
-                count: min(block, count - start))
-            }
-          }
-        }
+      let (m, v, mean) = (first[index].f32, second[index].f32, average[index].f32)
+      let count = parameters[index].count
+      let block = 1 << 14
+      pool.run(tasks: (count + block - 1) / block) { task, _ in
+        let start = task * block
+        update.apply(
+          weights + start, gradient + start, m + start, v + start, mean + start,
+          count: min(block, count - start))
       }
     }
     return norm
@@ -102,26 +111,20 @@ public final class AdamW {
   /// Exchanges the weights and their running average.
   public func exchangeAverage() {
     for index in parameters.indices {
-      let weights = parameters[index].f32
-      for place in average[index].indices { swap(&weights[place], &average[index][place]) }
+      let (weights, mean) = (parameters[index].f32, average[index].f32)
+      for place in 0..<parameters[index].count { swap(&weights[place], &mean[place]) }
     }
   }
 
   /// Starts the running average anew from the weights as they are.
   public func resetAverage() {
-    for index in parameters.indices {
-      average[index] = Array(
-        UnsafeBufferPointer(start: parameters[index].f32, count: parameters[index].count))
-    }
+    for (mean, weights) in zip(average, parameters) { mean.copy(from: weights) }
   }
 
   /// Forgets moments and steps, and starts the running average from the weights as they are.
   public func resetState() {
     steps = 0
-    for index in parameters.indices {
-      first[index] = [Float](repeating: 0, count: parameters[index].count)
-      second[index] = first[index]
-    }
+    for view in first + second { view.zero() }
     resetAverage()
   }
 
@@ -142,11 +145,9 @@ public final class AdamW {
   public func writeState(to write: (UnsafeRawBufferPointer) throws -> Void) rethrows {
     try withUnsafeBytes(of: Int64(steps).littleEndian, write)
     for index in parameters.indices {
-      try write(
-        UnsafeRawBufferPointer(start: parameters[index].base, count: parameters[index].byteCount))
-      try first[index].withUnsafeBytes(write)
-      try second[index].withUnsafeBytes(write)
-      try average[index].withUnsafeBytes(write)
+      for view in [parameters[index], first[index], second[index], average[index]] {
+        try write(UnsafeRawBufferPointer(start: view.base, count: view.byteCount))
+      }
     }
   }
 
@@ -160,15 +161,12 @@ public final class AdamW {
       steps = Int(truncatingIfNeeded: Int64(littleEndian: source.loadUnaligned(as: Int64.self)))
       var offset = 8
       for index in parameters.indices {
-        let size = parameters[index].byteCount
-        func next() -> UnsafeRawBufferPointer {
-          defer { offset += size }
-          return UnsafeRawBufferPointer(rebasing: source[offset..<offset + size])
+        for view in [parameters[index], first[index], second[index], average[index]] {
+          let size = view.byteCount
+          UnsafeMutableRawBufferPointer(start: view.base, count: size)
+            .copyMemory(from: UnsafeRawBufferPointer(rebasing: source[offset..<offset + size]))
+          offset += size
         }
-        UnsafeMutableRawBufferPointer(start: parameters[index].base, count: size).copyMemory(from: next())
-        first[index].withUnsafeMutableBytes { $0.copyMemory(from: next()) }
-        second[index].withUnsafeMutableBytes { $0.copyMemory(from: next()) }
-        average[index].withUnsafeMutableBytes { $0.copyMemory(from: next()) }
       }
     }
   }

@@ -159,6 +159,23 @@ final class CompilerRun {
     let bound = try self.bound()
     events(.bound(bound, count: count))
     events(.pipeline(pipeline.description))
+    let (graph, layers) = try hybrid(events)
+    let rounded = try graph.roundingWeights(to: options.weights)
+    var report = try report(rounded, bound: bound, layers: layers)
+    report.controls = try controls(report.selected)
+    var contents = VModFile(graph: rounded)
+    contents.preprocessing = training.settings
+    contents.labels = teacher.labels ?? []
+    contents.lineage = lineage
+    contents.probes = try probes(rounded)
+    contents.report = report.json(withTimes: false).text
+    if !options.isReproducible { contents.measurements = report.json().text }
+    let model = Model(contents, path: nil, format: .vmod, files: [], byteCount: 0, diagnostics: [])
+    return Compiler.Compilation(model: model, report: report)
+  }
+
+  /// Runs the pipeline. What it takes in memory is gone when this returns.
+  private func hybrid(_ events: (Compiler.Event) -> Void) throws -> (Graph, [Report.Layer]) {
     let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, talk: talk)
     context.teacher = teacher.graph
     context.data = training
@@ -171,18 +188,7 @@ final class CompilerRun {
       defer { watcher.events = { _ in } }
       try pipeline.run(on: &graph, context: context, observers: [watcher])
     }
-    let rounded = try graph.roundingWeights(to: options.weights)
-    var report = try report(rounded, bound: bound, layers: watcher.layers)
-    report.controls = try controls(report.selected)
-    var contents = VModFile(graph: rounded)
-    contents.preprocessing = training.settings
-    contents.labels = teacher.labels ?? []
-    contents.lineage = lineage
-    contents.probes = try probes(rounded)
-    contents.report = report.json(withTimes: false).text
-    if !options.isReproducible { contents.measurements = report.json().text }
-    let model = Model(contents, path: nil, format: .vmod, files: [], byteCount: 0, diagnostics: [])
-    return Compiler.Compilation(model: model, report: report)
+    return (graph, watcher.layers)
   }
 
   /// How many layers will be replaced.
@@ -205,11 +211,7 @@ final class CompilerRun {
       let cost = try ModelCost(graph, inputShapes: teacher.inputShapes(), pool: pool)
       return Report.Size(parameters: cost.total.parameters, flops: cost.total.flops, bytes: bytes)
     }
-    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, talk: talk)
-    let meter = try FidelityMeter(
-      teacher: teacher.graph, data: evaluation, context: context,
-      progress: { talk.progress("measure teacher", $0, $1, "") })
-    let fidelity = try meter.measure(hybrid) { talk.progress("measure hybrid", $0, $1, "") }
+    let fidelity = try fidelity(of: hybrid)
     let shapes = try teacher.inputShapes()
     let timing = try Evaluation.times(
       [teacher.graph, hybrid], shapes: [shapes, shapes], pool: pool, seconds: 1, talk: talk)
@@ -218,6 +220,14 @@ final class CompilerRun {
       teacher: try size(teacher.graph, teacher.byteCount), hybrid: try size(hybrid, nil), bound: bound,
       fidelity: fidelity, samples: (training.count, heldOut.count, evaluation.count),
       dataNames: (data.name, evaluation.name), timing: (timing[0], timing[1]))
+  }
+
+  private func fidelity(of hybrid: Graph) throws -> Fidelity {
+    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, talk: talk)
+    let meter = try FidelityMeter(
+      teacher: teacher.graph, data: evaluation, context: context,
+      progress: { talk.progress("measure teacher", $0, $1, "") })
+    return try meter.measure(hybrid) { talk.progress("measure hybrid", $0, $1, "") }
   }
 
   /// The kind of the first mixer.

@@ -119,6 +119,9 @@ public struct GLR: Mixer {
     return types.count == 2 ? types : []
   }
 
+  /// The weights that are packed.
+  public var packedOperands: [Int] { [Self.values.weight, Self.output.weight] }
+
   /// Packs the weights.
   public func prepare(_ context: KernelContext) {
     Self.values.prepare(context, into: context.prepared[0])

@@ -135,6 +135,9 @@ public struct LSTM: Mixer {
     return types.count == 3 ? types : []
   }
 
+  /// The weights that are packed.
+  public var packedOperands: [Int] { [Self.gates.weight, 3, Self.output.weight] }
+
   /// Packs the weights.
   public func prepare(_ context: KernelContext) {
     Self.gates.prepare(context, into: context.prepared[0])

@@ -64,6 +64,9 @@ public struct Pointwise: Mixer {
     Self.map.preparedTypes(operands, isConstant)
   }
 
+  /// The weights that are packed.
+  public var packedOperands: [Int] { [Self.map.weight] }
+
   /// Packs the weight.
   public func prepare(_ context: KernelContext) { Self.map.prepare(context, into: context.prepared.first) }
 

@@ -119,7 +119,7 @@ extension GraphBuilder {
       throw VitError("expected a constant matrix")
     }
     let name = graph[id].name
-    return graph.addConstant(try tensor.transposed(), name: name)
+    return graph.addConstant(tensor.transposed(), name: name)
   }
 
   /// A constant with as many elements as its last axis, as a vector.
@@ -136,45 +136,7 @@ extension GraphBuilder {
       rows.allSatisfy({ $0 >= 0 && $0 < count })
     else { throw VitError("expected a constant with the rows \(rows)") }
     if rows == Array(0..<count) { return id }
-    return graph.addConstant(try tensor.selecting(rows), name: graph[id].name)
-  }
-}
-
-extension Tensor {
-  /// The transpose of a matrix.
-  func transposed() throws(VitError) -> Tensor {
-    let (rows, columns, size) = (shape[0], shape[1], element.size)
-    return try rethrowing {
-      try storage.withBytes { source in
-        Tensor(element, shape: [columns, rows]) { target in
-          guard let from = source.baseAddress, let to = target.baseAddress else { return }
-          // In blocks, so that neither side leaves the cache.
-          for top in stride(from: 0, to: rows, by: 32) {
-            for row in top..<min(top + 32, rows) {
-              for column in 0..<columns {
-                (to + (column * rows + row) * size).copyMemory(
-                  from: from + (row * columns + column) * size, byteCount: size)
-              }
-            }
-          }
-        }
-      }
-    }
-  }
-
-  /// The entries `rows` of the first axis.
-  func selecting(_ rows: [Int]) throws(VitError) -> Tensor {
-    let stride = shape.dropFirst().reduce(element.size, *)
-    return try rethrowing {
-      try storage.withBytes { source in
-        Tensor(element, shape: [rows.count] + shape.dropFirst()) { target in
-          guard let from = source.baseAddress, let to = target.baseAddress else { return }
-          for (place, row) in rows.enumerated() {
-            (to + place * stride).copyMemory(from: from + row * stride, byteCount: stride)
-          }
-        }
-      }
-    }
+    return graph.addConstant(tensor.selecting(rows), name: graph[id].name)
   }
 }
 

@@ -103,9 +103,8 @@ private struct ScoreSession {
     tap = try MapTap(graph, sites: sites, registry: context.registry)
     batch = min(8, data.count)
     executor = try Executor(
-      tap.graph, weights: WeightStore(tap.graph),
-      inputShapes: InputShapes.of(graph, batch: batch, data: data),
-      pool: context.pool)
+      tap.graph, weights: context.weights(of: tap.graph),
+      inputShapes: InputShapes.of(graph, batch: batch, data: data), packing: false, pool: context.pool)
     let plan = executor.plan
     readers = tap.maps.map { id in
       guard let id, let shape = plan.types[id.index].fixedShape, shape.count >= 3, let tokens = shape.last,

@@ -37,16 +37,17 @@ final class HybridTrainer {
     kind = OutputKind(teacher, data: data)
     let hidden = HybridTrainer.hiddenStates(graph, teacher)
     hiddenCount = hidden.count
-    micro = MicroBatch.size(batch, bytesPerSample: HybridTrainer.activationBytes(graph))
     var tapped = graph
     tapped.outputs += hidden.map { (graph[$0.student].name, $0.student) }
     var watched = teacher
     watched.outputs += hidden.map { (teacher[$0.teacher].name, $0.teacher) }
-    let shapes = try InputShapes.of(graph, batch: micro, data: data)
-    teacherRun = try Executor(watched, weights: WeightStore(watched), inputShapes: shapes, pool: context.pool)
     let trainable = HybridTrainer.trainable(graph)
     names = trainable.map { graph[$0].name }
-    let store = try WeightStore(tapped, trainable: Set(names))
+    let store = try context.weights(of: tapped, trainable: Set(names))
+    micro = try HybridTrainer.microBatch(batch, tapped, store, data, context.pool)
+    let shapes = try InputShapes.of(graph, batch: micro, data: data)
+    teacherRun = try Executor(
+      watched, weights: context.weights(of: watched), inputShapes: shapes, packing: false, pool: context.pool)
     student = try Executor(tapped, weights: store, inputShapes: shapes, training: true, pool: context.pool)
     tape = try Tape(student, parameters: trainable)
     weights = names.compactMap { store.view($0) }
@@ -85,9 +86,14 @@ final class HybridTrainer {
 
   private static let weighing: Set<String> = ["onnx.Conv", "onnx.MatMul", "onnx.Gemm"]
 
-  /// What the training plan of one sample takes, roughly: every value once.
-  private static func activationBytes(_ graph: Graph) -> Int {
-    MicroBatch.bytes(of: graph.nodes.flatMap(\.results), in: graph)
+  /// How many samples run at once, by what the plan of one takes.
+  private static func microBatch(
+    _ batch: Int, _ graph: Graph, _ weights: WeightStore, _ data: any SampleSource, _ pool: any WorkPool
+  ) throws -> Int {
+    let one = try Executor(
+      graph, weights: weights, inputShapes: InputShapes.of(graph, batch: 1, data: data), training: true,
+      pool: pool)
+    return MicroBatch.size(batch, bytesPerSample: one.plan.byteCount)
   }
 
   /// The residual stream behind each replaced block and behind the last one, in both graphs.
@@ -125,8 +131,11 @@ final class HybridTrainer {
     return result
   }
 
-  /// One step: `batch` samples in micro-batches, then the optimiser.
-  func train(_ step: Int, of steps: Int, rate: Double, clip: Double, phase: String = FineTune.name) throws {
+  /// One step: `batch` samples in micro-batches, then the optimiser. Returns the loss before it.
+  @discardableResult
+  func train(_ step: Int, of steps: Int, rate: Double, clip: Double, phase: String = FineTune.name) throws
+    -> Double
+  {
     if context.isCancelled() {
       if phase == FineTune.name { try save(step) }
       try context.checkCancelled()
@@ -149,6 +158,7 @@ final class HybridTrainer {
     optimiser.step(rate: rate, clip: clip)
     tape.zeroGradients()
     context.progress(phase, step + 1, steps, "loss \((loss * 1e4).rounded() / 1e4)")
+    return loss
   }
 
   private func outputLoss(_ labels: [Int?]) -> Double {
@@ -209,6 +219,11 @@ final class HybridTrainer {
 
   /// Exchanges the weights and their running average.
   func exchangeAverage() { optimiser.exchangeAverage() }
+
+  /// Compares `graph`, with the weights as they are, with the teacher.
+  func measure(_ graph: Graph, by meter: FidelityMeter) throws -> Fidelity {
+    try meter.measure(graph, weights: student.weights)
+  }
 
   /// `graph` with the weights as they are.
   func graph(from graph: Graph) -> Graph {

@@ -17,7 +17,7 @@ struct TeacherTap {
     pruned.outputs = values.map { (graph[$0].name, $0) }
     pruned.removeDeadNodes()
     let shapes = try InputShapes.of(graph, batch: batch, data: data)
-    executor = try Executor(pruned, weights: weights, inputShapes: shapes, pool: pool)
+    executor = try Executor(pruned, weights: weights, inputShapes: shapes, packing: false, pool: pool)
     reader = BatchReader(data: data, pool: pool)
     self.batch = batch
   }

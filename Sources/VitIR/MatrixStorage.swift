@@ -1,0 +1,94 @@
+/// Rows of a matrix that lies in another storage, or of its transpose: put together each time they are asked for, so that
+/// a weight which was turned round takes no memory beside the file it came from.
+public final class MatrixStorage: TensorStorage {
+  private let source: any TensorStorage
+  private let elementSize: Int
+  /// Where each row starts, in elements of the source.
+  private let starts: [Int]
+  private let columns: Int
+  /// How far the elements of a row lie apart.
+  private let stride: Int
+
+  private init(
+    _ source: any TensorStorage, elementSize: Int, starts: [Int], columns: Int, stride: Int
+  ) {
+    self.source = source
+    self.elementSize = elementSize
+    self.starts = starts
+    self.columns = columns
+    self.stride = stride
+  }
+
+  /// The number of bytes.
+  public var byteCount: Int { starts.count * columns * elementSize }
+
+  /// Lends a copy in order, and gives the source's memory back.
+  public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
+    let copy = try MemoryStorage(byteCount: byteCount) { target in
+      try source.withBytes { write($0, to: target) }
+    }
+    source.relinquish()
+    return try copy.withBytes(body)
+  }
+
+  private func write(_ source: UnsafeRawBufferPointer, to target: UnsafeMutableRawBufferPointer) {
+    guard let from = source.baseAddress, let to = target.baseAddress else { return }
+    let (size, row) = (elementSize, columns * elementSize)
+    guard stride != 1 else {
+      for (place, start) in starts.enumerated() {
+        (to + place * row).copyMemory(from: from + start * size, byteCount: row)
+      }
+      return
+    }
+    // In blocks, so that neither side leaves the cache.
+    for left in Swift.stride(from: 0, to: columns, by: 32) {
+      for (place, start) in starts.enumerated() {
+        for column in left..<min(left + 32, columns) {
+          (to + place * row + column * size).copyMemory(
+            from: from + (start + column * stride) * size, byteCount: size)
+        }
+      }
+    }
+  }
+
+  /// Gives the source's memory back.
+  public func relinquish() { source.relinquish() }
+
+  /// The transpose of a matrix with `shape` in `storage`.
+  static func transpose(of storage: any TensorStorage, shape: [Int], elementSize: Int) -> MatrixStorage {
+    MatrixStorage(
+      storage, elementSize: elementSize, starts: Array(0..<shape[1]), columns: shape[0], stride: shape[1])
+  }
+
+  /// `rows` of a matrix with `columns` columns in `storage`.
+  static func rows(
+    _ rows: [Int], of storage: any TensorStorage, columns: Int, elementSize: Int
+  ) -> MatrixStorage {
+    if let matrix = storage as? MatrixStorage, matrix.columns == columns, matrix.elementSize == elementSize {
+      return MatrixStorage(
+        matrix.source, elementSize: elementSize, starts: rows.map { matrix.starts[$0] }, columns: columns,
+        stride: matrix.stride)
+    }
+    return MatrixStorage(
+      storage, elementSize: elementSize, starts: rows.map { $0 * columns }, columns: columns, stride: 1)
+  }
+}
+
+extension Tensor {
+  /// The transpose of this matrix, whose bytes are turned when they are asked for.
+  public func transposed() -> Tensor {
+    precondition(shape.count == 2)
+    return Tensor(
+      unchecked: element, shape: [shape[1], shape[0]],
+      storage: MatrixStorage.transpose(of: storage, shape: shape, elementSize: element.size))
+  }
+
+  /// The entries `rows` of the first axis, in that order, put together when they are asked for.
+  public func selecting(_ rows: [Int]) -> Tensor {
+    precondition(rows.allSatisfy { $0 >= 0 && $0 < shape.first ?? 0 })
+    let columns = shape.dropFirst().reduce(1, *)
+    return Tensor(
+      unchecked: element, shape: [rows.count] + shape.dropFirst(),
+      storage: MatrixStorage.rows(rows, of: storage, columns: columns, elementSize: element.size))
+  }
+}
