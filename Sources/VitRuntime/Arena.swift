@@ -30,7 +30,9 @@ public final class Arena: @unchecked Sendable {
   }
 
   /// A view of `type` that nobody may read: what stands for a tensor of which only the shape is wanted.
-  func placeholder(_ type: TensorType) -> View { View(base: base, element: type.element, shape: type.extents) }
+  func placeholder(_ type: TensorType) -> View {
+    View(base: base, element: type.element, shape: type.extents)
+  }
 
   private var base: UnsafeMutableRawPointer {
     guard let base = memory.baseAddress else { preconditionFailure("an arena is never empty") }
