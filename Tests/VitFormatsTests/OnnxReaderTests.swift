@@ -168,7 +168,7 @@ import VitTestSupport
     #expect(with(Onnx.tensor("c", [Int](repeating: 1, count: 65), floats: [1])).contains("more than 64"))
     let named = Wire().int(1, 2).text(8, "c")
     #expect(with(named.int(2, 8).text(6, "a").text(6, "b")).contains("string"))
-    #expect(with(named.int(2, 22).data(9, [0])).contains("int4"))
+    #expect(with(named.int(2, 17).data(9, [0])).contains("float8e4m3fn"))
     #expect(with(named.int(2, 99).data(9, [0])).contains("number 99"))
     #expect(with(named.int(2, 1).data(5, [1, 2])).contains("int32_data, expected float_data"))
     #expect(with(named.int(2, 6).data(5, [1])).contains("int32_data holds 1 of 2"))
@@ -274,6 +274,47 @@ import VitTestSupport
           inputs: [Onnx.value("x", [1, 3, 4])], constants: [Onnx.tensor("half", [], floats: [0.5])])))
     #expect(model.diagnostics.map(\.code) == ["batch-opened"])
     #expect(model.graph.type(model.graph.outputs[0].value).shape == [.symbol("batch"), 3, 4])
+  }
+
+  @Test("numbers of four and of two bits are read as bytes, the first from the lowest bits")
+  func packedElements() throws {
+    func constant(_ code: Int, _ bytes: [UInt8], _ field: Int = 9) throws -> [Double] {
+      var tensor = Wire().int(1, 5).int(2, code).text(8, "c")
+      if field == 9 {
+        tensor = tensor.data(9, bytes)
+      } else {
+        for byte in bytes { tensor = tensor.int(5, Int(byte)) }
+      }
+      let nodes = [
+        Onnx.node("DequantizeLinear", ["c", "scale"], ["d"]), Onnx.node("Add", ["x", "d"], ["y"]),
+      ]
+      let graph = try read(
+        Onnx.model(
+          Onnx.graph(
+            nodes, inputs: [Onnx.value("x", [nil, 5])],
+            constants: [tensor, Onnx.tensor("scale", [], floats: [1])]), opset: 21)
+      ).graph
+      let values = graph.nodes.flatMap(\.operands).compactMap { $0 }
+      let id = try #require(values.first { graph[$0].name == "c" })
+      return try #require(graph.tensor(id)).doubles()
+    }
+    #expect(try constant(22, [0x87, 0xf1, 0x02]) == [7, -8, 1, -1, 2])
+    #expect(try constant(21, [0x87, 0xf1, 0x02]) == [7, 8, 1, 15, 2])
+    #expect(try constant(22, [0x87, 0xf1, 0x02], 5) == [7, -8, 1, -1, 2])
+    #expect(try constant(26, [0b10_01_11_00, 0b01]) == [0, -1, 1, -2, 1])
+    #expect(try constant(25, [0b10_01_11_00, 0b01]) == [0, 3, 1, 2, 1])
+    #expect(throws: VitError.self) { _ = try constant(22, [0x87, 0xf1]) }
+  }
+
+  @Test("quantising to four bits is refused, not done in eight")
+  func packedResult() {
+    let zero = Wire().int(2, 22).text(8, "zero").data(9, [0])
+    let text = refusal(
+      Onnx.model(
+        Onnx.graph(
+          [Onnx.node("QuantizeLinear", ["x", "scale", "zero"], ["y"])],
+          constants: [zero, Onnx.tensor("scale", [], floats: [1])]), opset: 21))
+    #expect(text.contains("22"), "\(text)")
   }
 
   @Test("a damaged file is refused and nothing else happens")

@@ -261,6 +261,23 @@ struct AttentionGraph {
     }
   }
 
+  /// Queries, keys and values by three products of whole numbers with one quantisation of the tokens.
+  static func integerProducts() throws -> Graph {
+    var graph = AttentionGraph()
+    let small = try graph.model.add("onnx.Cast", [graph.x], [("to", .int(3))])
+    func part() throws -> ValueID {
+      let weight = graph.model.builder.constant(
+        (0..<64).map { Double($0 % 7 - 3) }, shape: [8, 8], element: .i8, name: "weight")
+      let sums = try graph.model.add("onnx.MatMulInteger", [small, weight])
+      let numbers = try graph.model.add("onnx.Cast", [sums], [("to", .int(1))])
+      return try graph.split(try graph.model.add("onnx.Mul", [numbers, graph.model.number(0.1)]))
+    }
+    let (q, k, v) = (try part(), try part(), try part())
+    let probabilities = try graph.softmax(try graph.scores(q, k))
+    return graph.model.finish(
+      try graph.project(try graph.model.add("onnx.MatMul", [probabilities, v])))
+  }
+
   /// Queries, keys and values by three convolutions of a map [batch, 8, 2, 3].
   static func convolutions() throws -> Graph {
     var model = ModelBuilder("convolutions", seed: 6)

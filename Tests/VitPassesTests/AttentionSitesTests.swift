@@ -64,6 +64,13 @@ struct AttentionSitesTests {
     #expect(coarse.others.map(\.reason) == ["it maps 3 keys to 5 queries of other tokens"])
   }
 
+  @Test("queries and keys of two products of whole numbers are of the same tokens")
+  func integerProducts() throws {
+    let found = try sites(try AttentionGraph.integerProducts())
+    #expect(found.others.isEmpty)
+    #expect(found.layers.map(\.heads) == [2])
+  }
+
   @Test("queries and keys of two convolutions are of the same tokens")
   func convolutions() throws {
     let found = try sites(try AttentionGraph.convolutions())

@@ -17,6 +17,8 @@ struct GraphImporter {
   private let file: String
   private(set) var builder: GraphBuilder
   private var bindings: [FlatValue: Binding] = [:]
+  /// Constants whose elements take less than a byte in the file, with ONNX's number for their type.
+  private var packed: [ValueID: Int] = [:]
 
   init(_ flattener: Flattener, file: String, graph: Graph, registry: Registry, fold: GraphBuilder.Fold?) {
     self.flattener = flattener
@@ -55,8 +57,11 @@ struct GraphImporter {
 
   private mutating func bind(_ constant: OnnxTensor, name: String) -> Binding {
     switch constant.content {
-    case .success(let tensor): .value(builder.graph.addConstant(tensor, name: name))
-    case .failure(let error): .failure(error)
+    case .success(let tensor):
+      let id = builder.graph.addConstant(tensor, name: name)
+      if OnnxElement.packing(constant.code) != nil { packed[id] = constant.code }
+      return .value(id)
+    case .failure(let error): return .failure(error)
     }
   }
 
@@ -242,7 +247,7 @@ struct GraphImporter {
     var operands: [ValueID?] = []
     for value in node.inputs { operands.append(try tensor(value)) }
     if node.source.type == "QuantizeLinear", attributes["output_dtype"] == nil,
-      let code = storedType(operands, 2)
+      let code = operands.count > 2 ? operands[2].flatMap({ packed[$0] }) ?? storedType(operands, 2) : nil
     {
       attributes["output_dtype"] = .int(code)
     }

@@ -132,6 +132,8 @@ struct OnnxValue {
 /// TensorProto: a tensor, or why it cannot be had.
 struct OnnxTensor {
   var name = ""
+  /// ONNX's number for the type in which the file holds the elements.
+  var code = 0
   var content: Result<Tensor, VitError>
 }
 

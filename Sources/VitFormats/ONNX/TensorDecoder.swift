@@ -76,7 +76,8 @@ struct TensorDecoder {
       }
     }
     do {
-      return OnnxTensor(name: fields.name, content: .success(try tensor(fields, reader)))
+      return OnnxTensor(
+        name: fields.name, code: fields.type, content: .success(try tensor(fields, reader)))
     } catch {
       var error = error
       error.diagnostic.message = "tensor '\(fields.name)': \(error.diagnostic.message)"
@@ -107,7 +108,8 @@ struct TensorDecoder {
   }
 
   private func tensor(_ fields: Fields, _ reader: WireReader) throws(VitError) -> Tensor {
-    guard let element = OnnxElement.type(fields.type) else {
+    let packing = OnnxElement.packing(fields.type)
+    guard let element = packing?.element ?? OnnxElement.type(fields.type) else {
       throw VitError(
         "elements of the type \(OnnxElement.name(fields.type)) are not supported", code: "element-type")
     }
@@ -115,22 +117,30 @@ struct TensorDecoder {
     let type = TensorType(element, fixed: fields.dims)
     try type.validate()
     guard fields.strings == 0 else { throw VitError("string_data in a tensor of \(type)") }
-    let needed = type.count * element.size
-    let storage: any TensorStorage
-    if fields.isExternal {
-      storage = try external.storage(fields.entries, needed: needed)
-    } else if let raw = fields.raw {
+    guard let packing else {
+      return try Tensor(element: element, shape: fields.dims, storage: try storage(fields, type, reader))
+    }
+    let bytes = try storage(fields, TensorType(.u8, fixed: [packing.bytes(for: type.count)]), reader)
+    return try Tensor(
+      element: element, shape: fields.dims, storage: try packing.unpacked(bytes, count: type.count))
+  }
+
+  /// The bytes of a tensor of `type`, wherever its fields have them.
+  private func storage(
+    _ fields: Fields, _ type: TensorType, _ reader: WireReader
+  ) throws(VitError) -> any TensorStorage {
+    let needed = type.count * type.element.size
+    if fields.isExternal { return try external.storage(fields.entries, needed: needed) }
+    if let raw = fields.raw {
       guard fields.typed.isEmpty else {
         throw VitError("raw_data beside elements in a typed field", code: "tensor-data")
       }
       guard raw.count == needed else {
         throw VitError("raw_data has \(raw.count) bytes, but \(type) needs \(needed)", code: "tensor-data")
       }
-      storage = try file.storage(raw)
-    } else {
-      storage = try typed(fields.typed, type, reader)
+      return try file.storage(raw)
     }
-    return try Tensor(element: element, shape: fields.dims, storage: storage)
+    return try typed(fields.typed, type, reader)
   }
 
   /// The elements of a typed field, which must be as many as the type has, and in no other field.

@@ -316,7 +316,9 @@ struct MicrosoftQLinearSoftmax: Operation {
     let extent = isOld ? input.shape[place...].reduce(1, *) : input.shape[place]
     let inner = isOld ? 1 : input.shape[(place + 1)...].reduce(1, *)
     guard input.count > 0 else { return }
-    let (scale, unit, offset) = (x.unit(context), y.unit(context), y.offset(context))
+    let (scale, offset) = (x.unit(context), y.offset(context))
+    // ONNX Runtime counts in whole steps to one.
+    let steps = (1 / y.unit(context)).rounded(.down)
     for line in 0..<input.count / extent {
       let first = line / inner * extent * inner + line % inner
       var (greatest, sum) = (Int.min, Float(0))
@@ -326,7 +328,7 @@ struct MicrosoftQLinearSoftmax: Operation {
       }
       for entry in 0..<extent { sum += power(entry) }
       for entry in 0..<extent {
-        output.setQuantised(first + entry * inner, power(entry) / sum, unit: unit, offset: offset)
+        output.setQuantised(first + entry * inner, power(entry) * steps / sum, unit: 1, offset: offset)
       }
     }
   }

@@ -323,15 +323,17 @@ struct LayoutAnalysis {
     let own = layouts[result.index].axes
     guard let first = node.operands.first.flatMap({ $0 }) else { return nil }
     let axes = layouts[first.index].axes
-    if Self.linear.contains(node.name) || (node.name == "onnx.MatMul" && isConstant(node.operands[1])) {
+    if Self.linear.contains(node.name) {
       guard let last = own.last, axes.count == own.count else { return nil }
       return axes.dropLast() + [last]
     }
-    switch node.name {
-    case "onnx.MatMul":
-      guard let second = node.operands[1], axes.count == own.count else { return nil }
-      guard let last = layouts[second.index].axes.last else { return nil }
+    if let (_, second) = MatrixProduct.factors(node) {
+      guard axes.count == own.count,
+        let last = isConstant(second) ? own.last : layouts[second.index].axes.last
+      else { return nil }
       return axes.dropLast() + [last]
+    }
+    switch node.name {
     case "vit.sdpa":
       guard let value = node.operands[2], let last = layouts[value.index].axes.last else { return nil }
       return axes.dropLast() + [last]
@@ -398,12 +400,14 @@ struct LayoutAnalysis {
     return axes
   }
 
-  private static let linear: Set<String> = ["vit.linear", "vit.mlp"]
+  private static let linear: Set<String> = ["vit.linear", "vit.mlp", "com.microsoft.MatMulNBits"]
   private static let normalising: Set<String> = [
     "onnx.Softmax", "onnx.LayerNormalization", "vit.layer_norm", "onnx.RMSNormalization",
     "onnx.LpNormalization",
     "onnx.BatchNormalization", "onnx.SimplifiedLayerNormalization", "onnx.QuantizeLinear",
     "onnx.DequantizeLinear", "onnx.Clip", "onnx.RotaryEmbedding", "com.microsoft.RotaryEmbedding",
+    "onnx.DynamicQuantizeLinear", "com.microsoft.QLinearSoftmax", "com.microsoft.QuantizeLinear",
+    "com.microsoft.DequantizeLinear",
     "onnx.Cast",
   ]
   private static let elementwise: Set<String> = [
@@ -411,6 +415,7 @@ struct LayoutAnalysis {
     "vit.add",
     "vit.scale", "onnx.Sqrt", "onnx.Neg", "onnx.Erf", "onnx.Tanh", "onnx.Sigmoid", "onnx.Relu", "onnx.Gelu",
     "onnx.HardSwish", "onnx.Exp", "onnx.Reciprocal", "onnx.Abs", "onnx.IsNaN", "com.microsoft.BiasGelu",
-    "com.microsoft.QuickGelu", "onnx.LeakyRelu", "onnx.HardSigmoid", "onnx.Mish",
+    "com.microsoft.QuickGelu", "com.microsoft.QLinearAdd", "com.microsoft.QLinearMul", "onnx.LeakyRelu",
+    "onnx.HardSigmoid", "onnx.Mish",
   ]
 }

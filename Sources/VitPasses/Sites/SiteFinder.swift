@@ -27,7 +27,7 @@ struct SiteFinder {
       switch node.name {
       case "vit.attention": addAttention(place, node)
       case "vit.sdpa": addCore(place, node)
-      case "onnx.Softmax": addSoftmax(place, node)
+      case "onnx.Softmax", "com.microsoft.QLinearSoftmax": addSoftmax(place, node)
       case "onnx.Attention", "com.microsoft.MultiHeadAttention", "com.microsoft.Attention":
         addOperator(place, node)
       default: continue
@@ -81,7 +81,7 @@ struct SiteFinder {
       return
     }
     guard let above = contraction(above: input), let below = contraction(below: output) else { return }
-    guard let q = above.operands[0], let k = above.operands[1], let v = below.node.operands[1],
+    guard let (q, k) = factors(above), let v = factors(below.node)?.right,
       let result = below.node.results.first
     else { return }
     let shape = graph.type(q).shape
@@ -145,7 +145,7 @@ struct SiteFinder {
     let region = Region(self, queries: queries, keys: keys, values: values, core: core)
     var reason = region.obstacle ?? obstacle
     if region.obstacle == nil, obstacle != nil, region.input != nil, region.output != nil,
-      node.name == "onnx.Softmax"
+      node.name.hasSuffix("Softmax")
     {
       reason = obstacle
     }
@@ -165,7 +165,8 @@ struct SiteFinder {
     switch node.name {
     case "onnx.Conv": return factor.axis == 1
     case let name where name == "vit.linear" || Self.products.contains(name):
-      let isMap = name == "vit.linear" || node.operands.prefix(2).contains { $0.map(isConstant) ?? false }
+      let isMap =
+        name == "vit.linear" || factors(node).map { isConstant($0.left) || isConstant($0.right) } ?? false
       return isMap && factor.axis == graph.values[factor.origin].type.rank - 1
     default: return false
     }
@@ -241,18 +242,26 @@ struct SiteFinder {
     "com.microsoft.MatMulIntegerToFloat",
   ]
 
+  /// What a product of any form multiplies.
+  private func factors(_ node: Node) -> (left: ValueID, right: ValueID)? {
+    guard Self.products.contains(node.name), let a = node.operands[0],
+      let b = node.operands[node.name == "onnx.QLinearMatMul" ? 3 : 1]
+    else { return nil }
+    return (a, b)
+  }
+
   /// The nearest product above a value of queries, which may be learned, and computed keys.
   private func contraction(above id: ValueID) -> Node? {
     var stack = [(id, 0)]
     while let (value, depth) = stack.popLast() {
       guard depth < 14, let place = producer[value.index] else { continue }
       let node = graph.nodes[place]
-      if Self.products.contains(node.name), let a = node.operands[0], let b = node.operands[1],
-        !isConstant(a) || graph.type(a).rank > 2, !isConstant(b)
-      {
+      if let (a, b) = factors(node), !isConstant(a) || graph.type(a).rank > 2, !isConstant(b) {
         return node
       }
-      if node.name == "onnx.Softmax" || node.name == "vit.sdpa" || node.name == "vit.attention" { continue }
+      if node.name.hasSuffix("Softmax") || node.name == "vit.sdpa" || node.name == "vit.attention" {
+        continue
+      }
       for case let operand? in node.operands.reversed() where !isConstant(operand) {
         stack.append((operand, depth + 1))
       }
@@ -269,9 +278,7 @@ struct SiteFinder {
       next += 1
       for place in consumers[value.index] {
         let node = graph.nodes[place]
-        if Self.products.contains(node.name), node.operands[0] == value, let b = node.operands[1],
-          !isConstant(b)
-        {
+        if let (a, b) = factors(node), a == value, !isConstant(b) {
           return (node, depth)
         }
         guard depth < 6, let result = node.results.first else { continue }
