@@ -317,6 +317,19 @@ import VitTestSupport
     #expect(text.contains("22"), "\(text)")
   }
 
+  @Test("a cast to the type of a constant is one to the type in which the file holds it")
+  func castLike() throws {
+    func cast(_ code: Int, _ bytes: [UInt8]) -> Wire {
+      let like = Wire().int(2, code).text(8, "like").data(9, bytes)
+      return Onnx.model(
+        Onnx.graph([Onnx.node("CastLike", ["x", "like"], ["y"])], constants: [like]), opset: 21)
+    }
+    let half = try read(cast(10, [0, 0])).graph.nodes
+    #expect(half.map(\.name) == ["onnx.Cast"])
+    #expect(refusal(cast(22, [0])).contains("22"))
+    #expect(try read(cast(1, [0, 0, 0, 0])).graph.nodes.allSatisfy { $0.name == "onnx.CastLike" })
+  }
+
   @Test("a damaged file is refused and nothing else happens")
   func damage() throws {
     let bytes = try Fixture.bytes("onnx/functions.onnx")

@@ -246,8 +246,12 @@ struct GraphImporter {
     }
     var operands: [ValueID?] = []
     for value in node.inputs { operands.append(try tensor(value)) }
+    if node.operation == "onnx.CastLike", let code = storedType(operands, 1) {
+      try addCast(node, operands[0], to: code)
+      return
+    }
     if node.source.type == "QuantizeLinear", attributes["output_dtype"] == nil,
-      let code = operands.count > 2 ? operands[2].flatMap({ packed[$0] }) ?? storedType(operands, 2) : nil
+      let code = storedType(operands, 2)
     {
       attributes["output_dtype"] = .int(code)
     }
@@ -280,10 +284,17 @@ struct GraphImporter {
 
   /// ONNX's number for the type of a constant operand that is computed in a wider type, which the operation cannot see.
   private func storedType(_ operands: [ValueID?], _ index: Int) -> Int? {
-    guard index < operands.count, let id = operands[index], let element = builder.graph.tensor(id)?.element,
-      element != element.computed
+    guard index < operands.count, let id = operands[index], let element = builder.graph.tensor(id)?.element
     else { return nil }
-    return OnnxElement.code(element)
+    if let code = packed[id] { return code }
+    return element == element.computed ? nil : OnnxElement.code(element)
+  }
+
+  private mutating func addCast(_ node: FlatNode, _ value: ValueID?, to code: Int) throws(VitError) {
+    let operation = try builder.registry.make("onnx.Cast", Attributes([("to", .int(code))]))
+    let results = try builder.add(
+      operation, [value], names: [name(node)], location: Location(file: file, node: node.label))
+    bindings[node.outputs[0]] = .value(results[0])
   }
 
   private func unusable(_ attribute: OnnxAttribute, _ kind: String) -> VitError {
