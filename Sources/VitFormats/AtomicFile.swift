@@ -5,15 +5,16 @@ public import VitIR
 /// A file that appears whole or not at all: written to a temporary beside the target, synced, then renamed.
 ///
 /// Dropped without `commit()`, it takes its temporary with it. A target that is a symbolic link keeps the link; one
-/// that is a device or a pipe (`/dev/null`) is written to directly. Errors are of the kind `.environment`.
+/// that is a device or a pipe (`/dev/stdout`) gets the bytes when all are there. A target that may not be written is
+/// refused, although renaming would replace it. Errors are of the kind `.environment`.
 public struct AtomicFile: ~Copyable {
   /// The target as the user named it.
   public let path: String
   /// How many bytes have been appended.
   public private(set) var count = 0
   private let target: String
-  /// What `deinit` removes; `nil` once it is in place, or where the target itself is written to.
-  private var temporary: String?
+  /// The name of the temporary; `nil` where the target is no regular file.
+  private let temporary: Temporary?
   private let descriptor: Int32
 
   /// A temporary beside the file at `path`, which need not exist; its folder must.
@@ -26,18 +27,26 @@ public struct AtomicFile: ~Copyable {
         "expected a file to write, found a folder", kind: .environment, code: "unwritable-file",
         location: Location(file: path))
     }
-    var temporary: String?
-    let descriptor: Int32
-    if exists, status.st_mode & S_IFMT != S_IFREG {
-      descriptor = open(target, O_WRONLY | O_CLOEXEC)
+    guard !exists || access(target, W_OK) == 0 else {
+      throw systemError("cannot be written", path: path, kind: .environment)
+    }
+    var temporary: Temporary?
+    var descriptor: Int32 = -1
+    if path.isEmpty {
+      errno = ENOENT
+    } else if exists, status.st_mode & S_IFMT != S_IFREG {
+      descriptor = anonymousFile()
     } else {
-      // The mode is that of any new file, which `mkstemp` would not give.
-      let number = AtomicFile.made.add(1, ordering: .relaxed).newValue
       let slash = target.utf8.lastIndex(of: UInt8(ascii: "/"))
       let start = slash.map { target.utf8.index(after: $0) } ?? target.startIndex
-      let name = "\(target[..<start]).\(target[start...].prefix(100)).\(getpid())-\(number).tmp"
-      temporary = name
-      descriptor = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      let stem = "\(target[..<start]).\(target[start...].prefix(100)).\(getpid())-"
+      // What a process of the same number left when it was killed stays.
+      repeat {
+        let name = "\(stem)\(AtomicFile.made.add(1, ordering: .relaxed).newValue).tmp"
+        // The mode is that of any new file, which `mkstemp` would not give.
+        descriptor = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+        if descriptor >= 0 { temporary = Temporary(name) }
+      } while descriptor < 0 && errno == EEXIST
     }
     guard descriptor >= 0 else {
       throw systemError("cannot be written", path: path, kind: .environment)
@@ -48,13 +57,14 @@ public struct AtomicFile: ~Copyable {
     self.descriptor = descriptor
   }
 
-  deinit {
-    close(descriptor)
-    if let temporary { unlink(temporary) }
-  }
+  deinit { close(descriptor) }
 
   /// Numbers the temporaries of this process.
   private static let made = Atomic<Int>(0)
+
+  /// Removes the temporaries of all files of this process, which is about to end. A signal handler may call it, after
+  /// somebody else has once.
+  public static func abandonAll() { Temporary.removeAll() }
 
   /// Appends bytes.
   public mutating func write(_ bytes: UnsafeRawBufferPointer) throws(VitError) {
@@ -78,7 +88,7 @@ public struct AtomicFile: ~Copyable {
     if let failure { throw failure }
   }
 
-  /// Overwrites bytes that were appended before: a header that is known last. The target is a regular file.
+  /// Overwrites bytes that were appended before: a header that is known last.
   public func rewrite(_ bytes: [UInt8], at offset: Int) throws(VitError) {
     precondition(offset >= 0 && offset + bytes.count <= count)
     var done = 0
@@ -94,14 +104,39 @@ public struct AtomicFile: ~Copyable {
 
   /// Makes the file appear under its name, its bytes on the disk first.
   public consuming func commit() throws(VitError) {
-    guard let temporary else { return }
+    guard let temporary else { return try copy() }
     guard fsync(descriptor) == 0 else {
       throw systemError("cannot be written to the disk", path: path, kind: .environment)
     }
-    guard rename(temporary, target) == 0 else {
+    guard rename(temporary.name, target) == 0 else {
       throw systemError("cannot be put in place", path: path, kind: .environment)
     }
-    self.temporary = nil
+    temporary.forget()
+  }
+
+  /// Hands the bytes to a target that is a device or a pipe; for a pipe nobody reads it waits.
+  private borrowing func copy() throws(VitError) {
+    let output = open(target, O_WRONLY | O_CLOEXEC)
+    guard output >= 0 else { throw systemError("cannot be written", path: path, kind: .environment) }
+    defer { close(output) }
+    var offset = 0
+    var piece = [UInt8](repeating: 0, count: 1 << 16)
+    while offset < count {
+      let got = pread(descriptor, &piece, min(piece.count, count - offset), offset)
+      guard got > 0 else { throw systemError("cannot be written", path: path, kind: .environment) }
+      try send(piece[..<got], to: output)
+      offset += got
+    }
+  }
+
+  private borrowing func send(_ bytes: ArraySlice<UInt8>, to output: Int32) throws(VitError) {
+    var rest = bytes
+    while !rest.isEmpty {
+      let wrote = rest.withUnsafeBytes { Glibc.write(output, $0.baseAddress, $0.count) }
+      if wrote < 0, errno == EINTR { continue }
+      guard wrote > 0 else { throw systemError("cannot be written", path: path, kind: .environment) }
+      rest = rest.dropFirst(wrote)
+    }
   }
 
   /// Writes a whole file.
@@ -112,9 +147,35 @@ public struct AtomicFile: ~Copyable {
   }
 }
 
-/// The path with symbolic links followed, or as it is where there is no such file yet.
+/// The path with symbolic links followed, also where they lead to a file that does not exist yet.
 private func resolved(_ path: String) -> String {
-  guard let real = realpath(path, nil) else { return path }
-  defer { free(real) }
-  return String(cString: real)
+  var path = path
+  var status = stat()
+  // As many links as Linux follows.
+  for _ in 0..<40 {
+    if let real = realpath(path, nil) {
+      defer { free(real) }
+      return String(cString: real)
+    }
+    // What is there without a path is a pipe.
+    guard stat(path, &status) != 0 else { break }
+    var target = [CChar](repeating: 0, count: Int(PATH_MAX))
+    let count = readlink(path, &target, target.count)
+    guard count > 0 else { break }
+    let link = String(decoding: target[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+    let folder = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { path[...$0] } ?? ""
+    path = link.hasPrefix("/") ? link : folder + link
+  }
+  return path
+}
+
+/// A descriptor of a new file without a name, in the folder for temporary files; -1 where there can be none.
+private func anonymousFile() -> Int32 {
+  let folder = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+  var name = Array("\(folder)/vitc-XXXXXX".utf8CString)
+  let descriptor = mkstemp(&name)
+  guard descriptor >= 0 else { return descriptor }
+  unlink(name)
+  _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+  return descriptor
 }

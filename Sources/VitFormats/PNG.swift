@@ -22,27 +22,32 @@ enum PNG {
     ) throws -> Image {
       // Deflate's best, one bit a pixel.
       try Image.check(width: width, height: height, bytes: bytes, density: 8 * maximumDeflateRatio)
-      var image = png_image()
-      image.version = UInt32(PNG_IMAGE_VERSION)
-      defer { png_image_free(&image) }
-      guard png_image_begin_read_from_memory(&image, essence.baseAddress, essence.count) != 0 else {
-        throw failure(&image)
+      // On the heap: libpng keeps its address for the errors to come.
+      let image = UnsafeMutablePointer<png_image>.allocate(capacity: 1)
+      image.initialize(to: png_image())
+      image.pointee.version = UInt32(PNG_IMAGE_VERSION)
+      defer {
+        png_image_free(image)
+        image.deallocate()
       }
-      guard Int(image.width) == width, Int(image.height) == height else {
+      guard png_image_begin_read_from_memory(image, essence.baseAddress, essence.count) != 0 else {
+        throw failure(image)
+      }
+      guard Int(image.pointee.width) == width, Int(image.pointee.height) == height else {
         throw VitError("the PNG data are damaged: two sizes", code: "png")
       }
-      let isColour = image.format & UInt32(PNG_FORMAT_FLAG_COLOR) != 0
+      let isColour = image.pointee.format & UInt32(PNG_FORMAT_FLAG_COLOR) != 0
       // Read with the alpha that there is: without, libpng would blend with a background.
-      let hasAlpha = image.format & UInt32(PNG_FORMAT_FLAG_ALPHA) != 0
-      image.format =
+      let hasAlpha = image.pointee.format & UInt32(PNG_FORMAT_FLAG_ALPHA) != 0
+      image.pointee.format =
         (isColour ? UInt32(PNG_FORMAT_FLAG_COLOR) : 0) | (hasAlpha ? UInt32(PNG_FORMAT_FLAG_ALPHA) : 0)
       // Sixteen-bit samples are taken as they are too, not as linear light.
-      image.flags |= UInt32(PNG_IMAGE_FLAG_16BIT_sRGB)
+      image.pointee.flags |= UInt32(PNG_IMAGE_FLAG_16BIT_sRGB)
       let channels = isColour ? 3 : 1
       let stored = channels + (hasAlpha ? 1 : 0)
       var pixels = [UInt8](repeating: 0, count: width * height * stored)
-      guard png_image_finish_read(&image, nil, &pixels, Int32(width * stored), nil) != 0 else {
-        throw failure(&image)
+      guard png_image_finish_read(image, nil, &pixels, Int32(width * stored), nil) != 0 else {
+        throw failure(image)
       }
       if hasAlpha {
         pixels = [UInt8](unsafeUninitializedCapacity: width * height * channels) { target, count in
@@ -93,8 +98,8 @@ enum PNG {
   }
 
   #if VITC_PNG
-    private static func failure(_ image: inout png_image) -> VitError {
-      let reason = withUnsafeBytes(of: image.message) {
+    private static func failure(_ image: UnsafePointer<png_image>) -> VitError {
+      let reason = withUnsafeBytes(of: image.pointee.message) {
         String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
       }
       return VitError("the PNG data are damaged: \(reason)", code: "png")

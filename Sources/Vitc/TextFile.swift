@@ -8,8 +8,12 @@ public enum TextFile {
     try AtomicFile.write(Array(text.utf8), to: path)
   }
 
-  /// The bytes of a file.
-  public static func byteCount(of path: String) throws -> Int { try MappedFile(path: path).count }
+  /// The bytes of a file; `nil` for what is none, as a pipe.
+  public static func byteCount(of path: String) -> Int? { try? MappedFile(path: path).count }
+
+  /// Removes what is being written of any file, for the process is about to end. A signal handler may call it, after
+  /// somebody else has once.
+  public static func abandonAll() { AtomicFile.abandonAll() }
 }
 
 /// The convention of reproducible builds.

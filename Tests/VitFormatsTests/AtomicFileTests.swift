@@ -53,11 +53,61 @@ import VitTestSupport
   @Test("a folder, or a file in a folder that is missing, cannot be written: an environment error")
   func refused() throws {
     let scratch = try Scratch()
-    for path in [scratch.path, scratch.file("none/a")] {
+    for path in [scratch.path, scratch.file("none/a"), ""] {
       let error = #expect(throws: VitError.self) { try AtomicFile.write([1], to: path) }
       #expect(error?.kind == .environment)
       #expect(error?.diagnostic.location.file == path)
     }
     #expect(try scratch.names == [])
+  }
+
+  @Test("a link to a file that does not exist yet makes that file") func danglingLink() throws {
+    let scratch = try Scratch()
+    try scratch.link("link", to: "real")
+    try AtomicFile.write([5], to: scratch.file("link"))
+    var status = stat()
+    #expect(lstat(scratch.file("link"), &status) == 0 && status.st_mode & S_IFMT == S_IFLNK)
+    #expect(try MappedFile.contents(of: scratch.file("real"), limit: 10) == [5])
+  }
+
+  @Test("a pipe gets the bytes when all are there, a header that was rewritten included") func pipe() throws {
+    let scratch = try Scratch()
+    #expect(mkfifo(scratch.file("pipe"), 0o600) == 0)
+    // Whether it can be written is found out without a reader.
+    _ = try AtomicFile(path: scratch.file("pipe"))
+    let reader = open(scratch.file("pipe"), O_RDONLY | O_NONBLOCK)
+    defer { close(reader) }
+    var file = try AtomicFile(path: scratch.file("pipe"))
+    try file.write([0, 0, 3])
+    try file.rewrite([1, 2], at: 0)
+    try file.commit()
+    var bytes = [UInt8](repeating: 9, count: 10)
+    #expect(read(reader, &bytes, bytes.count) == 3)
+    #expect(bytes.prefix(3) == [1, 2, 3])
+    #expect(try scratch.names == ["pipe"])
+  }
+
+  @Test("what a killed process of the same number left is no obstacle") func stale() throws {
+    let scratch = try Scratch()
+    func name() throws -> String {
+      let file = try AtomicFile(path: scratch.file("a"))
+      defer { withExtendedLifetime(file) {} }
+      return try #require(try scratch.names.first)
+    }
+    let parts = try name().split(separator: "-")
+    let number = try #require(parts.last?.split(separator: ".").first.flatMap { Int($0) })
+    for next in number + 1...number + 200 { try scratch.write([7], to: "\(parts[0])-\(next).tmp") }
+    try AtomicFile.write([1], to: scratch.file("a"))
+    #expect(try MappedFile.contents(of: scratch.file("a"), limit: 10) == [1])
+  }
+
+  @Test(
+    "a file that may not be written is not replaced", .enabled(if: geteuid() != 0, "root may write any file"))
+  func readOnly() throws {
+    let scratch = try Scratch()
+    try scratch.write([9], to: "a")
+    #expect(chmod(scratch.file("a"), 0o444) == 0)
+    #expect(throws: VitError.self) { try AtomicFile.write([1], to: scratch.file("a")) }
+    #expect(try MappedFile.contents(of: scratch.file("a"), limit: 10) == [9])
   }
 }

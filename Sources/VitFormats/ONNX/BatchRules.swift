@@ -150,7 +150,9 @@ extension BatchSymboliser {
     case "onnx.Transpose":
       let axis = try step.onlyFirst()
       var order = Array((0..<step.rank(0)).reversed())
-      if case .ints(let given)? = step.attributes["perm"], !given.isEmpty { order = given }
+      if case .ints(let given)? = step.attributes["perm"], !given.isEmpty {
+        order = given.map { $0 < 0 ? $0 + step.rank(0) : $0 }
+      }
       return try add(step, order.firstIndex(of: axis))
     case "onnx.Reshape", "onnx.Flatten", "onnx.Squeeze", "onnx.Unsqueeze": return try applyReshape(step)
     case "onnx.Expand": return try applyExpand(step)
