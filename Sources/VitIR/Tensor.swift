@@ -177,6 +177,22 @@ public struct Tensor: Sendable {
   }
 }
 
+extension Tensor {
+  /// Writes the elements into a view of as many, converted where both types are floats or both whole numbers.
+  public func copy(to view: View) throws {
+    let target = UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount)
+    try storage.withBytes { bytes in
+      if element == view.element {
+        target.copyMemory(from: bytes)
+      } else {
+        for index in 0..<count {
+          target.store(bytes.loadNumber(at: index, as: element), at: index, as: view.element)
+        }
+      }
+    }
+  }
+}
+
 extension UnsafeRawBufferPointer {
   /// Element `index` as a number.
   public func loadNumber(at index: Int, as element: ElementType) -> Double {

@@ -25,10 +25,10 @@ public struct Distil: Pass {
     rate = try options.value("rate", default: 2e-3)
     clip = try options.value("clip", default: 1)
     solve = try options.value("solve", default: true)
-    guard steps >= 0, batch > 0, rate > 0, rate.isFinite, clip > 0 else {
-      throw VitError(
-        "distil: expected steps ≥ 0, batch > 0, rate > 0 and clip > 0", kind: .usage, code: "option-value")
+    guard rate > 0, rate.isFinite, clip > 0 else {
+      throw VitError("distil: expected rate > 0 and clip > 0", kind: .usage, code: "option-value")
     }
+    try Effort.check(Distil.name, steps: steps, batch: batch)
   }
 
   /// All options.
@@ -278,6 +278,23 @@ private final class DistilSession {
       notes.append("layer \(trainer.layer): error \(rounded(kept[place].error))")
     }
     return PassResult(changes: trainers.count, notes: notes)
+  }
+}
+
+/// How long passes may be told to train.
+package enum Effort {
+  /// The steps that may be asked for.
+  package static let steps = 0...100_000_000
+  /// The samples of a step that may be asked for.
+  package static let batch = 1...65536
+
+  /// Throws a usage error where a pass is asked for more or less.
+  static func check(_ pass: String, steps: Int, batch: Int) throws(VitError) {
+    guard Effort.steps.contains(steps), Effort.batch.contains(batch) else {
+      throw VitError(
+        "\(pass): expected steps in 0…\(Effort.steps.upperBound) and a batch in 1…\(Effort.batch.upperBound), found "
+          + "\(steps) and \(batch)", kind: .usage, code: "option-value")
+    }
   }
 }
 

@@ -36,11 +36,10 @@ public struct FineTune: Pass {
     }
     clip = try options.value("clip", default: 1)
     temperature = try options.value("temperature", default: 2)
-    guard steps >= 0, batch > 0, clip > 0, temperature > 0 else {
-      throw VitError(
-        "fine-tune: expected steps ≥ 0, batch > 0, clip > 0 and temperature > 0", kind: .usage,
-        code: "option-value")
+    guard clip > 0, temperature > 0 else {
+      throw VitError("fine-tune: expected clip > 0 and temperature > 0", kind: .usage, code: "option-value")
     }
+    try Effort.check(FineTune.name, steps: steps, batch: batch)
   }
 
   /// All options.

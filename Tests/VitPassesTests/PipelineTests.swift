@@ -71,11 +71,11 @@ struct PipelineTests {
       ),
       ("score{images=0}", "score: expected at least one image", "option-value", nil),
       (
-        "distil{rate=-1}", "distil: expected steps ≥ 0, batch > 0, rate > 0 and clip > 0", "option-value",
+        "distil{rate=-1}", "distil: expected rate > 0 and clip > 0", "option-value",
         nil
       ),
       (
-        "distil{rate=inf}", "distil: expected steps ≥ 0, batch > 0, rate > 0 and clip > 0", "option-value",
+        "distil{rate=inf}", "distil: expected rate > 0 and clip > 0", "option-value",
         nil
       ),
       (
@@ -83,7 +83,8 @@ struct PipelineTests {
         "fine-tune: option 'rate' cannot be 'fast' (expected a number above 0, or auto)", "option-value", nil
       ),
       (
-        "fine-tune{batch=0}", "fine-tune: expected steps ≥ 0, batch > 0, clip > 0 and temperature > 0",
+        "fine-tune{batch=0}",
+        "fine-tune: expected steps in 0…100000000 and a batch in 1…65536, found 200 and 0",
         "option-value", nil
       ),
       (

@@ -99,6 +99,8 @@ struct Resampling: Sendable {
 
   /// The table of an axis of `extent` entries resampled to `count` by `scale`.
   func table(extent: Int, count: Int, scale: Float, roi: (Float, Float) = (0, 1)) -> AxisTable {
+    // No scale is too small for no entries.
+    guard count > 0 else { return AxisTable(extent: extent, width: 1) }
     // A shrinking filter is stretched so that every entry counts.
     let stretch = antialiases && mode != .nearest && scale < 1 ? 1 / scale : 1
     let reach = (mode == .cubic ? 2 : 1) * stretch

@@ -166,7 +166,7 @@ struct LayoutAnalysis {
       guard case .ints(let order)? = node.operation.attributes["perm"] else {
         return with(from.axes.reversed())
       }
-      return with(order.map { from.axes[$0] })
+      return with(order.map { from.axes[$0 < 0 ? $0 + from.axes.count : $0] })
     case "onnx.Split": return split(node, from)
     case "onnx.Slice": return with(slice(node, from))
     case "onnx.Gather": return with(gather(node, from))

@@ -154,7 +154,10 @@ enum SimplifyMoves: Pattern {
   ]
 
   private static func order(_ node: Node, _ rewriter: Rewriter) -> [Int]? {
-    if case .ints(let order)? = node.operation.attributes["perm"] { return order }
-    return node.operands[0].map { (0..<rewriter.type($0).rank).reversed() }
+    guard let rank = node.operands[0].map({ rewriter.type($0).rank }) else { return nil }
+    if case .ints(let order)? = node.operation.attributes["perm"] {
+      return order.map { $0 < 0 ? $0 + rank : $0 }
+    }
+    return (0..<rank).reversed()
   }
 }

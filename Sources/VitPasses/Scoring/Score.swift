@@ -133,13 +133,13 @@ private struct ScoreSession {
       executor.run { step, isDone in
         guard let last = step.nodes.last, let result = tap.graph.nodes[last].results.first else { return }
         if isDone, let layer = layerOfMap[result.index], let view = executor.plan.view(result) {
-          addMaps(layer, view, images: wanted, sorting: start < sorting)
+          view.withFloats { addMaps(layer, $0, images: wanted, sorting: start < sorting) }
         }
         if let layer = layerOfSum[result.index], let residual = tap.residuals[layer] {
           if !isDone {
             before = executor.plan.view(residual.before).map(Tensor.init(copying:))
           } else if let view = executor.plan.view(result), let stream = before {
-            addCosine(layer, stream, view, images: wanted)
+            view.withFloats { addCosine(layer, stream, $0, images: wanted) }
           }
         }
       }
@@ -211,6 +211,17 @@ private struct ScoreSession {
         (0..<4).flatMap { direction in heads[layer].map { $0.lag[direction].mean } })
       if cosines[layer].count > 0 { annotations["score.cosine"] = .float(cosines[layer].mean) }
       graph.nodes[site.place].annotations = annotations
+    }
+  }
+}
+
+extension View {
+  /// Lends the elements as f32, converted where they are of another type.
+  fileprivate func withFloats(_ body: (View) -> Void) {
+    guard element != .f32 else { return body(self) }
+    guard var floats = try? Tensor(copying: self).floats() else { return }
+    floats.withUnsafeMutableBytes { buffer in
+      if let base = buffer.baseAddress { body(View(base: base, element: .f32, shape: shape)) }
     }
   }
 }

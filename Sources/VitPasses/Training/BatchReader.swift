@@ -34,8 +34,15 @@ struct BatchReader {
   let data: any SampleSource
   let pool: any WorkPool
 
-  /// Writes samples into `view`, [batch, …].
+  /// Writes samples into `view`, [batch, …], converted where its elements are no f32.
   func read(_ samples: [(index: Int, variant: UInt64?)], into view: View) throws {
+    guard view.element == .f32 else {
+      let floats = try Tensor(.f32, shape: view.shape) { buffer in
+        guard let base = buffer.baseAddress else { return }
+        try read(samples, into: View(base: base, element: .f32, shape: view.shape))
+      }
+      return try floats.copy(to: view)
+    }
     let size = data.shape.reduce(1, *)
     precondition(view.count == samples.count * size)
     let target = view.f32
