@@ -36,8 +36,10 @@ struct HuggingFaceConfig {
       // Below 384 pixels a margin is cut off; from there on images are squeezed.
       if edge < 384 {
         let share = json["crop_pct"]?.number ?? 224.0 / 256.0
-        guard share > 0, share <= 1 else { throw HuggingFaceConfig.bad("'crop_pct' is \(share)") }
-        resize = .shortest(Int(Double(edge) / share))
+        guard share > 0, share <= 1, let whole = Preprocess.edge(edge, share: share) else {
+          throw HuggingFaceConfig.bad("'crop_pct' is \(share)")
+        }
+        resize = .shortest(whole)
         cutOut = (edge, edge)
       } else {
         resize = .exact(height: edge, width: edge)

@@ -62,6 +62,12 @@ public struct Preprocess: Hashable, Sendable {
     deviation = channels == 3 ? [0.229, 0.224, 0.225] : [0.5]
   }
 
+  /// The extent of which `size` pixels are `share`, rounded down; `nil` where it is beyond every image.
+  static func edge(_ size: Int, share: Double) -> Int? {
+    let edge = (Double(size) / share).rounded(.towardZero)
+    return edge <= Double(1 << 14) ? Int(exactly: edge) : nil
+  }
+
   /// The number of floats in a result.
   public var count: Int { channels * height * width }
 

@@ -49,16 +49,16 @@ extension Preprocess {
       guard self.settings.contains(where: { $0.key == key }) else {
         let known = self.settings.map(\.key).joined(separator: ", ")
         throw VitError(
-          "preprocessing: unknown setting '\(key)'", kind: .usage, code: "preprocess",
+          "preprocessing: unknown setting '\(key)'", code: "preprocess",
           help: "the settings are \(known)")
       }
       guard given.updateValue(value, forKey: key) == nil else {
-        throw VitError("preprocessing: '\(key)' is given twice", kind: .usage, code: "preprocess")
+        throw VitError("preprocessing: '\(key)' is given twice", code: "preprocess")
       }
     }
     func bad(_ key: String, _ expected: String) -> VitError {
       VitError(
-        "preprocessing: '\(key)' cannot be '\(given[key] ?? "")' (expected \(expected))", kind: .usage,
+        "preprocessing: '\(key)' cannot be '\(given[key] ?? "")' (expected \(expected))",
         code: "preprocess")
     }
     if let text = given["channels"] {

@@ -20,7 +20,9 @@ struct TimmConfig {
       }
       share = number
     }
-    let (height, width) = (Int(Double(size[1]) / share), Int(Double(size[2]) / share))
+    guard let height = Preprocess.edge(size[1], share: share),
+      let width = Preprocess.edge(size[2], share: share)
+    else { throw TimmConfig.bad("'crop_pct' is \(share), which asks for images of too many pixels") }
     switch config["crop_mode"]?.text ?? "center" {
     case "center": result.resize = height == width ? .shortest(height) : .cover(height: height, width: width)
     case "squash": result.resize = .exact(height: height, width: width)

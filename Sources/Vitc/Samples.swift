@@ -146,15 +146,26 @@ struct ImageInput {
     if model.contents.preprocessing.isEmpty, let path = model.path {
       card = try ModelCard(besideModel: path)
     } else if !model.contents.preprocessing.isEmpty {
-      card.preprocess = try Preprocess(settings: model.contents.preprocessing)
+      do { card.preprocess = try Preprocess(settings: model.contents.preprocessing) } catch {
+        throw error.at(Location(file: model.path))
+      }
     }
     if !model.contents.labels.isEmpty { card.labels = model.contents.labels }
     isGuessed = card.preprocess == nil && settings.isEmpty
     labels = card.labels
     files = card.files
     let usual = Preprocess(channels: channels ?? 3, height: height ?? 224, width: width ?? 224)
-    preprocess = try (card.preprocess ?? usual).overriding(settings)
-      .fitted(channels: channels, height: height, width: width)
+    let given = card.preprocess ?? usual
+    do {
+      preprocess = try given.overriding(settings).fitted(channels: channels, height: height, width: width)
+    } catch {
+      // To blame is what the user said, unless what lies beside the model makes no sense either.
+      let isUsage =
+        !settings.isEmpty && (try? given.fitted(channels: channels, height: height, width: width)) != nil
+      guard isUsage else { throw error.at(Location(file: card.files.first ?? model.path)) }
+      throw VitError(
+        error.diagnostic.message, kind: .usage, code: error.diagnostic.code, help: error.diagnostic.help)
+    }
   }
 
   /// The extents of one sample.

@@ -126,7 +126,7 @@ import VitTestSupport
         + "scale=0.00392156862745098 mean=0.5 std=0.5")
   }
 
-  @Test("settings override: a size alone keeps proportions, bad values and unknown keys are usage errors")
+  @Test("settings override: a size alone keeps proportions, bad values and unknown keys are errors")
   func overriding() throws {
     var base = Preprocess(channels: 3, height: 224, width: 224)
     base.resize = .shortest(256)
