@@ -14,15 +14,19 @@ enum Depfile {
     return ([escaped(target) + ":"] + names).joined(separator: " \\\n  ") + "\n"
   }
 
-  /// Spaces and `#` get a backslash, `$` is doubled, as make reads it.
+  /// As make and ninja read it: blanks, `#` and `:` get a backslash, backslashes before a blank another, `$` is doubled.
   private static func escaped(_ path: String) -> String {
     var result = ""
+    var backslashes = 0
     for character in path {
       switch character {
-      case " ", "#": result += "\\\(character)"
-      case "$": result += "$$"
-      default: result.append(character)
+      case " ", "\t": result += String(repeating: "\\", count: backslashes + 1)
+      case "#", ":": result += "\\"
+      case "$": result += "$"
+      default: break
       }
+      result.append(character)
+      backslashes = character == "\\" ? backslashes + 1 : 0
     }
     return result
   }

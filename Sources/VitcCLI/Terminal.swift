@@ -12,6 +12,8 @@ final class Terminal: Sendable {
   private struct State {
     var writesJSON = false
     var pending: [UInt8] = []
+    /// Where results go.
+    var output: Int32 = 1
     var phase = Phase()
   }
 
@@ -22,6 +24,14 @@ final class Terminal: Sendable {
     var first = 0
     var shown = -1
     var isOpen = false
+  }
+
+  /// Opens those of the three standard streams that are closed, lest a file takes the number of one and gets what is
+  /// written there. Reading and writing fail as before.
+  static func occupyStreams() {
+    for descriptor in Int32(0)...2 where fcntl(descriptor, F_GETFD) < 0 {
+      _ = open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY)
+    }
   }
 
   init() { isInteractive = isatty(2) == 1 }
@@ -38,13 +48,22 @@ final class Terminal: Sendable {
   /// Adds a line to the results.
   func print(_ line: String = "") { write(line + "\n") }
 
+  /// Leaves standard output to a file that is the same (`-o /dev/stdout`): results go to standard error then.
+  func yieldOutput(to path: String) {
+    var (file, output) = (stat(), stat())
+    guard stat(path, &file) == 0, fstat(1, &output) == 0, file.st_dev == output.st_dev,
+      file.st_ino == output.st_ino, file.st_mode & S_IFMT != S_IFCHR
+    else { return }
+    state.withLock { $0.output = 2 }
+  }
+
   /// Hands the results over; throws where standard output cannot take them.
   func flush() throws(VitError) {
-    let bytes = state.withLock { state in
+    let (bytes, output) = state.withLock { state in
       defer { state.pending = [] }
-      return state.pending
+      return (state.pending, state.output)
     }
-    guard Terminal.send(bytes, to: 1) else {
+    guard Terminal.send(bytes, to: output) else {
       throw VitError(
         "standard output cannot be written: \(String(cString: strerror(errno)))", kind: .environment,
         code: "unwritable-output")

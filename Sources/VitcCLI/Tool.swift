@@ -5,6 +5,7 @@ internal import Vitc
 public enum Tool {
   /// Runs vitc on the words behind its name; returns the exit code.
   public static func run(_ words: [String]) -> Int32 {
+    Terminal.occupyStreams()
     let terminal = Terminal()
     do {
       let outcome = try start(words, terminal)
@@ -26,14 +27,10 @@ public enum Tool {
       terminal.write(Help.overview)
       throw usage("no command given")
     }
-    switch name {
-    case "--version":
-      terminal.print("vitc \(Version.current)")
+    if ["--version", "--help", "-h"].contains(name) {
+      guard words.count == 1 else { throw usage("\(name) stands alone, found '\(words[1])'") }
+      terminal.write(name == "--version" ? "vitc \(Version.current)\n" : Help.overview)
       return .done
-    case "--help", "-h":
-      terminal.write(Help.overview)
-      return .done
-    default: break
     }
     guard let command = Command.all.first(where: { $0.name == name }) else {
       throw Arguments.unknown(
@@ -46,7 +43,12 @@ public enum Tool {
       terminal.write(Help.text(command))
       return .done
     }
-    Interrupts.install()
-    return try command.run(arguments, terminal)
+    Interrupts.install(terminal)
+    do { return try command.run(arguments, terminal) } catch let error as VitError
+      where error.kind == .input
+    {
+      // An error that names no file is about the model.
+      throw error.at(Location(file: arguments.operands.first))
+    }
   }
 }

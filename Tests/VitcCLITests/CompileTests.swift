@@ -100,12 +100,36 @@ import VitTestSupport
     #expect(try Tool.run("verify", out).status == 0)
   }
 
+  @Test("a depfile names files as make and ninja read them, whatever is in the names") func depfile() throws {
+    let scratch = try Scratch()
+    let model = try scratch.write(
+      [UInt8](Data(contentsOf: URL(fileURLWithPath: Tool.teacher))), to: #"a\ b:c#d$e%.onnx"#)
+    let words = ["compile", model, "--data", "synthetic:8", "--distil-steps", "1", "--fine-tune-steps", "0"]
+    #expect(try Tool.run(words + ["-o", "h x.vmod", "-MD"], in: scratch.path).status == 0)
+    let rule = try String(contentsOfFile: scratch.file("h x.d"), encoding: .utf8)
+    #expect(rule == #"h\ x.vmod: \"# + "\n  " + scratch.path + ##"/a\\\ b\:c\#d$$e%.onnx"## + "\n")
+  }
+
   @Test("the textual IR is written where it is asked for, and runs") func text() throws {
     let scratch = try Scratch()
     let out = scratch.file("h.vit")
     #expect(try Tool.run(CompileTests.quick + ["-o", out, "--emit", "ir"]).status == 0)
     #expect(try scratch.names == ["h.vit", "h.vit.tensors"])
     #expect(try Tool.run("verify", out).status == 0)
+  }
+
+  @Test("a device or a pipe takes a hybrid, and what is said of it goes elsewhere") func devices() throws {
+    #expect(try Tool.run(CompileTests.quick + ["-o", "/dev/null"]).status == 0)
+    let scratch = try Scratch()
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments =
+      ["-c", "\"$@\" 2>said | cat >piped.vmod", "sh", Tool.path] + CompileTests.quick + ["-o", "/dev/stdout"]
+    process.currentDirectoryURL = URL(fileURLWithPath: scratch.path)
+    try process.run()
+    process.waitUntilExit()
+    #expect(try Tool.run("verify", scratch.file("piped.vmod")).status == 0)
+    #expect(try String(contentsOfFile: scratch.file("said"), encoding: .utf8).contains("choice: "))
   }
 
   @Test("an interruption leaves the checkpoint, which --resume takes up to the same result")
@@ -136,6 +160,16 @@ import VitTestSupport
     let other = try Tool.run(flags + ["-o", out, "--resume", "--seed", "9"])
     #expect(other.status == 3, "\(other.errors)")
     #expect(other.errors.contains("another compile"))
+    let checkpoint = try Data(contentsOf: URL(fileURLWithPath: out + ".checkpoint"))
+    for place in stride(from: 0, to: checkpoint.count, by: checkpoint.count / 5) {
+      var damaged = [UInt8](checkpoint)
+      damaged[place] ^= 4
+      try scratch.write(damaged, to: "h.vmod.checkpoint")
+      let refused = try Tool.run(flags + ["-o", out, "--resume"])
+      #expect(refused.status == 3, "flipped at \(place): \(refused.errors)")
+      #expect(refused.errors.contains("h.vmod.checkpoint"))
+    }
+    try scratch.write([UInt8](checkpoint), to: "h.vmod.checkpoint")
     let resumed = try Tool.run(flags + ["-o", out, "--resume"])
     #expect(resumed.status == 0, "\(resumed.errors)")
     #expect(try scratch.names == ["h.vmod"])
@@ -150,12 +184,14 @@ import VitTestSupport
     throws
   {
     let scratch = try Scratch()
-    for out in [scratch.file("no/such/folder/h.vmod"), scratch.path, "/proc/h.vmod"] {
+    for out in [scratch.file("no/such/folder/h.vmod"), scratch.path, "/proc/h.vmod", "x/"] {
       let result = try Tool.run("compile", Tool.teacher, "--data", "synthetic:8", "-o", out)
       #expect(result.status == 4, "\(out): \(result.errors)")
       #expect(result.errors.contains(out))
       #expect(!result.output.contains("pipeline"))
     }
+    let nameless = try Tool.run("compile", Tool.teacher, "--data", "synthetic:8", "-o", "")
+    #expect(nameless.status == 4 && !nameless.output.contains("pipeline"), "\(nameless.errors)")
     #expect(try scratch.names == [])
     #expect(try Tool.run("opt", Tool.teacher, "--passes", "fold", "-o", scratch.file("no/x.vit")).status == 4)
   }

@@ -78,6 +78,67 @@ import VitTestSupport
     #expect(!FileManager.default.fileExists(atPath: out))
   }
 
+  @Test("numbers that no exporter writes are no trap: axes from the end, double precision, tiny scales")
+  func strangeModels() throws {
+    let scratch = try Scratch()
+    let attention = """
+      graph "double" (%x: f64[batch, 1, 8, 8]) -> (y = %y) {
+        tensor @w : f64[1, 1] = [0.5]
+        tensor @shape : i64[3] = [-1, 8, 8]
+        tensor @flat : i64[2] = [-1, 64]
+        %t = onnx.Reshape(%x, @shape) : f64[batch, 8, 8]
+        %k = onnx.Transpose(%t) {perm = [0, -1, -2]} : f64[batch, 8, 8]
+        %s = onnx.MatMul(%t, %k) : f64[batch, 8, 8]
+        %p = onnx.Softmax(%s) {axis = -1} : f64[batch, 8, 8]
+        %o = onnx.MatMul(%p, %t) : f64[batch, 8, 8]
+        %r = onnx.Add(%o, %t) : f64[batch, 8, 8]
+        %c = onnx.Cast(%r) {to = 1} : f32[batch, 8, 8]
+        %y = onnx.Reshape(%c, @flat) : f32[batch, 64]
+      }
+
+      """
+    let path = try scratch.write(Array(attention.utf8), to: "double.vit")
+    let inspected = try Tool.run("inspect", path, "--json")
+    #expect((try inspected.json["layers"] as? [Any])?.count == 1)
+    #expect(try Tool.run("eval", path, "--data", "synthetic:4").status == 0)
+    let scored = try Tool.run("score", path, "--data", "synthetic:4", "--json")
+    #expect(scored.status == 0, "\(scored.errors)")
+    let layer = try #require((try scored.json["layers"] as? [[String: Any]])?.first)
+    #expect(layer["entropy"] is Double)
+    let resize = """
+      graph "resize" (%x: f32[batch, 1, 8, 8]) -> (y = %y) {
+        tensor @s : f32[4] = [1.0, 1.0, 1e-38, 1e-38]
+        %y = onnx.Resize(%x, _, @s) {antialias = 1, mode = "linear"} : f32[batch, 1, 0, 0]
+      }
+
+      """
+    let tiny = try scratch.write(Array(resize.utf8), to: "resize.vit")
+    let same = try Tool.run("diff", tiny, tiny)
+    #expect(same.status == 0, "\(same.errors)")
+  }
+
+  @Test(
+    "bad words about preprocessing are usage errors on the command line, bad input in a file, which is named")
+  func badPreprocessing() throws {
+    let scratch = try Scratch()
+    try scratch.write([UInt8](Data(contentsOf: URL(fileURLWithPath: Tool.teacher))), to: "m.onnx")
+    let model = scratch.file("m.onnx")
+    for setting in ["std=0", "mean=nan", "mean=1,2,3,4,5", "interpolation=best", "colour=1"] {
+      let result = try Tool.run("eval", model, "--data", "synthetic:4", "--preprocess", setting)
+      #expect(result.status == 2, "\(setting): \(result.errors)")
+    }
+    for text in [
+      #"{"image_mean": [1, 2, 3]}"#, #"{"image_mean": [0.5], "image_std": [0]}"#,
+      #"{"size": {"height": -1, "width": 3}}"#,
+      #"{"input_size": [1, 28, 28], "crop_pct": 1e-320}"#, "[",
+    ] {
+      let name = text.contains("input_size") ? "config.json" : "preprocessor_config.json"
+      try scratch.write(Array(text.utf8), to: name)
+      expectRefused(try Tool.run("eval", model, "--data", "synthetic:4"), [name])
+      try FileManager.default.removeItem(atPath: scratch.file(name))
+    }
+  }
+
   @Test("an unreadable image among good ones is skipped, said and counted") func skippedImages() throws {
     let scratch = try Scratch()
     for name in ["a", "b"] { try scratch.write(Fixture.bytes("formats/gray.png"), to: "images/\(name).png") }

@@ -29,6 +29,8 @@ import VitTestSupport
       (["compile", "a", "-o", "b", "--passes", "score", "--mixer", "glr"], "contradicts --passes"),
       (["compile", "a", "-o", "b", "--passes", "score{n=1}"], "unknown option 'n'"),
       (["compile", "a", "-o", "b", "--passes", "shrink"], "unknown pass 'shrink'"),
+      (["compile", "a", "-o", "b", "--passes", "distil{batch=9223372036854775807}"], "batch in 1…65536"),
+      (["compile", "a", "-o", "b", "--passes", "fine-tune{steps=-1}"], "steps in 0…"),
       (["compile", "a", "-o", "b", "-MF", "c"], "-MF needs -MD"),
       (["opt", "a"], "needs --passes"), (["opt", "a", "--passes", "fold{"], "malformed"),
       (["eval", "a"], "needs --data"), (["run", "a"], "needs images or --input"),

@@ -106,11 +106,11 @@ private struct CompileRun {
     options.heads = try arguments.integer("--heads", in: 1...65536)
     options.order = try arguments.choice("--order", of: ["bidirectional", "forward", "cross"])
     options.timeBudget = try arguments.seconds("--time-budget") ?? options.timeBudget
-    options.distilSteps = try arguments.integer("--distil-steps", in: 0...100_000_000)
+    options.distilSteps = try arguments.integer("--distil-steps", in: Effort.steps)
     options.distilRate = try arguments.number("--distil-rate")
-    options.fineTuneSteps = try arguments.integer("--fine-tune-steps", in: 0...100_000_000)
+    options.fineTuneSteps = try arguments.integer("--fine-tune-steps", in: Effort.steps)
     options.fineTuneRate = try arguments.number("--fine-tune-rate")
-    options.batch = try arguments.integer("--batch", in: 1...65536)
+    options.batch = try arguments.integer("--batch", in: Effort.batch)
     options.seed = try arguments.seed()
     options.threads = try arguments.threads()
     options.weights = try arguments.choice("--weights", of: ["f16", "f32"]) == "f32" ? .f32 : .f16
@@ -140,6 +140,7 @@ private struct CompileRun {
 
   func run() throws -> Outcome {
     try Model.checkWritable(out)
+    terminal.yieldOutput(to: out)
     for path in [arguments.text("--report"), dependencies].compactMap({ $0 }) {
       try Model.checkWritable(path)
     }
@@ -151,12 +152,14 @@ private struct CompileRun {
     let evaluation = try arguments.samples(
       "--eval-data", for: teacher, purpose: .evaluation, terminal: terminal)
     let compiler = try Compiler(options)
-    var result = try compiler.compile(teacher, data, evaluation: evaluation, talk: terminal.talk) { event in
-      terminal.write(CompileText.event(event))
-      try? terminal.flush()
+    var result = try Interrupts.deferring {
+      try compiler.compile(teacher, data, evaluation: evaluation, talk: terminal.talk) { event in
+        terminal.write(CompileText.event(event))
+        try? terminal.flush()
+      }
     }
-    let written = try write(result.model)
-    result.report.hybrid.bytes = written
+    try result.model.write(to: out, as: isText ? .text : .vmod)
+    result.report.hybrid.bytes = TextFile.byteCount(of: out)
     terminal.write(CompileText.summary(result.report, options: options))
     if let path = arguments.text("--report") { try TextFile.write(result.report.json().text, to: path) }
     if let dependencies {
@@ -164,11 +167,5 @@ private struct CompileRun {
       try TextFile.write(Depfile.text(target: out, inputs: inputs), to: dependencies)
     }
     return .done
-  }
-
-  /// Writes the hybrid; returns the bytes of its file.
-  private func write(_ model: Model) throws -> Int {
-    try model.write(to: out, as: isText ? .text : .vmod)
-    return try TextFile.byteCount(of: out)
   }
 }

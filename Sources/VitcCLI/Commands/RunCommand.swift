@@ -55,7 +55,6 @@ extension Command {
     }
     var results: [JSON] = []
     for path in images {
-      if Interrupts.isRequested { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
       let answer = try classifier.classify(path, top: top)
       results.append(RunOutput.json(path, answer))
       if !arguments.flag("--json") { terminal.write(RunOutput.text(path, answer)) }
