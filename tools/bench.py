@@ -50,16 +50,47 @@ def sgemm_peak(threads, size=1536, seconds=1.5):
     return best
 
 
-def peer(path, batch, threads):
-    """A function that runs the model in ONNX Runtime, and its input."""
+def peers(name, path, batch, threads):
+    """An image, and functions that run the model on it elsewhere, by name; ONNX Runtime is the reference."""
     import numpy as np
     import onnxruntime as ort
+    import openvino
+    import torch
 
+    import bench_deit
+
+    image = np.random.default_rng(batch).standard_normal((batch, 3, 224, 224), dtype=np.float32)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    feed = {"image": np.random.default_rng(batch).standard_normal((batch, 3, 224, 224), dtype=np.float32)}
-    return lambda: session.run(None, feed)[0], feed["image"]
+    core = openvino.Core()
+    core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32",
+                              "PERFORMANCE_HINT": "LATENCY"})
+    compiled = core.compile_model(str(path), "CPU").create_infer_request()
+    module, tensor = bench_deit.model(name), torch.from_numpy(image)
+    torch.set_num_threads(threads)
+
+    def eager():
+        with torch.inference_mode():
+            return module(tensor).numpy()
+
+    return image, {
+        "ort": lambda: session.run(None, {"image": image})[0],
+        "openvino": lambda: compiled.infer({"image": image})[0],
+        "torch": eager,
+    }
+
+
+def timed(function, seconds):
+    """Milliseconds of each run within so many seconds, of 15 at least, after two that do not count."""
+    for _ in range(2):
+        function()
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < 15:
+        start = time.perf_counter()
+        function()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
 
 
 def deviation(vitc, path, image, wanted, threads):
@@ -75,40 +106,39 @@ def deviation(vitc, path, image, wanted, threads):
 
 def forward(arguments):
     import onnxruntime as ort
+    import openvino
+    import torch
 
     import bench_deit
 
     t = arguments.threads
-    print(f"forward, {t} threads, {arguments.rounds} rounds of {arguments.seconds} s each in turn; ONNX Runtime {ort.__version__}")
-    print(f"peak of sgemm: {sgemm_peak(t):.0f} GFLOP/s")
-    print(f"{'model':12} batch {'vitc ms':>8} {'low':>7} {'high':>7} {'ort ms':>8} {'low':>7} {'high':>7}  ort/vitc (low-high)   "
-          "GFLOP/s  differs")
+    print(f"forward, f32, {t} threads, {arguments.rounds} rounds of {arguments.seconds} s each in turn; ONNX Runtime "
+          f"{ort.__version__}, OpenVINO {openvino.__version__.split('-')[0]}, PyTorch {torch.__version__} eager")
+    peak = sgemm_peak(t)
+    print(f"peak of sgemm: {peak:.0f} GFLOP/s")
+    print(f"{'model':12} batch  {'':9} {'ms':>8} {'low':>7} {'high':>7}  its time over vitc's (low-high)")
     for name in arguments.models.split(","):
         path = str(bench_deit.export(name, MODELS))
         for batch in map(int, arguments.batches.split(",")):
-            other, image = peer(path, batch, t)
-            differs = deviation(arguments.vitc, path, image, other(), t)
-            ours, lows, highs, theirs, ratios = [], [], [], [], []
+            image, others = peers(name, path, batch, t)
+            differs = deviation(arguments.vitc, path, image, others["ort"](), t)
+            ours, times = [], {peer: [] for peer in others}
             for _ in range(arguments.rounds):
-                result = run_json([arguments.vitc, "bench", path, "--batch", str(batch), "--threads", str(t), "--time",
-                                   f"{arguments.seconds}s", "--json"])
-                for _ in range(2):
-                    other()
-                times, end = [], time.perf_counter() + arguments.seconds
-                while time.perf_counter() < end or len(times) < 15:
-                    start = time.perf_counter()
-                    other()
-                    times.append((time.perf_counter() - start) * 1e3)
-                ours.append(result["ms"]), lows.append(result["ms_low"]), highs.append(result["ms_high"])
-                theirs.append(times)
-                ratios.append(statistics.median(times) / result["ms"])
-            median = statistics.median(ours)
-            print(f"{name:12} {batch:5} {median:8.2f} {min(lows):7.2f} {max(highs):7.2f} "
-                  f"{statistics.median(map(statistics.median, theirs)):8.2f} {min(quantile(x, 0.1) for x in theirs):7.2f} "
-                  f"{max(quantile(x, 0.9) for x in theirs):7.2f}  {statistics.median(ratios):8.3f} ({min(ratios):.3f}-"
-                  f"{max(ratios):.3f}) {result['flops'] / median / 1e6:8.0f}  {differs:.1e}", flush=True)
-    if "level" in result:
-        print(f"instruction set: {result['level']}")
+                ours.append(run_json([arguments.vitc, "bench", path, "--batch", str(batch), "--threads", str(t), "--time",
+                                      f"{arguments.seconds}s", "--json"]))
+                for peer, function in others.items():
+                    times[peer].append(timed(function, arguments.seconds))
+            medians = [result["ms"] for result in ours]
+            best = statistics.median(medians)
+            rate = ours[0]["flops"] / best / 1e6
+            print(f"{name:12} {batch:5}  {'vitc':9} {best:8.2f} {min(r['ms_low'] for r in ours):7.2f} "
+                  f"{max(r['ms_high'] for r in ours):7.2f}  {rate:.0f} GFLOP/s, {rate / peak:.0%} of the peak; differs from "
+                  f"ONNX Runtime by {differs:.1e}", flush=True)
+            for peer, rounds in times.items():
+                ratios = [statistics.median(theirs) / mine for theirs, mine in zip(rounds, medians)]
+                print(f"{'':12} {'':5}  {peer:9} {statistics.median(map(statistics.median, rounds)):8.2f} "
+                      f"{min(quantile(x, 0.1) for x in rounds):7.2f} {max(quantile(x, 0.9) for x in rounds):7.2f}  "
+                      f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})", flush=True)
 
 
 def mixers(arguments):

@@ -45,17 +45,21 @@ class DeiT(torch.nn.Module):
         return self.head(self.norm(x)[:, 0])
 
 
-def export(name, folder, seed=7):
+def model(name, seed=7):
+    """The model with its random weights."""
+    torch.manual_seed(seed)
+    return DeiT(*MODELS[name]).eval()
+
+
+def export(name, folder):
     """Writes folder/name.onnx unless it is there; its path."""
     path = pathlib.Path(folder) / f"{name}.onnx"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(seed)
-    model = DeiT(*MODELS[name]).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, (torch.randn(2, 3, IMAGE, IMAGE),), str(path), dynamo=False, opset_version=17, input_names=["image"],
+            model(name), (torch.randn(2, 3, IMAGE, IMAGE),), str(path), dynamo=False, opset_version=17, input_names=["image"],
             output_names=["logits"], dynamic_axes={"image": {0: "batch"}, "logits": {0: "batch"}})
     return path

@@ -13,8 +13,7 @@ struct OnnxConv: Operation {
 
   init(attributes: inout AttributeReader) throws(VitError) {
     window = try WindowParameters(&attributes)
-    groups = try attributes.int("group", default: 1)
-    guard groups > 0 else { throw VitError("attribute 'group' is \(groups), expected a positive number") }
+    groups = try attributes.groups()
   }
 
   var attributes: Attributes { Attributes(window.entries + [("group", .int(groups))]) }

@@ -13,10 +13,9 @@ struct OnnxConvTranspose: Operation {
 
   init(attributes: inout AttributeReader) throws(VitError) {
     window = try WindowParameters(&attributes)
-    groups = try attributes.int("group", default: 1)
+    groups = try attributes.groups()
     outputPadding = try attributes.optionalInts("output_padding")
     outputShape = try attributes.optionalInts("output_shape")
-    guard groups > 0 else { throw VitError("attribute 'group' is \(groups), expected a positive number") }
     for (name, values) in [("output_padding", outputPadding), ("output_shape", outputShape)] {
       for value in values ?? [] where value < 0 || value > 1 << 31 {
         throw VitError("attribute '\(name)' holds \(value), expected numbers of at least 0")

@@ -208,3 +208,12 @@ struct Window {
     if !isInside { padding(channels: channels).reversed.add(padded, to: images, pool) }
   }
 }
+
+extension AttributeReader {
+  /// The number of groups that a convolution's channels are cut into.
+  mutating func groups() throws(VitError) -> Int {
+    let groups = try int("group", default: 1)
+    guard groups > 0 else { throw VitError("attribute 'group' is \(groups), expected a positive number") }
+    return groups
+  }
+}

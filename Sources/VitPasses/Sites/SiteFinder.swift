@@ -56,13 +56,19 @@ struct SiteFinder {
 
   private func obstacle(_ node: Node, biasOperand: Int) -> String? {
     if node.operation.attributes["causal"] == .bool(true) { return "its tokens see only those before them" }
-    if node.operands.count > biasOperand, let bias = node.operands[biasOperand], !graph[bias].isConstant,
-      dependsOnInput(bias)
-    {
-      return "its mask or bias is computed from the input"
-    }
-    return nil
+    guard node.operands.count > biasOperand, let bias = node.operands[biasOperand] else { return nil }
+    if let tensor = graph.tensor(bias) { return hides(tensor) ? "its mask hides tokens from one another" : nil }
+    return dependsOnInput(bias) ? "its mask or bias is computed from the input" : nil
   }
+
+  /// Whether a bias of scores keeps some token from seeing another.
+  private func hides(_ bias: Tensor) -> Bool {
+    guard let numbers = try? bias.floats() else { return false }
+    return numbers.contains { $0 < SiteFinder.hiding }
+  }
+
+  /// Scores are far above this number; what is added below it stands for minus infinity.
+  private static let hiding: Float = -1e4
 
   private mutating func addCore(_ place: Int, _ node: Node) {
     guard let q = node.operands[0], let k = node.operands[1], let v = node.operands[2],

@@ -3,12 +3,27 @@ import VitIR
 import VitOps
 import VitTestSupport
 
-@Suite("Einsum, attention and fused operators")
-struct MicrosoftTests {
-  static let fixtures = OnnxFixture.load("attention.json")
+/// A family of operators, whose inputs and results lie in a file under `golden/operators`.
+private struct OperatorFamily {
+  let file: String
+  /// The fewest fixtures that there are.
+  let least: Int
+
+  static let all = [
+    OperatorFamily(file: "compute.json", least: 300), OperatorFamily(file: "attention.json", least: 100),
+    OperatorFamily(file: "movement.json", least: 100), OperatorFamily(file: "quantised.json", least: 40),
+    OperatorFamily(file: "spatial.json", least: 10),
+  ]
+}
+
+@Suite("Operators of ONNX")
+struct OperatorFixtureTests {
+  static let fixtures = OperatorFamily.all.flatMap { OnnxFixture.load($0.file) }
 
   @Test("the fixtures are there")
-  func fixturesLoad() { #expect(Self.fixtures.count > 100) }
+  func fixturesLoad() {
+    for family in OperatorFamily.all { #expect(OnnxFixture.load(family.file).count > family.least) }
+  }
 
   @Test("results are the reference's", arguments: fixtures)
   func matchesReference(_ fixture: OnnxFixture) throws {
