@@ -86,9 +86,11 @@ struct AttentionSitesTests {
     #expect(found.others.map(\.reason) == ["it mixes channels, not tokens"])
   }
 
-  @Test("a layer whose tokens see only those before them, or whose bias follows from the input, stays")
+  @Test("a layer whose tokens do not see one another, or whose bias follows from the input, stays")
   func obstacles() throws {
-    func layer(_ attributes: [(String, Attribute)], bias: Bool) throws -> Graph {
+    func layer(_ attributes: [(String, Attribute)] = [], bias: Bool = false, hiding: Double? = nil) throws
+      -> Graph
+    {
       var model = ModelBuilder("obstacle")
       let x = model.input([.symbol("batch"), 5, 8])
       var operands: [ValueID?] = [x]
@@ -96,15 +98,21 @@ struct AttentionSitesTests {
       if bias {
         let row = try model.add("onnx.ReduceMean", [x, model.integers([2])], [("keepdims", .int(1))])
         operands.append(try model.reshape(row, [-1, 1, 1, 5]))
+      } else if let hiding {
+        let mask = (0..<25).map { $0 % 5 > $0 / 5 ? hiding : 0 }
+        let tensor = Tensor(.f32, shape: [1, 1, 5, 5], values: mask)
+        operands.append(model.builder.graph.addConstant(tensor, name: "mask"))
       }
       return model.finish(try model.add("vit.attention", operands, [("heads", .int(2))] + attributes))
     }
+    func obstacle(of graph: Graph) -> [String?] { AttentionSites.find(in: graph).layers.map(\.obstacle) }
     #expect(
-      AttentionSites.find(in: try layer([("causal", .bool(true))], bias: false)).layers.map(\.obstacle)
-        == ["its tokens see only those before them"])
-    #expect(
-      AttentionSites.find(in: try layer([], bias: true)).layers.map(\.obstacle)
-        == ["its mask or bias is computed from the input"])
-    #expect(AttentionSites.find(in: try layer([], bias: false)).layers.map(\.obstacle) == [nil])
+      obstacle(of: try layer([("causal", .bool(true))])) == ["its tokens see only those before them"])
+    for hiding in [-Double.infinity, -1e9] {
+      #expect(obstacle(of: try layer(hiding: hiding)) == ["its mask hides tokens from one another"])
+    }
+    #expect(obstacle(of: try layer(bias: true)) == ["its mask or bias is computed from the input"])
+    #expect(obstacle(of: try layer(hiding: -20)) == [nil])
+    #expect(obstacle(of: try layer()) == [nil])
   }
 }
