@@ -91,7 +91,8 @@ private final class DistilSession {
     }
     // By all layers that could be distilled: how sums are cut must not depend on which of them are.
     let layers = AttentionSites.find(in: teacher).layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
-    micro = MicroBatch.size(batch, bytesPerSample: MicroBatch.bytes(of: layers, in: teacher))
+    micro = MicroBatch.size(
+      batch, bytesPerSample: DistilSession.likesPerValue * MicroBatch.bytes(of: layers, in: teacher))
     let weights = try context.weights(of: teacher)
     tap = try TeacherTap(
       teacher, weights: weights, values: values, batch: micro, data: data, pool: context.pool)
@@ -109,6 +110,9 @@ private final class DistilSession {
       throw VitError("there are no samples to distil on", code: "data-empty")
     }
   }
+
+  /// How many values as large as a layer's tokens its trainer holds for each of those that it reads, about.
+  private static let likesPerValue = 4
 
   private func input(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[2 * place] }
   private func target(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[2 * place + 1] }
