@@ -17,18 +17,26 @@ public enum NPY {
 
   /// Reads the array that fills `storage`.
   static func decode(_ storage: any TensorStorage) throws -> Tensor {
-    let (layout, start) = try storage.withBytes { bytes throws in
-      // A copy: the header decides what is allocated, and a mapped file may change under us.
-      let head = Array(bytes.prefix(maximumHeader + 12))
-      return try head.withUnsafeBytes { try decodeHeader($0) }
-    }
-    let needed = try layout.byteCount()
-    guard storage.byteCount - start == needed else {
-      throw VitError(
-        "the header's \(layout.element.rawValue)\(layout.shape) takes \(needed) bytes, found "
-          + "\(storage.byteCount - start)", code: "npy-size")
-    }
+    // A copy: the header decides what is allocated, and a mapped file may change under us.
+    let head = try storage.withBytes { Array($0.prefix(headSize)) }
+    let (layout, start) = try layout(head: head, byteCount: storage.byteCount)
     return try layout.tensor(start..<storage.byteCount, of: storage)
+  }
+
+  /// The most bytes that come before the elements.
+  static let headSize = maximumHeader + 12
+
+  /// What the header in `head` says of an array of `byteCount` bytes, and where its elements start; throws where they are
+  /// more or fewer.
+  static func layout(head: [UInt8], byteCount: Int) throws -> (ArrayLayout, Int) {
+    let (layout, start) = try head.withUnsafeBytes { try decodeHeader($0) }
+    let needed = try layout.byteCount()
+    guard byteCount - start == needed else {
+      throw VitError(
+        "the header's \(layout.element.rawValue)\(layout.shape) takes \(needed) bytes, found \(byteCount - start)",
+        code: "npy-size")
+    }
+    return (layout, start)
   }
 
   /// What the header says, and where the elements start.

@@ -24,9 +24,14 @@ public struct NPZ: Sendable {
         "expected an array named '\(name)', found \(names.joined(separator: ", "))", code: "npz-name",
         location: Location(file: path))
     }
-    do { return try located(path) { try NPY.decode(try archive.storage(archive.entries[index])) } } catch var
-      error as VitError
-    {
+    let entry = archive.entries[index]
+    do {
+      return try located(path) {
+        // Before anything is unpacked on the word of the archive.
+        _ = try NPY.layout(head: try archive.head(of: entry, NPY.headSize), byteCount: entry.size)
+        return try NPY.decode(try archive.storage(entry))
+      }
+    } catch var error as VitError {
       error.diagnostic.message = "array '\(name)': " + error.diagnostic.message
       throw error
     }

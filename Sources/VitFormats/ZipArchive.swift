@@ -141,6 +141,24 @@ final class ZipArchive: Sendable {
       name: name, method: method, checksum: checksum, packedSize: packedSize, size: size, offset: offset)
   }
 
+  /// The first bytes of `entry` unpacked, at most `count`; their checksum is not looked at.
+  func head(of entry: Entry, _ count: Int) throws -> [UInt8] {
+    #if VITC_ZLIB
+      let packed = try packedRange(entry)
+      return try file.withBytes(packed) { bytes in
+        switch entry.method {
+        case 0: return Array(bytes.prefix(count))
+        case 8:
+          var inflater = try Inflater(bytes, .none)
+          return try inflater.bytes(min(count, entry.size), "the member '\(entry.name)'")
+        default: throw unsupportedMethod(of: entry)
+        }
+      }
+    #else
+      throw missingLibrary("zip", package: "zlib1g-dev")
+    #endif
+  }
+
   /// The unpacked bytes of `entry`, checked against its checksum.
   func storage(_ entry: Entry) throws -> any TensorStorage {
     #if VITC_ZLIB
@@ -162,10 +180,7 @@ final class ZipArchive: Sendable {
           var inflater = try Inflater(bytes, .none)
           return try inflater.rest(entry.size, "the member '\(entry.name)'")
         }
-      default:
-        throw VitError(
-          "the member '\(entry.name)' is packed by method \(entry.method), expected 0 (stored) or 8 (deflate)",
-          code: "zip", help: "save it with numpy.savez or numpy.savez_compressed")
+      default: throw unsupportedMethod(of: entry)
       }
       let checksum = try storage.withBytes { bytes in
         crc32_z(0, bytes.baseAddress?.assumingMemoryBound(to: UInt8.self), bytes.count)
@@ -177,6 +192,12 @@ final class ZipArchive: Sendable {
     #else
       throw missingLibrary("zip", package: "zlib1g-dev")
     #endif
+  }
+
+  private func unsupportedMethod(of entry: Entry) -> VitError {
+    VitError(
+      "the member '\(entry.name)' is packed by method \(entry.method), expected 0 (stored) or 8 (deflate)",
+      code: "zip", help: "save it with numpy.savez or numpy.savez_compressed")
   }
 
   /// Where the packed bytes of `entry` lie: behind a local header that has its own lengths.

@@ -135,6 +135,14 @@ import VitTestSupport
     #expect(error?.diagnostic.message.contains("images, labels") == true)
   }
 
+  @Test("an array whose header asks for more than the archive has is refused before it is unpacked")
+  func claims() throws {
+    let archive = try NPZ(Fixture.path("formats/claims.npz"))
+    let error = #expect(throws: VitError.self) { try archive.tensor("x") }
+    // Its checksum is wrong as well, which only those find who unpack it.
+    #expect(error?.diagnostic.code == "npy-size")
+  }
+
   @Test("a damaged archive is read or refused, never a trap", arguments: ["stored.npz", "deflated.npz"])
   func damagedArchives(_ name: String) throws {
     let scratch = try Scratch()
