@@ -13,7 +13,7 @@ final class ZipArchive: Sendable {
     fileprivate let method: UInt16
     fileprivate let checksum: UInt32
     fileprivate let packedSize: Int
-    fileprivate let size: Int
+    let size: Int
     fileprivate let offset: Int
   }
 

@@ -47,7 +47,7 @@ public struct Distil: Pass {
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
     let teacher = try context.teacher(for: Distil.name)
     let data = try context.samples(for: Distil.name)
-    let mixers = MixerNode.all(in: graph)
+    let mixers = MixerNode.new(in: graph, context: context)
     guard !mixers.isEmpty else { return PassResult() }
     let session = try DistilSession(
       mixers, graph: graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data, batch: batch,
@@ -179,7 +179,10 @@ private final class DistilSession {
         squares[place] += GradientNorm.squared(target(checks, place), pool: context.pool)
       }
     }
-    return zip(sums, squares).map { $0 / max($1, .leastNormalMagnitude) }
+    return zip(sums, squares).map { sum, square in
+      let error = sum / max(square, .leastNormalMagnitude)
+      return error.isNaN ? .infinity : error
+    }
   }
 
   /// Keeps each layer's weights where they are better on the held-out samples than what was kept.
@@ -198,7 +201,7 @@ private final class DistilSession {
     guard steps > 0, trainers.contains(where: { $0.isTrainable }) else { return }
     if kept.isEmpty { try keepIfBetter() }
     var order = SampleOrder(count: dataCount, random: context.random("distil"))
-    let first = try resume()
+    let first = try resume(of: steps)
     var running = [Double](repeating: 0, count: trainers.count)
     for step in first..<steps {
       if context.isCancelled() {
@@ -235,7 +238,7 @@ private final class DistilSession {
   private func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
     let byteCount = 8 + trainers.reduce(0) { $0 + 8 + $1.optimiser.stateByteCount }
-    try checkpoint.save(byteCount, Distil.name) { write in
+    try checkpoint.save(byteCount, context.checkpointKey(Distil.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       for trainer in trainers {
         try withUnsafeBytes(of: Int64(trainer.optimiser.stateByteCount).littleEndian, write)
@@ -245,28 +248,26 @@ private final class DistilSession {
   }
 
   /// Takes up a checkpoint, where there is one; the step to go on with.
-  private func resume() throws -> Int {
-    guard let bytes = try context.checkpoint?.load(Distil.name) else { return 0 }
+  private func resume(of steps: Int) throws -> Int {
+    guard let bytes = try context.checkpoint?.load(context.checkpointKey(Distil.name)) else { return 0 }
+    let foreign = VitError("the checkpoint belongs to another distillation", code: "checkpoint")
     var offset = 0
-    func number() throws -> Int {
-      guard offset + 8 <= bytes.count else {
-        throw VitError("the checkpoint is truncated", code: "checkpoint")
-      }
+    func number() throws(VitError) -> Int {
+      guard offset + 8 <= bytes.count else { throw foreign }
       defer { offset += 8 }
-      return Int(
-        truncatingIfNeeded: bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: Int64.self) }
-      )
+      let bits = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: Int64.self) }
+      return Int(truncatingIfNeeded: Int64(littleEndian: bits))
     }
     let step = try number()
+    guard (0...steps).contains(step) else { throw foreign }
     for trainer in trainers {
       let size = try number()
-      guard size >= 0, size <= bytes.count - offset else {
-        throw VitError("the checkpoint is truncated", code: "checkpoint")
-      }
+      guard size >= 0, size <= bytes.count - offset else { throw foreign }
       try trainer.restore(Array(bytes[offset..<offset + size]))
       offset += size
     }
-    return max(0, step)
+    guard offset == bytes.count else { throw foreign }
+    return step
   }
 
   /// Writes the weights that were kept into the graph, and the errors as annotations.

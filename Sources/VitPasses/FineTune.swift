@@ -56,7 +56,7 @@ public struct FineTune: Pass {
 
   /// Trains; where an operation has no gradient, warns and leaves the graph as it is.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
-    guard steps > 0, !MixerNode.all(in: graph).isEmpty else { return PassResult() }
+    guard steps > 0, !MixerNode.new(in: graph, context: context).isEmpty else { return PassResult() }
     let teacher = try context.teacher(for: FineTune.name)
     let data = try context.samples(for: FineTune.name)
     let heldOut = context.heldOut ?? data
@@ -75,7 +75,7 @@ public struct FineTune: Pass {
     }
     let start = trainer.weights(of: graph)
     var step = 0
-    if let resumed = try trainer.resume() {
+    if let resumed = try trainer.resume(of: steps) {
       step = resumed
     } else {
       trainer.peak = try rate ?? chooseRate(trainer, start, meter, graph, context)

@@ -27,6 +27,8 @@ public final class PassContext {
   public var isCancelled: @Sendable () -> Bool = { false }
   /// Where long work keeps what it needs to go on after a kill, or `nil`.
   public var checkpoint: (any CheckpointStore)?
+  /// The place in its pipeline of the pass that runs.
+  var place = 0
 
   /// A context.
   public init(pool: any WorkPool, registry: Registry, seed: UInt64 = 0, data: (any SampleSource)? = nil) {
@@ -54,6 +56,9 @@ public final class PassContext {
     shared = base
     return try WeightStore(graph, trainable: trainable, sharing: base)
   }
+
+  /// The key under which the running pass keeps its state: a pipeline may hold a pass twice.
+  func checkpointKey(_ pass: String) -> String { "\(place).\(pass)" }
 
   /// The random stream of a pass.
   public func random(_ label: String) -> SplitMix { SplitMix(seed: seed).split(label) }

@@ -43,8 +43,9 @@ public struct Pipeline: Sendable, CustomStringConvertible {
     on graph: inout Graph, context: PassContext, observers: [any PassObserver] = []
   ) throws -> [PassResult] {
     var results: [PassResult] = []
-    for pass in passes {
+    for (place, pass) in passes.enumerated() {
       try context.checkCancelled()
+      context.place = place
       for observer in observers { try observer.before(pass, graph) }
       let result = Result { try pass.run(on: &graph, context: context) }
       for observer in observers.reversed() { try observer.after(pass, graph, result) }

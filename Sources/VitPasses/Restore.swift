@@ -18,7 +18,7 @@ public struct Restore: Pass {
   /// Starts from the teacher and carries over the selected mixers with their weights.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
     let teacher = try context.teacher(for: Restore.name)
-    let trial = MixerNode.all(in: graph)
+    let trial = MixerNode.new(in: graph, context: context)
     let kept = trial.filter { $0.node.annotations["selected"] == .bool(true) }
     graph = try MixerNode.transplant(kept, from: graph, into: teacher, registry: context.registry)
     return PassResult(changes: trial.count - kept.count)
@@ -36,11 +36,13 @@ struct MixerNode {
   /// The name, in the teacher, of what it approximates.
   let target: String
 
-  /// The mixers of a graph that `swap` put there, in order of their layers.
-  static func all(in graph: Graph) -> [MixerNode] {
+  /// The mixers that `swap` put into a graph, in order of their layers; those that the teacher has itself are layers of it
+  /// like others.
+  static func new(in graph: Graph, context: PassContext) -> [MixerNode] {
     graph.nodes.enumerated().compactMap { place, node -> MixerNode? in
       guard node.operation is any Mixer, case .int(let layer)? = node.annotations["layer"],
-        case .string(let target)? = node.annotations["target"]
+        case .string(let target)? = node.annotations["target"], let result = node.results.first,
+        context.teacher?.value(named: graph[result].name) == nil
       else { return nil }
       return MixerNode(layer: layer, place: place, node: node, target: target)
     }.sorted { $0.layer < $1.layer }

@@ -75,7 +75,7 @@ public struct Select: Pass {
   /// Marks nodes with `selected`; with `by=swap`, measures first and notes `swap.damage`.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
     let sites = AttentionSites.find(in: graph).layers
-    let trial = MixerNode.all(in: graph)
+    let trial = MixerNode.new(in: graph, context: context)
     let candidates = sites.filter { site in site.isReplaceable || trial.contains { $0.place == site.place } }
     guard !candidates.isEmpty else {
       throw VitError(
@@ -122,7 +122,7 @@ public struct Select: Pass {
           location: Location(node: site.node),
           help: criterion == .swap ? "run swap and distil before select{by=swap}" : "run score before select")
       }
-      scored.append((site, value))
+      scored.append((site, value.isNaN ? (largestFirst ? -.infinity : .infinity) : value))
     }
     return scored.sorted { a, b in
       if a.value == b.value { return a.site.index < b.site.index }

@@ -33,7 +33,7 @@ final class Checkpoint: CheckpointStore {
       }
       guard try reader.bytes(Digest.byteCount, "the digest").elementsEqual(identity.bytes) else {
         throw VitError(
-          "the checkpoint belongs to another compile: teacher, data, pipeline or seed differ",
+          "the checkpoint belongs to another compile: teacher, data, pipeline, seed, version or instruction set differ",
           code: "checkpoint",
           help: "compile without --resume, or with the options of the interrupted run")
       }

@@ -188,16 +188,21 @@ final class CompilerRun {
       defer { watcher.events = { _ in } }
       try pipeline.run(on: &graph, context: context, observers: [watcher])
     }
-    return (graph, watcher.layers)
+    // What was chosen on the way does not count, but what the hybrid has in the place of attention.
+    let replaced = AttentionSites.find(in: graph).layers.filter { site in
+      site.kind != "attention" && sites.contains { $0.index == site.index && $0.kind == "attention" }
+    }.map(\.index)
+    let layers = watcher.layers.map { layer in
+      var layer = layer
+      layer.isSelected = replaced.contains(layer.index)
+      return layer
+    }
+    return (graph, layers)
   }
 
   /// How many layers will be replaced.
   private var count: Int {
-    switch options.replace {
-    case .fraction(let part): max(1, Int((part * Double(sites.count)).rounded()))
-    case .count(let count): count
-    case .layers(let layers): layers.count
-    }
+    CompilerPlan.replacements(of: pipeline, among: sites)
   }
 
   private func bound() throws -> Bound {
@@ -219,7 +224,7 @@ final class CompilerRun {
       pipeline: pipeline.description, seed: options.seed, mixer: mixer(of: hybrid), layers: layers,
       teacher: try size(teacher.graph, teacher.byteCount), hybrid: try size(hybrid, nil), bound: bound,
       fidelity: fidelity, samples: (training.count, heldOut.count, evaluation.count),
-      dataNames: (data.name, evaluation.name), timing: (timing[0], timing[1]))
+      timing: (timing[0], timing[1]))
   }
 
   private func fidelity(of hybrid: Graph) throws -> Fidelity {
@@ -306,7 +311,6 @@ private final class LayerWatcher: PassObserver {
       var layer = layer
       if let old = known.first(where: { $0.index == layer.index }) {
         layer.scores.merge(old.scores) { new, _ in new }
-        layer.isSelected = layer.isSelected || old.isSelected
       }
       return layer
     }

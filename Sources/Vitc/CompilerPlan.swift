@@ -19,9 +19,11 @@ struct CompilerPlan {
       site.places(in: graph).reduce(sum) { $0 + Double(cost.nodes[$1].flops) }
     }
     batch = options.batch ?? (teacher > 1e9 ? 32 : 64)
-    // A tenth of the samples judges, or as many as a tenth of the budget pays for.
+    // A tenth of the samples judges, or as many as a tenth of the default budget pays for. They are the same for every
+    // budget: the pipeline, which records its steps, then makes the same hybrid again.
     let judged = trained.count + 8
-    let affordable = Int(min(options.timeBudget * Budget.rate * 0.1 / (teacher * Double(judged)), 1e9))
+    let share = CompilerOptions().timeBudget * 0.1
+    let affordable = Int(min(share * Budget.rate / (teacher * Double(judged)), 1e9))
     heldOut = max(1, min(samples / 10, max(affordable, 32), 1000))
     let budget = Budget(
       seconds: options.timeBudget,
@@ -29,6 +31,22 @@ struct CompilerPlan {
         teacher: teacher, layers: layers, batch: batch, measured: CompilerPlan.scored + judged * heldOut))
     distilSteps = options.distilSteps ?? budget.distilSteps
     fineTuneSteps = options.fineTuneSteps ?? budget.fineTuneSteps
+  }
+
+  /// How many of the layers a pipeline replaces.
+  static func replacements(of pipeline: Pipeline, among sites: [AttentionSite]) -> Int {
+    let replaceable = sites.filter(\.isReplaceable).count
+    func listed(_ text: String) -> Int { text.split(separator: ",").count }
+    func option(_ name: String, of pass: String) -> String? {
+      pipeline.passes.last { type(of: $0).name == pass }?.options.first { $0.name == name }?.value
+    }
+    if let layers = option("layers", of: Select.name) { return listed(layers) }
+    if let count = option("count", of: Select.name).flatMap({ Int($0) }) { return count }
+    if let part = option("fraction", of: Select.name).flatMap({ Double($0) }) {
+      return max(1, Int((part * Double(sites.count)).rounded()))
+    }
+    guard let layers = option("layers", of: Swap.name) else { return 0 }
+    return layers.hasPrefix("[") ? listed(layers) : replaceable
   }
 
   /// The steps that a pipeline takes; zero where a pass does not occur in it.

@@ -15,7 +15,32 @@ extension Pipeline {
     context.heldOut = heldOut
     var result = model
     try run(on: &result.graph, context: context, observers: observers)
+    if try result.graph.computes(otherwise: model.graph) {
+      // What was measured on another graph, and what that one gave, says nothing of this one.
+      result.contents.probes = []
+      result.contents.report = nil
+      result.contents.measurements = nil
+      result.contents.lineage = model.lineage.map { entry in
+        entry.key == "pipeline" ? (entry.key, "\(entry.value),\(description)") : entry
+      }
+    }
     return result
+  }
+}
+
+extension Graph {
+  /// Whether anything but annotations and origins tells this graph from `other`.
+  fileprivate func computes(otherwise other: Graph) throws -> Bool {
+    func bare(_ graph: Graph) -> Graph {
+      var graph = graph
+      graph.annotations = Attributes()
+      for index in graph.nodes.indices {
+        graph.nodes[index].annotations = Attributes()
+        graph.nodes[index].location = Location()
+      }
+      return graph
+    }
+    return try bare(self).firstDifference(from: bare(other)) != nil
   }
 }
 

@@ -51,8 +51,6 @@ public struct Report: Sendable {
   public var fidelity: Fidelity
   /// The data: how many samples trained, how many judged, on how many the fidelity was measured.
   public var samples: (training: Int, heldOut: Int, evaluation: Int)
-  /// The data's names as the user gave them.
-  public var dataNames: (calibration: String, evaluation: String)
   /// Milliseconds of one run, teacher and hybrid in turn; `nil` where they were not measured.
   public var timing: (teacher: Timing, hybrid: Timing)?
   /// The controls, where they were asked for.

@@ -16,4 +16,10 @@ extension Registry {
 public enum MixerKinds {
   /// Their names, sorted.
   public static var names: [String] { Mixers.all.map { $0.kind }.sorted() }
+
+  /// Their names in a sentence, with the default marked.
+  public static var listing: String {
+    let marked = names.map { $0 == CompilerOptions().mixer ? "\($0) (default)" : $0 }
+    return marked.dropLast().joined(separator: ", ") + " or " + (marked.last ?? "")
+  }
 }

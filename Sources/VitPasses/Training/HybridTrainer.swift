@@ -239,7 +239,7 @@ final class HybridTrainer {
   /// Keeps what it takes to go on with `step`, where there is a store.
   func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
-    try checkpoint.save(17 + optimiser.stateByteCount, FineTune.name) { write in
+    try checkpoint.save(17 + optimiser.stateByteCount, context.checkpointKey(FineTune.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       try withUnsafeBytes(of: peak.bitPattern.littleEndian, write)
       try withUnsafeBytes(of: UInt8(isProbed ? 1 : 0), write)
@@ -248,8 +248,8 @@ final class HybridTrainer {
   }
 
   /// Takes up a checkpoint; the step to go on with, or `nil` where there is none.
-  func resume() throws -> Int? {
-    guard let bytes = try context.checkpoint?.load(FineTune.name) else { return nil }
+  func resume(of steps: Int) throws -> Int? {
+    guard let bytes = try context.checkpoint?.load(context.checkpointKey(FineTune.name)) else { return nil }
     guard bytes.count >= 17 else { throw VitError("the checkpoint is truncated", code: "checkpoint") }
     let (step, bits) = bytes.withUnsafeBytes {
       (
@@ -260,6 +260,10 @@ final class HybridTrainer {
     peak = Double(bitPattern: UInt64(littleEndian: bits))
     isProbed = bytes[16] != 0
     try optimiser.restore(Array(bytes[17...]))
-    return max(0, Int(truncatingIfNeeded: Int64(littleEndian: step)))
+    let done = Int(truncatingIfNeeded: Int64(littleEndian: step))
+    guard (0...steps).contains(done) else {
+      throw VitError("the checkpoint belongs to another training", code: "checkpoint")
+    }
+    return done
   }
 }

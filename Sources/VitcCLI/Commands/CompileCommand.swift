@@ -19,7 +19,7 @@ extension Command {
         "--select", "BY",
         "how layers are chosen: auto (default: by measured damage), swap, entropy, gini, hoyer, top-mass, distance, cosine, "
           + "drop, first or last"),
-      Option("--mixer", "KIND", "what replaces them: glr (default), lstm, none or pointwise"),
+      Option("--mixer", "KIND", "what replaces them: \(MixerKinds.listing)"),
       Option(
         "--width", "W", "the mixer's inner width as a fraction of the model's (default: the mixer's own)"),
       Option("--heads", "H", "the mixer's heads (default: as many as fit)"),
@@ -99,6 +99,10 @@ private struct CompileRun {
         "\(other) contradicts --passes", code: "option-conflict", help: "write it as an option of a pass")
     }
     if let text = arguments.text("--replace") { options.replace = try amount(text) }
+    if case .layers = options.replace, arguments.text("--select") != nil {
+      throw usage(
+        "--replace layers=… names the layers, so --select has nothing to choose", code: "option-conflict")
+    }
     let criteria = ["auto"] + Select.Criterion.allCases.map(\.rawValue)
     options.select = try arguments.choice("--select", of: criteria) ?? options.select
     options.mixer = try arguments.choice("--mixer", of: MixerKinds.names) ?? options.mixer
