@@ -23,6 +23,10 @@ need_packages() {
   DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
 }
 
+# Where VITC_STRICT is set, a warning of the Swift compiler fails the build.
+strict=()
+[ -z "${VITC_STRICT:-}" ] || strict=(-Xswiftc -warnings-as-errors)
+
 need_swift() {
   command -v swift >/dev/null || { say "error: no 'swift' found: install Swift 6.3 from https://swift.org/install"; exit 4; }
 }
@@ -31,7 +35,7 @@ need_swift() {
 build_release() {
   need_swift
   say "building vitc (release)"
-  swift build -c release --product vitc --scratch-path .build/release >&2
+  swift build -c release --product vitc --scratch-path .build/release "${strict[@]}" >&2
   vitc=$(swift build -c release --product vitc --scratch-path .build/release --show-bin-path)/vitc
 }
 
@@ -39,7 +43,7 @@ build_release() {
 run_tests() {
   local mode=$1
   shift
-  local flags=(-c "$mode" --scratch-path ".build/$mode" --disable-xctest)
+  local flags=(-c "$mode" --scratch-path ".build/$mode" --disable-xctest "${strict[@]}")
   # C without optimisation is many times slower; its checks are the sanitizers' business.
   [ "$mode" = debug ] && flags+=(-Xcc -O2)
   say "testing ($mode)"
