@@ -107,6 +107,21 @@ struct HuggingFaceConfig {
     return numbers
   }
 
+  private static func exact(_ height: Int, _ width: Int, _ key: String) throws(VitError) -> Preprocess.Resize
+  {
+    .exact(height: try bounded(height, key), width: try bounded(width, key))
+  }
+
+  /// The edge, where a picture can have it.
+  private static func bounded(_ edge: Int, _ key: String) throws(VitError) -> Int {
+    guard Preprocess.edges.contains(edge) else {
+      throw bad(
+        "'\(key)' is \(edge) pixels, expected \(Preprocess.edges.lowerBound) to \(Preprocess.edges.upperBound)"
+      )
+    }
+    return edge
+  }
+
   /// A size in any of its forms: a number, `[height, width]`, or a table of edges.
   private static func size(
     _ json: JSONValue?, _ key: String, isSquare: Bool
@@ -114,13 +129,13 @@ struct HuggingFaceConfig {
     guard let json else { return nil }
     if let edge = json.whole ?? json["shortest_edge"]?.whole, json["longest_edge"] == nil {
       let isEdge = json["shortest_edge"] != nil
-      return isSquare && !isEdge ? .exact(height: edge, width: edge) : .shortest(edge)
+      return isSquare && !isEdge ? try exact(edge, edge, key) : .shortest(try bounded(edge, key))
     }
     if let height = json["height"]?.whole, let width = json["width"]?.whole {
-      return .exact(height: height, width: width)
+      return try exact(height, width, key)
     }
     if let list = json.list, list.count == 2, let height = list[0].whole, let width = list[1].whole {
-      return .exact(height: height, width: width)
+      return try exact(height, width, key)
     }
     throw bad("'\(key)' is neither a number nor has it 'height' and 'width' or 'shortest_edge' alone")
   }

@@ -62,17 +62,22 @@ public struct Preprocess: Hashable, Sendable {
     deviation = channels == 3 ? [0.229, 0.224, 0.225] : [0.5]
   }
 
+  /// The lengths, in pixels, that an edge can have.
+  static let edges = 1...(1 << 14)
+
   /// The extent of which `size` pixels are `share`, rounded down; `nil` where it is beyond every image.
   static func edge(_ size: Int, share: Double) -> Int? {
     let edge = (Double(size) / share).rounded(.towardZero)
-    return edge <= Double(1 << 14) ? Int(exactly: edge) : nil
+    return edge <= Double(Preprocess.edges.upperBound) ? Int(exactly: edge) : nil
   }
 
   /// The number of floats in a result.
   public var count: Int { channels * height * width }
 
-  /// The same for results of another size: what the picture is resized to changes in proportion.
-  public func resized(height newHeight: Int, width newWidth: Int) -> Preprocess {
+  /// The same for results of another size: what the picture is resized to changes in proportion. Throws where one of
+  /// the sizes is none that an image can have.
+  public func resized(height newHeight: Int, width newWidth: Int) throws(VitError) -> Preprocess {
+    try Preprocess.check(edges: resizeEdges + [height, width, newHeight, newWidth])
     var copy = self
     copy.height = newHeight
     copy.width = newWidth
@@ -97,36 +102,51 @@ public struct Preprocess: Hashable, Sendable {
 
   /// The same for a model of which some extents are fixed; throws where the numbers of channels contradict.
   public func fitted(channels: Int?, height: Int?, width: Int?) throws(VitError) -> Preprocess {
-    var copy = resized(height: height ?? self.height, width: width ?? self.width)
+    var copy = try resized(height: height ?? self.height, width: width ?? self.width)
     copy.channels = channels ?? self.channels
     try copy.validate()
     return copy
   }
 
+  /// The edges that pictures are resized to.
+  private var resizeEdges: [Int] {
+    switch resize {
+    case .none: []
+    case .shortest(let edge): [edge]
+    case .exact(let h, let w), .cover(let h, let w): [h, w]
+    }
+  }
+
+  private static func bad(_ what: String) -> VitError {
+    VitError("preprocessing: " + what, code: "preprocess")
+  }
+
+  private static func check(edges: [Int]) throws(VitError) {
+    for edge in edges where !Preprocess.edges.contains(edge) {
+      throw Preprocess.bad(
+        "a size of \(edge) pixels is outside of \(Preprocess.edges.lowerBound) to \(Preprocess.edges.upperBound)"
+      )
+    }
+  }
+
   /// Throws unless all numbers make sense together.
   public func validate() throws(VitError) {
-    func bad(_ what: String) -> VitError { VitError("preprocessing: " + what, code: "preprocess") }
-    let edges: [Int] =
-      switch resize {
-      case .none: []
-      case .shortest(let edge): [edge]
-      case .exact(let h, let w), .cover(let h, let w): [h, w]
-      }
-    for edge in edges + [height, width] where !(1...(1 << 14)).contains(edge) {
-      throw bad("a size of \(edge) pixels is outside of 1 to \(1 << 14)")
+    try Preprocess.check(edges: resizeEdges + [height, width])
+    guard (1...1024).contains(channels) else {
+      throw Preprocess.bad("\(channels) channels are outside of 1 to 1024")
     }
-    guard (1...1024).contains(channels) else { throw bad("\(channels) channels are outside of 1 to 1024") }
     for (name, values) in [("mean", mean), ("std", deviation)] {
       guard values.count == 1 || values.count == channels else {
-        throw bad("expected one \(name) or \(channels), one for each channel, found \(values.count)")
+        throw Preprocess.bad(
+          "expected one \(name) or \(channels), one for each channel, found \(values.count)")
       }
-      guard values.allSatisfy(\.isFinite) else { throw bad("a \(name) is no finite number") }
+      guard values.allSatisfy(\.isFinite) else { throw Preprocess.bad("a \(name) is no finite number") }
     }
-    guard deviation.allSatisfy({ $0 > 0 }) else { throw bad("a std is not positive") }
-    guard scale.isFinite, scale > 0 else { throw bad("the scale \(scale) is not positive") }
-    guard order == .rgb || channels == 3 else { throw bad("order 'bgr' needs three channels") }
+    guard deviation.allSatisfy({ $0 > 0 }) else { throw Preprocess.bad("a std is not positive") }
+    guard scale.isFinite, scale > 0 else { throw Preprocess.bad("the scale \(scale) is not positive") }
+    guard order == .rgb || channels == 3 else { throw Preprocess.bad("order 'bgr' needs three channels") }
     if crop == .none, case .shortest = resize, height != width {
-      throw bad("with resize=shortest and no crop, the result has no fixed size")
+      throw Preprocess.bad("with resize=shortest and no crop, the result has no fixed size")
     }
   }
 

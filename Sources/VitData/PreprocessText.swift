@@ -71,7 +71,7 @@ extension Preprocess {
     }
     if let text = given["size"] {
       guard let size = Preprocess.extents(text) else { throw bad("size", "HEIGHTxWIDTH or one number") }
-      copy = copy.resized(height: size.height, width: size.width)
+      copy = try copy.resized(height: size.height, width: size.width)
     }
     if let text = given["resize"] {
       guard let value = Preprocess.resize(text) else {
@@ -118,7 +118,7 @@ extension Preprocess {
   private static func extents(_ text: String) -> (height: Int, width: Int)? {
     let parts = text.split(separator: "x", omittingEmptySubsequences: false).map { Int($0) }
     guard (1...2).contains(parts.count), let height = parts[0], let width = parts[parts.count - 1],
-      (1...(1 << 14)).contains(height), (1...(1 << 14)).contains(width)
+      edges.contains(height), edges.contains(width)
     else { return nil }
     return (height, width)
   }

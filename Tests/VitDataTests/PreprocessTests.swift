@@ -91,6 +91,18 @@ import VitTestSupport
     #expect(error?.diagnostic.location.file == path)
   }
 
+  @Test(
+    "a size that no image has is refused, whatever the processor makes of it",
+    arguments: [
+      #""image_processor_type":"LevitImageProcessor","size":{"shortest_edge":1000000000000000000}"#,
+      #""image_processor_type":"LevitImageProcessor","size":16384"#,
+      #""image_processor_type":"ConvNextImageProcessor","size":{"shortest_edge":0}"#,
+      #""size":{"height":-1,"width":8}"#, #""size":[8,16385]"#, #""size":8,"crop_size":99999"#,
+    ])
+  func impossibleSizes(_ settings: String) throws {
+    try refused("{" + settings + "}")
+  }
+
   @Test("a configuration cut short or with a byte changed is read or refused, never a trap")
   func damage() throws {
     let scratch = try Scratch()
@@ -150,6 +162,17 @@ import VitTestSupport
       #expect(throws: VitError.self, "\(key)=\(value)") { try base.overriding([(key, value)]) }
     }
     #expect(throws: VitError.self) { try base.overriding([("crop", "none"), ("crop", "none")]) }
+  }
+
+  @Test("a size cannot be changed in proportion to nothing, nor to more than images have")
+  func withoutExtent() throws {
+    let empty = Preprocess(channels: 3, height: 0, width: 0)
+    #expect(throws: VitError.self) { try empty.overriding([("size", "8x8")]) }
+    #expect(throws: VitError.self) { try empty.fitted(channels: 3, height: 8, width: 8) }
+    let square = Preprocess(channels: 3, height: 8, width: 8)
+    #expect(throws: VitError.self) { try square.fitted(channels: 3, height: 0, width: 8) }
+    #expect(throws: VitError.self) { try square.resized(height: 8, width: .max) }
+    #expect(throws: VitError.self) { try square.resized(height: -8, width: 8) }
   }
 
   @Test("one setting is taken for all channels, and a contradiction with the model is an error")
