@@ -16,7 +16,7 @@ public enum Split: String, Sendable, Hashable {
 }
 
 /// Where a data set's samples come from. Any sample can be read at any time, on any thread.
-protocol SampleSource: Sendable {
+protocol DatasetSource: Sendable {
   var count: Int { get }
   func sample(_ index: Int) throws -> Sample
 }
@@ -37,13 +37,13 @@ public final class Dataset: Sendable {
   public let files: [String]
   /// The part that was taken, of a data set that has two.
   public let split: Split?
-  private let source: any SampleSource
+  private let source: any DatasetSource
   private let warn: @Sendable (Diagnostic) -> Void
   private let unreadable: Mutex<(indices: Set<Int>, before: Int)>
 
   /// `skipped` samples were found to be unreadable before, and warned of.
   init(
-    name: String, source: any SampleSource, labels: [Int]? = nil, classNames: [String]? = nil,
+    name: String, source: any DatasetSource, labels: [Int]? = nil, classNames: [String]? = nil,
     files: [String],
     split: Split? = nil, skipped: Int = 0, warn: @escaping @Sendable (Diagnostic) -> Void
   ) {
@@ -76,9 +76,6 @@ public final class Dataset: Sendable {
 
   /// Whether what can be said of one sample holds for all: they lie in one array.
   var isUniform: Bool { !(source is ImageFiles) }
-
-  /// Whether sample `index` has turned out to be unreadable.
-  func isUnreadable(_ index: Int) -> Bool { unreadable.withLock { $0.indices.contains(index) } }
 
   /// Warns of and counts a sample that could not be read, the first time.
   func skip(_ index: Int, because error: VitError) {

@@ -127,6 +127,6 @@ public struct Synthetic: Sendable {
   }
 }
 
-extension Synthetic: SampleSource {
+extension Synthetic: DatasetSource {
   func sample(_ index: Int) throws -> Sample { .image(image(index)) }
 }

@@ -2,14 +2,14 @@ internal import VitFormats
 internal import VitIR
 
 /// Pictures in files of their own.
-struct ImageFiles: SampleSource {
+struct ImageFiles: DatasetSource {
   let paths: [String]
   var count: Int { paths.count }
   func sample(_ index: Int) throws -> Sample { .image(try Image(contentsOf: paths[index])) }
 }
 
 /// Batches of CIFAR, one after another.
-struct CIFARBatches: SampleSource {
+struct CIFARBatches: DatasetSource {
   let batches: [CIFAR]
   let count: Int
 
@@ -29,7 +29,7 @@ struct CIFARBatches: SampleSource {
 }
 
 /// An array of which the first axis counts the samples: bytes are pictures, floats are tensors.
-struct ArraySamples: SampleSource {
+struct ArraySamples: DatasetSource {
   private enum Layout {
     case image(height: Int, width: Int, channels: Int, isPlanar: Bool)
     case tensor
