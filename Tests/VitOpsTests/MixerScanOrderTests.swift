@@ -55,29 +55,25 @@ struct MixerScanOrderTests {
         pattern, grid: .init(rows: 3, columns: 5), prefix: 3, outputs: 2, placement: placement)
       for direction in order.directions {
         #expect(direction.count == order.rows)
-        #expect(direction.composed(with: direction.inverse) == .identity(order.rows))
-        #expect(direction.inverse.composed(with: direction) == .identity(order.rows))
+        #expect(direction.inverse.indices.map { direction[$0] } == Array(0..<order.rows))
+        #expect(direction.inverse.inverse == direction)
         #expect(direction.reversed.inverse.indices == direction.inverse.indices.map { order.rows - 1 - $0 })
       }
     }
   }
 
-  @Test("permutations compose from right to left")
-  func composition() {
-    let (a, b) = (Permutation([1, 2, 0, 3]), Permutation([3, 0, 1, 2]))
-    #expect(a.composed(with: b).indices == [3, 1, 2, 0])
-    #expect(a.composed(with: b).inverse == b.inverse.composed(with: a.inverse))
-  }
-
   @Test("numbers that contradict one another are usage errors")
   func refusals() throws {
     for (rows, columns, prefix, outputs) in [
-      (-1, 2, 0, 0), (2, 2, -1, 0), (2, 2, 1, 2), (1 << 40, 1 << 40, 0, 0),
+      (-1, 2, 0, 0), (2, 2, -1, 0), (2, 2, 1, 2), (1 << 40, 1 << 40, 0, 0), (1 << 8, 1 << 8, 1, 1),
+      (1, 1, .max, 0),
     ] {
       let error = #expect(throws: VitError.self) {
         try ScanOrder(.forward, grid: .init(rows: rows, columns: columns), prefix: prefix, outputs: outputs)
       }
       #expect(error?.kind == .usage)
     }
+    let longest = try ScanOrder(.forward, grid: .init(rows: 1 << 8, columns: (1 << 8) - 1), prefix: 1 << 8)
+    #expect(longest.tokens == ScanOrder.maximumTokens)
   }
 }

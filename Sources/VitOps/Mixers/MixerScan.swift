@@ -1,3 +1,4 @@
+internal import Synchronization
 internal import VitIR
 internal import VitRuntime
 
@@ -7,8 +8,6 @@ struct MixerScan: Hashable, Sendable {
   let heads: Int
   /// How the tokens are read.
   let order: ScanOrder
-  /// The order as scans take it.
-  let table: ScanTable
 
   /// The most channels of a head.
   static let maximumHeadWidth = 1 << 14
@@ -16,19 +15,20 @@ struct MixerScan: Hashable, Sendable {
   init(_ layout: MixerLayout) {
     heads = layout.heads
     order = layout.order
-    table = ScanTable(order.directions.map(\.indices))
   }
 
   init(_ reader: inout AttributeReader) throws(VitError) {
     heads = try reader.int("heads")
     order = try ScanOrder(&reader)
-    table = ScanTable(order.directions.map(\.indices))
     guard heads > 0, heads <= ScanOrder.maximumTokens, heads % order.directionCount == 0 else {
       throw VitError(
         "attribute 'heads' is \(heads), expected a positive multiple of"
           + " the \(order.directionCount) directions")
     }
   }
+
+  /// The order as scans take it.
+  var table: ScanTable { ScanTables.table(of: order) }
 
   var attributes: Attributes { Attributes([("heads", .int(heads))] + order.attributes) }
 
@@ -118,6 +118,23 @@ extension MixerScan {
       to.slice(0..<order.outputs).zero()
       to.slice(order.tokens..<order.rows).copy(from: from.slice(0..<order.outputs))
       to.slice(order.outputs..<order.tokens).copy(from: from.slice(order.outputs..<order.tokens))
+    }
+  }
+}
+
+/// The tables of the orders that were scanned last: layers share them, and one that never runs has none.
+private enum ScanTables {
+  private static let recent = Mutex<[(order: ScanOrder, table: ScanTable)]>([])
+  /// A model has one order, or a few where its stages differ in size.
+  private static let capacity = 8
+
+  static func table(of order: ScanOrder) -> ScanTable {
+    recent.withLock { recent in
+      if let place = recent.firstIndex(where: { $0.order == order }) { return recent[place].table }
+      let table = ScanTable(order.directions.map(\.indices))
+      if recent.count == capacity { recent.removeFirst() }
+      recent.append((order, table))
+      return table
     }
   }
 }

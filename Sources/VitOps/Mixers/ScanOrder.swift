@@ -15,9 +15,6 @@ public struct Permutation: Hashable, Sendable, CustomStringConvertible {
     self.indices = indices
   }
 
-  /// The permutation that moves nothing.
-  public static func identity(_ count: Int) -> Permutation { Permutation(Array(0..<count)) }
-
   /// How many places there are.
   public var count: Int { indices.count }
 
@@ -29,11 +26,6 @@ public struct Permutation: Hashable, Sendable, CustomStringConvertible {
     var result = indices
     for (place, index) in indices.enumerated() { result[index] = place }
     return Permutation(result)
-  }
-
-  /// Reads through `other` first: place `t` of the result holds `self[other[t]]`.
-  public func composed(with other: Permutation) -> Permutation {
-    Permutation(other.indices.map { indices[$0] })
   }
 
   /// The same things, last first.
@@ -108,10 +100,10 @@ public struct ScanOrder: Hashable, Sendable {
           + " \(outputs) of these read by a head is impossible", kind: .usage, code: "scan-order")
     }
     let (patches, overflow) = grid.rows.multipliedReportingOverflow(by: grid.columns)
-    guard !overflow, patches <= ScanOrder.maximumTokens, prefix <= ScanOrder.maximumTokens else {
+    guard !overflow, patches <= ScanOrder.maximumTokens, prefix <= ScanOrder.maximumTokens - patches else {
       throw VitError(
-        "a scan over \(grid.rows) by \(grid.columns) patches is too long, expected"
-          + " at most \(ScanOrder.maximumTokens)",
+        "a scan over \(grid.rows) by \(grid.columns) patches with \(prefix) tokens before them is too long,"
+          + " expected at most \(ScanOrder.maximumTokens) tokens",
         kind: .usage, code: "scan-order")
     }
     self.pattern = pattern
@@ -121,8 +113,8 @@ public struct ScanOrder: Hashable, Sendable {
     self.placement = placement
   }
 
-  /// The most tokens of one kind that a scan can have.
-  public static let maximumTokens = 1 << 20
+  /// The most tokens that a scan can have.
+  public static let maximumTokens = 1 << 16
 
   /// The number of tokens.
   public var tokens: Int { prefix + grid.count }
