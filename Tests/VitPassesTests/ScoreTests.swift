@@ -147,6 +147,22 @@ struct ScoreTests {
     #expect(graph.nodes.map(\.annotations) == again.nodes.map(\.annotations))
   }
 
+  @Test("a layer whose maps cannot be read gets no lag and no index, rather than zeros")
+  func leavesOut() throws {
+    let graph = try AttentionGraph.plain(
+      scores: { try $0.model.reshape($1, [0, 0, 5, 1, 5]) },
+      probabilities: { try $0.model.reshape($1, [0, 0, 5, 5]) })
+    let context = PassContext(
+      pool: SerialPool(), registry: .standard, data: RandomSamples(count: 2, shape: [5, 8]))
+    let scored = try apply("score{drop=false}", to: graph, context)
+    let layers = AttentionSites.find(in: scored).layers
+    #expect(layers.count == 1)
+    for layer in layers {
+      #expect(scored.nodes[layer.place].annotations["score.lag"] == nil)
+      #expect(scored.number(layer.place, "score.entropy") == nil)
+    }
+  }
+
   @Test("scoring changes nothing that the model computes, and needs no square map")
   func touchesNothing() throws {
     let graph = try TinyViT.graph()

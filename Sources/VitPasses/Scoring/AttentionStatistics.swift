@@ -68,19 +68,18 @@ package struct MapReader {
     var lagWeight = [0.0, 0.0, 0.0, 0.0]
     var (rows, distances, outputs) = (0.0, 0.0, 0.0)
     var outputEntropy = 0.0
+    let n = Double(tokens)
     for query in 0..<tokens {
       let row = map + query * tokens
-      var (sum, entropy, squares, keys) = (0.0, 0.0, 0.0, 0)
+      var (sum, entropy, squares) = (0.0, 0.0, 0.0)
       for key in 0..<tokens where row[key] > 0 {
         let p = Double(row[key])
         sum += p
         entropy -= p * log(p)
         squares += p * p
-        keys += 1
       }
       guard sum > 0 else { continue }
       rows += 1
-      let n = Double(max(keys, tokens))
       let sparsity = n > 1 ? 1 - min(max(entropy, 0), log(n)) / log(n) : 1
       result.entropy += sparsity
       if query < geometry.outputs {

@@ -6,9 +6,10 @@ internal import VitRuntime
 /// Finds out how sparse each layer's attention is, and how much each layer matters, on calibration samples.
 ///
 /// Streams: one micro-batch at a time, one layer's maps at a time. Writes per layer `score.entropy`,
-/// `score.gini`, `score.hoyer`, `score.top_mass`, `score.top_tenth`, `score.distance`, `score.lag`,
-/// `score.cosine`, `score.drop` into the node's annotations; the first five also per head (`….heads`), with
-/// the standard error over images (`….error`). Mixers.md §1.
+/// `score.gini`, `score.hoyer`, `score.top_mass`, `score.top_tenth`, `score.distance`, `score.prefix_mass` and
+/// `score.output_entropy` into the node's annotations, each also per head (`….heads`) and with the standard
+/// error over images (`….error`); beside them `score.lag`, for each direction each head, `score.cosine` and
+/// `score.drop`. What could not be measured is left out. Mixers.md §1.
 public struct Score: Pass {
   /// `score`.
   public static let name = "score"
@@ -207,8 +208,10 @@ private struct ScoreSession {
         annotations["score.\(name).heads"] = .floats(values.map(\.mean))
         annotations["score.\(name).error"] = .float(error)
       }
-      annotations["score.lag"] = .floats(
-        (0..<4).flatMap { direction in heads[layer].map { $0.lag[direction].mean } })
+      if heads[layer].allSatisfy({ $0.lag.allSatisfy { $0.count > 0 } }) {
+        annotations["score.lag"] = .floats(
+          (0..<4).flatMap { direction in heads[layer].map { $0.lag[direction].mean } })
+      }
       if cosines[layer].count > 0 { annotations["score.cosine"] = .float(cosines[layer].mean) }
       graph.nodes[site.place].annotations = annotations
     }
