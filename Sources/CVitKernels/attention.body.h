@@ -5,7 +5,6 @@
 #define ATTENTION_TILE 28
 #define ATTENTION_GRADIENT_TILE 56
 #define attention_rows FN(attention_rows)
-#define attention_statistics FN(attention_statistics)
 #define attention_head FN(attention_head)
 #define attention_pack FN(attention_pack)
 #define attention_dot FN(attention_dot)
@@ -33,33 +32,6 @@ VK_INLINE real *attention_head(const vk_heads *operand, size_t batch, size_t hea
          (ptrdiff_t)token * operand->token;
 }
 
-// The entropy and the sum of squares of softmax(scale·x + bias), streamed from the logits (Mixers.md §1).
-static void attention_statistics(size_t n, real scale, const real *x, const real *bias, real *statistics) {
-  real top = -INFINITY;
-  for (size_t i = 0; i < n; i++) {
-    const real s = scale * x[i] + (bias ? bias[i] : 0);
-    if (s > top) top = s;
-  }
-  vec total = v_all(0), weighted = v_all(0), squares = v_all(0);
-  if (top == -INFINITY) {
-    statistics[0] = statistics[1] = 0;
-    return;
-  }
-  for (size_t i = 0; i < n; i += LANES) {
-    const size_t lanes = n - i < LANES ? n - i : LANES;
-    vec s = v_all(scale) * v_loadn(x + i, lanes);
-    if (bias) s += v_loadn(bias + i, lanes);
-    s = v_pick(v_first(lanes), s, v_all(-INFINITY)) - v_all(top);
-    const vec e = v_exp(s);
-    total += e;
-    weighted += v_pick(e > v_all(0), e * s, v_all(0));  // 0·−∞ is none
-    squares = v_madd(e, e, squares);
-  }
-  const real z = v_sum(total), entropy = (real)log((double)z) - v_sum(weighted) / z, most = (real)log((double)n);
-  statistics[0] = entropy < 0 ? 0 : entropy > most ? most : entropy;
-  statistics[1] = v_sum(squares) / (z * z);
-}
-
 static void FN(attend)(const vk_attention *p, size_t batch, size_t head, size_t q0, size_t q1, void *scratch) {
   const size_t key_head = head * p->key_heads / p->heads, row = attention_rows(p);
   real *packed = (real *)((char *)scratch + VK_GEMM_SCRATCH), *scores = packed + attention_pack(p, p->width);
@@ -75,7 +47,6 @@ static void FN(attend)(const vk_attention *p, size_t batch, size_t head, size_t 
       const real *bias = p->bias.base ? attention_head(&p->bias, batch, head, top + i) : NULL;
       real *s = scores + i * row;
       const size_t index = first + top + i;
-      if (p->statistics) attention_statistics(p->keys, (real)p->scale, s, bias, (real *)p->statistics + 2 * index);
       softmax_row(0, p->keys, (real)p->scale, s, bias, s, p->lse ? (real *)p->lse + index : NULL);
       if (p->probabilities) memcpy((real *)p->probabilities + index * p->keys, s, p->keys * sizeof(real));
     }

@@ -80,25 +80,22 @@ extension Kernel {
   /// `o ← softmax(scale·q·kᵀ + bias)·v` for each batch item and head.
   ///
   /// A row whose keys are all masked becomes zeros. Dense outputs on demand: `logSumExp` `[batch, heads, queries]`,
-  /// which the gradient reads; `statistics` `[batch, heads, queries, 2]`, entropy (in nats) and Σp² of each row;
-  /// `probabilities` `[batch, heads, queries, keys]`.
+  /// which the gradient reads; `probabilities` `[batch, heads, queries, keys]`.
   public static func attention(
     _ shape: AttentionShape, q: Heads, k: Heads, v: Heads, bias: Heads? = nil, into o: Heads,
-    logSumExp: View? = nil, statistics: View? = nil, probabilities: View? = nil, pool: any WorkPool
+    logSumExp: View? = nil, probabilities: View? = nil, pool: any WorkPool
   ) {
     guard shape.batch * shape.heads * shape.queries > 0 else { return }
     let rows = shape.batch * shape.heads * shape.queries
     precondition(logSumExp.map { $0.count == rows } ?? true)
-    precondition(statistics.map { $0.count == 2 * rows } ?? true)
     precondition(probabilities.map { $0.count == rows * shape.keys } ?? true)
     precondition(
-      [k.view, v.view, o.view, bias?.view, logSumExp, statistics, probabilities].allSatisfy {
+      [k.view, v.view, o.view, bias?.view, logSumExp, probabilities].allSatisfy {
         $0.map { $0.element == q.view.element } ?? true
       })
     let type = real(q.view)
     var attention = raw(shape, q: q, k: k, v: v, o: o, bias: bias)
     attention.lse = logSumExp?.base
-    attention.statistics = statistics?.base
     attention.probabilities = probabilities?.base
     let call = attention
     let bytes = vk_attention_scratch(type, &attention)
