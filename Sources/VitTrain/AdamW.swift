@@ -130,18 +130,10 @@ public final class AdamW {
 
   // MARK: State
 
-  /// The bytes of `state`.
+  /// The bytes of a state.
   public var stateByteCount: Int { 8 + parameters.reduce(0) { $0 + 4 * $1.byteCount } }
 
-  /// Weights, moments, average and step count, for a checkpoint.
-  public var state: [UInt8] {
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(stateByteCount)
-    writeState { bytes.append(contentsOf: $0) }
-    return bytes
-  }
-
-  /// Hands `state` over part by part, without a copy of it.
+  /// Hands over weights, moments, average and step count, for a checkpoint, part by part.
   public func writeState(to write: (UnsafeRawBufferPointer) throws -> Void) rethrows {
     try withUnsafeBytes(of: Int64(steps).littleEndian, write)
     for index in parameters.indices {
@@ -151,7 +143,7 @@ public final class AdamW {
     }
   }
 
-  /// Takes up a state that `state` gave; throws where it belongs to other parameters.
+  /// Takes up a state that `writeState` gave; throws where it belongs to other parameters.
   public func restore(_ bytes: [UInt8]) throws(VitError) {
     let wanted = stateByteCount
     guard bytes.count == wanted else {

@@ -58,7 +58,7 @@ public enum Loss {
   /// mean over `batch` samples (of which these logits may be a part).
   public static func distillation(
     student: View, teacher: View, labels: [Int?], temperature: Double, weight: Double, labelWeight: Double,
-    smoothing: Double = 0, batch: Int, adding gradient: View?
+    batch: Int, adding gradient: View?
   ) -> Distillation {
     let classes = student.shape[student.rank - 1]
     let rows = classes == 0 ? 0 : student.count / classes
@@ -84,7 +84,7 @@ public enum Loss {
       if let gradient, labelWeight > 0 {
         let g = gradient.f32 + row * classes
         for index in 0..<classes {
-          let target = (index == label ? 1 - smoothing : 0) + smoothing / Double(classes)
+          let target = index == label ? 1.0 : 0
           g[index] += Float(weight * labelWeight * (plain[index] - target) / Double(batch))
         }
       }

@@ -95,10 +95,10 @@ struct AdamWTests {
       whole.setRandomGradients(&random)
       whole.optimiser.step(rate: 1e-2, clip: 1)
     }
-    let state = whole.optimiser.state
+    let state = whole.optimiser.stateBytes
     let resumed = Setting(first, decays: [true, false])
     try resumed.optimiser.restore(state)
-    #expect(resumed.optimiser.state == state)
+    #expect(resumed.optimiser.stateBytes == state)
     var copy = random
     for _ in 0..<3 {
       whole.setRandomGradients(&random)
@@ -106,7 +106,7 @@ struct AdamWTests {
       whole.optimiser.step(rate: 1e-2, clip: 1)
       resumed.optimiser.step(rate: 1e-2, clip: 1)
     }
-    #expect(resumed.optimiser.state == whole.optimiser.state)
+    #expect(resumed.optimiser.stateBytes == whole.optimiser.stateBytes)
     #expect(resumed.optimiser.steps == 6)
   }
 
@@ -115,7 +115,7 @@ struct AdamWTests {
     let setting = Setting([[1, 2]], decays: [true])
     let other = Setting([[1, 2, 3]], decays: [true])
     #expect(throws: VitError("the training state has 56 bytes, expected 40", code: "checkpoint")) {
-      try setting.optimiser.restore(other.optimiser.state)
+      try setting.optimiser.restore(other.optimiser.stateBytes)
     }
   }
 
@@ -127,7 +127,7 @@ struct AdamWTests {
     setting.optimiser.resetState()
     #expect(setting.optimiser.steps == 0)
     let fresh = Setting([setting.weights[0].numbers], decays: [true])
-    #expect(setting.optimiser.state == fresh.optimiser.state)
+    #expect(setting.optimiser.stateBytes == fresh.optimiser.stateBytes)
   }
 
   @Test("one thread and three give the same bytes, the norm included")
@@ -144,10 +144,19 @@ struct AdamWTests {
         setting.setRandomGradients(&random)
         norm = setting.optimiser.step(rate: 1e-3, clip: 1)
       }
-      return (setting.optimiser.state, norm)
+      return (setting.optimiser.stateBytes, norm)
     }
     #expect(results[0].state == results[1].state)
     #expect(results[0].norm == results[1].norm)
+  }
+}
+
+extension AdamW {
+  /// The state as a checkpoint holds it.
+  fileprivate var stateBytes: [UInt8] {
+    var bytes: [UInt8] = []
+    writeState { bytes.append(contentsOf: $0) }
+    return bytes
   }
 }
 

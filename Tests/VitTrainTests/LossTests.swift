@@ -17,7 +17,6 @@ struct LossTests {
     var temperature: Double
     var weight: Double
     var label_weight: Double
-    var smoothing: Double
     var labels: [Int?]
     var student: [Double]
     var teacher: [Double]
@@ -70,7 +69,7 @@ struct LossTests {
     #expect(results[0] == results[1])
   }
 
-  @Test("divergence at a temperature, cross entropy with smoothing and their gradients are PyTorch's")
+  @Test("divergence at a temperature, cross entropy and their gradients are PyTorch's")
   func distillation() throws {
     for fixture in try trainFixture("losses.json", as: Fixtures.self).distillation {
       let memory = Memory()
@@ -79,7 +78,7 @@ struct LossTests {
       let gradient = memory.view([Double](repeating: 0, count: s.count), shape: shape)
       let loss = Loss.distillation(
         student: s, teacher: t, labels: fixture.labels, temperature: fixture.temperature,
-        weight: fixture.weight, labelWeight: fixture.label_weight, smoothing: fixture.smoothing,
+        weight: fixture.weight, labelWeight: fixture.label_weight,
         batch: fixture.batch, adding: gradient)
       #expect(abs(loss.divergence - fixture.divergence) < 1e-6 * fixture.divergence)
       #expect(abs(loss.crossEntropy - fixture.cross_entropy) < 1e-6 * fixture.cross_entropy)
