@@ -27,14 +27,11 @@ public struct AttentionWeights: Sendable {
   /// The mean distance, in steps of a scan, from a query to the keys that come no later:
   /// `lag[direction][head]`, for the directions of the mixer's order. Empty where it was not measured.
   public var lag: [[Double]]
-  /// The root mean square of the values of each head, over calibration tokens. Empty where it was not
-  /// measured.
-  public var valueRMS: [Double]
 
   /// Weights.
   public init(
     wq: Tensor, wk: Tensor, wv: Tensor, wo: Tensor, bq: Tensor? = nil, bk: Tensor? = nil, bv: Tensor? = nil,
-    bo: Tensor? = nil, heads: Int, kvHeads: Int? = nil, lag: [[Double]] = [], valueRMS: [Double] = []
+    bo: Tensor? = nil, heads: Int, kvHeads: Int? = nil, lag: [[Double]] = []
   ) {
     self.wq = wq
     self.wk = wk
@@ -47,7 +44,6 @@ public struct AttentionWeights: Sendable {
     self.heads = heads
     self.kvHeads = kvHeads ?? heads
     self.lag = lag
-    self.valueRMS = valueRMS
   }
 
   /// The channels of a query or key head.
@@ -73,7 +69,7 @@ struct InheritedChannels {
     let valueBias: Double
     /// The column of `wo`.
     let output: [Double]
-    /// The root mean square of the head's values.
+    /// The root mean square of the head's values, for tokens of unit variance.
     let rms: Double
     /// The timescale of the channel, in steps.
     let timescale: Double
@@ -95,8 +91,7 @@ struct InheritedChannels {
       attention.bo.map({ $0.shape == [outputDim] }) ?? true,
       attention.lag.isEmpty
         || (attention.lag.count == layout.order.directionCount
-          && attention.lag.allSatisfy { $0.count == heads }),
-      attention.valueRMS.isEmpty || attention.valueRMS.count == heads
+          && attention.lag.allSatisfy { $0.count == heads })
     else {
       throw VitError(
         "attention with \(heads) heads over \(groups) groups, values \(attention.wv.shape) and"
@@ -117,10 +112,8 @@ struct InheritedChannels {
       numbers.reduce(0) { $0 + $1 * $1 }
     }
 
-    // The root mean square of a head's values; over tokens of unit variance where it was not measured.
+    // The root mean square of a head's values, for tokens of unit variance.
     let rms = (0..<heads).map { head -> Double in
-      let measured = attention.valueRMS.isEmpty ? 0 : attention.valueRMS[head]
-      if measured > 0, measured.isFinite { return measured }
       let sum = (head * headWidth..<(head + 1) * headWidth).reduce(0.0) {
         $0 + squares(values($1)) + bv[row($1)] * bv[row($1)]
       }
