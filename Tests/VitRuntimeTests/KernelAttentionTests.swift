@@ -1,4 +1,3 @@
-internal import Glibc
 import Testing
 internal import VitIR
 internal import VitRuntime
