@@ -26,6 +26,13 @@ struct IndexReader {
 }
 
 extension Operands {
+  /// The types of data and indices, all that there is.
+  fileprivate func gathered() throws(VitError) -> (data: TensorType, indices: TensorType) {
+    try expectCount(2...2)
+    try expectResults()
+    return (try type(0, "data"), try indices(1, "indices"))
+  }
+
   /// Throws where entries are asked of an axis that has none.
   func expectNotEmpty(_ extent: Dimension, _ indices: TensorType) throws(VitError) {
     if extent == 0 && indices.elements != 0 {
@@ -34,21 +41,28 @@ extension Operands {
   }
 }
 
+/// An operation that takes entries along one axis.
+protocol GatheringOperation: Operation {
+  var axis: Int { get }
+  init(axis: Int)
+}
+
+extension GatheringOperation {
+  init(attributes: inout AttributeReader) throws(VitError) {
+    self.init(axis: try attributes.int("axis", default: 0))
+  }
+
+  var attributes: Attributes { Attributes([("axis", .int(axis))]) }
+}
+
 /// `onnx.Gather(data, indices)`: the entries of an axis that the indices name.
-struct OnnxGather: Operation {
+struct OnnxGather: GatheringOperation {
   static let name = "onnx.Gather"
   static let summary = "Entries of an axis, by index"
   let axis: Int
 
-  init(attributes: inout AttributeReader) throws(VitError) { axis = try attributes.int("axis", default: 0) }
-
-  var attributes: Attributes { Attributes([("axis", .int(axis))]) }
-
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    try operands.expectCount(2...2)
-    try operands.expectResults()
-    let data = try operands.type(0, "data")
-    let indices = try operands.indices(1, "indices")
+    let (data, indices) = try operands.gathered()
     let place = try normalisedAxis(axis, rank: data.rank)
     try operands.expectNotEmpty(data.shape[place], indices)
     try operands.expectEntries(1, "indices", of: data.shape[place])
@@ -170,20 +184,13 @@ struct ElementPlaces {
 }
 
 /// `onnx.GatherElements(data, indices)`.
-struct OnnxGatherElements: Operation {
+struct OnnxGatherElements: GatheringOperation {
   static let name = "onnx.GatherElements"
   static let summary = "Single elements along an axis, by index"
   let axis: Int
 
-  init(attributes: inout AttributeReader) throws(VitError) { axis = try attributes.int("axis", default: 0) }
-
-  var attributes: Attributes { Attributes([("axis", .int(axis))]) }
-
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    try operands.expectCount(2...2)
-    try operands.expectResults()
-    let data = try operands.type(0, "data")
-    let indices = try operands.indices(1, "indices")
+    let (data, indices) = try operands.gathered()
     try expectElementIndices(operands, data, indices, axis: axis)
     return [TensorType(data.element, indices.shape)]
   }
@@ -248,10 +255,7 @@ struct OnnxGatherND: Operation {
   var attributes: Attributes { Attributes(batchAxes == 0 ? [] : [("batch_dims", .int(batchAxes))]) }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    try operands.expectCount(2...2)
-    try operands.expectResults()
-    let data = try operands.type(0, "data")
-    let indices = try operands.indices(1, "indices")
+    let (data, indices) = try operands.gathered()
     guard batchAxes >= 0, batchAxes < min(data.rank, indices.rank) else {
       throw VitError("batch_dims is \(batchAxes), expected less than the ranks of \(data) and \(indices)")
     }

@@ -134,15 +134,31 @@ struct AxesParameter {
   }
 }
 
+/// An operation that adds or removes axes of extent one.
+protocol UnitAxesOperation: ReshapingOperation {
+  var axes: AxesParameter { get }
+  init(axes: AxesParameter)
+}
+
+extension UnitAxesOperation {
+  init(attributes: inout AttributeReader) throws(VitError) {
+    self.init(axes: try AxesParameter(&attributes))
+  }
+
+  var attributes: Attributes { axes.attributes }
+
+  func lower(
+    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
+  ) throws(VitError) -> [ValueID] {
+    try lowerAxes(axes, operand: 1, into: &builder, operands, resultCount)
+  }
+}
+
 /// `onnx.Squeeze(data, axes?)`: without axes all of extent one.
-struct OnnxSqueeze: ReshapingOperation {
+struct OnnxSqueeze: UnitAxesOperation {
   static let name = "onnx.Squeeze"
   static let summary = "Removes axes of extent one"
   let axes: AxesParameter
-
-  init(attributes: inout AttributeReader) throws(VitError) { axes = try AxesParameter(&attributes) }
-
-  var attributes: Attributes { axes.attributes }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(1...2)
@@ -161,23 +177,13 @@ struct OnnxSqueeze: ReshapingOperation {
       TensorType(data.element, data.shape.indices.filter { !places.contains($0) }.map { data.shape[$0] })
     ]
   }
-
-  func lower(
-    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
-  ) throws(VitError) -> [ValueID] {
-    try lowerAxes(axes, operand: 1, into: &builder, operands, resultCount)
-  }
 }
 
 /// `onnx.Unsqueeze(data, axes)`: the axes count in the result.
-struct OnnxUnsqueeze: ReshapingOperation {
+struct OnnxUnsqueeze: UnitAxesOperation {
   static let name = "onnx.Unsqueeze"
   static let summary = "Inserts axes of extent one"
   let axes: AxesParameter
-
-  init(attributes: inout AttributeReader) throws(VitError) { axes = try AxesParameter(&attributes) }
-
-  var attributes: Attributes { axes.attributes }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(1...2)
@@ -192,12 +198,6 @@ struct OnnxUnsqueeze: ReshapingOperation {
     var shape: Shape = []
     for axis in 0..<rank { shape.append(places.contains(axis) ? 1 : rest.next() ?? 1) }
     return [TensorType(data.element, shape)]
-  }
-
-  func lower(
-    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
-  ) throws(VitError) -> [ValueID] {
-    try lowerAxes(axes, operand: 1, into: &builder, operands, resultCount)
   }
 }
 

@@ -66,18 +66,11 @@ private func quantisedConvolution(
 }
 
 /// `onnx.ConvInteger(x, w, x_zero?, w_zero?)`.
-struct OnnxConvInteger: Operation {
+struct OnnxConvInteger: ConvolvingOperation {
   static let name = "onnx.ConvInteger"
   static let summary = "Convolution of 8-bit numbers in whole numbers"
   let window: WindowParameters
   let groups: Int
-
-  init(attributes: inout AttributeReader) throws(VitError) {
-    window = try WindowParameters(&attributes)
-    groups = try attributes.groups()
-  }
-
-  var attributes: Attributes { Attributes(window.entries + [("group", .int(groups))]) }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(2...4)
@@ -100,18 +93,11 @@ struct OnnxConvInteger: Operation {
 }
 
 /// `onnx.QLinearConv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias?)`.
-struct OnnxQLinearConv: Operation {
+struct OnnxQLinearConv: ConvolvingOperation {
   static let name = "onnx.QLinearConv"
   static let summary = "Convolution of quantised numbers, quantised again"
   let window: WindowParameters
   let groups: Int
-
-  init(attributes: inout AttributeReader) throws(VitError) {
-    window = try WindowParameters(&attributes)
-    groups = try attributes.groups()
-  }
-
-  var attributes: Attributes { Attributes(window.entries + [("group", .int(groups))]) }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(8...9)

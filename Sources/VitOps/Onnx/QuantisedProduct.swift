@@ -95,10 +95,30 @@ private func expectColumnScale(_ operands: Operands, _ index: Int, _ columns: Di
   return scale
 }
 
+/// A product of 8-bit matrices that are summed in whole numbers.
+protocol WholeProductOperation: Operation {
+  /// Which operands are multiplied.
+  static var factors: (a: Int, b: Int) { get }
+}
+
+extension WholeProductOperation {
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let types = try? resultTypes(operands) else { return [] }
+    return WholeProduct().scratch(operands, a: Self.factors.a, b: Self.factors.b, result: types[0].shape)
+  }
+
+  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
+    guard let a = operands[Self.factors.a], let b = operands[Self.factors.b] else { return Cost() }
+    let bytes = (operands.types.compactMap { $0 } + results).reduce(0) { $0 + $1.count * $1.element.size }
+    return Cost(flops: MatrixProduct(a.extents, b.extents).flops, bytes: bytes)
+  }
+}
+
 /// `onnx.MatMulInteger(a, b, a_zero?, b_zero?)`.
-struct OnnxMatMulInteger: Operation {
+struct OnnxMatMulInteger: WholeProductOperation {
   static let name = "onnx.MatMulInteger"
   static let summary = "Product of 8-bit matrices in whole numbers"
+  static let factors = (a: 0, b: 1)
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -112,13 +132,6 @@ struct OnnxMatMulInteger: Operation {
     return [TensorType(.i32, try MatrixProduct.shape(a.shape, b.shape))]
   }
 
-  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
-    guard let types = try? resultTypes(operands) else { return [] }
-    return WholeProduct().scratch(operands, a: 0, b: 1, result: types[0].shape)
-  }
-
-  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 1, results) }
-
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0), context.input(1))
     WholeProduct().run(
@@ -126,12 +139,6 @@ struct OnnxMatMulInteger: Operation {
       scratch: context.scratch,
       context.pool)
   }
-}
-
-private func productCost(_ operands: Operands, _ a: Int, _ b: Int, _ results: [TensorType]) -> Cost {
-  guard let a = operands[a], let b = operands[b] else { return Cost() }
-  let bytes = (operands.types.compactMap { $0 } + results).reduce(0) { $0 + $1.count * $1.element.size }
-  return Cost(flops: MatrixProduct(a.extents, b.extents).flops, bytes: bytes)
 }
 
 /// Calls `body` for each element of `[…, columns]` with its column.
@@ -153,9 +160,10 @@ extension View {
 }
 
 /// `onnx.QLinearMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero)`.
-struct OnnxQLinearMatMul: Operation {
+struct OnnxQLinearMatMul: WholeProductOperation {
   static let name = "onnx.QLinearMatMul"
   static let summary = "Product of quantised matrices, quantised again"
+  static let factors = (a: 0, b: 3)
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -175,13 +183,6 @@ struct OnnxQLinearMatMul: Operation {
     try operands.expectScalar(scale: 6, zero: 7, of: y.element)
     return [TensorType(y.element, shape)]
   }
-
-  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
-    guard let types = try? resultTypes(operands) else { return [] }
-    return WholeProduct().scratch(operands, a: 0, b: 3, result: types[0].shape)
-  }
-
-  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 3, results) }
 
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0), context.input(3))
@@ -213,9 +214,10 @@ func requantise(_ sums: View, factors: [Float], per: Int, zero: View?, into to: 
 }
 
 /// `com.microsoft.MatMulIntegerToFloat(a, b, a_scale, b_scale, a_zero?, b_zero?, bias?)`.
-struct MicrosoftMatMulIntegerToFloat: Operation {
+struct MicrosoftMatMulIntegerToFloat: WholeProductOperation {
   static let name = "com.microsoft.MatMulIntegerToFloat"
   static let summary = "Product of quantised matrices as floats"
+  static let factors = (a: 0, b: 1)
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -236,13 +238,6 @@ struct MicrosoftMatMulIntegerToFloat: Operation {
     try operands.expect(6, "bias", scale.element)
     return [TensorType(scale.element, shape)]
   }
-
-  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
-    guard let types = try? resultTypes(operands) else { return [] }
-    return WholeProduct().scratch(operands, a: 0, b: 1, result: types[0].shape)
-  }
-
-  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 1, results) }
 
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0), context.input(1))
@@ -270,9 +265,10 @@ func rescale(_ sums: View, _ factors: [Float], bias: View?, into: View) {
 }
 
 /// `com.microsoft.DynamicQuantizeMatMul(a, b, b_scale, b_zero?, bias?)`: quantises `a` by its range first.
-struct MicrosoftDynamicQuantizeMatMul: Operation {
+struct MicrosoftDynamicQuantizeMatMul: WholeProductOperation {
   static let name = "com.microsoft.DynamicQuantizeMatMul"
   static let summary = "Product with a quantised matrix, the left side quantised on the way"
+  static let factors = (a: 0, b: 1)
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -296,8 +292,6 @@ struct MicrosoftDynamicQuantizeMatMul: Operation {
     return WholeProduct().scratch(operands, a: 0, b: 1, result: types[0].shape)
       + [TensorType(.u8, a.shape), TensorType(.f32, [1]), TensorType(.u8, [1])]
   }
-
-  func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { productCost(operands, 0, 1, results) }
 
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0), context.input(1))

@@ -1,22 +1,31 @@
 internal import VitIR
 internal import VitRuntime
 
+/// A convolution, whatever its numbers are.
+protocol ConvolvingOperation: Operation {
+  var window: WindowParameters { get }
+  /// The number of groups whose channels are apart.
+  var groups: Int { get }
+  init(window: WindowParameters, groups: Int)
+}
+
+extension ConvolvingOperation {
+  init(attributes: inout AttributeReader) throws(VitError) {
+    self.init(window: try WindowParameters(&attributes), groups: try attributes.groups())
+  }
+
+  var attributes: Attributes { Attributes(window.entries + [("group", .int(groups))]) }
+}
+
 /// `onnx.Conv(x, w, bias?)`: `x` is `[n, c, …]`, `w` is `[m, c/group, …]`, with one to three spatial axes.
 ///
 /// Windows are gathered as columns and multiplied with the weights; a window of one element needs no
 /// gathering, and where each channel has its own weights they are applied directly.
-struct OnnxConv: Operation {
+struct OnnxConv: ConvolvingOperation {
   static let name = "onnx.Conv"
   static let summary = "Convolution"
   let window: WindowParameters
   let groups: Int
-
-  init(attributes: inout AttributeReader) throws(VitError) {
-    window = try WindowParameters(&attributes)
-    groups = try attributes.groups()
-  }
-
-  var attributes: Attributes { Attributes(window.entries + [("group", .int(groups))]) }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(2...3)
