@@ -74,7 +74,7 @@ private final class DistilSession {
   /// The mean of ‖y‖² over calibration tokens times the tokens of a batch: what makes a loss of 1 mean "as
   /// bad as zero".
   private var norms: [Double] = []
-  private var kept: [(error: Double, weights: [Tensor])] = []
+  private var kept: [(error: LayerError, weights: [Tensor])] = []
 
   init(
     _ mixers: [MixerNode], graph: Graph, teacher: Graph, data: any SampleSource, heldOut: any SampleSource,
@@ -85,9 +85,12 @@ private final class DistilSession {
     self.context = context
     self.batch = batch
     var values: [ValueID] = []
+    var factors: [Tensor?] = []
     for mixer in mixers {
       let (input, target) = try mixer.taps(in: teacher, from: graph)
-      values += [input, target]
+      let scaled = mixer.scaled(target, in: teacher)
+      values += [input, scaled?.result ?? target, target]
+      factors.append(scaled?.factors)
     }
     // By all layers that could be distilled: how sums are cut must not depend on which of them are.
     let layers = AttentionSites.find(in: teacher).layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
@@ -102,7 +105,8 @@ private final class DistilSession {
     let outputs = tap.executor.outputs
     trainers = try mixers.enumerated().map { place, mixer in
       try MixerTrainer(
-        graph, node: mixer.node, layer: mixer.layer, batch: outputs[2 * place].shape[0], pool: context.pool)
+        graph, node: mixer.node, layer: mixer.layer, factors: factors[place],
+        batch: outputs[3 * place].shape[0], pool: context.pool)
     }
     dataCount = data.count
     heldOutCount = heldOut.count
@@ -114,8 +118,11 @@ private final class DistilSession {
   /// How many values as large as a layer's tokens its trainer holds for each of those that it reads, about.
   private static let likesPerValue = 4
 
-  private func input(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[2 * place] }
-  private func target(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[2 * place + 1] }
+  private func input(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[3 * place] }
+  /// What the layer adds to the residual, scaled as it is there.
+  private func target(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[3 * place + 1] }
+  /// What the layer's last linear map gives.
+  private func branch(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[3 * place + 2] }
 
   /// Runs `tap` on the first samples of its data in order, whole micro-batches only (at least one, wrapping
   /// around).
@@ -152,13 +159,13 @@ private final class DistilSession {
     try sweep(tap, count: dataCount, limit: Distil.checkSamples) {
       for index in regressions.indices {
         let place = regressions[index].place
-        let empty = View(base: target(tap, place).base, element: .f32, shape: [0])
+        let empty = View(base: branch(tap, place).base, element: .f32, shape: [0])
         if let inner = regressions[index].inner {
           inner.inputs[0].copy(from: input(tap, place))
           inner.run()
         }
         regressions[index].readout.add(
-          regressions[index].inner?.outputs[0] ?? empty, target(tap, place), pool: context.pool)
+          regressions[index].inner?.outputs[0] ?? empty, branch(tap, place), pool: context.pool)
       }
     }
     for regression in regressions {
@@ -169,20 +176,18 @@ private final class DistilSession {
     try keepIfBetter()
   }
 
-  /// The relative squared error of each layer on the held-out samples.
-  private func errors() throws -> [Double] {
-    var sums = [Double](repeating: 0, count: trainers.count)
-    var squares = sums
+  /// The error of each layer on the held-out samples.
+  private func errors() throws -> [LayerError] {
+    var errors = trainers.indices.map { LayerError(width: target(checks, $0).shape.last ?? 1) }
     try sweep(checks, count: heldOutCount, limit: Distil.checkSamples) {
       for (place, trainer) in trainers.enumerated() {
-        sums[place] += trainer.squaredError(input(checks, place), target(checks, place))
-        squares[place] += GradientNorm.squared(target(checks, place), pool: context.pool)
+        let y = target(checks, place)
+        errors[place].add(
+          error: trainer.squaredError(input(checks, place), y), of: y,
+          squares: GradientNorm.squared(y, pool: context.pool))
       }
     }
-    return zip(sums, squares).map { sum, square in
-      let error = sum / max(square, .leastNormalMagnitude)
-      return error.isNaN ? .infinity : error
-    }
+    return errors
   }
 
   /// Keeps each layer's weights where they are better on the held-out samples than what was kept.
@@ -192,7 +197,7 @@ private final class DistilSession {
       kept = zip(errors, trainers).map { ($0, $1.snapshot) }
       return
     }
-    for (place, error) in errors.enumerated() where error < kept[place].error {
+    for (place, error) in errors.enumerated() where error.relative < kept[place].error.relative {
       kept[place] = (error, trainers[place].snapshot)
     }
   }
@@ -279,8 +284,10 @@ private final class DistilSession {
         if let id = graph.value(named: name) { graph.setTensor(tensor, of: id) }
       }
       guard place < kept.count else { continue }
-      graph.nodes[mixers[place].place].annotations["distil.error"] = .float(kept[place].error)
-      notes.append("layer \(trainer.layer): error \(rounded(kept[place].error))")
+      let error = kept[place].error
+      graph.nodes[mixers[place].place].annotations["distil.error"] = .float(error.relative)
+      graph.nodes[mixers[place].place].annotations["distil.r2"] = .float(error.determination)
+      notes.append("layer \(trainer.layer): error \(rounded(error.relative))")
     }
     return PassResult(changes: trainers.count, notes: notes)
   }

@@ -60,6 +60,16 @@ struct MixerNode {
     return (input, output)
   }
 
+  /// Where a layer's branch is scaled channel by channel on its way to the residual: what comes of it, and the factors.
+  func scaled(_ target: ValueID, in teacher: Graph) -> (result: ValueID, factors: Tensor)? {
+    let readers = teacher.nodes.filter { $0.operands.contains(target) }
+    guard readers.count == 1, let reader = readers.first, reader.name == "vit.scale",
+      !teacher.outputs.contains(where: { $0.value == target }), reader.operands[0] == target,
+      let factors = reader.operands[1].flatMap(teacher.tensor), let result = reader.results.first
+    else { return nil }
+    return (result, factors)
+  }
+
   /// `teacher` with these mixers of `graph` in place of its layers.
   static func transplant(
     _ mixers: [MixerNode], from graph: Graph, into teacher: Graph, registry: Registry

@@ -92,7 +92,9 @@ enum TinyViT {
   static let heads = 2
   static let classes = 5
 
-  static func graph(layers: Int = 2, classToken: Bool = true, seed: UInt64 = 1) throws -> Graph {
+  static func graph(
+    layers: Int = 2, classToken: Bool = true, layerScale: [Double]? = nil, seed: UInt64 = 1
+  ) throws -> Graph {
     var model = ModelBuilder("tiny", seed: seed)
     let image = model.input([.symbol("batch"), 3, 8, 8], name: "image")
     var x = try model.add(
@@ -109,7 +111,7 @@ enum TinyViT {
     let tokens = classToken ? 17 : 16
     x = try model.add("vit.add", [x, model.weight([1, tokens, width], name: "positions", scale: 0.5)])
     for _ in 0..<layers {
-      x = try block(&model, x)
+      x = try block(&model, x, layerScale)
     }
     x = try norm(&model, x)
     let pooled =
@@ -129,15 +131,21 @@ enum TinyViT {
       [("epsilon", .float(1e-6))])
   }
 
-  private static func block(_ model: inout ModelBuilder, _ x: ValueID) throws -> ValueID {
+  private static func block(
+    _ model: inout ModelBuilder, _ x: ValueID, _ layerScale: [Double]?
+  ) throws -> ValueID {
     let normal = try norm(&model, x)
     func map(_ model: inout ModelBuilder, _ scale: Double) -> [ValueID?] {
       [model.weight([width, width], scale: scale), model.weight([width], name: "bias", scale: 0.1)]
     }
-    let attended = try model.add(
+    var attended = try model.add(
       "vit.attention",
       [normal] + map(&model, 0.5) + map(&model, 0.5) + map(&model, 0.3) + map(&model, 0.3),
       [("heads", .int(heads))])
+    if let layerScale {
+      let factors = model.builder.constant(layerScale, shape: [width], name: "factors")
+      attended = try model.add("vit.scale", [attended, factors])
+    }
     let middle = try model.add("vit.add", [x, attended])
     let inner = try model.add(
       "vit.mlp",

@@ -85,6 +85,29 @@ struct TrainingTests {
     }
   }
 
+  @Test("channels that the residual does not see teach nothing, and all count as it sees them")
+  func layerScale() throws {
+    let none = [Double](repeating: 0, count: TinyViT.width - 1)
+    let teacher = try TinyViT.graph(layers: 1, layerScale: [0.5] + none)
+    let start = try apply("swap{mixer=pointwise,layers=all}", to: teacher)
+    let trained = try apply(
+      "swap{mixer=pointwise,layers=all},distil{steps=9,batch=8,solve=false}", to: teacher)
+    let bias = "mixer.0.b"
+    let (before, after) = (
+      try #require(start.tensors[bias]).floats(), try #require(trained.tensors[bias]).floats()
+    )
+    #expect(before[0] != after[0] && before.dropFirst() == after.dropFirst())
+    // Factors that are all the same change nothing.
+    let distil = "swap{layers=all},distil{steps=4,batch=8}"
+    let plain = try apply(distil, to: TinyViT.graph(layers: 1))
+    let halved = try apply(
+      distil, to: TinyViT.graph(layers: 1, layerScale: Array(repeating: 0.5, count: TinyViT.width)))
+    #expect(abs(errors(plain)[0] - errors(halved)[0]) < 1e-5)
+    let site = try #require(AttentionSites.find(in: plain).layers.first)
+    let determination = try #require(plain.number(site.place, "distil.r2"))
+    #expect(determination < 1 - errors(plain)[0])
+  }
+
   @Test("distillation changes nothing but the mixers' weights")
   func touchesMixersOnly() throws {
     let context = TinyViT.context()

@@ -20,8 +20,11 @@ final class MixerTrainer {
   private let pool: any WorkPool
   private let weights: [View]
 
-  /// A trainer of the mixer at `node` of `graph`, for `batch` samples at once.
-  init(_ graph: Graph, node: Node, layer: Int, batch: Int, pool: any WorkPool) throws {
+  /// A trainer of the mixer at `node` of `graph`, for `batch` samples at once; with `factors`, towards a target that was
+  /// scaled by them channel by channel.
+  init(
+    _ graph: Graph, node: Node, layer: Int, factors: Tensor?, batch: Int, pool: any WorkPool
+  ) throws {
     guard let mixer = node.operation as? any Mixer, let x = node.operands[0],
       let extents = graph.type(x).fixedShapeTail(2)
     else { throw VitError("expected a mixer on tokens of a known number", location: node.location) }
@@ -51,6 +54,14 @@ final class MixerTrainer {
     let result = alone.addValue(type[0], name: "y")
     alone.nodes = [Node(mixer, operands: operands, results: [result], location: node.location)]
     alone.outputs = [("y", result)]
+    if let factors {
+      let scaled = alone.addValue(type[0], name: "scaled")
+      alone.nodes.append(
+        Node(
+          VitScale(), operands: [result, alone.addConstant(factors, name: "factors")], results: [scaled],
+          location: node.location))
+      alone.outputs = [("y", scaled)]
+    }
     let store = try WeightStore(alone, trainable: Set(names.map(\.name)))
     executor = try Executor(
       alone, weights: store, inputShapes: [[batch] + extents], training: true, pool: pool)
@@ -120,6 +131,8 @@ final class MixerTrainer {
   func innerExecutor() throws -> Executor? {
     guard let readout = mixer.readout, let weight = readout.weight else { return nil }
     var graph = executor.graph
+    graph.nodes = [graph.nodes[0]]
+    graph.outputs = graph.nodes[0].results.map { ("y", $0) }
     let operands = graph.nodes[0].operands
     for (place, id) in operands.enumerated().dropFirst() {
       guard let id, place - 1 < weights.count else { continue }
