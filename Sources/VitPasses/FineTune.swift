@@ -80,11 +80,6 @@ public struct FineTune: Pass {
     } else {
       trainer.peak = try rate ?? chooseRate(trainer, start, meter, graph, context)
     }
-    var best = (damage: before.damage, weights: start, label: "before")
-    func consider(_ label: String) throws {
-      let fidelity = try trainer.measure(graph, by: meter)
-      if fidelity.damage < best.damage { best = (fidelity.damage, trainer.snapshot, label) }
-    }
     var schedule = Schedule(peak: trainer.peak, steps: steps)
     let probe = max(1, steps / 10)
     while step < steps {
@@ -102,10 +97,18 @@ public struct FineTune: Pass {
       step += 1
       if step % probe == 0 || step == steps { try trainer.save(step) }
     }
-    try consider("after")
-    trainer.exchangeAverage()
-    try consider("averaged")
-    try trainer.restore(best.weights)
+    // The optimiser has both, the last weights and their average: no copy is made of either.
+    var best = (damage: before.damage, label: "before")
+    for label in ["after", "averaged"] {
+      if label == "averaged" { trainer.exchangeAverage() }
+      let damage = try trainer.measure(graph, by: meter).damage
+      if damage < best.damage { best = (damage, label) }
+    }
+    switch best.label {
+    case "before": try trainer.restore(start)
+    case "after": trainer.exchangeAverage()
+    default: break
+    }
     graph = trainer.graph(from: graph)
     return PassResult(
       changes: trainer.parameterCount,

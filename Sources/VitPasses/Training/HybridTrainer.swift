@@ -191,9 +191,6 @@ final class HybridTrainer {
 
   // MARK: Weights
 
-  /// The weights as they are.
-  var snapshot: [Tensor] { weights.map(Tensor.init(copying:)) }
-
   /// The weights that `graph` has, which are the trainer's before it has trained; its own tensors where they are floats of
   /// 32 bits.
   func weights(of graph: Graph) -> [Tensor] {
