@@ -46,6 +46,12 @@ public final class WeightStore: Sendable {
   /// The memory of a constant that is loaded: one that is trainable, or that some plan reads.
   public func view(_ name: String) -> View? { loaded.withLock { $0[name]?.view } }
 
+  /// The memory of a constant that is loaded as a tensor, shared and not copied: for when nobody trains it any more.
+  public func tensor(_ name: String) -> Tensor? {
+    guard let memory = loaded.withLock({ $0[name] }) else { return nil }
+    return try? Tensor(element: memory.view.element, shape: memory.view.shape, storage: memory.owner)
+  }
+
   /// Whether a trainer writes this constant.
   public func isTrainable(_ name: String) -> Bool { trainable.contains(name) }
 

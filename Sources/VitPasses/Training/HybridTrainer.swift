@@ -222,11 +222,13 @@ final class HybridTrainer {
     try meter.measure(graph, weights: student.weights)
   }
 
-  /// `graph` with the weights as they are.
+  /// `graph` with the weights as they are, in the trainer's own memory: it must not train on.
   func graph(from graph: Graph) -> Graph {
     var result = graph
-    for (name, view) in zip(names, weights) {
-      if let id = result.value(named: name) { result.setTensor(Tensor(copying: view), of: id) }
+    for name in names {
+      if let id = result.value(named: name), let tensor = student.weights.tensor(name) {
+        result.setTensor(tensor, of: id)
+      }
     }
     return result
   }
