@@ -82,7 +82,7 @@ public final class MappedFile: TensorStorage {
   }
 
   /// Lets the pages of the map go; the file has them still.
-  public func relinquish() {
+  public func release() {
     if let map = UnsafeMutableRawPointer(bitPattern: address) { madvise(map, count, MADV_DONTNEED) }
   }
 
@@ -153,7 +153,7 @@ public final class StorageRange: TensorStorage {
   public var byteCount: Int { range.count }
 
   /// Gives the memory of the whole back.
-  public func relinquish() { whole.relinquish() }
+  public func release() { whole.release() }
 
   /// The bytes, where the whole has them in memory.
   public var resident: UnsafeRawBufferPointer? {

@@ -27,7 +27,7 @@ public final class MatrixStorage: TensorStorage {
     let copy = try MemoryStorage(byteCount: byteCount) { target in
       try source.withBytes { write($0, to: target) }
     }
-    source.relinquish()
+    source.release()
     return try copy.withBytes(body)
   }
 
@@ -52,7 +52,7 @@ public final class MatrixStorage: TensorStorage {
   }
 
   /// Gives the source's memory back.
-  public func relinquish() { source.relinquish() }
+  public func release() { source.release() }
 
   /// The transpose of a matrix with `shape` in `storage`.
   static func transpose(of storage: any TensorStorage, shape: [Int], elementSize: Int) -> MatrixStorage {

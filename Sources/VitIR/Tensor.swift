@@ -10,12 +10,12 @@ public protocol TensorStorage: AnyObject, Sendable {
   /// lazily read source turns out to be damaged.
   func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result
   /// Gives memory back that can be filled again from a file when it is next looked at. Default: nothing can.
-  func relinquish()
+  func release()
 }
 
 extension TensorStorage {
   /// There is nothing to give back.
-  public func relinquish() {}
+  public func release() {}
   /// Not in memory.
   public var resident: UnsafeRawBufferPointer? { nil }
 }

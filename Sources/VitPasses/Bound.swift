@@ -20,7 +20,7 @@ public struct Bound: Sendable {
 
   /// The shares of the layers of `graph`, from the cost model and from `runs` timed runs of `executor`, which is one of the
   /// graph without training.
-  package init(_ graph: Graph, sites: [AttentionSite], executor: Executor, pool: any WorkPool, runs: Int = 7)
+  package init(_ graph: Graph, sites: [AttentionLayer], executor: Executor, pool: any WorkPool, runs: Int = 7)
     throws
   {
     let shapes = executor.inputs.map(\.shape)
@@ -57,7 +57,7 @@ public struct Bound: Sendable {
   }
 }
 
-extension AttentionSite {
+extension AttentionLayer {
   /// The places in `graph.nodes` of the operations that a mixer stands in for.
   public func places(in graph: Graph) -> [Int] {
     if let input, let output { graph.nodes(from: input, to: output) } else { [place] }

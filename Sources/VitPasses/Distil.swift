@@ -93,7 +93,7 @@ private final class DistilSession {
       factors.append(scaled?.factors)
     }
     // By all layers that could be distilled: how sums are cut must not depend on which of them are.
-    let layers = AttentionSites.find(in: teacher).layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
+    let layers = AttentionLayers.find(in: teacher).layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
     micro = MicroBatch.size(
       batch, bytesPerSample: DistilSession.likesPerValue * MicroBatch.bytes(of: layers, in: teacher))
     let weights = try context.weights(of: teacher)
@@ -142,7 +142,7 @@ private final class DistilSession {
     try sweep(tap, count: dataCount, limit: Distil.checkSamples) {
       samples += micro
       for place in trainers.indices {
-        squares[place] += GradientNorm.squared(target(tap, place), pool: context.pool)
+        squares[place] += SquaredNorm.squared(target(tap, place), pool: context.pool)
       }
     }
     norms = squares.map { max($0 / Double(samples), .leastNormalMagnitude) * Double(batch) }
@@ -184,7 +184,7 @@ private final class DistilSession {
         let y = target(checks, place)
         errors[place].add(
           error: trainer.squaredError(input(checks, place), y), of: y,
-          squares: GradientNorm.squared(y, pool: context.pool))
+          squares: SquaredNorm.squared(y, pool: context.pool))
       }
     }
     return errors

@@ -74,7 +74,7 @@ public struct Select: Pass {
 
   /// Marks nodes with `selected`; with `by=swap`, measures first and notes `swap.damage`.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
-    let sites = AttentionSites.find(in: graph).layers
+    let sites = AttentionLayers.find(in: graph).layers
     let trial = MixerNode.new(in: graph, context: context)
     let candidates = sites.filter { site in site.isReplaceable || trial.contains { $0.place == site.place } }
     guard !candidates.isEmpty else {
@@ -106,15 +106,15 @@ public struct Select: Pass {
       notes: ["layers \(chosen.sorted()) by \(criterion.rawValue), best first \(chosen)"])
   }
 
-  private func mark(_ sites: [AttentionSite], _ chosen: Set<Int>, _ graph: inout Graph) {
+  private func mark(_ sites: [AttentionLayer], _ chosen: Set<Int>, _ graph: inout Graph) {
     for site in sites { graph.nodes[site.place].annotations["selected"] = .bool(chosen.contains(site.index)) }
   }
 
-  private func rank(_ sites: [AttentionSite], _ graph: Graph) throws(VitError) -> [AttentionSite] {
+  private func rank(_ sites: [AttentionLayer], _ graph: Graph) throws(VitError) -> [AttentionLayer] {
     guard let (name, largestFirst) = criterion.annotation else {
       return criterion == .first ? sites : sites.reversed()
     }
-    var scored: [(site: AttentionSite, value: Double)] = []
+    var scored: [(site: AttentionLayer, value: Double)] = []
     for site in sites {
       guard case .float(let value)? = graph.nodes[site.place].annotations[name] else {
         throw VitError(

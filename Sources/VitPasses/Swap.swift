@@ -62,7 +62,7 @@ public struct Swap: Pass {
   /// Replaces each layer; throws where a listed one cannot be, or nothing is selected.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
     if context.teacher == nil { context.teacher = graph }
-    let sites = AttentionSites.find(in: graph).layers
+    let sites = AttentionLayers.find(in: graph).layers
     let chosen = try choose(sites, graph)
     guard !chosen.isEmpty else {
       throw VitError(
@@ -80,13 +80,13 @@ public struct Swap: Pass {
     return PassResult(changes: chosen.count, notes: notes)
   }
 
-  private func choose(_ sites: [AttentionSite], _ graph: Graph) throws(VitError) -> [AttentionSite] {
+  private func choose(_ sites: [AttentionLayer], _ graph: Graph) throws(VitError) -> [AttentionLayer] {
     switch layers {
     case .all: return sites.filter { $0.isReplaceable }
     case .selected:
       return sites.filter { graph.nodes[$0.place].annotations["selected"] == .bool(true) && $0.isReplaceable }
     case .listed(let numbers):
-      var result: [AttentionSite] = []
+      var result: [AttentionLayer] = []
       for number in numbers.sorted() {
         guard let site = sites.first(where: { $0.index == number }) else {
           throw VitError(
@@ -103,7 +103,7 @@ public struct Swap: Pass {
     }
   }
 
-  private func layout(_ site: AttentionSite, _ graph: Graph) throws(VitError) -> MixerLayout {
+  private func layout(_ site: AttentionLayer, _ graph: Graph) throws(VitError) -> MixerLayout {
     guard let input = site.input, let output = site.output, let extents = graph.type(input).fixedShapeTail(2),
       let outputDim = graph.type(output).shape.last?.fixedValue
     else {
@@ -125,7 +125,7 @@ public struct Swap: Pass {
   }
 
   private func replace(
-    _ site: AttentionSite, _ layout: MixerLayout, _ random: SplitMix, _ rewriter: inout Rewriter
+    _ site: AttentionLayer, _ layout: MixerLayout, _ random: SplitMix, _ rewriter: inout Rewriter
   ) throws {
     guard let input = site.input, let output = site.output else { return }
     let kind = try Mixers.named(mixer)
@@ -153,7 +153,7 @@ public struct Swap: Pass {
 extension AttentionWeights {
   /// The weights of a layer that was raised to one operation, with the lags that `score` noted; `nil` for
   /// other layers.
-  init?(_ site: AttentionSite, _ graph: Graph, directions: Int) throws {
+  init?(_ site: AttentionLayer, _ graph: Graph, directions: Int) throws {
     let node = graph.nodes[site.place]
     guard node.name == "vit.attention" else { return nil }
     func tensor(_ index: Int) -> Tensor? {

@@ -16,7 +16,7 @@ struct Planner {
   /// Values that no kernel needs to compute.
   let known: [KnownValue?]
   /// What runs, in order.
-  let units: [Unit]
+  let groups: [FusionGroup]
 
   init(
     _ graph: Graph, weights: WeightStore, inputShapes: [[Int]], training: Bool, packing: Bool,
@@ -33,7 +33,7 @@ struct Planner {
     (types, known) = try GraphBuilder.infer(graph, inputTypes: inputs, fold: folder.fold)
     if training { Planner.forgetTrained(graph, weights, types, &known) }
     self.known = known
-    units = Schedule.units(of: graph, types: types, known: known, fusing: !training)
+    groups = FusionPlanner.groups(of: graph, types: types, known: known, fusing: !training)
     for node in graph.nodes {
       for id in node.results where types[id.index].fixedShape == nil {
         throw VitError(
@@ -101,34 +101,34 @@ struct Planner {
     var prepared: [[(TensorType, Int)]] = []
     var scratch: [[TensorType]] = []
     var scratchBytes = 0
-    for unit in units {
-      let operands = operands(of: unit)
-      let runs = needsRun(unit)
+    for group in groups {
+      let operands = operands(of: group)
+      let runs = needsRun(group)
       prepared.append(
         !packing || !runs
           ? []
-          : unit.operation.preparedTypes(operands, isConstant: unit.operands.map(isConstant))
+          : group.operation.preparedTypes(operands, isConstant: group.operands.map(isConstant))
             .map { ($0, layout.allocate($0.count * $0.element.size)) })
-      let types = runs ? unit.operation.scratchTypes(operands, mode: mode) : []
+      let types = runs ? group.operation.scratchTypes(operands, mode: mode) : []
       scratchBytes = max(
         scratchBytes, types.reduce(0) { $0 + ArenaLayout.rounded($1.count * $1.element.size) })
       scratch.append(types)
     }
     let scratchOffset = layout.allocate(scratchBytes)
     var saved: [[(TensorType, Int)]] = []
-    var releases = [[Int]](repeating: [], count: units.count)
+    var releases = [[Int]](repeating: [], count: groups.count)
     for (root, last) in storage.lastUse.enumerated() where storage.root[root] == root && offsets[root] == nil
     {
-      if let last, last < units.count { releases[last].append(root) }
+      if let last, last < groups.count { releases[last].append(root) }
     }
-    for (index, unit) in units.enumerated() {
-      for id in unit.results where storage.root[id.index] == id.index && offsets[id.index] == nil {
+    for (index, group) in groups.enumerated() {
+      for id in group.results where storage.root[id.index] == id.index && offsets[id.index] == nil {
         offsets[id.index] = layout.allocate(bytes[id.index])
         if storage.lastUse[id.index] == nil { releases[index].append(id.index) }
       }
       saved.append(
-        mode.training && needsRun(unit)
-          ? unit.operation.savedTypes(operands(of: unit))
+        mode.training && needsRun(group)
+          ? group.operation.savedTypes(operands(of: group))
             .map { ($0, layout.allocate($0.count * $0.element.size)) } : [])
       if !mode.training {
         for root in releases[index] {
@@ -149,49 +149,49 @@ struct Planner {
     let isPacked = packedConstants { !prepared[$0].isEmpty }
     let views = try views(in: arena, storage: storage, offsets: offsets, isPacked: isPacked)
     var steps: [Plan.Step] = []
-    for (index, unit) in units.enumerated() where needsRun(unit) {
+    for (index, group) in groups.enumerated() where needsRun(group) {
       var offset = scratchOffset
       let context = KernelContext(
-        inputs: try unit.operands.map { id throws(VitError) in try view(id, views) },
-        outputs: try unit.results.map { id throws(VitError) in try view(id, views) },
+        inputs: try group.operands.map { id throws(VitError) in try view(id, views) },
+        outputs: try group.results.map { id throws(VitError) in try view(id, views) },
         saved: saved[index].map { arena.view($0.0, at: $0.1) },
         scratch: scratch[index].map { type in
           defer { offset += ArenaLayout.rounded(type.count * type.element.size) }
           return arena.view(type, at: offset)
         },
         prepared: prepared[index].map { arena.view($0.0, at: $0.1) },
-        finish: Finish(scale: try view(unit.scale, views), residual: try view(unit.residual, views)),
+        finish: Finish(scale: try view(group.scale, views), residual: try view(group.residual, views)),
         pool: pool)
-      if !context.prepared.isEmpty { try prepare(unit, context) }
-      let isAlias = if case .alias = unit.operation.memory { true } else { false }
+      if !context.prepared.isEmpty { try prepare(group, context) }
+      let isAlias = if case .alias = group.operation.memory { true } else { false }
       steps.append(
-        Plan.Step(nodes: unit.nodes, operation: unit.operation, context: context, runs: !isAlias))
+        Plan.Step(nodes: group.nodes, operation: group.operation, context: context, runs: !isAlias))
     }
     return Plan(arena: arena, views: views, types: types, steps: steps)
   }
 
-  /// Which constants are read by packing alone, by index, where `isPrepared` says of a unit whether it packs.
-  private func packedConstants(_ isPrepared: (_ unit: Int) -> Bool) -> [Bool] {
+  /// Which constants are read by packing alone, by index, where `isPrepared` says of a group whether it packs.
+  private func packedConstants(_ isPrepared: (_ group: Int) -> Bool) -> [Bool] {
     var isPacked = graph.values.map { $0.isConstant && !weights.isTrainable($0.name) }
     for output in graph.outputs { isPacked[output.value.index] = false }
     var isRead = [Bool](repeating: false, count: types.count)
-    for (index, unit) in units.enumerated() where needsRun(unit) {
-      let packed = isPrepared(index) ? unit.operation.packedOperands : []
-      for (place, id) in unit.operands.enumerated() {
+    for (index, group) in groups.enumerated() where needsRun(group) {
+      let packed = isPrepared(index) ? group.operation.packedOperands : []
+      for (place, id) in group.operands.enumerated() {
         guard let id else { continue }
         isRead[id.index] = true
         if !packed.contains(place) { isPacked[id.index] = false }
       }
-      for case let id? in [unit.scale, unit.residual] { isPacked[id.index] = false }
+      for case let id? in [group.scale, group.residual] { isPacked[id.index] = false }
     }
     return zip(isPacked, isRead).map { $0 && $1 }
   }
 
-  /// Lets a unit pack its weights, which are in memory for that time only where nobody else reads them.
-  private func prepare(_ unit: Unit, _ context: KernelContext) throws(VitError) {
+  /// Lets a group pack its weights, which are in memory for that time only where nobody else reads them.
+  private func prepare(_ group: FusionGroup, _ context: KernelContext) throws(VitError) {
     var owners: [WeightStore.Memory] = []
     var inputs = context.inputs
-    for (place, id) in unit.operands.enumerated() where unit.operation.packedOperands.contains(place) {
+    for (place, id) in group.operands.enumerated() where group.operation.packedOperands.contains(place) {
       guard let id, graph[id].isConstant else { continue }
       guard let memory = try loading({ try weights.borrow(graph[id].name) }) else { throw missing(id) }
       owners.append(memory)
@@ -199,7 +199,7 @@ struct Planner {
     }
     let context = KernelContext(
       inputs: inputs, outputs: context.outputs, prepared: context.prepared, pool: pool)
-    withExtendedLifetime(owners) { unit.operation.prepare(context) }
+    withExtendedLifetime(owners) { group.operation.prepare(context) }
   }
 
   private func loading<Result>(_ body: () throws -> Result) throws(VitError) -> Result {
@@ -222,11 +222,11 @@ struct Planner {
       help: "its weights were left out of this file")
   }
 
-  private func operands(of unit: Unit) -> Operands {
+  private func operands(of group: FusionGroup) -> Operands {
     Operands(
-      unit.operands.map { $0.map { types[$0.index] } },
-      values: unit.operands.map { $0.flatMap { known[$0.index] } },
-      resultCount: unit.results.count)
+      group.operands.map { $0.map { types[$0.index] } },
+      values: group.operands.map { $0.flatMap { known[$0.index] } },
+      resultCount: group.results.count)
   }
 
   private func isConstant(_ id: ValueID?) -> Bool {
@@ -234,22 +234,22 @@ struct Planner {
     return graph[id].isConstant || known[id.index] != nil
   }
 
-  private func needsRun(_ unit: Unit) -> Bool { unit.results.contains { known[$0.index] == nil } }
+  private func needsRun(_ group: FusionGroup) -> Bool { group.results.contains { known[$0.index] == nil } }
 
-  /// Which value's memory each value lies in, and the last unit that touches that memory (`units.count`
+  /// Which value's memory each value lies in, and the last group that touches that memory (`groups.count`
   /// for ever).
   private func storageRoots() -> (root: [Int], lastUse: [Int?]) {
     var root = Array(types.indices)
-    for unit in units {
-      if let source = unit.alias, let result = unit.results.first, known[result.index] == nil {
+    for group in groups {
+      if let source = group.alias, let result = group.results.first, known[result.index] == nil {
         root[result.index] = root[source.index]
       }
     }
     var last = [Int?](repeating: nil, count: types.count)
-    for (index, unit) in units.enumerated() {
-      for id in unit.reads { last[root[id.index]] = index }
+    for (index, group) in groups.enumerated() {
+      for id in group.reads { last[root[id.index]] = index }
     }
-    for output in graph.outputs { last[root[output.value.index]] = units.count }
+    for output in graph.outputs { last[root[output.value.index]] = groups.count }
     guard !mode.training else { return (root, last) }
     var external = [Bool](repeating: false, count: types.count)
     for id in graph.inputs { external[id.index] = true }
@@ -259,15 +259,15 @@ struct Planner {
     // In-place: the operand's memory dies here and has just the result's type. Roots move forward, so the
     // chain of one buffer through many elementwise nodes is followed.
     var moved = root
-    for (index, unit) in units.enumerated() {
-      for id in unit.results {
+    for (index, group) in groups.enumerated() {
+      for id in group.results {
         moved[id.index] = root[id.index] == id.index ? id.index : moved[root[id.index]]
       }
-      guard case .inPlace(let candidates) = unit.operation.memory, !unit.isFused,
-        let result = unit.results.first, known[result.index] == nil
+      guard case .inPlace(let candidates) = group.operation.memory, !group.isFused,
+        let result = group.results.first, known[result.index] == nil
       else { continue }
-      for candidate in candidates where candidate < unit.operands.count {
-        guard let operand = unit.operands[candidate] else { continue }
+      for candidate in candidates where candidate < group.operands.count {
+        guard let operand = group.operands[candidate] else { continue }
         let home = moved[root[operand.index]]
         guard !external[home], last[home] == index, types[operand.index] == types[result.index] else {
           continue

@@ -72,7 +72,7 @@ public final class AdamW {
   /// The Euclidean norm of all gradients, summed in double in a fixed order.
   public func gradientNorm() -> Double {
     var total = 0.0
-    for view in gradients { total += GradientNorm.squared(view, pool: pool) }
+    for view in gradients { total += SquaredNorm.squared(view, pool: pool) }
     return total.squareRoot()
   }
 

@@ -39,11 +39,11 @@ public struct Compiler: Sendable {
   ///
   /// Throws where the teacher has no layer that can be replaced or weights that are no numbers, and when it is stopped.
   public func compile(
-    _ teacher: Model, _ data: Samples? = nil, evaluation: Samples? = nil, talk: Talk = Talk(),
+    _ teacher: Model, _ data: Samples? = nil, evaluation: Samples? = nil, progress: Progress = Progress(),
     events: (Event) -> Void = { _ in }
   ) throws -> Compilation {
     do {
-      let run = try CompilerRun(teacher, data, evaluation, options, talk)
+      let run = try CompilerRun(teacher, data, evaluation, options, progress)
       return try run.compile(events)
     } catch let error as VitError where error.kind == .input { throw error.at(Location(file: teacher.path)) }
   }
@@ -53,9 +53,9 @@ public struct Compiler: Sendable {
 final class CompilerRun {
   private let teacher: Model
   private let options: CompilerOptions
-  private let talk: Talk
+  private let progress: Progress
   private let pool: any WorkPool
-  private let sites: [AttentionSite]
+  private let sites: [AttentionLayer]
   private let data: Samples
   private let training: Samples
   private let heldOut: Samples
@@ -65,27 +65,28 @@ final class CompilerRun {
   private let lineage: [(key: String, value: String)]
 
   init(
-    _ original: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions, _ talk: Talk
+    _ original: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions,
+    _ progress: Progress
   ) throws {
     self.options = options
-    self.talk = talk
+    self.progress = progress
     if let problem = original.diagnostics.first(where: { $0.code == "non-finite-weight" }) {
       throw VitError(
         problem.message, code: problem.code, help: "a model with such weights cannot be distilled")
     }
-    try CompilerRun.check(options, AttentionSites.find(in: original.graph).layers)
+    try CompilerRun.check(options, AttentionLayers.find(in: original.graph).layers)
     pool = ThreadPool(threads: options.threads)
-    let data = try data ?? Samples.synthetic(for: original, seed: options.seed, report: talk.report)
+    let data = try data ?? Samples.synthetic(for: original, seed: options.seed, report: progress.report)
     self.data = data
     var teacher = original
     if let graph = try ModelShapes(original.graph).fixed(to: data.shape, pool: pool) {
-      talk.report(
+      progress.report(
         Diagnostic(
           .note, "the model takes images of any size; the hybrid is for \(data.shape)", code: "fixed-size"))
       teacher.graph = graph
     }
     self.teacher = teacher
-    sites = AttentionSites.find(in: teacher.graph).layers
+    sites = AttentionLayers.find(in: teacher.graph).layers
     let cost = try ModelCost(teacher.graph, inputShapes: teacher.inputShapes(), pool: pool)
     let plan = CompilerPlan(options, cost: cost, graph: teacher.graph, sites: sites, samples: data.count)
     pipeline = try options.pipeline(
@@ -103,7 +104,7 @@ final class CompilerRun {
   }
 
   /// Throws where there is no layer that can be replaced, and a usage error where such a layer is asked for.
-  private static func check(_ options: CompilerOptions, _ sites: [AttentionSite]) throws(VitError) {
+  private static func check(_ options: CompilerOptions, _ sites: [AttentionLayer]) throws(VitError) {
     guard let first = sites.first else {
       throw VitError(
         "the model has no attention layers", code: "no-attention",
@@ -176,7 +177,7 @@ final class CompilerRun {
 
   /// Runs the pipeline. What it takes in memory is gone when this returns.
   private func hybrid(_ events: (Compiler.Event) -> Void) throws -> (Graph, [Report.Layer]) {
-    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, talk: talk)
+    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
     context.teacher = teacher.graph
     context.data = training
     context.heldOut = heldOut
@@ -189,7 +190,7 @@ final class CompilerRun {
       try pipeline.run(on: &graph, context: context, observers: [watcher])
     }
     // What was chosen on the way does not count, but what the hybrid has in the place of attention.
-    let replaced = AttentionSites.find(in: graph).layers.filter { site in
+    let replaced = AttentionLayers.find(in: graph).layers.filter { site in
       site.kind != "attention" && sites.contains { $0.index == site.index && $0.kind == "attention" }
     }.map(\.index)
     let layers = watcher.layers.map { layer in
@@ -219,7 +220,7 @@ final class CompilerRun {
     let fidelity = try fidelity(of: hybrid)
     let shapes = try teacher.inputShapes()
     let timing = try Evaluation.times(
-      [teacher.graph, hybrid], shapes: [shapes, shapes], pool: pool, seconds: 1, talk: talk)
+      [teacher.graph, hybrid], shapes: [shapes, shapes], pool: pool, seconds: 1, progress: progress)
     return Report(
       pipeline: pipeline.description, seed: options.seed, mixer: mixer(of: hybrid), layers: layers,
       teacher: try size(teacher.graph, teacher.byteCount), hybrid: try size(hybrid, nil), bound: bound,
@@ -228,16 +229,16 @@ final class CompilerRun {
   }
 
   private func fidelity(of hybrid: Graph) throws -> Fidelity {
-    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, talk: talk)
+    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
     let meter = try FidelityMeter(
       teacher: teacher.graph, data: evaluation, context: context,
-      progress: { talk.progress("measure teacher", $0, $1, "") })
-    return try meter.measure(hybrid) { talk.progress("measure hybrid", $0, $1, "") }
+      progress: { progress.advance("measure teacher", $0, $1, "") })
+    return try meter.measure(hybrid) { progress.advance("measure hybrid", $0, $1, "") }
   }
 
   /// The kind of the first mixer.
   private func mixer(of hybrid: Graph) -> String {
-    AttentionSites.find(in: hybrid).layers.first { $0.kind != "attention" }?.kind ?? "attention"
+    AttentionLayers.find(in: hybrid).layers.first { $0.kind != "attention" }?.kind ?? "attention"
   }
 
   /// The same layers replaced by mixers that do not mix, or by nothing, trained for the same steps.
@@ -248,7 +249,7 @@ final class CompilerRun {
       same.mixer = mixer
       same.replace = .layers(layers)
       (same.width, same.heads, same.order) = (nil, nil, nil)
-      let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, talk: talk)
+      let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
       context.teacher = teacher.graph
       context.data = training
       context.heldOut = heldOut

@@ -12,7 +12,7 @@ struct CompilerPlan {
   /// The samples that `score` looks at, twice each: as they are and with each layer dropped, roughly.
   private static let scored = 512
 
-  init(_ options: CompilerOptions, cost: ModelCost, graph: Graph, sites: [AttentionSite], samples: Int) {
+  init(_ options: CompilerOptions, cost: ModelCost, graph: Graph, sites: [AttentionLayer], samples: Int) {
     let teacher = Double(max(cost.total.flops, 1))
     let trained = sites.filter(\.isReplaceable)
     let layers = trained.reduce(0) { sum, site in
@@ -34,7 +34,7 @@ struct CompilerPlan {
   }
 
   /// How many of the layers a pipeline replaces.
-  static func replacements(of pipeline: Pipeline, among sites: [AttentionSite]) -> Int {
+  static func replacements(of pipeline: Pipeline, among sites: [AttentionLayer]) -> Int {
     let replaceable = sites.filter(\.isReplaceable).count
     func listed(_ text: String) -> Int { text.split(separator: ",").count }
     func option(_ name: String, of pass: String) -> String? {

@@ -9,16 +9,17 @@ public enum Evaluation {
   /// Without a reference the model is its own: agreement and divergence say nothing then and are left out.
   public static func fidelity(
     of model: Model, against reference: Model? = nil, on data: Samples, threads: Int? = nil,
-    talk: Talk = Talk()
+    progress: Progress = Progress()
   ) throws -> Fidelity {
-    let context = PassContext(pool: ThreadPool(threads: threads), registry: .vitc, seed: 0, talk: talk)
+    let context = PassContext(
+      pool: ThreadPool(threads: threads), registry: .vitc, seed: 0, progress: progress)
     let meter = try FidelityMeter(
       teacher: (reference ?? model).graph, data: data, context: context,
-      progress: { talk.progress(reference == nil ? "evaluate" : "evaluate reference", $0, $1, "") })
+      progress: { progress.advance(reference == nil ? "evaluate" : "evaluate reference", $0, $1, "") })
     guard reference != nil else {
       return Fidelity(images: data.count, accuracy: meter.teacherAccuracy)
     }
-    return try meter.measure(model.graph) { talk.progress("evaluate", $0, $1, "") }
+    return try meter.measure(model.graph) { progress.advance("evaluate", $0, $1, "") }
   }
 
   /// One model's speed and size.
@@ -37,11 +38,13 @@ public enum Evaluation {
 
   /// Times models in turn on a batch of random inputs.
   public static func benchmark(
-    _ models: [Model], batch: Int = 1, threads: Int? = nil, seconds: Double = 3, talk: Talk = Talk()
+    _ models: [Model], batch: Int = 1, threads: Int? = nil, seconds: Double = 3,
+    progress: Progress = Progress()
   ) throws -> [Benchmark] {
     let pool = ThreadPool(threads: threads)
     let shapes = try models.map { try $0.inputShapes(batch: batch) }
-    let timings = try times(models.map(\.graph), shapes: shapes, pool: pool, seconds: seconds, talk: talk)
+    let timings = try times(
+      models.map(\.graph), shapes: shapes, pool: pool, seconds: seconds, progress: progress)
     return try models.indices.map { index in
       let cost = try ModelCost(models[index].graph, inputShapes: shapes[index], pool: pool)
       return Benchmark(
@@ -64,12 +67,12 @@ public enum Evaluation {
 
   /// Times each node of a model over many runs on a batch of random inputs; the slowest operations first.
   public static func profile(
-    _ model: Model, batch: Int = 1, threads: Int? = nil, seconds: Double = 3, talk: Talk = Talk()
+    _ model: Model, batch: Int = 1, threads: Int? = nil, seconds: Double = 3, progress: Progress = Progress()
   ) throws -> [Share] {
     let pool = ThreadPool(threads: threads)
     let shapes = try model.inputShapes(batch: batch)
     let executor = try executor(model.graph, shapes: shapes, pool: pool)
-    let times = executor.times(seconds: seconds, isCancelled: talk.isCancelled)
+    let times = executor.times(seconds: seconds, isCancelled: progress.isCancelled)
     let costs = try ModelCost(model.graph, inputShapes: shapes, pool: pool).nodes
     let nodes = model.graph.nodes.indices.filter { times[$0] != nil }
     let groups = Dictionary(grouping: nodes) { model.graph.nodes[$0].name }
@@ -81,11 +84,11 @@ public enum Evaluation {
   }
 
   static func times(
-    _ graphs: [Graph], shapes: [[[Int]]], pool: any WorkPool, seconds: Double, talk: Talk
+    _ graphs: [Graph], shapes: [[[Int]]], pool: any WorkPool, seconds: Double, progress: Progress
   ) throws -> [Timing] {
     let executors = try zip(graphs, shapes).map { try executor($0, shapes: $1, pool: pool) }
-    let timings = Timing.measure(executors, seconds: seconds, isCancelled: talk.isCancelled)
-    if talk.isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
+    let timings = Timing.measure(executors, seconds: seconds, isCancelled: progress.isCancelled)
+    if progress.isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
     return timings
   }
   /// An executor on random inputs.

@@ -26,7 +26,7 @@ enum GraphProbe {
     }
     let inputs = inputs(reference, shapes: try ModelShapes(reference).shapes(batch: 1))
     let expected = try Session(reference, pool: pool).run(inputs)
-    for name in reference.tensors.names { reference.tensors[name]?.storage.relinquish() }
+    for name in reference.tensors.names { reference.tensors[name]?.storage.release() }
     let found = try Session(graph, pool: pool).run(inputs)
     return try zip(found, expected).map { try $0.deviation(from: $1) }.max() ?? 0
   }

@@ -48,7 +48,7 @@ public struct Inspection: Sendable {
     let graph = model.graph
     let pool = SerialPool()
     let cost = try ModelCost(graph, inputShapes: model.inputShapes(), pool: pool)
-    let sites = AttentionSites.find(in: graph)
+    let sites = AttentionLayers.find(in: graph)
     self.model = model
     layers = sites.layers.map { site in
       Layer(

@@ -59,7 +59,7 @@ struct ModelReader {
   /// Warns of weights that are no numbers. Minus infinity alone is what masks are made of.
   private mutating func checkNumbers(_ graph: Graph) throws {
     for name in graph.tensors.names {
-      guard let tensor = graph.tensors[name], let found = try tensor.strangeNumber() else { continue }
+      guard let tensor = graph.tensors[name], let found = try tensor.nonFiniteNumber() else { continue }
       diagnostics.append(
         Diagnostic(
           .warning, "tensor '\(name)' holds \(found)", code: "non-finite-weight",
@@ -75,7 +75,7 @@ struct ModelReader {
     guard let deviation = try GraphProbe.deviation(of: graph, from: original, pool: pool), deviation > 1e-3
     else {
       // Weights that were turned round lie in memory of their own now.
-      for name in original.tensors.names { original.tensors[name]?.storage.relinquish() }
+      for name in original.tensors.names { original.tensors[name]?.storage.release() }
       return graph
     }
     diagnostics.append(
@@ -89,7 +89,7 @@ struct ModelReader {
 
 extension Tensor {
   /// `NaN` or `infinity`, where a float tensor holds one; minus infinity does not count.
-  func strangeNumber() throws -> String? {
+  func nonFiniteNumber() throws -> String? {
     guard element.isFloat, !isElided else { return nil }
     func first<Bits: FixedWidthInteger>(
       _ bytes: UnsafeRawBufferPointer, _ infinity: Bits, _ sign: Bits

@@ -8,9 +8,10 @@ extension Pipeline {
   /// `heldOut` are samples that nothing is trained on; without them the samples judge themselves. Throws what a pass throws.
   public func run(
     on model: Model, _ data: Samples? = nil, heldOut: Samples? = nil, seed: UInt64 = 0, threads: Int? = nil,
-    talk: Talk = Talk(), observers: [any PassObserver] = []
+    progress: Progress = Progress(), observers: [any PassObserver] = []
   ) throws -> Model {
-    let context = PassContext(pool: ThreadPool(threads: threads), registry: .vitc, seed: seed, talk: talk)
+    let context = PassContext(
+      pool: ThreadPool(threads: threads), registry: .vitc, seed: seed, progress: progress)
     context.data = data
     context.heldOut = heldOut
     var result = model
@@ -45,10 +46,10 @@ extension Graph {
 }
 
 extension PassContext {
-  convenience init(pool: any WorkPool, registry: Registry, seed: UInt64, talk: Talk) {
+  convenience init(pool: any WorkPool, registry: Registry, seed: UInt64, progress: Progress) {
     self.init(pool: pool, registry: registry, seed: seed)
-    report = talk.report
-    progress = talk.progress
-    isCancelled = talk.isCancelled
+    report = progress.report
+    self.progress = progress.advance
+    isCancelled = progress.isCancelled
   }
 }

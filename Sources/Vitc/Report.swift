@@ -86,7 +86,7 @@ public struct Report: Sendable {
 
   /// The layers of `graph` with what its annotations say.
   static func layers(of graph: Graph) -> [Layer] {
-    AttentionSites.find(in: graph).layers.map { site in
+    AttentionLayers.find(in: graph).layers.map { site in
       let annotations = graph.nodes[site.place].annotations
       var scores: [String: Double] = [:]
       for (name, value) in annotations.entries {

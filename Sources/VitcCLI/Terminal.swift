@@ -3,7 +3,7 @@ internal import Synchronization
 internal import VitIR
 internal import Vitc
 
-/// Where vitc writes: results to standard output, talk to standard error. May be used from any thread.
+/// Where vitc writes: results to standard output, progress to standard error. May be used from any thread.
 final class Terminal: Sendable {
   /// Whether a person is looking on.
   let isInteractive: Bool
@@ -72,7 +72,7 @@ final class Terminal: Sendable {
 
   /// Says something that is no result.
   func say(_ line: String) {
-    let text = writesJSON ? Diagnostic(.note, line, code: "talk").json.line : line
+    let text = writesJSON ? Diagnostic(.note, line, code: "progress").json.line : line
     sendLine(text)
   }
 
@@ -81,7 +81,7 @@ final class Terminal: Sendable {
 
   /// Shows how far long work is: on a terminal one line that changes, with the rate and the time left; elsewhere a line
   /// for each tenth.
-  func progress(_ name: String, _ done: Int, _ total: Int, _ figure: String) {
+  func advance(_ name: String, _ done: Int, _ total: Int, _ figure: String) {
     let tail = figure.isEmpty ? "" : ", \(figure)"
     let line = state.withLock { state -> String? in
       if name != state.phase.name || done < state.phase.shown {

@@ -235,7 +235,7 @@ struct RaiseAttentionTests {
     #expect(try raised(result).count("onnx.Softmax") == 1)
   }
 
-  @Test("heads that talk to each other are no core, which is said")
+  @Test("heads that progress to each other are no core, which is said")
   func talkingHeads() throws {
     #expect(try raised(try AttentionGraph.talkingHeads()).count("onnx.Softmax") == 1)
     let graph = try AttentionGraph.plain(probabilities: { try $0.model.linear($1, 5, 5) })

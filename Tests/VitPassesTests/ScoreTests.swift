@@ -116,7 +116,7 @@ struct ScoreTests {
       return try apply("score{images=12}", to: raised, context)
     }
     let graph = try scored(SerialPool())
-    let sites = AttentionSites.find(in: graph).layers
+    let sites = AttentionLayers.find(in: graph).layers
     try #require(sites.count == expected.count)
     for (site, wanted) in zip(sites, expected) {
       func number(_ name: String) -> Double? { graph.number(site.place, "score." + name) }
@@ -155,7 +155,7 @@ struct ScoreTests {
     let context = PassContext(
       pool: SerialPool(), registry: .standard, data: RandomSamples(count: 2, shape: [5, 8]))
     let scored = try apply("score{drop=false}", to: graph, context)
-    let layers = AttentionSites.find(in: scored).layers
+    let layers = AttentionLayers.find(in: scored).layers
     #expect(layers.count == 1)
     for layer in layers {
       #expect(scored.nodes[layer.place].annotations["score.lag"] == nil)
@@ -168,7 +168,7 @@ struct ScoreTests {
     let graph = try TinyViT.graph()
     let scored = try apply("score{images=5}", to: graph)
     #expect(try outputDifference(graph, scored, [[2, 3, 8, 8]]) == 0)
-    let sites = AttentionSites.find(in: scored).layers
+    let sites = AttentionLayers.find(in: scored).layers
     #expect(sites.allSatisfy { scored.number($0.place, "score.entropy") != nil })
     #expect(sites.allSatisfy { scored.number($0.place, "score.drop") != nil })
     let fast = try apply("score{images=5,drop=false}", to: graph)

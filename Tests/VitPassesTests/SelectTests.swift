@@ -15,7 +15,7 @@ struct SelectTests {
       "score.drop": [0.5, 0.2, 0.9, 0.1],
       "swap.damage": [0.4, 0.3, 0.2, 0.1],
     ]
-    for (place, site) in AttentionSites.find(in: graph).layers.enumerated() {
+    for (place, site) in AttentionLayers.find(in: graph).layers.enumerated() {
       for (name, values) in scores where name != missing {
         graph.nodes[site.place].annotations[name] = .float(values[place])
       }
@@ -24,7 +24,7 @@ struct SelectTests {
   }
 
   private func selected(_ graph: Graph) -> [Int] {
-    AttentionSites.find(in: graph).layers.filter {
+    AttentionLayers.find(in: graph).layers.filter {
       graph.nodes[$0.place].annotations["selected"] == .bool(true)
     }.map(\.index)
   }

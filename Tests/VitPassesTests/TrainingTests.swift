@@ -30,7 +30,7 @@ struct TrainingTests {
     let teacher = try TinyViT.graph()
     let context = TinyViT.context()
     let hybrid = try apply("swap{mixer=\(mixer),layers=all}", to: teacher, context)
-    #expect(AttentionSites.find(in: hybrid).layers.allSatisfy { $0.kind == mixer })
+    #expect(AttentionLayers.find(in: hybrid).layers.allSatisfy { $0.kind == mixer })
     let restored = try apply("restore", to: hybrid, context)
     #expect(try teacher.firstDifference(from: restored) == nil)
   }
@@ -41,7 +41,7 @@ struct TrainingTests {
     let context = TinyViT.context()
     let hybrid = try apply("swap{layers=all},select{layers=[1]}", to: teacher, context)
     let restored = try apply("restore", to: hybrid, context)
-    #expect(AttentionSites.find(in: restored).layers.map(\.kind) == ["attention", "glr", "attention"])
+    #expect(AttentionLayers.find(in: restored).layers.map(\.kind) == ["attention", "glr", "attention"])
     let (before, after) = (try hybrid.weightBytes(), try restored.weightBytes())
     let names = after.keys.filter { $0.hasPrefix("mixer.") }
     #expect(!names.isEmpty && names.allSatisfy { $0.hasPrefix("mixer.1.") })
@@ -65,7 +65,7 @@ struct TrainingTests {
   // MARK: Distillation
 
   private func errors(_ graph: Graph) -> [Double] {
-    AttentionSites.find(in: graph).layers.compactMap { graph.number($0.place, "distil.error") }
+    AttentionLayers.find(in: graph).layers.compactMap { graph.number($0.place, "distil.error") }
   }
 
   @Test(
@@ -103,7 +103,7 @@ struct TrainingTests {
     let halved = try apply(
       distil, to: TinyViT.graph(layers: 1, layerScale: Array(repeating: 0.5, count: TinyViT.width)))
     #expect(abs(errors(plain)[0] - errors(halved)[0]) < 1e-5)
-    let site = try #require(AttentionSites.find(in: plain).layers.first)
+    let site = try #require(AttentionLayers.find(in: plain).layers.first)
     let determination = try #require(plain.number(site.place, "distil.r2"))
     #expect(determination < 1 - errors(plain)[0])
   }
@@ -193,7 +193,7 @@ struct TrainingTests {
     let context = TinyViT.context()
     let distilled = try apply("swap{layers=all},distil{steps=4,batch=8}", to: teacher, context)
     let ranked = try apply("select{by=swap,count=1}", to: distilled, context)
-    let sites = AttentionSites.find(in: ranked).layers
+    let sites = AttentionLayers.find(in: ranked).layers
     let damages = sites.compactMap { ranked.number($0.place, "swap.damage") }
     #expect(damages.count == 3 && damages.allSatisfy { $0 > 0 })
     let heldOut = try #require(context.heldOut)

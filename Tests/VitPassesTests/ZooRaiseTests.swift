@@ -42,7 +42,7 @@ struct ZooRaiseTests {
     }
     let graph = try apply("fold,raise,dce", to: original)
     let expected = try #require(Expected.all[model.file])
-    let sites = AttentionSites.find(in: graph)
+    let sites = AttentionLayers.find(in: graph)
     #expect(sites.layers.map(\.heads) == expected.heads)
     #expect(sites.layers.count == expected.layers)
     #expect(sites.others.count >= expected.other.count)

@@ -145,10 +145,10 @@ import VitTestSupport
     let run = try Tool.start(flags + ["-o", out], scratch: logs)
     // Until the first step of training has been taken; how long that takes does not matter.
     while run.process.isRunning {
-      let talk = try logs.names.filter { $0.hasSuffix(".err") }.map {
+      let progress = try logs.names.filter { $0.hasSuffix(".err") }.map {
         try String(contentsOfFile: logs.file($0), encoding: .utf8)
       }
-      if talk.contains(where: { $0.contains("distil: ") }) { break }
+      if progress.contains(where: { $0.contains("distil: ") }) { break }
       usleep(20_000)
     }
     run.process.interrupt()

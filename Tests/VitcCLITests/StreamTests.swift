@@ -52,18 +52,18 @@ import VitTestSupport
     let scratch = try Scratch()
     let logs = try Scratch()
     #expect(try shell("mkfifo f", in: scratch) == 0)
-    for (words, talk) in [
+    for (words, progress) in [
       (["bench", Tool.teacher, "--time", "1h"], ["--diagnostics", "json"]),
       (["opt", Tool.teacher, "--passes", "fold", "-o", scratch.file("f")], []),
     ] {
-      let run = try Tool.start(words + talk, scratch: logs)
+      let run = try Tool.start(words + progress, scratch: logs)
       // Long enough that the handlers are set; what it is at then does not matter.
       usleep(1_500_000)
       run.process.terminate()
       let result = try run.finish()
       #expect(result.status == 130, "\(words): \(result.errors)")
       #expect(result.errors.contains("interrupted"))
-      #expect(result.errors.hasPrefix(talk.isEmpty ? "error: " : "{"), "\(result.errors)")
+      #expect(result.errors.hasPrefix(progress.isEmpty ? "error: " : "{"), "\(result.errors)")
       #expect(result.output.isEmpty)
     }
     #expect(try scratch.names == ["f"])

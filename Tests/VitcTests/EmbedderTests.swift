@@ -65,7 +65,7 @@ import Vitc
     let teacher = try teacher()
     let data = try Samples("synthetic:8", for: teacher, purpose: .calibration, report: { _ in })
     let error = #expect(throws: VitError.self) {
-      try Compiler().compile(teacher, data, talk: Talk(isCancelled: { true }))
+      try Compiler().compile(teacher, data, progress: Progress(isCancelled: { true }))
     }
     #expect(error?.kind == .interrupted)
   }

@@ -154,15 +154,15 @@ struct OnnxModelImporter {
   /// Warns of constants that are no numbers.
   private mutating func checkNumbers(_ graph: Graph) throws {
     for name in graph.tensors.names {
-      guard let tensor = graph.tensors[name], let flaw = try tensor.flaw() else { continue }
-      note(.warning, "tensor '\(name)' holds \(flaw)", code: "not-finite")
+      guard let tensor = graph.tensors[name], let number = try tensor.nonFinite() else { continue }
+      note(.warning, "tensor '\(name)' holds \(number)", code: "not-finite")
     }
   }
 }
 
 extension Tensor {
   /// What is wrong with the numbers: a NaN, or infinities among others than zeros (a mask is made of just those).
-  fileprivate func flaw() throws -> String? {
+  fileprivate func nonFinite() throws -> String? {
     guard element.isFloat else { return nil }
     return try storage.withBytes { bytes in
       // Most tensors are clean, which the bits of the exponents tell fast.

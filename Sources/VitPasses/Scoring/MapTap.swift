@@ -11,7 +11,7 @@ struct MapTap {
   /// For each layer the residual stream before and behind it, and the node that adds.
   private(set) var residuals: [(before: ValueID, after: ValueID)?]
 
-  init(_ source: Graph, sites: [AttentionSite], registry: Registry) throws(VitError) {
+  init(_ source: Graph, sites: [AttentionLayer], registry: Registry) throws(VitError) {
     var rewriter = Rewriter(source, registry: registry)
     var maps: [ValueID?] = []
     var outputs: [ValueID?] = sites.map(\.output)

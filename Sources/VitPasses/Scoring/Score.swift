@@ -40,7 +40,7 @@ public struct Score: Pass {
   /// Runs the model on the samples.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
     let data = try context.samples(for: Score.name)
-    let sites = AttentionSites.find(in: graph).layers.filter { $0.kind == "attention" }
+    let sites = AttentionLayers.find(in: graph).layers.filter { $0.kind == "attention" }
     guard !sites.isEmpty else { return PassResult(notes: ["the model has no attention layers"]) }
     guard data.count > 0 else { throw VitError("there are no samples to score on", code: "data-empty") }
     var session = try ScoreSession(graph, sites: sites, data: data, context: context)
@@ -53,7 +53,7 @@ public struct Score: Pass {
 
   /// Notes for each layer what the model loses when its branch is zero.
   private func measureDrops(
-    _ graph: inout Graph, _ sites: [AttentionSite], _ data: any SampleSource, _ count: Int,
+    _ graph: inout Graph, _ sites: [AttentionLayer], _ data: any SampleSource, _ count: Int,
     _ context: PassContext
   ) throws {
     let meter = try FidelityMeter(
@@ -76,7 +76,7 @@ public struct Score: Pass {
 
 /// One run of scoring: the tap, and what has been gathered.
 private struct ScoreSession {
-  private let sites: [AttentionSite]
+  private let sites: [AttentionLayer]
   private let tap: MapTap
   private let executor: Executor
   private let readers: [MapReader?]
@@ -97,7 +97,7 @@ private struct ScoreSession {
     "entropy", "gini", "hoyer", "top_mass", "top_tenth", "distance", "prefix_mass", "output_entropy",
   ]
 
-  init(_ graph: Graph, sites: [AttentionSite], data: any SampleSource, context: PassContext) throws {
+  init(_ graph: Graph, sites: [AttentionLayer], data: any SampleSource, context: PassContext) throws {
     self.sites = sites
     self.data = data
     self.context = context

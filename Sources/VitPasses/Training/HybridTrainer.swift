@@ -102,7 +102,7 @@ final class HybridTrainer {
   /// the same in both.
   private static func hiddenStates(_ graph: Graph, _ teacher: Graph) -> [(student: ValueID, teacher: ValueID)]
   {
-    let sites = AttentionSites.find(in: graph).layers
+    let sites = AttentionLayers.find(in: graph).layers
     let producers = graph.producers()
     var result: [(student: ValueID, teacher: ValueID)] = []
     for (place, site) in sites.enumerated() where site.kind != "attention" || place == sites.count - 1 {
@@ -183,7 +183,7 @@ final class HybridTrainer {
   /// weight · ‖student − teacher‖² / ‖teacher‖² of one output over the batch.
   private func relativeLoss(_ index: Int, weight: Double) -> Double {
     let target = teacherRun.outputs[index]
-    let norm = GradientNorm.squared(target, pool: context.pool) * Double(batch / micro)
+    let norm = SquaredNorm.squared(target, pool: context.pool) * Double(batch / micro)
     return Loss.squaredError(
       student.outputs[index], target, scale: weight / max(norm, 1e-12), adding: tape.outputGradients[index],
       pool: context.pool)

@@ -24,14 +24,14 @@ extension Command {
         throw usage("--profile and --against exclude each other", code: "option-conflict")
       }
       let shares = try Evaluation.profile(
-        model, batch: batch, threads: threads, seconds: seconds, talk: terminal.talk)
+        model, batch: batch, threads: threads, seconds: seconds, progress: terminal.progress)
       terminal.write(arguments.flag("--json") ? shares.json(batch: batch).text : shares.table.text)
       return .done
     }
     let other = try arguments.text("--against").map { try terminal.load($0, threads: threads) }
     let results = try Evaluation.benchmark(
       [model] + [other].compactMap { $0 }, batch: batch, threads: threads, seconds: seconds,
-      talk: terminal.talk)
+      progress: terminal.progress)
     if arguments.flag("--json") {
       var members = results[0].members
       members += [("schema", "vitc.bench/1"), ("batch", .int(batch))]

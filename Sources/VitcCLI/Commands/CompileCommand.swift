@@ -157,7 +157,7 @@ private struct CompileRun {
       "--eval-data", for: teacher, purpose: .evaluation, terminal: terminal)
     let compiler = try Compiler(options)
     var result = try Interrupts.deferring {
-      try compiler.compile(teacher, data, evaluation: evaluation, talk: terminal.talk) { event in
+      try compiler.compile(teacher, data, evaluation: evaluation, progress: terminal.progress) { event in
         terminal.write(CompileText.event(event))
         try? terminal.flush()
       }

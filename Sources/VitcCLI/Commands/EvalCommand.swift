@@ -23,7 +23,7 @@ extension Command {
       return .done
     }
     let fidelity = try Evaluation.fidelity(
-      of: model, against: other, on: data, threads: threads, talk: terminal.talk)
+      of: model, against: other, on: data, threads: threads, progress: terminal.progress)
     if arguments.flag("--json") {
       terminal.write(fidelity.document.text)
     } else {

@@ -10,9 +10,9 @@ extension Terminal {
   }
 
   /// How long work reaches the user.
-  var talk: Talk {
-    Talk(
-      report: { self.report($0) }, progress: { self.progress($0, $1, $2, $3) },
+  var progress: Progress {
+    Progress(
+      report: { self.report($0) }, advance: { self.advance($0, $1, $2, $3) },
       isCancelled: { Interrupts.isRequested })
   }
 }

@@ -34,7 +34,7 @@ extension Command {
     if arguments.flag("--print-after-all") { observers.append(PassPrinter(terminal)) }
     if arguments.flag("--verify-each") { observers.append(PassVerifier()) }
     let result = try pipeline.run(
-      on: model, samples, seed: seed, threads: threads, talk: terminal.talk, observers: observers)
+      on: model, samples, seed: seed, threads: threads, progress: terminal.progress, observers: observers)
     if let out = arguments.text("-o") {
       try result.write(to: out, elidingTensors: arguments.flag("--elide-tensors"))
     } else {

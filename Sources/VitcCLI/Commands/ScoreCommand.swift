@@ -27,7 +27,7 @@ extension Command {
         "--data", for: model, limit: max(images ?? 0, 1024), seed: seed, terminal: terminal)
       ?? Samples.synthetic(for: model, seed: seed) { terminal.report($0) }
     let pipeline = try Pipeline("score" + (images.map { "{images=\($0)}" } ?? ""))
-    let scored = try pipeline.run(on: model, data, seed: seed, threads: threads, talk: terminal.talk)
+    let scored = try pipeline.run(on: model, data, seed: seed, threads: threads, progress: terminal.progress)
     let layers = try Inspection(scored).layers
     guard !layers.isEmpty else {
       throw VitError(

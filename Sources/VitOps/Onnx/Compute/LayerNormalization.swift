@@ -3,7 +3,7 @@ internal import VitRuntime
 
 /// A normalisation of all axes from one on as a single row: what layer and root-mean-square normalisation
 /// share.
-struct RowNormalisation: Sendable {
+struct RowNormalization: Sendable {
   let axis: Int
   let epsilon: Double
   /// Whether the mean is subtracted.
@@ -97,7 +97,7 @@ struct RowNormalisation: Sendable {
 }
 
 /// A normalisation as an operator: what it is called and which statistics are results.
-protocol RowNormalisationFunction: Sendable {
+protocol RowNormalizationFunction: Sendable {
   static var name: String { get }
   static var summary: String { get }
   static var isCentred: Bool { get }
@@ -109,13 +109,13 @@ protocol RowNormalisationFunction: Sendable {
 ///
 /// The statistics are constants to the gradient: what depends on a model's output through them is not
 /// followed.
-struct OnnxRowNormalisation<Function: RowNormalisationFunction>: Operation {
+struct OnnxRowNormalization<Function: RowNormalizationFunction>: Operation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
-  let norm: RowNormalisation
+  let norm: RowNormalization
 
   init(attributes: inout AttributeReader) throws(VitError) {
-    norm = try RowNormalisation(attributes: &attributes, isCentred: Function.isCentred)
+    norm = try RowNormalization(attributes: &attributes, isCentred: Function.isCentred)
   }
   var attributes: Attributes { norm.attributes }
   var memory: ResultMemory { .inPlace(operands: [0]) }
@@ -150,19 +150,19 @@ struct OnnxRowNormalisation<Function: RowNormalisationFunction>: Operation {
   }
 }
 
-enum LayerNormalizationFunction: RowNormalisationFunction {
+enum LayerNormalizationFunction: RowNormalizationFunction {
   static let name = "onnx.LayerNormalization"
   static let summary = "Zero mean and unit variance over the last axes, then scale and bias"
   static let (isCentred, statistics) = (true, 2)
 }
 
-enum RMSNormalizationFunction: RowNormalisationFunction {
+enum RMSNormalizationFunction: RowNormalizationFunction {
   static let name = "onnx.RMSNormalization"
   static let summary = "Unit mean square over the last axes, then a scale"
   static let (isCentred, statistics) = (false, 0)
 }
 
-enum SimplifiedLayerNormalizationFunction: RowNormalisationFunction {
+enum SimplifiedLayerNormalizationFunction: RowNormalizationFunction {
   static let name = "onnx.SimplifiedLayerNormalization"
   static let summary = "Unit mean square over the last axes, then a scale; ONNX Runtime's form"
   static let (isCentred, statistics) = (false, 1)

@@ -26,10 +26,10 @@ enum SkipSimplifiedLayerNormalizationKind: SkipNormalizationKind {
 struct MicrosoftSkipNormalization<Kind: SkipNormalizationKind>: Operation {
   static var name: String { Kind.name }
   static var summary: String { Kind.summary }
-  let norm: RowNormalisation
+  let norm: RowNormalization
 
   init(attributes: inout AttributeReader) throws(VitError) {
-    norm = try RowNormalisation(attributes: &attributes, isCentred: Kind.isCentred, epsilon: 1e-12)
+    norm = try RowNormalization(attributes: &attributes, isCentred: Kind.isCentred, epsilon: 1e-12)
     guard norm.axis == -1 else { throw VitError("attribute 'axis' is \(norm.axis), expected -1") }
   }
   var attributes: Attributes { Attributes([("epsilon", .float(norm.epsilon))]) }

@@ -3,12 +3,12 @@ internal import VitOps
 
 /// Finds attention by what flows where: a core (softmax between two products) whose queries and keys are the
 /// same tokens.
-struct SiteFinder {
+struct LayerFinder {
   private let graph: Graph
   private let layouts: LayoutAnalysis
   private let producer: [Int?]
   private let consumers: [[Int]]
-  private(set) var layers: [AttentionSite] = []
+  private(set) var layers: [AttentionLayer] = []
   private(set) var others: [(node: String, reason: String)] = []
 
   init(_ graph: Graph) {
@@ -66,7 +66,7 @@ struct SiteFinder {
   /// Whether a bias of scores keeps some token from seeing another.
   private func hides(_ bias: Tensor) -> Bool {
     guard let numbers = try? bias.floats() else { return false }
-    return numbers.contains { $0 < SiteFinder.hiding }
+    return numbers.contains { $0 < LayerFinder.hiding }
   }
 
   /// Scores are far above this number; what is added below it stands for minus infinity.
@@ -82,7 +82,7 @@ struct SiteFinder {
       obstacle: obstacle(node, biasOperand: 3))
   }
 
-  /// A softmax that was not raised: masks regrouped by windows, heads that talk to each other, integer
+  /// A softmax that was not raised: masks regrouped by windows, heads that progress to each other, integer
   /// products.
   private mutating func addSoftmax(_ place: Int, _ node: Node) {
     guard let input = node.operands[0], let output = node.results.first, graph.type(input).rank >= 3 else {
@@ -210,7 +210,7 @@ struct SiteFinder {
       }
     }
     layers.append(
-      AttentionSite(
+      AttentionLayer(
         index: index, kind: kind, heads: heads, node: node.location.node ?? graph[node.results[0]].name,
         place: place,
         input: input, output: output, parameters: parameters(place, input, output), obstacle: reason))

@@ -1,7 +1,7 @@
 internal import VitIR
 
 /// What runs at one place of a plan: a node, with the nodes behind it whose work it does while it writes its result.
-struct Unit {
+struct FusionGroup {
   /// The places of its nodes in `Graph.nodes`, in order; the first computes.
   var nodes: [Int]
   let operation: any Operation
@@ -24,8 +24,8 @@ struct Unit {
   }
 }
 
-/// Cuts a graph into units: in inference, a factor and a residual are applied by the operation whose result only they read.
-struct Schedule {
+/// Cuts a graph into groups: in inference, a factor and a residual are applied by the operation whose result only they read.
+struct FusionPlanner {
   private let graph: Graph
   private let types: [TensorType]
   private let known: [KnownValue?]
@@ -40,25 +40,27 @@ struct Schedule {
     self.isOutput = isOutput
   }
 
-  /// The units in an order in which they can run.
-  static func units(of graph: Graph, types: [TensorType], known: [KnownValue?], fusing: Bool) -> [Unit] {
-    let schedule = Schedule(graph, types: types, known: known)
+  /// The groups in an order in which they can run.
+  static func groups(of graph: Graph, types: [TensorType], known: [KnownValue?], fusing: Bool)
+    -> [FusionGroup]
+  {
+    let schedule = FusionPlanner(graph, types: types, known: known)
     var taken = [Bool](repeating: false, count: graph.nodes.count)
-    var units = [Unit?](repeating: nil, count: graph.nodes.count)
+    var groups = [FusionGroup?](repeating: nil, count: graph.nodes.count)
     for (place, node) in graph.nodes.enumerated() where !taken[place] {
-      var unit = Unit(
+      var group = FusionGroup(
         nodes: [place], operation: node.operation, operands: node.operands, results: node.results)
-      if fusing { while schedule.extend(&unit, taken: &taken) {} }
+      if fusing { while schedule.extend(&group, taken: &taken) {} }
       // It runs where its last node did: what that reads is there by then.
-      units[unit.nodes[unit.nodes.count - 1]] = unit
+      groups[group.nodes[group.nodes.count - 1]] = group
     }
-    return units.compactMap { $0 }
+    return groups.compactMap { $0 }
   }
 
-  /// Takes in the node that reads the unit's result, where the operation can do its work.
-  private func extend(_ unit: inout Unit, taken: inout [Bool]) -> Bool {
-    guard unit.operation.finishesResult, unit.residual == nil, unit.results.count == 1,
-      let value = unit.results.first, known[value.index] == nil, !isOutput[value.index],
+  /// Takes in the node that reads the group's result, where the operation can do its work.
+  private func extend(_ group: inout FusionGroup, taken: inout [Bool]) -> Bool {
+    guard group.operation.finishesResult, group.residual == nil, group.results.count == 1,
+      let value = group.results.first, known[value.index] == nil, !isOutput[value.index],
       consumers[value.index].count == 1, let place = consumers[value.index].first, !taken[place]
     else { return false }
     let node = graph.nodes[place]
@@ -68,15 +70,15 @@ struct Schedule {
     else { return false }
     switch role {
     case .scale:
-      guard a == value, unit.scale == nil else { return false }
-      unit.scale = b
+      guard a == value, group.scale == nil else { return false }
+      group.scale = b
     case .residual:
       let other = a == value ? b : a
       guard types[other.index] == types[value.index] else { return false }
-      unit.residual = other
+      group.residual = other
     }
-    unit.nodes.append(place)
-    unit.results = node.results
+    group.nodes.append(place)
+    group.results = node.results
     taken[place] = true
     return true
   }

@@ -4,9 +4,9 @@ import VitOps
 import VitPasses
 import VitRuntime
 
-struct AttentionSitesTests {
-  private func sites(_ graph: Graph) throws -> AttentionSites {
-    AttentionSites.find(in: try apply("fold,raise,dce", to: graph))
+struct AttentionLayersTests {
+  private func sites(_ graph: Graph) throws -> AttentionLayers {
+    AttentionLayers.find(in: try apply("fold,raise,dce", to: graph))
   }
 
   @Test("a layer that was raised is found with its heads, weights, tokens in and out, and can be replaced")
@@ -26,9 +26,9 @@ struct AttentionSitesTests {
   @Test("layers are numbered in order, and a mixer keeps the number of the layer it stands for")
   func numbers() throws {
     let graph = try TinyViT.graph(layers: 3)
-    #expect(AttentionSites.find(in: graph).layers.map(\.index) == [0, 1, 2])
+    #expect(AttentionLayers.find(in: graph).layers.map(\.index) == [0, 1, 2])
     let swapped = try apply("swap{mixer=pointwise,layers=[1]}", to: graph)
-    let layers = AttentionSites.find(in: swapped).layers
+    let layers = AttentionLayers.find(in: swapped).layers
     #expect(layers.map(\.index) == [0, 1, 2])
     #expect(layers.map(\.kind) == ["attention", "pointwise", "attention"])
     #expect(layers.map(\.isReplaceable) == [true, false, true])
@@ -42,7 +42,7 @@ struct AttentionSitesTests {
     #expect(found.layers.map(\.obstacle) == ["it works within windows or groups of tokens"])
   }
 
-  @Test("heads that talk to each other are found as a layer that cannot be replaced")
+  @Test("heads that progress to each other are found as a layer that cannot be replaced")
   func talkingHeads() throws {
     let found = try sites(try AttentionGraph.talkingHeads())
     #expect(found.layers.map(\.heads) == [2])
@@ -105,7 +105,7 @@ struct AttentionSitesTests {
       }
       return model.finish(try model.add("vit.attention", operands, [("heads", .int(2))] + attributes))
     }
-    func obstacle(of graph: Graph) -> [String?] { AttentionSites.find(in: graph).layers.map(\.obstacle) }
+    func obstacle(of graph: Graph) -> [String?] { AttentionLayers.find(in: graph).layers.map(\.obstacle) }
     #expect(
       obstacle(of: try layer([("causal", .bool(true))])) == ["its tokens see only those before them"])
     for hiding in [-Double.infinity, -1e9] {

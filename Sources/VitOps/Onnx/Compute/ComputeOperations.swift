@@ -41,9 +41,9 @@ extension Registry {
     OnnxReduction<ReduceMaxFunction>.self, OnnxReduction<ReduceMeanFunction>.self,
     OnnxReduction<ReduceMinFunction>.self, OnnxReduction<ReduceProdFunction>.self,
     OnnxReduction<ReduceSumFunction>.self, OnnxReduction<ReduceSumSquareFunction>.self,
-    OnnxRowNormalisation<LayerNormalizationFunction>.self,
-    OnnxRowNormalisation<RMSNormalizationFunction>.self,
-    OnnxRowNormalisation<SimplifiedLayerNormalizationFunction>.self, OnnxSoftmax<HardmaxRows>.self,
+    OnnxRowNormalization<LayerNormalizationFunction>.self,
+    OnnxRowNormalization<RMSNormalizationFunction>.self,
+    OnnxRowNormalization<SimplifiedLayerNormalizationFunction>.self, OnnxSoftmax<HardmaxRows>.self,
     OnnxSoftmax<LogSoftmaxRows>.self, OnnxSoftmax<SoftmaxRows>.self,
   ]
 }

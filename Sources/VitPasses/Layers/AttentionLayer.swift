@@ -2,7 +2,7 @@ public import VitIR
 
 /// A place where tokens of an image are mixed: a self-attention layer of the teacher, or the mixer that
 /// replaced one.
-public struct AttentionSite: Sendable {
+public struct AttentionLayer: Sendable {
   /// Its number among the graph's layers, from 0 in order; replaced ones keep theirs.
   public let index: Int
   /// `attention`, or the mixer's kind.
@@ -27,17 +27,17 @@ public struct AttentionSite: Sendable {
 }
 
 /// The attention-like units of a graph.
-public struct AttentionSites: Sendable {
+public struct AttentionLayers: Sendable {
   /// Self-attention layers and mixers, in order.
-  public let layers: [AttentionSite]
+  public let layers: [AttentionLayer]
   /// Units that look like attention but are none among the tokens of one set: pooling by a learned query,
   /// keys on a coarser grid. The node's name and what was found.
   public let others: [(node: String, reason: String)]
 
   /// Finds the units of a graph.
-  public static func find(in graph: Graph) -> AttentionSites {
-    var finder = SiteFinder(graph)
+  public static func find(in graph: Graph) -> AttentionLayers {
+    var finder = LayerFinder(graph)
     finder.run()
-    return AttentionSites(layers: finder.layers, others: finder.others)
+    return AttentionLayers(layers: finder.layers, others: finder.others)
   }
 }

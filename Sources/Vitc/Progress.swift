@@ -1,22 +1,22 @@
 public import VitIR
 
 /// How long work talks to whoever started it, and is stopped. Every closure may be called from any thread.
-public struct Talk: Sendable {
+public struct Progress: Sendable {
   /// Called with what a user should know: warnings and notes.
   public var report: @Sendable (Diagnostic) -> Void
   /// Called with how far the work is: what, steps done, steps in all, a figure worth showing.
-  public var progress: @Sendable (_ phase: String, _ done: Int, _ total: Int, _ figure: String) -> Void
+  public var advance: @Sendable (_ phase: String, _ done: Int, _ total: Int, _ figure: String) -> Void
   /// Asked now and then whether to stop.
   public var isCancelled: @Sendable () -> Bool
 
-  /// Talk that nobody hears, unless closures are given.
+  /// Progress that nobody hears, unless closures are given.
   public init(
     report: @escaping @Sendable (Diagnostic) -> Void = { _ in },
-    progress: @escaping @Sendable (String, Int, Int, String) -> Void = { _, _, _, _ in },
+    advance: @escaping @Sendable (String, Int, Int, String) -> Void = { _, _, _, _ in },
     isCancelled: @escaping @Sendable () -> Bool = { false }
   ) {
     self.report = report
-    self.progress = progress
+    self.advance = advance
     self.isCancelled = isCancelled
   }
 }

@@ -1,7 +1,7 @@
 public import VitIR
 
 /// Squares of gradients.
-public enum GradientNorm {
+public enum SquaredNorm {
   /// The sum of squares of an `f32` view, in double, in an order that depends on the count alone.
   public static func squared(_ view: View, pool: any WorkPool) -> Double {
     let block = 1 << 15

@@ -10,7 +10,7 @@ struct Region {
   /// What makes it no region that a mixer can fill.
   private(set) var obstacle: String?
 
-  init(_ finder: SiteFinder, queries: ValueID, keys: ValueID, values: ValueID, core: ValueID) {
+  init(_ finder: LayerFinder, queries: ValueID, keys: ValueID, values: ValueID, core: ValueID) {
     input = Region.cut(finder, above: [queries, keys, values])
     output = Region.projection(finder, below: core)
     guard let input else {
@@ -29,7 +29,7 @@ struct Region {
   ///
   /// The last node of the frontier is replaced by what it reads until one value is left: values are numbered
   /// by nodes in order, so nothing that is still needed is passed.
-  private static func cut(_ finder: SiteFinder, above start: [ValueID]) -> ValueID? {
+  private static func cut(_ finder: LayerFinder, above start: [ValueID]) -> ValueID? {
     var frontier = Set(start.filter { !finder.isConstant($0) })
     for _ in 0..<200 {
       if frontier.count == 1, let only = frontier.first, finder.shape(only).count == 3,
@@ -53,7 +53,7 @@ struct Region {
   }
 
   /// Whether a value is a linear map of the tokens, or a bias on one: queries, keys and values packed into one value.
-  private static func isProjection(_ finder: SiteFinder, _ id: ValueID) -> Bool {
+  private static func isProjection(_ finder: LayerFinder, _ id: ValueID) -> Bool {
     guard let place = finder.node(defining: id) else { return false }
     let node = finder.nodeAt(place)
     return node.name == "vit.linear" || node.name == "onnx.MatMul"
@@ -62,13 +62,13 @@ struct Region {
   }
 
   /// Whether a value is made of shapes only: integers that say how to reshape.
-  private static func isShape(_ finder: SiteFinder, _ id: ValueID) -> Bool {
+  private static func isShape(_ finder: LayerFinder, _ id: ValueID) -> Bool {
     guard let place = finder.node(defining: id) else { return false }
     return ["onnx.Shape", "onnx.Size"].contains(finder.nodeAt(place).name)
   }
 
   /// The first linear map below the core, as tokens.
-  private static func projection(_ finder: SiteFinder, below core: ValueID) -> ValueID? {
+  private static func projection(_ finder: LayerFinder, below core: ValueID) -> ValueID? {
     var value = core
     for _ in 0..<12 {
       let readers = finder.readers(of: value)
