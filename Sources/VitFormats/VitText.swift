@@ -5,7 +5,8 @@ public enum VitText {
   /// The most bytes of a text.
   public static let maximumSize = 256 << 20
 
-  /// Whether a file that begins with these bytes may be textual IR: blanks and comments, then `graph`.
+  /// Whether a file that begins with these bytes may be textual IR: blanks and comments, then `graph` or `version` and a
+  /// number.
   ///
   /// A prefix that ends in a comment counts as text.
   public static func recognises(_ prefix: [UInt8]) -> Bool {
@@ -15,6 +16,11 @@ public enum VitText {
       guard rest.starts(with: "//".utf8) else { break }
       rest = rest.drop { $0 != 0x0a }
       if rest.isEmpty { return true }
+    }
+    if rest.starts(with: "version".utf8) {
+      // A pointer of Git LFS begins with that word, too.
+      rest = rest.dropFirst(7).drop { [0x20, 0x09].contains($0) }
+      return rest.first.map { (0x30...0x39).contains($0) } ?? false
     }
     return rest.starts(with: "graph".utf8)
   }
@@ -29,6 +35,7 @@ public enum VitText {
   ) throws {
     try graph.checkInvariants()
     var options = options
+    options.version = TextOptions.currentVersion
     options.tensorsDigest = elidingTensors ? nil : try writeTensors(of: graph, to: path + suffix, options)
     try AtomicFile.write(Array(try graph.text(options).utf8), to: path)
   }
@@ -80,7 +87,8 @@ public enum VitText {
     }
     let location = Location(file: path)
     do throws(VitError) {
-      let records = try Manifest.tensors(unpacking: container.manifest)
+      let records = try Manifest.tensors(
+        unpacking: container.manifest, version: container.header.version)
       var table = TensorTable()
       for (record, tensor) in zip(records, try container.tensors(records)) { table[record.name] = tensor }
       return table

@@ -42,6 +42,7 @@ private struct Parser {
   }
 
   mutating func graph() throws(VitError) -> Graph {
+    try version()
     guard try reader.take(word: "graph") else { throw reader.unexpected("'graph'") }
     var graph = GraphAssembler(
       name: try reader.text("the graph's name in quotes"), registry: registry, fold: fold)
@@ -72,6 +73,19 @@ private struct Parser {
       do { try graph.addOutput(output.name, id) } catch { throw error.at(output.location) }
     }
     return graph.graph
+  }
+
+  /// Passes over the line that names the version, where there is one; throws for a version that is not known.
+  private mutating func version() throws(VitError) {
+    guard try reader.take(word: "version") else { return }
+    guard case .integer(let number) = reader.token else { throw reader.unexpected("the number of a version") }
+    guard let version = Int(number), (1...TextOptions.currentVersion).contains(version) else {
+      throw VitError(
+        "the text has the version \(number) of the format, expected at most \(TextOptions.currentVersion)",
+        code: "format-version", location: reader.location,
+        help: "a newer vitc may read it")
+    }
+    try reader.advance()
   }
 
   private mutating func outputs() throws(VitError) -> [(name: String, value: Token, location: Location)] {

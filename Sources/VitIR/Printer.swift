@@ -1,5 +1,9 @@
 /// What the textual IR shows.
 public struct TextOptions: Sendable {
+  /// The version of the textual form that this vitc writes; it reads those from 1 to it.
+  public static let currentVersion = 2
+  /// The version that the text names in its first line; `nil` for none, as in a text that goes into no file.
+  public var version: Int?
   /// Whether a node is followed by the name of the node that it came from.
   public var locations = true
   /// Whether what passes have noted about nodes and the model is shown.
@@ -51,7 +55,9 @@ private struct Printer {
   mutating func print() throws -> String {
     let inputs = graph.inputs.map { "\(reference($0)): \(graph.type($0))" }.joined(separator: ", ")
     let outputs = graph.outputs.map { "\($0.name.asWord) = \(reference($0.value))" }.joined(separator: ", ")
-    text = "graph \"\(graph.name.escapedForText)\"\(noted(graph.annotations)) (\(inputs)) -> (\(outputs)) {\n"
+    text = options.version.map { "version \($0)\n" } ?? ""
+    text +=
+      "graph \"\(graph.name.escapedForText)\"\(noted(graph.annotations)) (\(inputs)) -> (\(outputs)) {\n"
     if let digest = options.tensorsDigest { text += "  tensors \"\(digest.escapedForText)\"\n" }
     for name in graph.tensors.names {
       guard let tensor = graph.tensors[name] else { continue }

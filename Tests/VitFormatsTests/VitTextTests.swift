@@ -15,6 +15,16 @@ import VitTestSupport
         == nil)
   }
 
+  @Test("files name the version, and are told by it")
+  func version() throws {
+    let scratch = try Scratch()
+    try VitText.write(SampleGraph.small(), to: scratch.file("x.vit"))
+    let bytes = try MappedFile.contents(of: scratch.file("x.vit"), limit: 1 << 20)
+    #expect(bytes.starts(with: "version 2\ngraph ".utf8))
+    #expect(VitText.recognises(bytes) && VitText.recognises(Array("// x\n\tversion 7".utf8)))
+    #expect(!VitText.recognises(Array("version https://git-lfs.github.com/spec/v1".utf8)))
+  }
+
   @Test("a text without tensors stands alone")
   func elided() throws {
     let scratch = try Scratch()

@@ -56,6 +56,37 @@ import VitTestSupport
     try Verifier.verify(again, registry: StandIn.registry)
   }
 
+  @Test("a text of any version up to this one's is read, of a later one refused", arguments: [1, 2, 3])
+  func versions(version: Int) throws {
+    let graph = try SampleGraph.small()
+    var options = TextOptions()
+    options.version = version
+    let text = try graph.text(options)
+    #expect(text.hasPrefix("version \(version)\ngraph "))
+    func read() throws(VitError) -> Graph {
+      try Graph(text: text, file: "x.vit", registry: StandIn.registry)
+    }
+    if version <= TextOptions.currentVersion {
+      #expect(try graph.firstDifference(from: read(), comparingValues: false) == nil)
+    } else {
+      let error = #expect(throws: VitError.self) { try read() }
+      #expect(
+        error?.description
+          == """
+          error: x.vit:1:9: the text has the version 3 of the format, expected at most 2
+          help: a newer vitc may read it
+          """)
+    }
+  }
+
+  @Test(
+    "what stands for a version and is none is an error",
+    arguments: ["", "x", "0", "-1", "1.5", "99999999999999999999"])
+  func badVersions(version: String) throws {
+    let text = "version \(version)\n" + (try SampleGraph.small().text())
+    #expect(throws: VitError.self) { try Graph(text: text, registry: StandIn.registry) }
+  }
+
   @Test("tensors come from the file that the text names, and it is asked for once")
   func tensorsFile() throws {
     let graph = try SampleGraph.small()

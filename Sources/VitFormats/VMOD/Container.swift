@@ -15,9 +15,11 @@ enum ContainerKind {
 /// The header of a container: `schemas/vmod.proto` has its layout.
 struct ContainerHeader {
   static let byteCount = 128
-  static let version: UInt32 = 1
+  /// The version that is written.
+  static let version: UInt32 = 2
   private static let reserved = 24
 
+  var version = Self.version
   var manifestSize = 0
   var manifestDigest = [UInt8](repeating: 0, count: Digest.byteCount)
   var framesSize = 0
@@ -29,7 +31,7 @@ struct ContainerHeader {
   func encoded(_ kind: ContainerKind) -> [UInt8] {
     var bytes = kind.magic
     func append(_ value: some FixedWidthInteger) { withUnsafeBytes(of: value.littleEndian) { bytes += $0 } }
-    append(Self.version)
+    append(version)
     append(UInt32(Self.byteCount))
     append(UInt64(manifestSize))
     bytes += manifestDigest
@@ -70,11 +72,11 @@ struct ContainerHeader {
       throw VitError("the file ends in its header", code: "truncated")
     }
     try reader.skip(kind.magic.count)
-    let version: UInt32 = try reader.littleEndian()
-    guard version == Self.version else {
+    header.version = try reader.littleEndian()
+    guard (1...Self.version).contains(header.version) else {
       throw VitError(
-        "the file has the version \(version) of the format, expected \(Self.version)", code: "format-version",
-        help: "a newer vitc may read it")
+        "the file has the version \(header.version) of the format, expected at most \(Self.version)",
+        code: "format-version", help: "a newer vitc may read it")
     }
     let size: UInt32 = try reader.littleEndian()
     func section() throws(VitError) -> Int {
@@ -143,7 +145,7 @@ struct Container {
       guard checksum(measurements) == header.measurementsChecksum else {
         throw Self.damaged("measurements section")
       }
-      frames = try Manifest.frames(unpacking: table)
+      frames = try Manifest.frames(unpacking: table, version: header.version)
     } catch { throw error.at(Location(file: path)) }
   }
 
@@ -151,11 +153,11 @@ struct Container {
     VitError("the \(section) does not match its checksum", code: "bad-checksum")
   }
 
-  /// The tensors whose records are given, in the order of the frames; they fill the frames' section without
-  /// gaps.
+  /// The tensors whose records are given, in the order of the frames, which fill their section without gaps. From
+  /// version 2 on more frames may follow, whose tensors stand in fields that this reader passes over.
   func tensors(_ records: [TensorRecord]) throws(VitError) -> [Tensor] {
     do throws(VitError) {
-      guard records.count == frames.count else {
+      guard records.count == frames.count || (records.count < frames.count && header.version >= 2) else {
         throw VitError("there are \(records.count) tensors, but \(frames.count) frames", code: "bad-manifest")
       }
       var offset = ContainerHeader.byteCount + header.manifestSize
@@ -183,6 +185,12 @@ struct Container {
           file: file, offset: offset, frame: frame, record: record, element: type.element,
           byteCount: byteCount)
         tensors.append(try Tensor(element: type.element, shape: shape, storage: storage))
+        offset += frame.size
+      }
+      for frame in frames.dropFirst(records.count) {
+        guard frame.size <= end - offset else {
+          throw VitError("a frame lies outside the frames", code: "truncated")
+        }
         offset += frame.size
       }
       guard offset == end else {

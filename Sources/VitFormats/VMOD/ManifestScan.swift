@@ -1,21 +1,28 @@
 internal import CVitFormats
 internal import VitIR
 
-/// Looks over a message before protobuf-c unpacks it: every length is inside its parent, every field known,
-/// in order and of its wire type, and there are not so many parts that unpacking them would take memory out
-/// of proportion.
+/// Looks over a message before protobuf-c unpacks it: every length is inside its parent, every field known or one that
+/// may be passed over, in order and of its wire type, and there are not so many parts that unpacking them would take
+/// memory out of proportion.
 struct ManifestScan {
-  /// The most messages and byte strings in a manifest.
+  /// The most messages, byte strings and unknown fields in a manifest.
   static let maximumParts = 1 << 20
+  /// Fields of this number and above mean nothing to who does not know them, from version 2 of the format on.
+  static let firstIgnorable: UInt64 = 1024
+  /// The greatest number that a field of a protocol buffer may have.
+  private static let lastField: UInt64 = (1 << 29) - 1
+  private let version: UInt32
   private var parts = 0
 
-  /// Throws unless `bytes` is a message that `descriptor` describes.
-  static func check(_ bytes: [UInt8], _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>)
-    throws(VitError)
-  {
+  private init(version: UInt32) { self.version = version }
+
+  /// Throws unless `bytes` is a message that `descriptor` describes, in a file of `version`.
+  static func check(
+    _ bytes: [UInt8], _ descriptor: UnsafePointer<ProtobufCMessageDescriptor>, version: UInt32
+  ) throws(VitError) {
     var failure: VitError?
     bytes.withUnsafeBytes { buffer in
-      var scan = ManifestScan()
+      var scan = ManifestScan(version: version)
       do throws(VitError) { try scan.message(ByteReader(buffer), descriptor.pointee) } catch {
         failure = error
       }
@@ -37,7 +44,22 @@ struct ManifestScan {
       func damaged(_ what: String) -> VitError {
         VitError("offset \(start): field \(number) of \(name) \(what)", code: "bad-manifest")
       }
-      guard let field = fields.first(where: { UInt64($0.id) == number }) else { throw damaged("is unknown") }
+      guard let field = fields.first(where: { UInt64($0.id) == number }) else {
+        guard version >= 2, (Self.firstIgnorable...Self.lastField).contains(number) else {
+          throw damaged("is unknown")
+        }
+        guard number >= last else { throw damaged("is out of order") }
+        last = number
+        try count(damaged)
+        switch wire {
+        case 0: _ = try reader.varint("a field of \(name)")
+        case 1: try reader.skip(8, "a field of \(name)")
+        case 2: _ = try content(of: &reader, name, damaged)
+        case 5: try reader.skip(4, "a field of \(name)")
+        default: throw damaged("has the wire type \(wire)")
+        }
+        continue
+      }
       let isList = field.label == PROTOBUF_C_LABEL_REPEATED
       let isNested = field.type == PROTOBUF_C_TYPE_MESSAGE
       let isScalar = !isNested && field.type != PROTOBUF_C_TYPE_BYTES
@@ -50,24 +72,36 @@ struct ManifestScan {
         continue
       }
       guard wire == 2 else { throw damaged("has the wire type \(wire)") }
-      let length = try reader.varint("a length in \(name)")
-      guard let count = Int(exactly: length), count <= reader.remaining else {
-        throw damaged("has \(length) bytes, but there are \(reader.remaining)")
-      }
-      var content = try reader.reader(count)
+      var content = try content(of: &reader, name, damaged)
       if isScalar {
         while !content.isAtEnd { try scalar(&content, field, name) }
         continue
       }
-      parts += 1
-      guard parts <= Self.maximumParts else {
-        throw damaged("is one of more than \(Self.maximumParts) parts")
-      }
+      try count(damaged)
       if isNested, let nested = field.descriptor {
         // No message holds itself, so the schema bounds the depth.
         try message(content, nested.assumingMemoryBound(to: ProtobufCMessageDescriptor.self).pointee)
       }
     }
+  }
+
+  /// Counts a part, of which there may not be too many.
+  private mutating func count(_ damaged: (String) -> VitError) throws(VitError) {
+    parts += 1
+    guard parts <= Self.maximumParts else {
+      throw damaged("is one of more than \(Self.maximumParts) parts")
+    }
+  }
+
+  /// What a field holds that says its length.
+  private func content(
+    of reader: inout ByteReader, _ message: String, _ damaged: (String) -> VitError
+  ) throws(VitError) -> ByteReader {
+    let length = try reader.varint("a length in \(message)")
+    guard let count = Int(exactly: length), count <= reader.remaining else {
+      throw damaged("has \(length) bytes, but there are \(reader.remaining)")
+    }
+    return try reader.reader(count)
   }
 
   /// Passes over a number, which must fit its field.

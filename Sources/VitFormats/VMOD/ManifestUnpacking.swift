@@ -2,9 +2,9 @@ internal import CVitFormats
 internal import VitIR
 
 extension Manifest {
-  /// Reads a manifest; throws where the bytes are no such message.
-  init(unpacking bytes: [UInt8]) throws(VitError) {
-    let message = try unpack(bytes, vitc__vmod__manifest__init, vitc__vmod__manifest__unpack)
+  /// Reads the manifest of a file of `version`; throws where the bytes are no such message.
+  init(unpacking bytes: [UInt8], version: UInt32) throws(VitError) {
+    let message = try unpack(bytes, version, vitc__vmod__manifest__init, vitc__vmod__manifest__unpack)
     defer { vitc__vmod__manifest__free_unpacked(message, nil) }
     let manifest = message.pointee
     guard let graph = manifest.graph else { throw damaged("the manifest has no graph") }
@@ -24,15 +24,15 @@ extension Manifest {
   }
 
   /// Reads a table of tensors without a graph.
-  static func tensors(unpacking bytes: [UInt8]) throws(VitError) -> [TensorRecord] {
-    let message = try unpack(bytes, vitc__vmod__tensor_table__init, vitc__vmod__tensor_table__unpack)
+  static func tensors(unpacking bytes: [UInt8], version: UInt32) throws(VitError) -> [TensorRecord] {
+    let message = try unpack(bytes, version, vitc__vmod__tensor_table__init, vitc__vmod__tensor_table__unpack)
     defer { vitc__vmod__tensor_table__free_unpacked(message, nil) }
     return try tensorRecords(message.pointee.n_tensors, message.pointee.tensors)
   }
 
   /// Reads the places of the frames.
-  static func frames(unpacking bytes: [UInt8]) throws(VitError) -> [FrameRecord] {
-    let message = try unpack(bytes, vitc__vmod__frame_table__init, vitc__vmod__frame_table__unpack)
+  static func frames(unpacking bytes: [UInt8], version: UInt32) throws(VitError) -> [FrameRecord] {
+    let message = try unpack(bytes, version, vitc__vmod__frame_table__init, vitc__vmod__frame_table__unpack)
     defer { vitc__vmod__frame_table__free_unpacked(message, nil) }
     var frames: [FrameRecord] = []
     for frame in items(message.pointee.n_frames, message.pointee.frames) {
@@ -50,7 +50,7 @@ private func damaged(_ message: String) -> VitError { VitError(message, code: "b
 
 /// Scans a message, then lets protobuf-c unpack it; the result must be freed.
 private func unpack<Message>(
-  _ bytes: [UInt8], _ initialise: @escaping (UnsafeMutablePointer<Message>?) -> Void,
+  _ bytes: [UInt8], _ version: UInt32, _ initialise: @escaping (UnsafeMutablePointer<Message>?) -> Void,
   _ unpack:
     @escaping (UnsafeMutablePointer<ProtobufCAllocator>?, Int, UnsafePointer<UInt8>?) -> UnsafeMutablePointer<
       Message
@@ -62,7 +62,7 @@ private func unpack<Message>(
   initialise(empty)
   let base = UnsafeRawPointer(empty).load(as: ProtobufCMessage.self)
   guard let descriptor = base.descriptor else { preconditionFailure("a message without a descriptor") }
-  try ManifestScan.check(bytes, descriptor)
+  try ManifestScan.check(bytes, descriptor, version: version)
   guard let message = bytes.withUnsafeBufferPointer({ unpack(nil, $0.count, $0.baseAddress) }) else {
     throw damaged("the manifest is no message of the kind that it should be")
   }

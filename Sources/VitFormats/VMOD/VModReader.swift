@@ -16,7 +16,7 @@ public enum VModReader {
   ) throws(VitError) -> VModFile {
     let container = try Container(path: path, .model)
     do throws(VitError) {
-      let manifest = try Manifest(unpacking: container.manifest)
+      let manifest = try Manifest(unpacking: container.manifest, version: container.header.version)
       let tensors = try container.tensors(manifest.tensors)
       var rest = tensors[...]
       var file = VModFile(

@@ -15,7 +15,7 @@ public enum VModWriter {
     try file.graph.checkInvariants()
     var manifest = Manifest(file)
     // What a reader would refuse, a key given twice, is refused here.
-    _ = try Manifest(unpacking: manifest.packed())
+    _ = try Manifest(unpacking: manifest.packed(), version: ContainerHeader.version)
     // Digests have one length, so the size of the manifest is known before them.
     return try Container.write(
       to: path, .model, manifestSize: manifest.packed().count, tensors: file.tensors,
