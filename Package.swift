@@ -65,7 +65,7 @@ let package = Package(
       path: "Tests/VitTestSupport", swiftSettings: swift),
     test("VitIR", ["VitIR"]),
     test("VitRuntime", ["VitIR", "VitRuntime", "CVitKernels"]),
-    test("VitOps", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),
+    test("VitOps", ["VitIR", "CVitKernels", "VitRuntime", "VitOps", "VitTrain"]),
     test("VitFormats", ["VitIR", "VitFormats"]),
     test("VitData", ["VitIR", "VitFormats", "VitData"]),
     test("VitTrain", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),

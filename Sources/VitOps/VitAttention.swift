@@ -292,7 +292,9 @@ public struct VitAttention: Operation {
     guard let x = operands[0] else { throw VitError("input 0 ('x') is missing", code: "operand-missing") }
     func split(_ map: LinearMap, _ heads: Int) throws(VitError) -> ValueID {
       let flat = try map.lower(x, operands, into: &builder)
-      let cut = try builder.add("onnx.Reshape", [flat, builder.integers([0, 0, heads, -1])])
+      // No extent is left open: that would not go with an empty batch.
+      let width = (builder.graph.type(flat).shape[2].fixedValue ?? 0) / heads
+      let cut = try builder.add("onnx.Reshape", [flat, builder.integers([0, 0, heads, width])])
       return try builder.add("onnx.Transpose", [cut], [("perm", .ints([0, 2, 1, 3]))])
     }
     let core = VitSDPA(scale: scale, isCausal: isCausal)
@@ -301,7 +303,8 @@ public struct VitAttention: Operation {
     let o = try core.lower(
       into: &builder, operands: [q, k, try split(Self.values, kvHeads), bias], resultCount: 1)[0]
     let joined = try builder.add("onnx.Transpose", [o], [("perm", .ints([0, 2, 1, 3]))])
-    let flat = try builder.add("onnx.Reshape", [joined, builder.integers([0, 0, -1])])
+    let width = builder.graph.type(joined).shape[2...].reduce(Dimension.fixed(1)) { $0 * $1 }
+    let flat = try builder.add("onnx.Reshape", [joined, builder.integers([0, 0, width.fixedValue ?? -1])])
     return [try Self.output.lower(flat, operands, into: &builder)]
   }
 }

@@ -118,7 +118,9 @@ public struct VitPatchEmbed: Operation {
     let map = try builder.add(
       "onnx.Conv", operands,
       [("kernel_shape", .ints([shape[2], shape[3]])), ("strides", .ints([shape[2], shape[3]]))])
-    let target = builder.integers([0, shape[0], -1])
+    // The number of patches where it is known: an extent left open does not go with an empty batch.
+    let patches = builder.graph.type(map).shape[2...].reduce(Dimension.fixed(1)) { $0 * $1 }
+    let target = builder.integers([0, shape[0], patches.fixedValue ?? -1])
     let flat = try builder.add("onnx.Reshape", [map, target])
     return [try builder.add("onnx.Transpose", [flat], [("perm", .ints([0, 2, 1]))])]
   }

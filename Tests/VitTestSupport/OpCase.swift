@@ -1,7 +1,8 @@
 public import VitIR
+internal import VitFormats
+internal import VitOps
 internal import VitRuntime
 internal import VitTrain
-internal import VitOps
 
 /// One operation on one set of operands: run, and its gradient checked against central differences in double.
 public struct OpCase {
@@ -41,7 +42,10 @@ public struct OpCase {
     return tensor.element.isFloat && !constantOperands.contains(index)
   }
 
-  private func graph() throws -> Graph {
+  /// The operation alone in a graph.
+  public func graph() throws -> Graph { try graph(lowered: false) }
+
+  private func graph(lowered: Bool) throws -> Graph {
     var builder = GraphBuilder(Graph(name: "case"), registry: Registry.standard)
     var operands: [ValueID?] = []
     for (index, tensor) in inputs.enumerated() {
@@ -54,13 +58,15 @@ public struct OpCase {
           ? builder.graph.addInput(tensor.type.computed, name: "x\(index)")
           : builder.graph.addConstant(tensor, name: "c\(index)"))
     }
-    let results = try builder.add(operation, operands, resultCount: resultCount)
+    let results =
+      lowered
+      ? try operation.lower(into: &builder, operands: operands, resultCount: resultCount)
+      : try builder.add(operation, operands, resultCount: resultCount)
     builder.graph.outputs = results.enumerated().map { ("y\($0.offset)", $0.element) }
     return builder.graph
   }
 
-  private func executor(training: Bool, pool: any WorkPool) throws -> Executor {
-    let graph = try graph()
+  private func executor(_ graph: Graph, training: Bool, pool: any WorkPool) throws -> Executor {
     let tensors = inputs.indices.filter(isInput).compactMap { inputs[$0] }
     let executor = try Executor(
       graph, weights: WeightStore(graph), inputShapes: tensors.map(\.shape), training: training, pool: pool)
@@ -75,9 +81,43 @@ public struct OpCase {
 
   /// The results.
   public func run(training: Bool = false, pool: any WorkPool = SerialPool()) throws -> [Tensor] {
-    let executor = try executor(training: training, pool: pool)
+    try run(graph(), training: training, pool: pool)
+  }
+
+  /// The results that a graph with this one's inputs gives.
+  private func run(_ graph: Graph, training: Bool = false, pool: any WorkPool = SerialPool()) throws
+    -> [Tensor]
+  {
+    let executor = try executor(graph, training: training, pool: pool)
     executor.run()
     return executor.outputs.map(Tensor.init(copying:))
+  }
+
+  /// The results of the graph that is read from its own text; throws unless that prints as the same text.
+  public func runThroughText() throws -> [Tensor] {
+    var options = TextOptions()
+    options.inlineFloats = .max
+    options.inlineIntegers = .max
+    let text = try graph().text(options)
+    let again = try Graph(text: Array(text.utf8), file: "case.vit", registry: .standard)
+    guard try again.text(options) == text else { throw VitError("the text changes when it is read") }
+    return try run(again)
+  }
+
+  /// The results of the graph that is read from a `.vmod` file that it was written to.
+  public func runThroughFile(_ scratch: Scratch) throws -> [Tensor] {
+    let path = scratch.file("case.vmod")
+    try VModWriter.write(VModFile(graph: graph()), to: path)
+    return try run(VModReader.read(path: path, registry: .standard).graph)
+  }
+
+  /// The results of the operation in terms of ONNX operators; throws where anything else is left.
+  public func runLowered() throws -> [Tensor] {
+    let graph = try graph(lowered: true)
+    if let node = graph.nodes.first(where: { $0.name.hasPrefix("vit.") }) {
+      throw VitError("lowering leaves '\(node.name)'")
+    }
+    return try run(graph)
   }
 
   /// The case with its float operands in double precision.
@@ -92,25 +132,29 @@ public struct OpCase {
   }
 
   /// The largest relative difference (mixers.md §5: largest absolute difference over largest magnitude,
-  /// floored at 1e-8) between the operation's vector-Jacobian product and central differences, in double,
+  /// floored at `floor`) between the operation's vector-Jacobian product and central differences, in double,
   /// over all float inputs.
   ///
-  /// At most `samples` coordinates of each operand are tried, chosen by `seed`; the results' gradients are
-  /// random.
-  public func gradientError(seed: UInt64 = 1, samples: Int = 200, pool: any WorkPool = SerialPool()) throws
-    -> Double
-  {
+  /// At most `samples` coordinates of each operand are tried, chosen by `seed`; the gradients of
+  /// `results`, by default of all, are random.
+  public func gradientError(
+    seed: UInt64 = 1, samples: Int = 200, floor: Double = 1e-8, results: Set<Int>? = nil,
+    pool: any WorkPool = SerialPool()
+  ) throws -> Double {
     let wide = try inDouble
-    let executor = try wide.executor(training: true, pool: pool)
+    let executor = try wide.executor(wide.graph(), training: true, pool: pool)
     let tape = try Tape(executor, parameters: [], inputs: executor.graph.inputs)
     var random = SplitMix(seed: seed)
     executor.run()
     tape.zeroGradients()
     var seeds: [[Double]] = []
     for case let (gradient, output) in zip(tape.outputGradients, executor.outputs) {
-      let values = (0..<output.count).map { _ in output.element == .f64 ? random.normal() : 0 }
+      let isFollowed = output.element == .f64 && results?.contains(seeds.count) != false
+      let values = (0..<output.count).map { _ in isFollowed ? random.normal() : 0 }
       seeds.append(values)
-      if let gradient { for (index, value) in values.enumerated() { gradient.f64[index] = value } }
+      if isFollowed, let gradient {
+        for (index, value) in values.enumerated() { gradient.f64[index] = value }
+      }
     }
     tape.backward()
     func objective() -> Double {
@@ -128,7 +172,7 @@ public struct OpCase {
       let picks =
         input.count <= samples
         ? Array(0..<input.count) : Array(random.shuffled(Array(0..<input.count)).prefix(samples))
-      var scale = 1e-8
+      var scale = floor
       var difference = 0.0
       for index in picks {
         let value = input.f64[index]

@@ -136,7 +136,7 @@ extension ResizingOperation {
       (target, count) = (.scales(numbers.map { Float($0) }), numbers.count)
     case (false, true):
       let sizes = try operands.dimensions(sizesOperand ?? 3, "sizes")
-      for size in sizes.compactMap(\.fixedValue) where size < 1 {
+      for size in sizes.compactMap(\.fixedValue) where size < 0 {
         throw VitError("the sizes are \(sizes), expected positive numbers")
       }
       (target, count) = (.sizes(sizes), sizes.count)
@@ -158,16 +158,15 @@ extension ResizingOperation {
       throw VitError(
         "input 0 ('x') is \(image), expected a float type for mode '\(resampling.mode.rawValue)'")
     }
-    for axis in named where image.shape[axis] == 0 {
-      throw VitError("axis \(axis) of \(image) has no entries to resample", code: "shape-mismatch")
-    }
     if resampling.coordinates == .cropAndResize {
       guard let roi = roiOperand, let regions = operands.value(roi)?.numbers, regions.count == 2 * named.count
       else {
         throw VitError("input 1 ('roi') is missing or not known, expected \(2 * named.count) numbers")
       }
     }
-    switch try target(operands, named) {
+    let target = try target(operands, named)
+    try checkEmpty(image, named, target)
+    switch target {
     case .scales(let scales):
       for (scale, axis) in zip(scales, named) { image.shape[axis] = scaled(image.shape[axis], by: scale) }
     case .sizes(let sizes):
@@ -180,6 +179,23 @@ extension ResizingOperation {
       }
     }
     return [image]
+  }
+
+  /// An axis without entries, an empty batch, may stay as it is; it becomes nothing else, and no other axis becomes one.
+  private func checkEmpty(_ image: TensorType, _ named: [Int], _ target: ResizeTarget) throws(VitError) {
+    for (index, axis) in named.enumerated() {
+      let isEmpty = image.shape[axis] == 0
+      let stays =
+        switch target {
+        case .scales(let scales): !isEmpty || scales[index] == 1
+        case .sizes(let sizes): isEmpty == (sizes[index] == 0)
+        }
+      guard !stays else { continue }
+      throw VitError(
+        isEmpty
+          ? "axis \(axis) of \(image) has no entries to resample"
+          : "the size of axis \(axis) is 0, expected a positive number", code: "shape-mismatch")
+    }
   }
 
   /// The extent rounded down; over a symbol as a fraction of small numbers, exact for the scales that models
@@ -199,7 +215,7 @@ extension ResizingOperation {
 
   /// The sizes with the aspect ratio kept where that is wanted, and the scale of each axis.
   private func fitted(_ extents: [Int], _ sizes: [Int]) -> (sizes: [Int], scales: [Float]) {
-    let scales = zip(sizes, extents).map { Float($0) / Float($1) }
+    let scales = zip(sizes, extents).map { $1 == 0 ? 1 : Float($0) / Float($1) }
     guard aspectRatio != .stretch, let low = scales.min(), let high = scales.max() else {
       return (sizes, scales)
     }
@@ -250,9 +266,9 @@ extension ResizingOperation {
   }
 
   func forward(_ context: KernelContext) {
-    let tables = tables(context)
     let output = context.output
     guard output.count > 0 else { return }
+    let tables = tables(context)
     var (from, shape) = (context.input(0), context.input(0).shape)
     if tables.isEmpty { output.copy(from: from.reshaped(output.shape)) }
     for (step, (axis, table)) in tables.enumerated() {

@@ -1,0 +1,76 @@
+import VitIR
+import VitOps
+import VitTestSupport
+
+extension OpProblem {
+  /// A mixer with its first values, on an image of `rows` by two patches and the tokens before them.
+  private static func mixer(_ type: any Mixer.Type) -> OpProblem {
+    OpProblem(type.name) { draw in
+      let pattern = draw.pick(ScanOrder.Pattern.allCases)
+      let prefix = draw.below(3)
+      let order = try ScanOrder(
+        pattern, grid: .init(rows: draw.rows, columns: 2), prefix: prefix, outputs: min(prefix, 1),
+        placement: draw.pick(ScanOrder.Placement.allCases))
+      let heads = order.directionCount
+      let layout = try MixerLayout(
+        dim: draw.columns, outputDim: draw.pick([1, draw.columns]), width: heads * draw.pick([1, 3]),
+        heads: heads, order: order)
+      var random = SplitMix(seed: UInt64(draw.below(1000)))
+      let parameters = try type.initialise(layout, from: nil, random: &random)
+      let x = draw.normal([draw.batch, order.tokens, draw.columns])
+      let attributes = type.init(layout).attributes.entries.map { ($0.name, $0.value) }
+      return Problem(inputs: [x] + parameters, attributes: attributes, results: 1)
+    }
+  }
+
+  private static func activation(_ draw: inout Draw) -> Attribute {
+    .string(draw.pick(["none", "gelu", "gelu_tanh", "quick_gelu", "silu", "tanh", "sigmoid", "mish"]))
+  }
+
+  /// The operations that attention blocks are raised to, and the mixers.
+  static let vit: [OpProblem] =
+    Mixers.all.map(mixer) + [
+      OpProblem("vit.add") { draw in
+        .of(draw.normal(draw.shape), draw.normal(draw.pick([draw.shape, Array(draw.shape.dropFirst())])))
+      },
+      OpProblem("vit.scale") { draw in .of(draw.normal(draw.shape), draw.normal([draw.columns])) },
+      OpProblem("vit.layer_norm", precision: 2e-5) { draw in
+        .of(
+          draw.normal(draw.shape), draw.normal([draw.columns]),
+          draw.flip() ? draw.normal([draw.columns]) : nil, attributes: ["epsilon": .float(1e-3)])
+      },
+      OpProblem("vit.linear") { draw in
+        let width = draw.pick([1, 5, 19])
+        return .of(
+          draw.normal(draw.shape), draw.normal([width, draw.columns]),
+          draw.flip() ? draw.normal([width]) : nil, attributes: ["activation": activation(&draw)])
+      },
+      OpProblem("vit.mlp") { draw in
+        let width = draw.pick([1, 5, 19])
+        return .of(
+          draw.normal(draw.shape), draw.normal([width, draw.columns], scale: 0.5), draw.normal([width]),
+          draw.normal([draw.columns, width]), draw.flip() ? draw.normal([draw.columns]) : nil,
+          attributes: ["activation": activation(&draw)])
+      },
+      OpProblem("vit.patch_embed") { draw in
+        .of(draw.images(3), draw.normal([5, 3, min(draw.rows, 2), min(draw.columns, 3)]), draw.normal([5]))
+      },
+      OpProblem("vit.sdpa") { draw in
+        let (groups, keys) = (draw.pick([1, 2]), draw.pick([1, 5, 9]))
+        return .of(
+          draw.normal([draw.batch, 2, draw.rows, draw.columns]),
+          draw.normal([draw.batch, groups, keys, draw.columns]), draw.normal([draw.batch, groups, keys, 3]),
+          draw.flip() ? draw.normal([2, draw.rows, keys]) : nil, attributes: ["causal": .bool(draw.flip())])
+      },
+      OpProblem("vit.attention") { draw in
+        let (dim, heads, width) = (draw.columns, 2, draw.pick([1, 3]))
+        let inner = heads * width
+        return .of(
+          draw.normal(draw.shape), draw.normal([inner, dim], scale: 0.5), draw.normal([inner]),
+          draw.normal([inner, dim], scale: 0.5), nil, draw.normal([inner, dim]), draw.normal([inner]),
+          draw.normal([dim, inner]), draw.normal([dim]),
+          draw.flip() ? draw.normal([heads, draw.rows, draw.rows]) : nil,
+          attributes: ["heads": .int(heads), "causal": .bool(draw.flip())])
+      },
+    ]
+}
