@@ -102,6 +102,13 @@ public struct AtomicFile: ~Copyable {
     }
   }
 
+  /// Another descriptor of the file, whose owner closes it.
+  func duplicate() throws(VitError) -> Int32 {
+    let copy = fcntl(descriptor, F_DUPFD_CLOEXEC, 0)
+    guard copy >= 0 else { throw systemError("cannot be kept open", path: path, kind: .environment) }
+    return copy
+  }
+
   /// Makes the file appear under its name, its bytes on the disk first.
   public consuming func commit() throws(VitError) {
     guard let temporary else { return try copy() }

@@ -84,10 +84,22 @@ public protocol SampleSource: Sendable {
 
 /// Keeps the state of long work by name.
 public protocol CheckpointStore: AnyObject {
-  /// What was kept under `key`, or `nil`.
-  func load(_ key: String) throws -> [UInt8]?
-  /// Keeps the `byteCount` bytes that `body` writes under `key`, replacing what was there, safe against a kill.
+  /// Hands what was kept under `key` to `body`, which must read all of it; `nil` where there is nothing.
+  func load<Result>(_ key: String, _ body: (inout StateReader) throws -> Result) throws -> Result?
+  /// Keeps the `byteCount` bytes that `body` writes under `key`, replacing what was there, safe against a kill. Where they
+  /// cannot be written, what was there stays, and the store says so.
   func save(
     _ byteCount: Int, _ key: String, _ body: (_ write: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
   ) throws
+}
+
+extension CheckpointStore {
+  /// What was kept under `key`, or `nil`.
+  func load(_ key: String) throws -> [UInt8]? {
+    try load(key) { reader in
+      var bytes = [UInt8](repeating: 0, count: reader.remaining)
+      try bytes.withUnsafeMutableBytes { try reader.read(into: $0) }
+      return bytes
+    }
+  }
 }

@@ -143,25 +143,29 @@ public final class AdamW {
     }
   }
 
-  /// Takes up a state that `writeState` gave; throws where it belongs to other parameters.
-  public func restore(_ bytes: [UInt8]) throws(VitError) {
-    let wanted = stateByteCount
-    guard bytes.count == wanted else {
-      throw VitError("the training state has \(bytes.count) bytes, expected \(wanted)", code: "checkpoint")
+  /// Takes up a state that `writeState` gave, read straight into the memory of weights and moments; throws where it belongs
+  /// to other parameters.
+  public func restore(from reader: inout StateReader) throws(VitError) {
+    let found = reader.remaining
+    guard found == stateByteCount else {
+      throw VitError("the training state has \(found) bytes, expected \(stateByteCount)", code: "checkpoint")
     }
-    bytes.withUnsafeBytes { source in
-      steps = Int(truncatingIfNeeded: Int64(littleEndian: source.loadUnaligned(as: Int64.self)))
-      var offset = 8
-      for index in parameters.indices {
-        for view in [parameters[index], first[index], second[index], average[index]] {
-          let size = view.byteCount
-          UnsafeMutableRawBufferPointer(start: view.base, count: size)
-            .copyMemory(from: UnsafeRawBufferPointer(rebasing: source[offset..<offset + size]))
-          offset += size
-        }
+    steps = try reader.integer(in: 0...AdamW.maximumSteps, "the steps of training")
+    for index in parameters.indices {
+      for view in [parameters[index], first[index], second[index], average[index]] {
+        try reader.read(into: UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount))
       }
     }
   }
+
+  /// Takes up a state in memory.
+  public func restore(_ bytes: [UInt8]) throws(VitError) {
+    var reader = StateReader(bytes)
+    try restore(from: &reader)
+  }
+
+  /// More steps than anybody takes, far from where counting them overflows.
+  private static let maximumSteps = 1 << 40
 }
 
 /// The arithmetic of one step on a run of weights.

@@ -61,7 +61,7 @@ final class CompilerRun {
   private let heldOut: Samples
   private let evaluation: Samples
   private let pipeline: Pipeline
-  private let checkpoint: Checkpoint?
+  private let checkpoint: CheckpointFile?
   private let lineage: [(key: String, value: String)]
 
   init(
@@ -99,7 +99,8 @@ final class CompilerRun {
       teacher: teacher, data: data, pipeline: pipeline, seed: options.seed)
     self.lineage = lineage
     checkpoint = try options.checkpoint.map { path in
-      try Checkpoint(path: path, identity: Lineage.digest(lineage), resuming: options.resumes)
+      try CheckpointFile(
+        path: path, identity: Lineage.digest(lineage), resuming: options.resumes, report: progress.report)
     }
   }
 
@@ -149,9 +150,9 @@ final class CompilerRun {
   }
 
   private func explained(_ error: VitError) -> VitError {
-    guard let path = options.checkpoint, let checkpoint, !checkpoint.isEmpty else { return error }
+    guard let checkpoint, !checkpoint.isEmpty else { return error }
     var copy = error
-    copy.diagnostic.message = "interrupted; what was trained so far is in '\(path)'"
+    copy.diagnostic.message = "interrupted; what was trained so far is in '\(checkpoint.path)'"
     copy.diagnostic.help = "the same command with --resume goes on from there"
     return copy
   }

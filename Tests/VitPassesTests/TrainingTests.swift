@@ -8,7 +8,13 @@ import VitRuntime
 /// Keeps checkpoints in memory.
 private final class MemoryStore: CheckpointStore {
   var states: [String: [UInt8]] = [:]
-  func load(_ key: String) -> [UInt8]? { states[key] }
+  func load<Result>(_ key: String, _ body: (inout StateReader) throws -> Result) throws -> Result? {
+    guard let state = states[key] else { return nil }
+    var reader = StateReader(state)
+    let result = try body(&reader)
+    try reader.finish()
+    return result
+  }
   func save(
     _ byteCount: Int, _ key: String, _ body: (_ write: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
   ) throws {

@@ -1,0 +1,4 @@
+package import VitFormats
+internal import VitPasses
+
+extension CheckpointFile: CheckpointStore {}
