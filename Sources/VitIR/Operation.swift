@@ -97,6 +97,17 @@ public struct Operands: Sendable {
     return values
   }
 
+  /// Whether all elements of operand `index` are known to be `number`.
+  public func holdsOnly(_ number: Double, at index: Int) -> Bool {
+    switch value(index) {
+    case .tensor(let tensor)?:
+      guard tensor.count <= 1 << 24, let numbers = try? tensor.doubles() else { return false }
+      return numbers.allSatisfy { $0 == number }
+    case .integers?: return value(index)?.numbers?.allSatisfy { $0 == number } ?? false
+    case nil: return false
+    }
+  }
+
   /// Throws unless the number of operands is in `range`.
   public func expectCount(_ range: ClosedRange<Int>) throws(VitError) {
     guard range.contains(count) else {
@@ -165,6 +176,14 @@ public protocol Operation: Sendable {
   /// Numbers that are wholly known are folded by running `forward`, so only what may hold symbols matters
   /// here.
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?]
+  /// Which axes of operands and results run side by side, for operands that the type rule takes; what is known
+  /// of values may be missing. Default: none, everything is mixed.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap
+  /// The operand whose elements result 0 has, in their order and of their type, as far as that is known.
+  /// Default: none.
+  func identity(_ operands: Operands, _ results: [TensorType]) -> Int?
+  /// What operand `index` is for. Default: data.
+  func role(of index: Int) -> OperandRole
   /// What `vjp` wants kept from `forward`, for concrete operands. Default: nothing.
   func savedTypes(_ operands: Operands) -> [TensorType]
   /// Working memory of `forward` (and of `vjp` when `mode.training`), for concrete operands. Default: none.
@@ -200,6 +219,12 @@ public protocol Operation: Sendable {
 extension Operation {
   /// Nothing is known.
   public func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] { [] }
+  /// Everything is mixed.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap { .mixed }
+  /// None.
+  public func identity(_ operands: Operands, _ results: [TensorType]) -> Int? { nil }
+  /// Data.
+  public func role(of index: Int) -> OperandRole { .data }
   /// Nothing is kept.
   public func savedTypes(_ operands: Operands) -> [TensorType] { [] }
   /// No working memory.

@@ -100,6 +100,29 @@ public struct VitAttention: Operation {
     return [try Self.output.resultType(o, operands, weightRole: "wo", biasRole: "bo")]
   }
 
+  /// Images, and the channels of the result; tokens see one another.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let x = operands[0]?.shape else { return .mixed }
+    let scores = [x[0], .fixed(heads), x[1], x[1]]
+    let bias = AxisMap.broadcastAxes(operands, [Self.bias], 0, of: scores).dropFirst()
+    return AxisMap(
+      [
+        AxisMap.Letter(.parallel, [0] + bias, [0]), AxisMap.Letter(.aligned, [1], [1]),
+        AxisMap.Letter(
+          .parallel, (0..<operands.count).map { ($0 == 7 || $0 == 8) && operands.has($0) ? 0 : nil }, [2]),
+      ], broadcasts: true)
+  }
+
+  /// Weights and biases of the maps; what is added to the scores may be a mask.
+  public func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1, 3, 5, 7: .weight
+    case 2, 4, 6, 8: .bias
+    case Self.bias: .mask
+    default: .data
+    }
+  }
+
   /// The columns of queries, keys and values side by side, and the core on them.
   private struct Sizes {
     let batch, tokens, dim, heads: Int

@@ -3,7 +3,7 @@ internal import VitRuntime
 
 /// `vit.add(a, b)`: the sum, where `b` is repeated over leading axes of `a`: a residual, or a table of
 /// positions.
-public struct VitAdd: Operation {
+public struct VitAdd: PointwiseOperation {
   /// The operation's name.
   public static let name = "vit.add"
   /// What it computes.
@@ -61,7 +61,7 @@ public struct VitAdd: Operation {
 }
 
 /// `vit.scale(x, gamma)`: each channel of the last axis times its factor (LayerScale).
-public struct VitScale: Operation {
+public struct VitScale: PointwiseOperation {
   /// The operation's name.
   public static let name = "vit.scale"
   /// What it computes.
@@ -84,6 +84,9 @@ public struct VitScale: Operation {
     try operands.expect(1, "gamma", x.with(Array(x.shape.suffix(1))))
     return [x]
   }
+
+  /// A factor for each channel.
+  public func role(of index: Int) -> OperandRole { index == 1 ? .gain : .data }
 
   /// Written over `x`.
   public var memory: ResultMemory { .inPlace(operands: [0]) }

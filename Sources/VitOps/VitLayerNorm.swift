@@ -33,6 +33,20 @@ public struct VitLayerNorm: Operation {
     return [x]
   }
 
+  /// All axes but the last run side by side.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .rows(operands, results) { $0 == results[0].rank - 1 }
+  }
+
+  /// Gain and bias.
+  public func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .gain
+    case 2: .bias
+    default: .data
+    }
+  }
+
   /// Mean and reciprocal deviation of each row.
   public func savedTypes(_ operands: Operands) -> [TensorType] {
     operands[0].map { [TensorType($0.element, fixed: [$0.rows, 2])] } ?? []

@@ -32,6 +32,20 @@ public struct VitLinear: Operation {
     return [try LinearMap(weight: 1, bias: 2).resultType(operands.float(0, "x", rank: 1...64), operands)]
   }
 
+  /// All axes but the last, and the channels of the result.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    LinearMap(weight: 1, bias: 2).axes(operands, results)
+  }
+
+  /// Weight and bias.
+  public func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .weight
+    case 2: .bias
+    default: .data
+    }
+  }
+
   /// What the function was applied to, where there is one.
   public func savedTypes(_ operands: Operands) -> [TensorType] {
     activation == .none ? [] : [LinearMap(weight: 1, bias: 2).result(operands)]

@@ -104,4 +104,13 @@ struct LinearMap {
     guard bias < operands.count, let bias = operands[bias] else { return product }
     return try builder.add("onnx.Add", [product, bias])
   }
+
+  /// All axes of operand 0 but the last run side by side, and so do the channels of the result.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let last = results.first.map({ $0.rank - 1 }) else { return .mixed }
+    var channels = [Int?](repeating: nil, count: operands.count)
+    channels[weight] = 0
+    if operands.has(bias) { channels[bias] = 0 }
+    return AxisMap.leading(last, results).adding(AxisMap.Letter(.parallel, channels, [last]))
+  }
 }

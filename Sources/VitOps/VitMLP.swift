@@ -34,6 +34,20 @@ public struct VitMLP: Operation {
     return [try Self.second.resultType(hidden, operands, weightRole: "w2", biasRole: "b2")]
   }
 
+  /// All axes but the last, and the channels of the result.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    Self.second.axes(operands, results)
+  }
+
+  /// Weights and biases.
+  public func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1, 3: .weight
+    case 2, 4: .bias
+    default: .data
+    }
+  }
+
   /// What the function is applied to.
   public func savedTypes(_ operands: Operands) -> [TensorType] { [Self.first.result(operands)] }
 

@@ -42,6 +42,23 @@ public struct VitPatchEmbed: Operation {
     return [image.with([image.shape[0], rows * columns, weight.shape[0]])]
   }
 
+  /// Images, and filters.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    AxisMap([
+      AxisMap.Letter(.parallel, [0], [0]),
+      AxisMap.Letter(.parallel, [nil, 0, operands.has(2) ? 0 : nil], [2]),
+    ])
+  }
+
+  /// Weight and bias.
+  public func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .weight
+    case 2: .bias
+    default: .data
+    }
+  }
+
   /// The patches, one a row; in training also their gradients.
   public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let image = operands[0], let weight = operands[1] else { return [] }

@@ -64,6 +64,26 @@ public struct VitSDPA: Operation {
     return [q.with(q.shape.dropLast() + [v.shape[rank - 1]])]
   }
 
+  /// All axes run side by side but the keys'; without regard to what is hidden from a query, so do queries.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let q = operands[0]?.shape, let k = operands[1]?.shape else { return .mixed }
+    let rank = q.count
+    let scores = q.dropLast() + [k[rank - 2]]
+    var letters = (0..<rank - 1).map { axis in
+      let bias = AxisMap.broadcastAxes(operands, [3], axis, of: Array(scores)).dropFirst(3)
+      if axis == rank - 2 {
+        return AxisMap.Letter(isCausal ? .aligned : .parallel, [axis, nil, nil] + bias, [axis])
+      }
+      // Heads of queries that share keys go with them.
+      return AxisMap.Letter(q[axis] == k[axis] ? .parallel : .aligned, [axis, axis, axis] + bias, [axis])
+    }
+    letters.append(AxisMap.Letter(.parallel, [nil, nil, rank - 1], [rank - 1]))
+    return AxisMap(letters, broadcasts: true)
+  }
+
+  /// What is added to the scores may be a mask.
+  public func role(of index: Int) -> OperandRole { index == 3 ? .mask : .data }
+
   private func core(_ q: [Int], _ k: [Int], _ v: [Int], bias: [Int]?) -> SoftmaxAttention {
     let rank = q.count
     let outer = Array(q[..<(rank - 3)])

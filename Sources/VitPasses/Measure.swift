@@ -30,11 +30,13 @@ public struct ModelCost: Sendable {
 }
 
 extension Graph {
-  /// The weights: elements of the constants, those that only say how to move elements (whole numbers of 64 bits, truth
-  /// values) left out.
+  /// The number of weights: elements of what the layers have learned, whole numbers that stand for quantised ones
+  /// among them; not of 64-bit integers and truth values, with which shapes are computed.
   public var parameterCount: Int {
-    tensors.names.reduce(0) { sum, name in
-      guard let tensor = tensors[name], tensor.element != .i64, tensor.element != .bool else { return sum }
+    parameters().reduce(0) { sum, parameter in
+      guard let tensor = tensor(parameter.id), tensor.element != .i64, tensor.element != .bool else {
+        return sum
+      }
       return sum + tensor.count
     }
   }

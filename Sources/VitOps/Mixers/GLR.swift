@@ -86,6 +86,20 @@ public struct GLR: Mixer {
       GLR.self, operands, width: operands.float(1, "wv", rank: 2...2).shape[0], bias: 8)
   }
 
+  /// Images, and the channels of the result; tokens are scanned.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    mixing(operands, tokens: .aligned)
+  }
+
+  /// Weights and biases.
+  public func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1, 3, 5, 7: .weight
+    case 2, 4, 6, 8: .bias
+    default: .data
+    }
+  }
+
   /// The products, and nine operations for each token and channel.
   public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     guard let x = operands[0], let weight = operands[1] else { return Cost() }

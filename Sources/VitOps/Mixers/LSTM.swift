@@ -101,6 +101,20 @@ public struct LSTM: Mixer {
       LSTM.self, operands, width: recurrence.shape[0] * recurrence.shape[2], bias: 5)
   }
 
+  /// Images, and the channels of the result; tokens are scanned.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    mixing(operands, tokens: .aligned)
+  }
+
+  /// Weights and biases.
+  public func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1, 3, 4: .weight
+    case 2, 5: .bias
+    default: .data
+    }
+  }
+
   /// The products, and twelve operations for each token and channel.
   public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     guard let x = operands[0], let weight = operands[1] else { return Cost() }

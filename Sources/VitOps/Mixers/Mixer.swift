@@ -60,6 +60,20 @@ public protocol Mixer: Operation {
   var readout: MixerReadout? { get }
 }
 
+extension Mixer {
+  /// Images run side by side, tokens as `tokens` says, and so do the channels of the last linear map.
+  func mixing(_ operands: Operands, tokens: AxisMap.Letter.Kind) -> AxisMap {
+    let images = AxisMap([
+      AxisMap.Letter(.parallel, [0], [0]), AxisMap.Letter(tokens, [1], [1]),
+    ])
+    guard let readout, operands.has(readout.bias) else { return images }
+    return images.adding(
+      AxisMap.Letter(
+        .parallel,
+        (0..<operands.count).map { $0 == readout.weight || $0 == readout.bias ? 0 : nil }, [2]))
+  }
+}
+
 /// The mixers there are.
 public enum Mixers {
   /// All of them, sorted by kind.

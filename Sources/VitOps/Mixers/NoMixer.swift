@@ -53,6 +53,14 @@ public struct NoMixer: Mixer {
     return [x.with([x.shape[0], x.shape[1], beta.shape[0]])]
   }
 
+  /// Images, tokens and the channels of the result.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    mixing(operands, tokens: .parallel)
+  }
+
+  /// Weights and biases.
+  public func role(of index: Int) -> OperandRole { index == 1 ? .bias : .data }
+
   /// One operation for each element where there is a value.
   public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     let beta = operands[1].map { $0.count } ?? 0

@@ -59,6 +59,20 @@ public struct Pointwise: Mixer {
     ]
   }
 
+  /// Images, tokens, and the channels of the result; they do not see one another.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    mixing(operands, tokens: .parallel)
+  }
+
+  /// Weights and biases.
+  public func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .weight
+    case 2: .bias
+    default: .data
+    }
+  }
+
   /// The packed weight.
   public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
     Self.map.preparedTypes(operands, isConstant)

@@ -3,7 +3,7 @@ internal import VitOps
 internal import VitRuntime
 internal import VitTrain
 
-/// Trains all float weights of a hybrid against its teacher.
+/// Trains what the layers of a hybrid have learned against its teacher.
 final class HybridTrainer {
   private let teacherRun: Executor
   private let student: Executor
@@ -42,18 +42,18 @@ final class HybridTrainer {
     var watched = teacher
     watched.outputs += hidden.map { (teacher[$0.teacher].name, $0.teacher) }
     let trainable = HybridTrainer.trainable(graph)
-    names = trainable.map { graph[$0].name }
+    names = trainable.map { graph[$0.id].name }
     let store = try context.weights(of: tapped, trainable: Set(names))
     micro = try HybridTrainer.microBatch(batch, tapped, store, data, context.pool)
     let shapes = try InputShapes.of(graph, batch: micro, data: data)
     teacherRun = try Executor(
       watched, weights: context.weights(of: watched), inputShapes: shapes, packing: false, pool: context.pool)
     student = try Executor(tapped, weights: store, inputShapes: shapes, training: true, pool: context.pool)
-    tape = try Tape(student, parameters: trainable)
+    tape = try Tape(student, parameters: trainable.map(\.id))
     weights = names.compactMap { store.view($0) }
     optimiser = AdamW(
       parameters: weights, gradients: tape.parameterGradients,
-      decays: trainable.map { HybridTrainer.decays(graph, $0) },
+      decays: trainable.map(\.decays),
       factors: names.map { $0.hasPrefix("mixer.") ? HybridTrainer.mixerFactor : 1 }, pool: context.pool)
     reader = BatchReader(data: data, pool: context.pool)
     order = SampleOrder(count: data.count, random: context.random("fine-tune"))
@@ -62,29 +62,16 @@ final class HybridTrainer {
   /// The number of weights.
   var parameterCount: Int { weights.reduce(0) { $0 + $1.count } }
 
-  /// Constants that are weights: finite floats that a layer's arithmetic reads, no scalars and no masks.
-  private static func trainable(_ graph: Graph) -> [ValueID] {
-    var result: [ValueID] = []
-    for (index, value) in graph.values.enumerated() where value.isConstant && value.type.element == .f32 {
-      guard let tensor = graph.tensors[value.name], tensor.count > 1, let numbers = try? tensor.floats(),
-        numbers.allSatisfy(\.isFinite)
-      else { continue }
-      result.append(graph.valueID(index))
-    }
-    return result
-  }
-
-  /// Weight decay is for matrices, not for tables of positions and single tokens.
-  private static func decays(_ graph: Graph, _ id: ValueID) -> Bool {
-    let type = graph.type(id)
-    guard type.rank >= 2, type.shape[0] != 1 else { return false }
-    return graph.nodes.contains { node in
-      node.operands.contains(id) && (node.name.hasPrefix("vit.") || weighing.contains(node.name))
-        && node.name != "vit.add"
+  /// The parameters of a graph, finite floats of more than one number, and whether weight decay is for them: for
+  /// matrices and windows, not for tables of positions and single tokens.
+  private static func trainable(_ graph: Graph) -> [(id: ValueID, decays: Bool)] {
+    graph.parameters().compactMap { id, roles in
+      guard graph.type(id).element == .f32, let tensor = graph.tensor(id), tensor.count > 1,
+        let numbers = try? tensor.floats(), numbers.allSatisfy(\.isFinite)
+      else { return nil }
+      return (id, roles.contains(.weight) && tensor.shape.count >= 2 && tensor.shape[0] != 1)
     }
   }
-
-  private static let weighing: Set<String> = ["onnx.Conv", "onnx.MatMul", "onnx.Gemm"]
 
   /// How many samples run at once, by what the plan of one takes.
   private static func microBatch(

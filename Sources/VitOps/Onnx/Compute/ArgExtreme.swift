@@ -33,6 +33,15 @@ struct OnnxArgExtreme<Which: ExtremeKind>: Operation {
     return [TensorType(.i64, shape)]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let rank = operands[0]?.rank else { return .mixed }
+    let place = axis < 0 ? axis + rank : axis
+    return AxisMap(
+      (0..<rank).filter { $0 != place }.map {
+        AxisMap.Letter(.parallel, [$0], [keepsDimension || $0 < place ? $0 : $0 - 1])
+      })
+  }
+
   func forward(_ context: KernelContext) {
     let (x, y) = (context.input(0), context.output)
     let (outer, width, inner) = x.split(at: axis)
@@ -116,6 +125,18 @@ struct OnnxCumSum: Operation {
     }
     _ = try normalisedAxis(axis[0], rank: type.rank)
     return [type]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let rank = operands[0]?.rank, let axis = operands.value(1)?.integers?.first else { return .mixed }
+    return .rows(operands, results) { $0 == (axis < 0 ? axis + rank : axis) }
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .setting
+    default: .data
+    }
   }
 
   func forward(_ context: KernelContext) {

@@ -126,6 +126,25 @@ struct OnnxAttention: Operation {
     return Array(types.prefix(operands.resultCount))
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let batch = operands[0]?.shape.first else { return .mixed }
+    let axes = (0..<operands.count).map { index -> Int? in
+      guard let shape = operands[index]?.shape else { return nil }
+      // A mask with fewer axes is the same for all images.
+      if index == 3 { return shape.count == 4 && shape[0] == batch ? 0 : nil }
+      return 0
+    }
+    return AxisMap([AxisMap.Letter(.parallel, axes, results.map { _ in 0 })], broadcasts: true)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 3: .mask
+    case 6: .setting
+    default: .data
+    }
+  }
+
   private func checkMask(_ operands: Operands, _ scores: Shape, _ element: ElementType) throws(VitError) {
     guard operands.has(3) else { return }
     let mask = try operands.typed(3, "attn_mask", [element, .bool])

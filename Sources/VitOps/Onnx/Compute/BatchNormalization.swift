@@ -36,6 +36,22 @@ struct OnnxBatchNormalization: Operation {
     return [x]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    AxisMap(
+      (0..<results[0].rank).map { axis in
+        AxisMap.Letter(.parallel, axis == 1 ? [1, 0, 0, 0, 0] : [axis], [axis])
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .gain
+    case 2: .bias
+    case 3, 4: .statistic
+    default: .data
+    }
+  }
+
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     let type = results[0]
     return Cost(flops: 2 * type.count, bytes: 2 * type.count * type.element.size)

@@ -21,15 +21,21 @@ protocol BinaryFunction: Sendable {
   static var kind: BinaryKind? { get }
   /// Whether the second operand must broadcast to the first's shape. Default: both broadcast.
   static var keepsFirst: Bool { get }
+  /// The number that does nothing to the first operand. Default: none.
+  static var neutral: Double? { get }
+  /// Whether the operands may change places. Default: no.
+  static var commutes: Bool { get }
 }
 
 extension BinaryFunction {
   static var keepsFirst: Bool { false }
   static var kind: BinaryKind? { nil }
+  static var neutral: Double? { nil }
+  static var commutes: Bool { false }
 }
 
 /// `onnx.Add` and the like: `f(a, b)` of operands of one type that broadcast.
-struct OnnxBinary<Function: BinaryFunction>: Operation {
+struct OnnxBinary<Function: BinaryFunction>: PointwiseOperation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
 
@@ -46,6 +52,12 @@ struct OnnxBinary<Function: BinaryFunction>: Operation {
         code: "shape-mismatch")
     }
     return [result]
+  }
+
+  func identity(_ operands: Operands, _ results: [TensorType]) -> Int? {
+    guard let neutral = Function.neutral else { return nil }
+    if operands.holdsOnly(neutral, at: 1), operands[0] == results[0] { return 0 }
+    return Function.commutes && operands.holdsOnly(neutral, at: 0) ? 1 : nil
   }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
@@ -145,6 +157,8 @@ extension Operands {
 enum AddFunction: BinaryFunction {
   static let name = "onnx.Add"
   static let kind: BinaryKind? = .add
+  static let neutral: Double? = 0
+  static let commutes = true
   static let summary = "The sum of two tensors, broadcast"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a + b }
@@ -156,6 +170,7 @@ enum AddFunction: BinaryFunction {
 enum SubFunction: BinaryFunction {
   static let name = "onnx.Sub"
   static let kind: BinaryKind? = .subtract
+  static let neutral: Double? = 0
   static let summary = "The difference of two tensors, broadcast"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a - b }
@@ -167,6 +182,8 @@ enum SubFunction: BinaryFunction {
 enum MulFunction: BinaryFunction {
   static let name = "onnx.Mul"
   static let kind: BinaryKind? = .multiply
+  static let neutral: Double? = 1
+  static let commutes = true
   static let summary = "The product of two tensors element by element, broadcast"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a * b }
@@ -179,6 +196,7 @@ enum MulFunction: BinaryFunction {
 enum DivFunction: BinaryFunction {
   static let name = "onnx.Div"
   static let kind: BinaryKind? = .divide
+  static let neutral: Double? = 1
   static let summary = "The quotient of two tensors, broadcast; of whole numbers rounded towards zero"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a / b }

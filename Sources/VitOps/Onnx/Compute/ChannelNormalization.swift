@@ -141,6 +141,24 @@ struct OnnxChannelNormalization<Grouping: ChannelGrouping>: Operation {
     return [x]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    AxisMap(
+      (0..<results[0].rank).map { axis in
+        if axis == 0 { return AxisMap.Letter(.parallel, [0], [0]) }
+        // Without groups each channel is normalised by itself.
+        if axis == 1, groups == nil { return AxisMap.Letter(.parallel, [1, 0, 0], [1]) }
+        return AxisMap.Letter(.aligned, [axis], [axis])
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .gain
+    case 2: .bias
+    default: .data
+    }
+  }
+
   private func grouped(_ shape: [Int]) -> GroupedRows {
     GroupedRows(shape, groups: groups ?? shape[1], isPerGroup: isPerGroup)
   }

@@ -3,7 +3,7 @@ internal import VitRuntime
 
 /// `onnx.Clip`: each element kept between two limits, which are attributes (before opset 11) or scalar
 /// operands.
-struct OnnxClip: Operation {
+struct OnnxClip: PointwiseOperation {
   static let (name, summary) = ("onnx.Clip", "Each element, kept between two limits")
   /// The limits given as attributes, which count where the operand is absent.
   let min: Double?
@@ -32,6 +32,13 @@ struct OnnxClip: Operation {
       throw VitError("input \(index) ('\(role)') has the shape \(limit.shape), expected a scalar")
     }
     return [type]
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1, 2: .setting
+    default: .data
+    }
   }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {

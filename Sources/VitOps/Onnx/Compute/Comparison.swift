@@ -15,7 +15,7 @@ protocol ComparisonFunction: Sendable {
 }
 
 /// `onnx.Equal` and the like: a comparison of operands of one type that broadcast; the result is `bool`.
-struct OnnxComparison<Function: ComparisonFunction>: Operation {
+struct OnnxComparison<Function: ComparisonFunction>: PointwiseOperation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
 

@@ -3,7 +3,7 @@ internal import VitRuntime
 
 /// `onnx.Einsum`: products of elements of any number of operands, summed over the labels that the result
 /// lacks.
-struct OnnxEinsum: Operation {
+struct OnnxEinsum: MatrixProductOperation {
   static let name = "onnx.Einsum"
   static let summary = "Sums of products of the operands' elements, by an equation of axis labels"
   let equation: EinsumEquation
@@ -47,6 +47,28 @@ struct OnnxEinsum: Operation {
     }
     return [TensorType(types[0].element, labels.result.map { extents[$0] ?? 1 })]
   }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let labels = try? equation.labels(ranks: operands.types.map { $0?.rank ?? 0 }) else {
+      return .mixed
+    }
+    var letters: [AxisMap.Letter] = []
+    for (place, label) in labels.result.enumerated() {
+      var axes: [Int?] = []
+      var isDiagonal = false
+      for (index, own) in labels.operands.enumerated() {
+        let axis = own.firstIndex(of: label)
+        isDiagonal = isDiagonal || axis != own.lastIndex(of: label)
+        let extent = axis.flatMap { operands[index]?.shape[$0] }
+        // One entry for all of the others'.
+        axes.append(extent == 1 && results[0].shape[place] != 1 ? nil : axis)
+      }
+      if !isDiagonal { letters.append(AxisMap.Letter(.parallel, axes, [place])) }
+    }
+    return AxisMap(letters, broadcasts: true)
+  }
+
+  func role(of index: Int) -> OperandRole { .weight }
 
   /// The factors of a forward pass and the axes of operands and result.
   private func factors(_ shapes: [[Int]]) -> (factors: [EinsumFactor], axes: [[Int]], result: [Int]) {

@@ -40,6 +40,11 @@ struct Gemm: Sendable {
     return [TensorType(a.element, shape)]
   }
 
+  /// Rows and columns run side by side.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    MatrixAxes(flags: flags, summand: operands.has(2) ? 2 : nil).map(operands, results)
+  }
+
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     guard let a = operands[0], let b = operands[1] else { return Cost() }
     let read = operands.types.reduce(0) { $0 + ($1?.count ?? 0) }
@@ -97,7 +102,7 @@ struct Gemm: Sendable {
 }
 
 /// `onnx.Gemm`: `alpha·op(A)·op(B) + beta·C` of two matrices.
-struct OnnxGemm: Operation {
+struct OnnxGemm: MatrixProductOperation {
   static let (name, summary) = ("onnx.Gemm", "alpha·A·B + beta·C of matrices that may be transposed")
   let gemm: Gemm
 
@@ -105,6 +110,12 @@ struct OnnxGemm: Operation {
   var attributes: Attributes { gemm.attributes }
   var isDifferentiable: Bool { true }
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try gemm.resultTypes(operands) }
+
+  var transposesRight: Bool { gemm.transB }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap { gemm.axes(operands, results) }
+
+  func role(of index: Int) -> OperandRole { index < 2 ? .weight : .bias }
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { gemm.cost(operands, results) }
   func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
     gemm.preparedTypes(operands, isConstant)

@@ -40,6 +40,12 @@ struct RowNormalization: Sendable {
     return [x] + [TensorType](repeating: one, count: operands.resultCount - 1)
   }
 
+  /// The axes before the normalised ones run side by side.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let place = axis < 0 ? axis + (operands[0]?.rank ?? 0) : axis
+    return .rows(operands, results) { $0 >= place }
+  }
+
   private func width(_ shape: [Int]) -> Int {
     shape[(axis < 0 ? axis + shape.count : axis)...].reduce(1, *)
   }
@@ -123,6 +129,16 @@ struct OnnxRowNormalization<Function: RowNormalizationFunction>: Operation {
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try norm.resultTypes(operands, statistics: Function.statistics)
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap { norm.axes(operands, results) }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .gain
+    case 2: .bias
+    default: .data
+    }
   }
   func savedTypes(_ operands: Operands) -> [TensorType] { norm.statistics(operands) }
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {

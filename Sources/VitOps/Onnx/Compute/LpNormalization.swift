@@ -27,6 +27,11 @@ struct OnnxLpNormalization: Operation {
     return [type]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let place = axis < 0 ? axis + results[0].rank : axis
+    return .rows(operands, results) { $0 == place }
+  }
+
   /// Calls `body` with the first element of each line along the axis and its norm.
   private func forEachLine<T: Real>(
     _ x: View, _ pool: any WorkPool, as type: T.Type, _ body: (_ start: Int, _ norm: T) -> Void
@@ -114,6 +119,10 @@ struct OnnxLRN: Operation {
       throw VitError("the input has the shape \(type.shape), expected batch and channels")
     }
     return [type]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .rows(operands, results) { $0 == 1 }
   }
 
   /// The base of the power at each element, in training.

@@ -14,7 +14,7 @@ struct OnnxMatMul: ProductOperation {
 }
 
 /// A matrix product of two operands.
-protocol ProductOperation: Operation {
+protocol ProductOperation: MatrixProductOperation {
   /// The element types taken.
   static var elements: [ElementType] { get }
   /// How the operands are read.
@@ -34,6 +34,14 @@ extension ProductOperation {
     try operands.expectSame(1, "B", as: a.element)
     return [TensorType(a.element, try MatrixProduct.shape(a.shape, b.shape, flags))]
   }
+
+  var transposesRight: Bool { flags.transB }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    MatrixAxes(flags: flags).map(operands, results)
+  }
+
+  func role(of index: Int) -> OperandRole { .weight }
 
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     guard let a = operands[0], let b = operands[1] else { return Cost() }

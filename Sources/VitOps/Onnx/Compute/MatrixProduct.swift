@@ -152,3 +152,46 @@ struct MatrixProduct {
     return result
   }
 }
+
+/// Which axes of a product's operands are rows, columns and batch.
+struct MatrixAxes {
+  /// The factors' operands.
+  var left = 0
+  var right = 1
+  var flags = MatrixFlags()
+  /// Operands with one number for each row of the left factor, or for all.
+  var rowParameters: [Int] = []
+  /// Operands with one number for each column of the right factor, or for all.
+  var columnParameters: [Int] = []
+  /// An operand that broadcasts to the result.
+  var summand: Int?
+
+  /// Rows, columns and batch run side by side.
+  func map(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let a = operands[left]?.shape, let b = operands[right]?.shape, let result = results.first?.shape,
+      !flags.transBatchA, !flags.transBatchB
+    else { return .mixed }
+    let (row, column) = (a.count > 1 ? 1 : 0, b.count > 1 ? 1 : 0)
+    let batch = result.count - row - column
+    func letter(_ axis: Int, _ a: Int?, _ b: Int?, _ parameters: [Int] = []) -> AxisMap.Letter {
+      var axes =
+        summand.map { AxisMap.broadcastAxes(operands, [$0], axis, of: result) }
+        ?? [Int?](repeating: nil, count: operands.count)
+      axes[left] = a
+      axes[right] = b
+      for index in parameters where operands[index]?.shape == [result[axis]] { axes[index] = 0 }
+      return AxisMap.Letter(.parallel, axes, [axis])
+    }
+    func own(_ shape: Shape, _ axis: Int) -> Int? {
+      let place = axis - (batch - (shape.count - 2))
+      guard shape.count > 2, place >= 0, shape[place] == result[axis] || shape[place] != 1 else { return nil }
+      return place
+    }
+    var letters = (0..<max(0, batch)).map { letter($0, own(a, $0), own(b, $0)) }
+    if row == 1 { letters.append(letter(batch, a.count - (flags.transA ? 1 : 2), nil, rowParameters)) }
+    if column == 1 {
+      letters.append(letter(batch + row, nil, b.count - (flags.transB ? 2 : 1), columnParameters))
+    }
+    return AxisMap(letters, broadcasts: true)
+  }
+}

@@ -2,7 +2,7 @@ internal import VitIR
 
 /// `onnx.Pow`: the first operand to the power of the second, whose type may be another; the result has the
 /// first's.
-struct OnnxPow: Operation {
+struct OnnxPow: PointwiseOperation {
   static let name = "onnx.Pow"
   static let summary = "The first tensor to the power of the second, broadcast"
 
@@ -17,6 +17,13 @@ struct OnnxPow: Operation {
     let base = try operands.typed(0, "X", [.f32, .f64, .i64, .i32])
     let exponent = try operands.typed(1, "Y", ElementType.numbers)
     return [TensorType(base.element, try broadcast(base.shape, exponent.shape))]
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .setting
+    default: .data
+    }
   }
 
   func forward(_ context: KernelContext) {
@@ -100,7 +107,7 @@ private func wholePower<T: FixedWidthInteger>(_ base: T, _ exponent: Double) -> 
 
 /// `onnx.Mod`: the remainder of a division; with `fmod` it has the sign of the dividend, else that of the
 /// divisor.
-struct OnnxMod: Operation {
+struct OnnxMod: PointwiseOperation {
   static let name = "onnx.Mod"
   static let summary = "The remainder of a division, broadcast"
   /// Whether the remainder has the sign of the dividend; floats need it.

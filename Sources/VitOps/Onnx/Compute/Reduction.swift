@@ -66,6 +66,20 @@ struct OnnxReduction<Function: ReductionFunction>: Operation {
     return [TensorType(type.element, axes.shape(type.shape, isReduced))]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let rank = operands[0]?.rank,
+      let isReduced = try? axes.reduced(rank, operands.has(1) ? operands.integers(1, "axes") : nil)
+    else { return .mixed }
+    return axes.map(isReduced)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .setting
+    default: .data
+    }
+  }
+
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
     guard let join = Function.dimension, let shape = operands[0]?.fixedShape,
       let values = operands.value(0)?.dimensions,
@@ -228,5 +242,16 @@ struct ReductionAxes: Sendable {
   func shape(_ shape: Shape, _ isReduced: [Bool]) -> Shape {
     if keepsDimensions { return shape.indices.map { isReduced[$0] ? 1 : shape[$0] } }
     return shape.indices.filter { !isReduced[$0] }.map { shape[$0] }
+  }
+
+  /// The axes that are not reduced run side by side.
+  func map(_ isReduced: [Bool]) -> AxisMap {
+    var place = 0
+    var letters: [AxisMap.Letter] = []
+    for axis in isReduced.indices {
+      if !isReduced[axis] { letters.append(AxisMap.Letter(.parallel, [axis], [place])) }
+      if keepsDimensions || !isReduced[axis] { place += 1 }
+    }
+    return AxisMap(letters)
   }
 }

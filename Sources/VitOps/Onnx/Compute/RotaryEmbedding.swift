@@ -180,6 +180,19 @@ struct OnnxRotaryEmbedding: Operation {
     return [x]
   }
 
+  /// Images run side by side; tokens and channels are turned by their own angles.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    rotation.axes(operands, results, caches: [1, 2], positions: 3)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1, 2: .setting
+    case 3: .index
+    default: .data
+    }
+  }
+
   func forward(_ context: KernelContext) {
     rotation.turn(
       context.input(0), context.input(1), context.input(2), context.optionalInput(3), into: context.output,
@@ -200,6 +213,20 @@ struct OnnxRotaryEmbedding: Operation {
 }
 
 extension Rotation {
+  /// Images run side by side, with the positions and angles that each has of its own.
+  func axes(_ operands: Operands, _ results: [TensorType], caches: [Int], positions: Int) -> AxisMap {
+    guard let shape = operands[0]?.shape else { return .mixed }
+    let own = (0..<operands.count).map { index -> Int? in
+      guard let type = operands[index] else { return nil }
+      if index == 0 { return 0 }
+      let rank = index == positions ? 2 : 3
+      return type.rank == rank && type.shape[0] == shape[0] ? 0 : nil
+    }
+    return AxisMap(
+      [AxisMap.Letter(.parallel, own, [0])]
+        + shape.indices.dropFirst().map { AxisMap.Letter(.aligned, [$0], [$0]) }, broadcasts: true)
+  }
+
   init(attributes: inout AttributeReader) throws(VitError) {
     heads = try attributes.int("num_heads", default: 0)
     width = try attributes.int("rotary_embedding_dim", default: 0)

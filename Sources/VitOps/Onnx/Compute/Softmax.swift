@@ -30,6 +30,12 @@ struct SoftmaxAxis: Sendable {
     return [type]
   }
 
+  /// All axes run side by side but those that the softmax goes over.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let place = axis < 0 ? axis + (operands[0]?.rank ?? 0) : axis
+    return .rows(operands, results) { flattens ? $0 >= place : $0 == place }
+  }
+
   /// The operand as `[outer, width, inner]`, the softmax going over the middle.
   func extents(_ shape: [Int]) -> (outer: Int, width: Int, inner: Int) {
     let place = axis < 0 ? axis + shape.count : axis
@@ -63,6 +69,10 @@ struct OnnxSoftmax<Function: SoftmaxFunction>: Operation {
   var isDifferentiable: Bool { true }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try axis.resultTypes(operands) }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap { axis.axes(operands, results) }
+
+  func role(of index: Int) -> OperandRole { .scores }
 
   /// Room for operand and result with the axis last, where it is not; three times in training.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {

@@ -5,7 +5,7 @@ internal import VitRuntime
 ///
 /// On floats the function is a kernel of `Kernel.unary`, with its gradient; on whole numbers, where there is
 /// such a form, `whole`.
-protocol UnaryOperation: Operation {
+protocol UnaryOperation: PointwiseOperation {
   /// The element types taken. Default: floats.
   static var elements: [ElementType] { get }
   /// The function on floats.

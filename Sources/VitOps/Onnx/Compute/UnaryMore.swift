@@ -13,7 +13,7 @@ protocol RareFunction: Sendable {
 }
 
 /// `onnx.Asin` and the like.
-struct OnnxRare<Function: RareFunction>: Operation {
+struct OnnxRare<Function: RareFunction>: PointwiseOperation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
 
@@ -97,7 +97,7 @@ enum AtanhFunction: RareFunction {
 }
 
 /// `onnx.Not`: the other truth value.
-struct OnnxNot: Operation {
+struct OnnxNot: PointwiseOperation {
   static let (name, summary) = ("onnx.Not", "The other truth value of each element")
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -118,7 +118,7 @@ struct OnnxNot: Operation {
 }
 
 /// `onnx.BitwiseNot`: all bits inverted.
-struct OnnxBitwiseNot: Operation {
+struct OnnxBitwiseNot: PointwiseOperation {
   static let (name, summary) = ("onnx.BitwiseNot", "Each whole number with its bits inverted")
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -138,7 +138,7 @@ struct OnnxBitwiseNot: Operation {
 }
 
 /// `onnx.IsNaN`: whether each element is no number.
-struct OnnxIsNaN: Operation {
+struct OnnxIsNaN: PointwiseOperation {
   static let (name, summary) = ("onnx.IsNaN", "Whether each element is no number")
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -154,7 +154,7 @@ struct OnnxIsNaN: Operation {
 }
 
 /// `onnx.IsInf`: whether each element is infinite, of the signs asked for.
-struct OnnxIsInf: Operation {
+struct OnnxIsInf: PointwiseOperation {
   static let (name, summary) = ("onnx.IsInf", "Whether each element is infinite")
   let negative: Bool
   let positive: Bool

@@ -98,7 +98,7 @@ struct OnnxGelu: UnaryOperation {
 }
 
 /// `onnx.Dropout` in inference: the first operand unchanged, and a mask of ones if it is asked for.
-struct OnnxDropout: Operation {
+struct OnnxDropout: MovementOperation {
   static let (name, summary) = ("onnx.Dropout", "In inference its input unchanged")
 
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -126,6 +126,21 @@ struct OnnxDropout: Operation {
       }
     }
     return Array([type, TensorType(.bool, type.shape)].prefix(operands.resultCount))
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .pointwise(operands, results, of: [0])
+  }
+
+  func identity(_ operands: Operands, _ results: [TensorType]) -> Int? {
+    0
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1, 2: .setting
+    default: .data
+    }
   }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] { [operands.value(0)] }

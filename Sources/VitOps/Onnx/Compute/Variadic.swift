@@ -22,7 +22,7 @@ protocol VariadicFunction: Sendable {
 
 /// `onnx.Sum`, `Mean`, `Max` and `Min`: one or more operands of one type that broadcast, joined element by
 /// element.
-struct OnnxVariadic<Function: VariadicFunction>: Operation {
+struct OnnxVariadic<Function: VariadicFunction>: PointwiseOperation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
 

@@ -2,7 +2,7 @@ internal import VitIR
 internal import VitRuntime
 
 /// `com.microsoft.Gelu` and its kin: an activation of one operand, to which a bias may be added first.
-protocol MicrosoftActivation: Operation {
+protocol MicrosoftActivation: PointwiseOperation {
   /// How many operands there may be: with a bias two.
   static var operandCount: ClosedRange<Int> { get }
   /// The activation.
@@ -26,6 +26,9 @@ extension MicrosoftActivation {
     try operands.expectShape(1, "bias", [width])
     return [type]
   }
+
+  /// A bias for each channel.
+  func role(of index: Int) -> OperandRole { index == 1 ? .bias : .data }
 
   /// With a bias, the sum and its gradient.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
@@ -94,7 +97,7 @@ struct MicrosoftQuickGelu: MicrosoftActivation {
 }
 
 /// `com.microsoft.BiasAdd`: `X + bias + skip`.
-struct MicrosoftBiasAdd: Operation {
+struct MicrosoftBiasAdd: PointwiseOperation {
   static let (name, summary) = (
     "com.microsoft.BiasAdd", "A tensor plus a bias for each channel plus another tensor"
   )
@@ -115,6 +118,8 @@ struct MicrosoftBiasAdd: Operation {
     try operands.expectShape(2, "skip", type.shape)
     return [type]
   }
+
+  func role(of index: Int) -> OperandRole { index == 1 ? .bias : .data }
 
   func forward(_ context: KernelContext) {
     Kernel.binary(.add, context.input(0), context.input(1), into: context.output, pool: context.pool)
@@ -152,6 +157,12 @@ struct MicrosoftBiasSplitGelu: Operation {
     }
     return [TensorType(type.element, type.shape.dropLast() + [half])]
   }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .leading(results[0].rank - 1, results)
+  }
+
+  func role(of index: Int) -> OperandRole { index == 1 ? .bias : .data }
 
   /// The sum; the gate before and after GELU; in training three more, for gradients.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
@@ -228,6 +239,20 @@ struct MicrosoftBiasSoftmax: Operation {
     }
     return [type]
   }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let rank = results[0].rank
+    let place = axis < 0 ? axis + rank : axis
+    return AxisMap(
+      (0..<rank).map { axis in
+        AxisMap.Letter(
+          axis < place ? .parallel : .aligned,
+          axis < place
+            ? AxisMap.broadcastAxes(operands, [0, 1], axis, of: results[0].shape) : [axis], [axis])
+      }, broadcasts: true)
+  }
+
+  func role(of index: Int) -> OperandRole { index == 0 ? .scores : .mask }
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     mode.training ? [operands[0]].compactMap { $0 } : []

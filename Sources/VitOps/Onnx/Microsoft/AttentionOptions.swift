@@ -86,4 +86,20 @@ struct MicrosoftAttentionOptions: Sendable {
     }
     return result
   }
+
+  /// For each operand the axis that counts images, of the masks where they have one; `nil` where a mask holds all
+  /// images' lengths in a row.
+  static func imageAxes(_ operands: Operands, masks: [Int]) -> [Int?]? {
+    guard let batch = operands[0]?.shape.first else { return nil }
+    var axes = [Int?](repeating: nil, count: operands.count)
+    axes[0] = 0
+    for index in masks {
+      guard let shape = operands[index]?.shape, let first = shape.first, first == batch || first != 1 else {
+        continue
+      }
+      guard first == batch else { return nil }
+      axes[index] = 0
+    }
+    return axes
+  }
 }

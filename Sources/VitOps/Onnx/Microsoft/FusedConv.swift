@@ -2,7 +2,7 @@ internal import VitIR
 internal import VitRuntime
 
 /// `com.microsoft.FusedConv(x, w, bias?, z?)`: a convolution, to which `z` is added, then an activation.
-struct MicrosoftFusedConv: Operation {
+struct MicrosoftFusedConv: ConvolutionOperation {
   static let (name, summary) = ("com.microsoft.FusedConv", "A convolution, a sum and an activation")
   let convolution: OnnxConv
   /// The activation's ONNX operator; empty for none.
@@ -33,6 +33,29 @@ struct MicrosoftFusedConv: Operation {
     try operands.expectSame(3, "z", as: types[0].element)
     try operands.expectShape(3, "z", types[0].shape)
     return types
+  }
+
+  var windows: Int { 1 }
+  var groups: Int { convolution.groups }
+  var steps: [Int]? { convolution.steps }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    var map = convolution.axes(operands, results)
+    guard operands.has(3) else { return map }
+    // What is added to the result has its axes.
+    for index in map.letters.indices {
+      while map.letters[index].operands.count < 4 { map.letters[index].operands.append(nil) }
+      map.letters[index].operands[3] = map.letters[index].results[0]
+    }
+    return map
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .weight
+    case 2: .bias
+    default: .data
+    }
   }
 
   /// That of the convolution; in training the sum before the activation, and its gradient.

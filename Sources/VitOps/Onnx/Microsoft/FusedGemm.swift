@@ -2,7 +2,7 @@ internal import VitIR
 internal import VitRuntime
 
 /// `com.microsoft.FusedGemm`: `alpha·op(A)·op(B) + beta·C`, then an activation.
-struct MicrosoftFusedGemm: Operation {
+struct MicrosoftFusedGemm: MatrixProductOperation {
   static let (name, summary) = (
     "com.microsoft.FusedGemm", "alpha·A·B + beta·C of matrices, then an activation"
   )
@@ -33,6 +33,12 @@ struct MicrosoftFusedGemm: Operation {
   }
   var isDifferentiable: Bool { true }
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try gemm.resultTypes(operands) }
+
+  var transposesRight: Bool { gemm.transB }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap { gemm.axes(operands, results) }
+
+  func role(of index: Int) -> OperandRole { index < 2 ? .weight : .bias }
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { gemm.cost(operands, results) }
 
   /// The sum before the activation, and its gradient.

@@ -107,6 +107,20 @@ struct MicrosoftMultiHeadAttention: Operation {
     return Array(types.prefix(operands.resultCount))
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard var axes = MicrosoftAttentionOptions.imageAxes(operands, masks: [4, 5]) else { return .mixed }
+    for index in [1, 2, 6, 7] where operands.has(index) { axes[index] = 0 }
+    return AxisMap([AxisMap.Letter(.parallel, axes, results.map { _ in 0 })], broadcasts: true)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 3: .bias
+    case 4, 5: .mask
+    default: .data
+    }
+  }
+
   private func core(_ shapes: [[Int]?], mask: AttentionMask) -> AttentionCore {
     let extents = try? extents(shapes.map { $0.map { $0.map(Dimension.fixed) } })
     guard let extents, let batch = extents.batch.fixedValue, let queries = extents.queries.fixedValue,

@@ -84,6 +84,22 @@ struct MicrosoftAttention: Operation {
     return [output, TensorType(x.element, [2, batch, .fixed(options.heads), keys, .fixed(depth)])]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    var axes = MicrosoftAttentionOptions.imageAxes(operands, masks: [3, 5])
+    if operands.has(4) { axes?[4] = 1 }
+    return axes.map { AxisMap([AxisMap.Letter(.parallel, $0, results.indices.map { $0 })], broadcasts: true) }
+      ?? .mixed
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .weight
+    case 2: .bias
+    case 3, 5: .mask
+    default: .data
+    }
+  }
+
   private func core(_ x: [Int], _ weight: [Int], past: [Int]?, mask: AttentionMask) -> AttentionCore {
     let (key, value) = split(weight[1])
     let depth = key / options.heads

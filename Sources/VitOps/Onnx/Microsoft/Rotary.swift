@@ -29,6 +29,19 @@ struct MicrosoftRotaryEmbedding: Operation {
     return [x]
   }
 
+  /// Images run side by side; tokens and channels are turned by their own angles.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    rotation.axes(operands, results, caches: [2, 3], positions: 1)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .index
+    case 2, 3: .setting
+    default: .data
+    }
+  }
+
   func forward(_ context: KernelContext) {
     rotation.turn(
       context.input(0), context.input(2), context.input(3), context.input(1), into: context.output,

@@ -60,6 +60,27 @@ struct MicrosoftSkipNormalization<Kind: SkipNormalizationKind>: Operation {
     return Array([x, statistics, statistics, x].prefix(operands.resultCount))
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let rank = results[0].rank
+    return AxisMap(
+      (0..<rank).map { axis in
+        if axis == rank - 1 {
+          return AxisMap.Letter(.aligned, [axis], results.map { $0.shape[axis] == 1 ? nil : axis })
+        }
+        return AxisMap.Letter(
+          .parallel, AxisMap.broadcastAxes(operands, [0, 1], axis, of: results[0].shape),
+          results.map { _ in axis })
+      }, broadcasts: true)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0, 1: .data
+    case 2: .gain
+    default: .bias
+    }
+  }
+
   /// The sum that is normalised, and the statistics.
   func savedTypes(_ operands: Operands) -> [TensorType] {
     [operands[0]].compactMap { $0 } + norm.statistics(operands)
@@ -151,6 +172,18 @@ struct MicrosoftGroupNorm: Operation {
       try operands.expectShape(index, role, [.fixed(channels)])
     }
     return [x]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .rows(operands, results) { $0 != 0 }
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .gain
+    case 2: .bias
+    default: .data
+    }
   }
 
   private func planar(_ shape: [Int]) -> [Int] {

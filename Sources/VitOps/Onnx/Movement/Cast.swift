@@ -5,7 +5,7 @@ internal import VitIR
 /// Floats become whole numbers by dropping the fraction, saturated, no number becoming 0; whole numbers are
 /// cut to the bits there are; to `f16` and `bf16` values are rounded, and computed with as `f32`; whatever is
 /// not zero is true.
-struct OnnxCast: Operation {
+struct OnnxCast: PointwiseOperation {
   static let name = "onnx.Cast"
   static let summary = "The elements as another type"
   let to: ElementType
@@ -26,6 +26,11 @@ struct OnnxCast: Operation {
     return [TensorType(to.computed, try operands.type(0, "input").shape)]
   }
 
+  func identity(_ operands: Operands, _ results: [TensorType]) -> Int? {
+    // A type that is computed in a wider one rounds, or cuts bits off.
+    to == to.computed ? 0 : nil
+  }
+
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
     castKnown(operands.value(0), to: to)
   }
@@ -42,7 +47,7 @@ struct OnnxCast: Operation {
 }
 
 /// `onnx.CastLike(x, like)`.
-struct OnnxCastLike: Operation {
+struct OnnxCastLike: PointwiseOperation {
   static let name = "onnx.CastLike"
   static let summary = "The elements as the type of another value"
   let attributes = Attributes()
@@ -54,6 +59,17 @@ struct OnnxCastLike: Operation {
     try operands.expectResults()
     let like = try operands.type(1, "target_type")
     return [TensorType(like.element, try operands.type(0, "input").shape)]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .pointwise(operands, results, of: [0])
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .form
+    default: .data
+    }
   }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {

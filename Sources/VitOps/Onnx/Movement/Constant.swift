@@ -125,6 +125,12 @@ struct OnnxConstantOfShape: Operation {
     return [TensorType(element.computed, try shapeOperand(operands, 0, "input"))]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    AxisMap((0..<results[0].rank).map { AxisMap.Letter(.parallel, [nil], [$0]) })
+  }
+
+  func role(of index: Int) -> OperandRole { .shape }
+
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
     guard !element.isFloat, let whole = Int(exactly: value), let shape = results[0].fixedShape,
       let count = boundedCount(shape)
@@ -175,6 +181,8 @@ struct OnnxRange: Operation {
     }
     return [TensorType(start.element, [try length(operands, start.element)])]
   }
+
+  func role(of index: Int) -> OperandRole { .setting }
 
   private func length(_ operands: Operands, _ element: ElementType) throws(VitError) -> Dimension {
     if element.isFloat {
@@ -253,6 +261,8 @@ struct OnnxEyeLike: Operation {
     guard like.rank == 2 else { throw VitError("input 0 is \(like), expected a matrix") }
     return [TensorType((element ?? like.element).computed, like.shape)]
   }
+
+  func role(of index: Int) -> OperandRole { .form }
 
   func forward(_ context: KernelContext) {
     let output = context.output

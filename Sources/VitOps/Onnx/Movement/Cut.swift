@@ -37,6 +37,11 @@ struct OnnxConcat: MovingOperation {
     return [result]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let place = axis < 0 ? axis + results[0].rank : axis
+    return .joined(operands, results[0], along: place, parts: Array(0..<operands.count))
+  }
+
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
     let result = shapes.results[0]
     let place = axis < 0 ? axis + result.count : axis
@@ -51,6 +56,25 @@ struct OnnxConcat: MovingOperation {
           shape: shape, source: Move.Region(strides: rowMajorStrides(shape)),
           target: Move.Region(offset: offset, strides: strides)))
     }
+  }
+}
+
+extension AxisMap {
+  /// The operands `parts` follow one another along an axis; along the others they run side by side.
+  static func joined(_ operands: Operands, _ result: TensorType, along place: Int, parts: [Int]) -> AxisMap {
+    AxisMap(
+      (0..<result.rank).map { axis in
+        var axes = [Int?](repeating: nil, count: operands.count)
+        for index in parts { axes[index] = axis }
+        guard axis == place else { return Letter(.parallel, axes, [axis]) }
+        var starts = [Dimension](repeating: 0, count: operands.count)
+        var start = Dimension.fixed(0)
+        for index in parts {
+          starts[index] = start
+          start = start + (operands[index]?.shape[axis] ?? 0)
+        }
+        return Letter(.ranges, axes, [axis], operandStarts: starts, resultStarts: [0])
+      })
   }
 }
 
@@ -83,6 +107,29 @@ struct OnnxSplit: MovingOperation {
       var type = data
       type.shape[place] = extent
       return type
+    }
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let rank = results[0].rank
+    let place = axis < 0 ? axis + rank : axis
+    return AxisMap(
+      (0..<rank).map { axis in
+        let axes = results.map { _ in Optional(axis) }
+        guard axis == place else { return AxisMap.Letter(.parallel, [axis], axes) }
+        var start = Dimension.fixed(0)
+        let starts = results.map { type in
+          defer { start = start + type.shape[axis] }
+          return start
+        }
+        return AxisMap.Letter(.ranges, [axis], axes, operandStarts: [0], resultStarts: starts)
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .setting
+    default: .data
     }
   }
 
@@ -197,6 +244,40 @@ struct OnnxSlice: MovingOperation {
     }
     return [result]
   }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let shape = operands[0]?.shape, let starts = operands.value(1)?.dimensions,
+      let axes = operands.has(3) ? operands.value(3)?.integers : Array(starts.indices),
+      let steps = operands.has(4) ? operands.value(4)?.integers : [Int](repeating: 1, count: starts.count)
+    else { return .mixed }
+    var letters = shape.indices.map { Optional(AxisMap.Letter(.parallel, [$0], [$0])) }
+    for index in starts.indices where index < axes.count && index < steps.count {
+      let axis = axes[index] < 0 ? axes[index] + shape.count : axes[index]
+      guard shape.indices.contains(axis) else { continue }
+      guard steps[index] == 1, let first = Self.first(starts[index], of: shape[axis]) else {
+        letters[axis] = nil
+        continue
+      }
+      if first == 0, results[0].shape[axis] == shape[axis] { continue }
+      letters[axis] = AxisMap.Letter(.ranges, [axis], [axis], operandStarts: [0], resultStarts: [first])
+    }
+    return AxisMap(letters.compactMap { $0 })
+  }
+
+  /// The first entry of a slice forwards, where it is known.
+  private static func first(_ start: Dimension, of extent: Dimension) -> Dimension? {
+    guard let start = start.fixedValue else { return nil }
+    guard let extent = extent.fixedValue else { return start < 0 ? nil : .fixed(start) }
+    return .fixed(start < 0 ? max(0, start + extent) : min(start, extent))
+  }
+
+  func identity(_ operands: Operands, _ results: [TensorType]) -> Int? {
+    // Slicing keeps the shape only where it takes everything, forwards: with negative steps it would reverse.
+    guard operands.has(4) else { return 0 }
+    return operands.value(4)?.integers?.allSatisfy { $0 > 0 } ?? false ? 0 : nil
+  }
+
+  func role(of index: Int) -> OperandRole { index == 0 ? .data : .setting }
 
   /// How many entries there are. Where a symbol decides whether a bound is inside, it is taken to be: the
   /// plan that binds the symbol asks again.

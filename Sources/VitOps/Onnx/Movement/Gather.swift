@@ -42,7 +42,7 @@ extension Operands {
 }
 
 /// An operation that takes entries along one axis.
-protocol GatheringOperation: Operation {
+protocol GatheringOperation: MovementOperation {
   var axis: Int { get }
   init(axis: Int)
 }
@@ -53,6 +53,8 @@ extension GatheringOperation {
   }
 
   var attributes: Attributes { Attributes([("axis", .int(axis))]) }
+
+  func role(of index: Int) -> OperandRole { index == 1 ? .index : .data }
 }
 
 /// `onnx.Gather(data, indices)`: the entries of an axis that the indices name.
@@ -67,6 +69,25 @@ struct OnnxGather: GatheringOperation {
     try operands.expectNotEmpty(data.shape[place], indices)
     try operands.expectEntries(1, "indices", of: data.shape[place])
     return [TensorType(data.element, data.shape[..<place] + indices.shape + data.shape[(place + 1)...])]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let data = operands[0]?.shape, let indices = operands[1]?.shape else { return .mixed }
+    let place = axis < 0 ? axis + data.count : axis
+    var letters = data.indices.filter { $0 != place }.map {
+      AxisMap.Letter(.parallel, [$0], [$0 < place ? $0 : $0 - 1 + indices.count])
+    }
+    letters += indices.indices.map { AxisMap.Letter(.parallel, [nil, $0], [place + $0]) }
+    // One entry is a range of one.
+    if let entry = operands.value(1)?.integers, entry.count == 1, indices.count <= 1,
+      let first = entry[0] < 0 ? data[place].fixedValue.map({ $0 + entry[0] }) : entry[0]
+    {
+      letters.append(
+        AxisMap.Letter(
+          .ranges, [place], [indices.isEmpty ? nil : place], operandStarts: [0],
+          resultStarts: [.fixed(first)]))
+    }
+    return AxisMap(letters)
   }
 
   /// Extents before the axis, of it, and after it.
@@ -195,6 +216,17 @@ struct OnnxGatherElements: GatheringOperation {
     return [TensorType(data.element, indices.shape)]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let data = operands[0]?.shape, let indices = operands[1]?.shape, data.count == indices.count else {
+      return .mixed
+    }
+    let place = axis < 0 ? axis + data.count : axis
+    return AxisMap(
+      data.indices.filter { $0 != place && data[$0] == indices[$0] }.map {
+        AxisMap.Letter(.parallel, [$0, $0], [$0])
+      })
+  }
+
   func forward(_ context: KernelContext) {
     let (data, output) = (context.input(0), context.output)
     let places = ElementPlaces(in: data.shape, axis: axis, indices: context.input(1))
@@ -243,7 +275,7 @@ func expectElementIndices(
 }
 
 /// `onnx.GatherND(data, indices)`: each vector of indices names an entry of the axes after `batch_dims`.
-struct OnnxGatherND: Operation {
+struct OnnxGatherND: MovementOperation {
   static let name = "onnx.GatherND"
   static let summary = "Entries of several axes, by vectors of indices"
   let batchAxes: Int
@@ -266,6 +298,25 @@ struct OnnxGatherND: Operation {
     return [
       TensorType(data.element, indices.shape.dropLast() + data.shape[(batchAxes + depth)...])
     ]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let data = operands[0]?.shape, let indices = operands[1]?.shape,
+      let depth = indices.last?.fixedValue
+    else { return .mixed }
+    let kept = indices.count - 1
+    return AxisMap(
+      (0..<kept).map { AxisMap.Letter(.parallel, [$0 < batchAxes ? $0 : nil, $0], [$0]) }
+        + data.indices.dropFirst(batchAxes + depth).map {
+          AxisMap.Letter(.parallel, [$0], [$0 - batchAxes - depth + kept])
+        })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .index
+    default: .data
+    }
   }
 
   func forward(_ context: KernelContext) {

@@ -27,6 +27,11 @@ struct OnnxTranspose: MovingOperation {
     return [TensorType(data.element, order.map { data.shape[$0] })]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    AxisMap(
+      order(results[0].rank).enumerated().map { AxisMap.Letter(.parallel, [$0.element], [$0.offset]) })
+  }
+
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
     let strides = rowMajorStrides(shapes.operand(0))
     let source = Move.Region(strides: order(strides.count).map { strides[$0] })
@@ -51,6 +56,25 @@ struct OnnxExpand: MovingOperation {
       throw VitError("input 1 ('shape') is \(wanted), which holds the negative extent \(extent)")
     }
     return [TensorType(data.element, try broadcast(data.shape, wanted))]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    AxisMap(
+      results[0].shape.indices.map { axis in
+        AxisMap.Letter(
+          .parallel, AxisMap.broadcastAxes(operands, [0], axis, of: results[0].shape), [axis])
+      }, broadcasts: true)
+  }
+
+  func identity(_ operands: Operands, _ results: [TensorType]) -> Int? {
+    0
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .shape
+    default: .data
+    }
   }
 
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
@@ -89,6 +113,25 @@ struct OnnxTile: MovingOperation {
     return [TensorType(data.element, zip(data.shape, repeats).map { $0 * $1 })]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let shape = operands[0]?.shape, let repeats = operands.value(1)?.dimensions,
+      repeats.count == shape.count
+    else { return .mixed }
+    return AxisMap(
+      shape.indices.compactMap { axis in
+        if repeats[axis] == 1 { return AxisMap.Letter(.parallel, [axis], [axis]) }
+        // All entries are the one that there is.
+        return shape[axis] == 1 ? AxisMap.Letter(.parallel, [nil], [axis]) : nil
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .setting
+    default: .data
+    }
+  }
+
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
     let (shape, result) = (shapes.operand(0), shapes.results[0])
     guard !result.contains(0) else { return [] }
@@ -125,6 +168,10 @@ struct OnnxDepthToSpace: MovingOperation {
     }
     let (height, width) = (image.shape[2] * .fixed(block), image.shape[3] * .fixed(block))
     return [TensorType(image.element, [image.shape[0], channels, height, width])]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .leading(1, results)
   }
 
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
@@ -166,6 +213,10 @@ struct OnnxSpaceToDepth: MovingOperation {
       throw VitError("input 0 is \(image), expected [n, c, h, w] with h and w multiples of \(block)")
     }
     return [TensorType(image.element, [image.shape[0], image.shape[1] * .fixed(area), height, width])]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .leading(1, results)
   }
 
   private func symbolicQuotient(_ extent: Dimension) -> Dimension? {

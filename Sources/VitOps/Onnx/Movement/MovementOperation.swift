@@ -67,7 +67,7 @@ struct OperandMove {
 ///
 /// Gradient and propagation of known values follow from the moves. An operation whose moves leave gaps says
 /// in `fillsGaps` that the results are zeroed first.
-protocol MovingOperation: Operation {
+protocol MovingOperation: MovementOperation {
   /// The moves that fill the results.
   func moves(_ shapes: MoveShapes) -> [OperandMove]
   /// Whether some elements of the results are not moved to, and zero.
@@ -120,7 +120,7 @@ extension MovingOperation {
 }
 
 /// An operation whose result is its first operand under another shape.
-protocol ReshapingOperation: Operation {}
+protocol ReshapingOperation: MovementOperation {}
 
 extension ReshapingOperation {
   var memory: ResultMemory { .alias(operand: 0) }
@@ -148,6 +148,14 @@ extension ReshapingOperation {
   }
 
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { Cost() }
+
+  /// The same elements in the same order.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap { AxisMap(regroups: true) }
+
+  func identity(_ operands: Operands, _ results: [TensorType]) -> Int? { 0 }
+
+  /// Behind the data stands what the result's shape follows from.
+  func role(of index: Int) -> OperandRole { index == 0 ? .data : .setting }
 }
 
 /// A copy of `count` neighbouring elements.

@@ -1,7 +1,7 @@
 internal import VitIR
 
 /// `onnx.Pad(data, pads, constant?, axes?)`; a negative pad cuts.
-struct OnnxPad: Operation {
+struct OnnxPad: MovementOperation {
   static let name = "onnx.Pad"
   static let summary = "Adds or removes entries at both ends of axes"
   enum Mode: String, CaseIterable { case constant, reflect, edge, wrap }
@@ -42,6 +42,29 @@ struct OnnxPad: Operation {
       data.shape[axis] = result
     }
     return [data]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let shape = operands[0]?.shape, let pads = operands.value(1)?.dimensions,
+      let axes = operands.has(3) ? operands.value(3)?.integers : Array(shape.indices),
+      pads.count == 2 * axes.count
+    else { return .mixed }
+    return AxisMap(
+      shape.indices.compactMap { axis in
+        if let index = axes.firstIndex(where: { ($0 < 0 ? $0 + shape.count : $0) == axis }),
+          pads[index] != 0 || pads[index + axes.count] != 0
+        {
+          return nil
+        }
+        return AxisMap.Letter(.parallel, [axis], [axis])
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0: .data
+    default: .setting
+    }
   }
 
   /// Throws where the axis has too few entries for what the mode repeats.
@@ -194,6 +217,20 @@ struct OnnxCenterCropPad: MovingOperation {
     return [data]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let rank = results[0].rank
+    let named = axes.map { $0.map { $0 < 0 ? $0 + rank : $0 } } ?? Array(0..<rank)
+    return AxisMap(
+      (0..<rank).filter { !named.contains($0) }.map { AxisMap.Letter(.parallel, [$0], [$0]) })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .shape
+    default: .data
+    }
+  }
+
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
     let (from, to) = (shapes.operand(0), shapes.results[0])
     var source = Move.Region(strides: rowMajorStrides(from))
@@ -233,6 +270,21 @@ struct OnnxReverseSequence: MovingOperation {
       throw VitError("input is \(data) and the lengths are \(lengths), expected a length for each sequence")
     }
     return [data]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    AxisMap(
+      (0..<results[0].rank).map { axis in
+        if axis == batchAxis { return AxisMap.Letter(.parallel, [axis, 0], [axis]) }
+        return AxisMap.Letter(axis == timeAxis ? .aligned : .parallel, [axis], [axis])
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .index
+    default: .data
+    }
   }
 
   func moves(_ shapes: MoveShapes) -> [OperandMove] {

@@ -122,6 +122,24 @@ struct OnnxScatterElements: Operation {
     return [data]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let data = operands[0]?.shape, let indices = operands[1]?.shape, data.count == indices.count else {
+      return .mixed
+    }
+    let place = axis < 0 ? axis + data.count : axis
+    return AxisMap(
+      data.indices.filter { $0 != place && data[$0] == indices[$0] }.map {
+        AxisMap.Letter(.parallel, [$0, $0, $0], [$0])
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .index
+    default: .data
+    }
+  }
+
   func forward(_ context: KernelContext) {
     let places = ElementPlaces(in: context.output.shape, axis: axis, indices: context.input(1))
     scatter(context, places, reduction)
@@ -170,6 +188,24 @@ struct OnnxScatterND: Operation {
     let depth = try expectVectors(operands, data, indices, skipping: 0)
     try expectUpdates(operands, data, indices.shape.dropLast() + data.shape[depth...])
     return [data]
+  }
+
+  /// What lies behind the axes that are indexed.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let data = operands[0]?.shape, let indices = operands[1]?.shape,
+      let depth = indices.last?.fixedValue
+    else { return .mixed }
+    return AxisMap(
+      data.indices.dropFirst(depth).map {
+        AxisMap.Letter(.parallel, [$0, nil, $0 - depth + indices.count - 1], [$0])
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .index
+    default: .data
+    }
   }
 
   func forward(_ context: KernelContext) {

@@ -71,6 +71,20 @@ struct OnnxCompress: MovingOperation {
     return [data]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let axis else { return .mixed }
+    let place = axis < 0 ? axis + results[0].rank : axis
+    return AxisMap(
+      (0..<results[0].rank).filter { $0 != place }.map { AxisMap.Letter(.parallel, [$0], [$0]) })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .index
+    default: .data
+    }
+  }
+
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
     let shape = axis == nil ? [shapes.operand(0).reduce(1, *)] : shapes.operand(0)
     let place = axis.map { $0 < 0 ? $0 + shape.count : $0 } ?? 0
@@ -121,6 +135,22 @@ struct OnnxTopK: Operation {
     }
     values.shape[place] = count[0]
     return Array([values, TensorType(.i64, values.shape)].prefix(operands.resultCount))
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let rank = results[0].rank
+    let place = axis < 0 ? axis + rank : axis
+    return AxisMap(
+      (0..<rank).filter { $0 != place }.map { axis in
+        AxisMap.Letter(.parallel, [axis], results.map { _ in axis })
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .setting
+    default: .data
+    }
   }
 
   func forward(_ context: KernelContext) {
@@ -220,6 +250,20 @@ struct OnnxOneHot: Operation {
     return [TensorType(values.element, shape)]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let rank = results[0].rank
+    let place = axis < 0 ? axis + rank : axis
+    return AxisMap(
+      (0..<rank).filter { $0 != place }.map { AxisMap.Letter(.parallel, [$0 < place ? $0 : $0 - 1], [$0]) })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0: .index
+    default: .setting
+    }
+  }
+
   func forward(_ context: KernelContext) {
     let (indices, values, output) = (context.input(0), context.input(2), context.output)
     let place = axis < 0 ? axis + output.rank : axis
@@ -258,6 +302,17 @@ struct OnnxTrilu: Operation {
       guard try operands.indices(1, "k").elements == 1 else { throw VitError("input 1 ('k') is no scalar") }
     }
     return [input]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .rows(operands, results) { $0 >= results[0].rank - 2 }
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .setting
+    default: .data
+    }
   }
 
   /// Calls `body` with the first element and the number of elements of each run that is kept.

@@ -13,6 +13,10 @@ struct OnnxIdentity: ReshapingOperation {
     try operands.expectResults()
     return [try operands.type(0, "input")]
   }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .pointwise(operands, results)
+  }
 }
 
 /// `onnx.Reshape(data, shape)`: zero copies an extent (unless `allowzero`), -1 is solved for.
@@ -56,6 +60,8 @@ struct OnnxReshape: ReshapingOperation {
     try expectSameCount(data, shape, wanted)
     return [TensorType(data.element, shape)]
   }
+
+  func role(of index: Int) -> OperandRole { index == 1 ? .shape : .data }
 
   /// The extent that is left open: what the operand has, divided by what the others take.
   private func solved(_ data: TensorType, _ wanted: Shape, _ known: Dimension) throws(VitError) -> Dimension {
@@ -244,6 +250,8 @@ struct OnnxShape: Operation {
     return [TensorType(.i64, fixed: [axes(try operands.type(0, "data").rank).count])]
   }
 
+  func role(of index: Int) -> OperandRole { .form }
+
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
     guard let data = operands[0] else { return [] }
     let extents = Array(data.shape[axes(data.rank)])
@@ -272,6 +280,8 @@ struct OnnxSize: Operation {
     _ = try operands.type(0, "data")
     return [TensorType(.i64, [])]
   }
+
+  func role(of index: Int) -> OperandRole { .form }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
     operands[0].map { [.integers(shape: [], [$0.elements])] } ?? []

@@ -42,7 +42,7 @@ struct BroadcastTriple {
 }
 
 /// `onnx.Where(condition, x, y)`: `x` where the condition holds, else `y`; all three broadcast.
-struct OnnxWhere: Operation {
+struct OnnxWhere: PointwiseOperation {
   static let name = "onnx.Where"
   static let summary = "Elements of one operand or the other, by a condition"
   let attributes = Attributes()
@@ -58,6 +58,18 @@ struct OnnxWhere: Operation {
     try operands.expect(2, "y", x.element)
     let shape = try broadcast(try broadcast(try operands.type(0, "condition").shape, x.shape), y.shape)
     return [TensorType(x.element, shape)]
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0: .mask
+    default: .data
+    }
+  }
+
+  func identity(_ operands: Operands, _ results: [TensorType]) -> Int? {
+    if operands.holdsOnly(1, at: 0) { return 1 }
+    return operands.holdsOnly(0, at: 0) ? 2 : nil
   }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {

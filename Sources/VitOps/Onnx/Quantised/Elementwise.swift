@@ -48,7 +48,7 @@ extension View {
 }
 
 /// `QLinearAdd` and `QLinearMul`: `(a, a_scale, a_zero?, b, b_scale, b_zero?, c_scale, c_zero?)`, broadcast.
-protocol QuantisedBinary: Operation {
+protocol QuantisedBinary: PointwiseOperation {
   /// The result in steps of `c` for operands in theirs, before it is rounded.
   static func steps(_ a: Int, _ b: Int, _ factors: QuantisedFactors) -> Float
 }
@@ -77,6 +77,12 @@ extension QuantisedBinary {
     _ = try parameters.c.check(operands, of: a.element)
     return [TensorType(a.element, try broadcast(a.shape, b.shape))]
   }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .pointwise(operands, results, of: [0, 3])
+  }
+
+  func role(of index: Int) -> OperandRole { index == 0 || index == 3 ? .data : .quantisation }
 
   func forward(_ context: KernelContext) {
     let (a, b, output) = (context.input(0), context.input(3), context.output)
@@ -124,7 +130,7 @@ struct MicrosoftQLinearMul: QuantisedBinary {
 
 /// A function of one quantised operand: `(x, x_scale, x_zero?, y_scale, y_zero?)`, by a table of its 256
 /// results.
-protocol QuantisedUnary: Operation {
+protocol QuantisedUnary: PointwiseOperation {
   func apply(_ x: Float) -> Float
 }
 
@@ -141,6 +147,12 @@ extension QuantisedUnary {
     _ = try parameters.y.check(operands, of: x.element)
     return [x]
   }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .pointwise(operands, results, of: [0])
+  }
+
+  func role(of index: Int) -> OperandRole { index == 0 ? .data : .quantisation }
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     operands[0].map { [TensorType($0.element, [256])] } ?? []
@@ -209,6 +221,15 @@ struct MicrosoftQLinearGlobalAveragePool: Operation {
     ]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let channels = channelsLast ? results[0].rank - 1 : 1
+    return AxisMap([
+      AxisMap.Letter(.parallel, [0], [0]), AxisMap.Letter(.parallel, [channels], [channels]),
+    ])
+  }
+
+  func role(of index: Int) -> OperandRole { index == 0 ? .data : .quantisation }
+
   func forward(_ context: KernelContext) {
     let (image, output) = (context.input(0), context.output)
     guard output.count > 0 else { return }
@@ -260,6 +281,14 @@ struct MicrosoftQLinearConcat: Operation {
     return [result]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let place = axis < 0 ? axis + results[0].rank : axis
+    return .joined(
+      operands, results[0], along: place, parts: Array(stride(from: 2, to: operands.count, by: 3)))
+  }
+
+  func role(of index: Int) -> OperandRole { index >= 2 && index % 3 == 2 ? .data : .quantisation }
+
   func forward(_ context: KernelContext) {
     let output = context.output
     let place = axis < 0 ? axis + output.rank : axis
@@ -308,6 +337,14 @@ struct MicrosoftQLinearSoftmax: Operation {
     _ = try normalisedAxis(axis, rank: input.rank)
     return [input]
   }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let place = axis < 0 ? axis + results[0].rank : axis
+    // Before opset 13 all axes from this one on were normalised as one.
+    return .rows(operands, results) { version < 13 ? $0 >= place : $0 == place }
+  }
+
+  func role(of index: Int) -> OperandRole { index == 0 ? .scores : .quantisation }
 
   func forward(_ context: KernelContext) {
     let (input, output) = (context.input(0), context.output)

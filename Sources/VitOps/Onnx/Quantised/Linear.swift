@@ -19,10 +19,28 @@ struct QuantisedParameters: Sendable {
       [("axis", .int(axis))] + (block == 0 ? [] : [("block_size", .int(block))])
         + (output.map { [("output_dtype", .int($0.onnx))] } ?? []))
   }
+
+  /// All axes run side by side; steps and zero points go with the axis that they are for.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let shape = operands[0]?.shape, let scale = operands[1]?.shape else { return .mixed }
+    let place = axis < 0 ? axis + shape.count : axis
+    return AxisMap(
+      shape.indices.map { axis in
+        var own: Int?
+        var kind = AxisMap.Letter.Kind.parallel
+        if scale.count == shape.count, shape.count > 1 || block > 0 {
+          // Blocks of an axis share their parameters.
+          if axis == place, scale[axis] != shape[axis] { kind = .aligned } else { own = axis }
+        } else if scale.count == 1, axis == place, scale[0] == shape[axis] {
+          own = 0
+        }
+        return AxisMap.Letter(kind, [axis, own, operands.has(2) ? own : nil], results.map { _ in axis })
+      })
+  }
 }
 
 /// `QuantizeLinear(x, scale, zero_point?)`: `saturate(round(x/scale) + zero_point)`, halves to even.
-protocol QuantisingOperation: Operation {
+protocol QuantisingOperation: PointwiseOperation {
   var parameters: QuantisedParameters { get }
 }
 
@@ -59,6 +77,12 @@ extension QuantisingOperation {
     return [TensorType(target.computed, x.shape)]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    parameters.axes(operands, results)
+  }
+
+  func role(of index: Int) -> OperandRole { index == 0 ? .data : .quantisation }
+
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let x = operands[0], x.element == .i32 else { return [] }
     return [TensorType(.f32, x.shape)]
@@ -93,7 +117,7 @@ struct MicrosoftQuantizeLinear: QuantisingOperation {
 }
 
 /// `DequantizeLinear(x, scale, zero_point?)`: `(x − zero_point)·scale`.
-protocol DequantisingOperation: Operation {
+protocol DequantisingOperation: PointwiseOperation {
   var parameters: QuantisedParameters { get }
 }
 
@@ -118,6 +142,12 @@ extension DequantisingOperation {
     }
     return [TensorType(element, x.shape)]
   }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    parameters.axes(operands, results)
+  }
+
+  func role(of index: Int) -> OperandRole { index == 0 ? .data : .quantisation }
 
   func forward(_ context: KernelContext) {
     let (x, scale) = (context.input(0), context.input(1))
@@ -175,6 +205,14 @@ struct OnnxDynamicQuantizeLinear: Operation {
     }
     return Array(
       [TensorType(.u8, x.shape), TensorType(.f32, []), TensorType(.u8, [])].prefix(operands.resultCount))
+  }
+
+  /// The step is found from all that is there.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    AxisMap(
+      (0..<results[0].rank).map { axis in
+        AxisMap.Letter(.aligned, [axis], results.indices.map { $0 == 0 ? axis : nil })
+      })
   }
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {

@@ -96,7 +96,7 @@ private func expectColumnScale(_ operands: Operands, _ index: Int, _ columns: Di
 }
 
 /// A product of 8-bit matrices that are summed in whole numbers.
-protocol WholeProductOperation: Operation {
+protocol WholeProductOperation: MatrixProductOperation {
   /// Which operands are multiplied.
   static var factors: (a: Int, b: Int) { get }
 }
@@ -130,6 +130,17 @@ struct OnnxMatMulInteger: WholeProductOperation {
     try expectMatrixZero(operands, 2, a, axis: -2)
     try expectMatrixZero(operands, 3, b, axis: -1)
     return [TensorType(.i32, try MatrixProduct.shape(a.shape, b.shape))]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    MatrixAxes(rowParameters: [2], columnParameters: [3]).map(operands, results)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0, 1: .weight
+    default: .quantisation
+    }
   }
 
   func forward(_ context: KernelContext) {
@@ -182,6 +193,19 @@ struct OnnxQLinearMatMul: WholeProductOperation {
     let y = try operands.bytes(7, "y_zero_point")
     try operands.expectScalar(scale: 6, zero: 7, of: y.element)
     return [TensorType(y.element, shape)]
+  }
+
+  var factors: (left: Int, right: Int) { (0, 3) }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    MatrixAxes(right: 3, rowParameters: [2], columnParameters: [4, 5]).map(operands, results)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0, 3: .weight
+    default: .quantisation
+    }
   }
 
   func forward(_ context: KernelContext) {
@@ -239,6 +263,18 @@ struct MicrosoftMatMulIntegerToFloat: WholeProductOperation {
     return [TensorType(scale.element, shape)]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    MatrixAxes(rowParameters: [4], columnParameters: [3, 5, 6]).map(operands, results)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0, 1: .weight
+    case 6: .bias
+    default: .quantisation
+    }
+  }
+
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0), context.input(1))
     WholeProduct().run(
@@ -287,6 +323,24 @@ struct MicrosoftDynamicQuantizeMatMul: WholeProductOperation {
     return [TensorType(.f32, try MatrixProduct.shape(a.shape, b.shape))]
   }
 
+  /// The columns of the right factor alone: the left one is quantised by all that is in it.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let b = operands[1], b.rank > 1 else { return .mixed }
+    let rank = results[0].rank
+    return AxisMap(
+      MatrixAxes(columnParameters: [2, 3, 4]).map(operands, results).letters.filter {
+        $0.axis(ofResult: 0) == rank - 1 && $0.axis(ofOperand: 0) == nil
+      })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0, 1: .weight
+    case 4: .bias
+    default: .quantisation
+    }
+  }
+
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let types = try? resultTypes(operands), let a = operands[0] else { return [] }
     return WholeProduct().scratch(operands, a: 0, b: 1, result: types[0].shape)
@@ -311,7 +365,7 @@ struct MicrosoftDynamicQuantizeMatMul: WholeProductOperation {
 
 /// `com.microsoft.QGemm(a, a_scale, a_zero, b, b_scale, b_zero, c?, y_scale?, y_zero?)`: without `y_scale`,
 /// as floats.
-struct MicrosoftQGemm: Operation {
+struct MicrosoftQGemm: MatrixProductOperation {
   static let name = "com.microsoft.QGemm"
   static let summary = "Product of quantised matrices with a bias in whole numbers"
   let flags: MatrixFlags
@@ -349,6 +403,22 @@ struct MicrosoftQGemm: Operation {
     let y = operands.has(8) ? try operands.bytes(8, "y_zero_point").element : a.element
     try operands.expectScalar(scale: 7, zero: 8, of: y)
     return [TensorType(y, shape)]
+  }
+
+  var factors: (left: Int, right: Int) { (0, 3) }
+  var transposesRight: Bool { flags.transB }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    MatrixAxes(right: 3, flags: flags, columnParameters: [4, 5], summand: operands.has(6) ? 6 : nil)
+      .map(operands, results)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0, 3: .weight
+    case 6: .bias
+    default: .quantisation
+    }
   }
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {

@@ -53,6 +53,20 @@ struct MicrosoftQAttention: Operation {
     return [TensorType(bias.element, [x.shape[0], x.shape[1], width])]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .leading(1, results)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0: .data
+    case 1: .weight
+    case 2: .bias
+    case 5: .mask
+    default: .quantisation
+    }
+  }
+
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let x = operands[0], let weight = operands[1], let bias = operands[2] else { return [] }
     let shape = [x.shape[0], x.shape[1], weight.shape[1]]
@@ -148,6 +162,20 @@ struct MicrosoftMatMulNBits: Operation {
     guard !operands.has(4) else { throw VitError("input 4 ('g_idx') is not supported") }
     try operands.expectShape(5, "bias", [.fixed(n)])
     return [TensorType(a.element, a.shape.dropLast() + [.fixed(n)])]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .leading(results[0].rank - 1, results)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0: .data
+    case 1: .weight
+    case 4: .index
+    case 5: .bias
+    default: .quantisation
+    }
   }
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {

@@ -79,6 +79,18 @@ struct OnnxConvInteger: ConvolvingOperation {
     return [TensorType(.i32, shape)]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    imageAxes(operands, results, parameters: [3])
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0: .data
+    case 1: .weight
+    default: .quantisation
+    }
+  }
+
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let image = operands[0], let weight = operands[1] else { return [] }
     return WholeConvolution.scratch(window, groups: groups, image, weight)
@@ -116,6 +128,21 @@ struct OnnxQLinearConv: ConvolvingOperation {
     try operands.expectShape(8, "bias", [shape[1]])
     try operands.expect(8, "bias", .i32)
     return [TensorType(y.element, shape)]
+  }
+
+  var windows: Int { 3 }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    imageAxes(operands, results, parameters: [4, 5, 8])
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0: .data
+    case 3: .weight
+    case 8: .bias
+    default: .quantisation
+    }
   }
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {

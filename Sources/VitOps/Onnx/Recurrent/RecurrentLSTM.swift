@@ -92,6 +92,31 @@ struct OnnxLSTM: Operation {
     return Array([y, state, state].prefix(operands.resultCount))
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let state = isBatchFirst ? 0 : 1
+    let axes = (0..<operands.count).map { index -> Int? in
+      guard operands.has(index) else { return nil }
+      switch index {
+      case 0, 5, 6: return state
+      case 4: return 0
+      default: return nil
+      }
+    }
+    return AxisMap([
+      AxisMap.Letter(.parallel, axes, results.indices.map { $0 == 0 && !isBatchFirst ? 2 : state })
+    ])
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1, 2: .weight
+    case 3: .bias
+    case 4: .index
+    case 7: .gain
+    default: .data
+    }
+  }
+
   /// The input's share of the gates, of every step and of one direction; the recurrence's, of one step;
   /// states and cells; biases.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {

@@ -40,6 +40,17 @@ struct OnnxCol2Im: Operation {
     return [TensorType(columns.element, [columns.shape[0], channels] + image.map(Dimension.fixed))]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .leading(1, results)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1, 2: .setting
+    default: .data
+    }
+  }
+
   private func windows(_ image: [Int], _ block: [Int]) -> Window {
     let axes = image.count
     let positions = image.indices.map {

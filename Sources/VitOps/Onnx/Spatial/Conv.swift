@@ -2,7 +2,7 @@ internal import VitIR
 internal import VitRuntime
 
 /// A convolution, whatever its numbers are.
-protocol ConvolvingOperation: Operation {
+protocol ConvolvingOperation: ConvolutionOperation {
   var window: WindowParameters { get }
   /// The number of groups whose channels are apart.
   var groups: Int { get }
@@ -15,6 +15,21 @@ extension ConvolvingOperation {
   }
 
   var attributes: Attributes { Attributes(window.entries + [("group", .int(groups))]) }
+
+  var windows: Int { 1 }
+  var steps: [Int]? { window.strides }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    imageAxes(operands, results, parameters: [2])
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .weight
+    case 2: .bias
+    default: .data
+    }
+  }
 }
 
 /// `onnx.Conv(x, w, bias?)`: `x` is `[n, c, …]`, `w` is `[m, c/group, …]`, with one to three spatial axes.
@@ -335,5 +350,27 @@ extension Convolution {
       }
     }
     if image.element == .f64 { run(Double.self) } else { run(Float.self) }
+  }
+}
+
+extension ConvolutionOperation {
+  /// Images run side by side and, where channels come in one part, so do filters with their `parameters`;
+  /// places of the image correspond where there is a window for each.
+  func imageAxes(
+    _ operands: Operands, _ results: [TensorType], parameters: [Int], filterAxis: Int = 0
+  ) -> AxisMap {
+    guard let image = operands[0]?.shape, let result = results.first?.shape, image.count == result.count
+    else { return .mixed }
+    var letters = [AxisMap.Letter(.parallel, [0], [0])]
+    if groups == 1 {
+      var axes = [Int?](repeating: nil, count: operands.count)
+      axes[windows] = filterAxis
+      for index in parameters where operands[index]?.shape == [result[1]] { axes[index] = 0 }
+      letters.append(AxisMap.Letter(.parallel, axes, [1]))
+    }
+    for axis in 2..<max(2, image.count) where image[axis] == result[axis] {
+      letters.append(AxisMap.Letter(.aligned, [axis], [axis]))
+    }
+    return AxisMap(letters)
   }
 }

@@ -3,7 +3,7 @@ internal import VitRuntime
 
 /// `onnx.ConvTranspose(x, w, bias?)`: the gradient of a convolution with weights `w`, `[c, m/group, …]`, for
 /// its image.
-struct OnnxConvTranspose: Operation {
+struct OnnxConvTranspose: ConvolutionOperation {
   static let name = "onnx.ConvTranspose"
   static let summary = "Transposed convolution"
   let window: WindowParameters
@@ -75,6 +75,22 @@ struct OnnxConvTranspose: Operation {
       shape.append(extent)
     }
     return [TensorType(image.element, shape)]
+  }
+
+  var windows: Int { 1 }
+  /// Windows lie as close as pixels; strides spread them in the result.
+  var steps: [Int]? { nil }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    imageAxes(operands, results, parameters: [2], filterAxis: 1)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .weight
+    case 2: .bias
+    default: .data
+    }
   }
 
   /// What all windows reach over, with the padding that is added at the end.

@@ -60,6 +60,15 @@ extension PoolingOperation {
     let bytes = (operands.types.compactMap { $0 } + results).reduce(0) { $0 + $1.count * $1.element.size }
     return Cost(flops: results[0].count * (window.kernel ?? []).reduce(1, *), bytes: bytes)
   }
+
+  /// Images and channels run side by side.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    // The places of the greatest pixels are counted over all images.
+    guard results.count == 1, let image = operands[0]?.shape else { return .mixed }
+    let places = image.indices.dropFirst(2).filter { image[$0] == results[0].shape[$0] }
+    return AxisMap(
+      AxisMap.leading(2, results).letters + places.map { AxisMap.Letter(.aligned, [$0], [$0]) })
+  }
 }
 
 /// `onnx.MaxPool(x)`: the greatest element of each window; a second result says where it was.
@@ -358,6 +367,10 @@ struct OnnxGlobalAveragePool: Operation {
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try globalType(operands) }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .leading(2, results)
+  }
+
   func forward(_ context: KernelContext) {
     let (image, output) = (context.input(0), context.output)
     output.zero()
@@ -397,6 +410,10 @@ struct OnnxGlobalMaxPool: Operation {
   init(attributes: inout AttributeReader) throws(VitError) {}
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try globalType(operands) }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .leading(2, results)
+  }
 
   func forward(_ context: KernelContext) {
     let (image, output) = (context.input(0), context.output)

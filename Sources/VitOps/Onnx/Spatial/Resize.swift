@@ -198,6 +198,25 @@ extension ResizingOperation {
     }
   }
 
+  /// The axes that keep their extent run side by side.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    guard let image = operands[0]?.shape, image.count == results[0].rank,
+      resampling.coordinates != .cropAndResize, let named = try? named(image.count),
+      let target = try? target(operands, named)
+    else { return .mixed }
+    let kept = image.indices.filter { axis in
+      guard image[axis] == results[0].shape[axis] else { return false }
+      guard case .scales(let scales) = target, let index = named.firstIndex(of: axis) else { return true }
+      return index < scales.count && scales[index] == 1
+    }
+    return AxisMap(kept.map { AxisMap.Letter(.parallel, [$0], [$0]) })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    if index == sizesOperand { return .shape }
+    return index == 0 ? .data : .setting
+  }
+
   /// The extent rounded down; over a symbol as a fraction of small numbers, exact for the scales that models
   /// use.
   private func scaled(_ extent: Dimension, by scale: Float) -> Dimension {

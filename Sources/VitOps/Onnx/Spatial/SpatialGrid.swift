@@ -29,6 +29,17 @@ struct OnnxAffineGrid: Operation {
     return [TensorType(theta.element, [size[0]] + size[2...] + [.fixed(axes)])]
   }
 
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    .leading(1, results)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .shape
+    default: .data
+    }
+  }
+
   /// The coordinate of entry `index` of an axis, from -1 to 1.
   private func coordinate(_ index: Int, of extent: Int) -> Double {
     if alignsCorners { return extent == 1 ? -1 : -1 + 2 * Double(index) / Double(extent - 1) }
@@ -135,6 +146,21 @@ struct OnnxGridSample: Operation {
     }
     guard mode != .cubic || axes == 2 else { throw VitError("mode 'cubic' wants two axes, found \(axes)") }
     return [TensorType(image.element, Array(image.shape[..<2]) + grid.shape[1..<grid.rank - 1])]
+  }
+
+  /// Images, channels, and the places of the grid.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    let rank = results[0].rank
+    return AxisMap(
+      [AxisMap.Letter(.parallel, [0, 0], [0]), AxisMap.Letter(.parallel, [1, nil], [1])]
+        + (2..<rank).map { AxisMap.Letter(.parallel, [nil, $0 - 1], [$0]) })
+  }
+
+  func role(of index: Int) -> OperandRole {
+    switch index {
+    case 1: .index
+    default: .data
+    }
   }
 
   /// Entries of one axis that a place takes, with weights and their slopes; an entry of -1 is zero.
