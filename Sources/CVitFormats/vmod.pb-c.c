@@ -277,6 +277,141 @@ void   vitc__vmod__node__free_unpacked
   assert(message->base.descriptor == &vitc__vmod__node__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
+void   vitc__vmod__layer__init
+                     (Vitc__Vmod__Layer         *message)
+{
+  static const Vitc__Vmod__Layer init_value = VITC__VMOD__LAYER__INIT;
+  *message = init_value;
+}
+size_t vitc__vmod__layer__get_packed_size
+                     (const Vitc__Vmod__Layer *message)
+{
+  assert(message->base.descriptor == &vitc__vmod__layer__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t vitc__vmod__layer__pack
+                     (const Vitc__Vmod__Layer *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &vitc__vmod__layer__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t vitc__vmod__layer__pack_to_buffer
+                     (const Vitc__Vmod__Layer *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &vitc__vmod__layer__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Vitc__Vmod__Layer *
+       vitc__vmod__layer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Vitc__Vmod__Layer *)
+     protobuf_c_message_unpack (&vitc__vmod__layer__descriptor,
+                                allocator, len, data);
+}
+void   vitc__vmod__layer__free_unpacked
+                     (Vitc__Vmod__Layer *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &vitc__vmod__layer__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   vitc__vmod__candidate__init
+                     (Vitc__Vmod__Candidate         *message)
+{
+  static const Vitc__Vmod__Candidate init_value = VITC__VMOD__CANDIDATE__INIT;
+  *message = init_value;
+}
+size_t vitc__vmod__candidate__get_packed_size
+                     (const Vitc__Vmod__Candidate *message)
+{
+  assert(message->base.descriptor == &vitc__vmod__candidate__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t vitc__vmod__candidate__pack
+                     (const Vitc__Vmod__Candidate *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &vitc__vmod__candidate__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t vitc__vmod__candidate__pack_to_buffer
+                     (const Vitc__Vmod__Candidate *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &vitc__vmod__candidate__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Vitc__Vmod__Candidate *
+       vitc__vmod__candidate__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Vitc__Vmod__Candidate *)
+     protobuf_c_message_unpack (&vitc__vmod__candidate__descriptor,
+                                allocator, len, data);
+}
+void   vitc__vmod__candidate__free_unpacked
+                     (Vitc__Vmod__Candidate *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &vitc__vmod__candidate__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
+void   vitc__vmod__attention_like__init
+                     (Vitc__Vmod__AttentionLike         *message)
+{
+  static const Vitc__Vmod__AttentionLike init_value = VITC__VMOD__ATTENTION_LIKE__INIT;
+  *message = init_value;
+}
+size_t vitc__vmod__attention_like__get_packed_size
+                     (const Vitc__Vmod__AttentionLike *message)
+{
+  assert(message->base.descriptor == &vitc__vmod__attention_like__descriptor);
+  return protobuf_c_message_get_packed_size ((const ProtobufCMessage*)(message));
+}
+size_t vitc__vmod__attention_like__pack
+                     (const Vitc__Vmod__AttentionLike *message,
+                      uint8_t       *out)
+{
+  assert(message->base.descriptor == &vitc__vmod__attention_like__descriptor);
+  return protobuf_c_message_pack ((const ProtobufCMessage*)message, out);
+}
+size_t vitc__vmod__attention_like__pack_to_buffer
+                     (const Vitc__Vmod__AttentionLike *message,
+                      ProtobufCBuffer *buffer)
+{
+  assert(message->base.descriptor == &vitc__vmod__attention_like__descriptor);
+  return protobuf_c_message_pack_to_buffer ((const ProtobufCMessage*)message, buffer);
+}
+Vitc__Vmod__AttentionLike *
+       vitc__vmod__attention_like__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data)
+{
+  return (Vitc__Vmod__AttentionLike *)
+     protobuf_c_message_unpack (&vitc__vmod__attention_like__descriptor,
+                                allocator, len, data);
+}
+void   vitc__vmod__attention_like__free_unpacked
+                     (Vitc__Vmod__AttentionLike *message,
+                      ProtobufCAllocator *allocator)
+{
+  if(!message)
+    return;
+  assert(message->base.descriptor == &vitc__vmod__attention_like__descriptor);
+  protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
+}
 void   vitc__vmod__output__init
                      (Vitc__Vmod__Output         *message)
 {
@@ -547,7 +682,7 @@ void   vitc__vmod__frame__free_unpacked
   assert(message->base.descriptor == &vitc__vmod__frame__descriptor);
   protobuf_c_message_free_unpacked ((ProtobufCMessage*)message, allocator);
 }
-static const ProtobufCFieldDescriptor vitc__vmod__manifest__field_descriptors[6] =
+static const ProtobufCFieldDescriptor vitc__vmod__manifest__field_descriptors[8] =
 {
   {
     "graph",
@@ -621,11 +756,37 @@ static const ProtobufCFieldDescriptor vitc__vmod__manifest__field_descriptors[6]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "layers",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Vitc__Vmod__Manifest, n_layers),
+    offsetof(Vitc__Vmod__Manifest, layers),
+    &vitc__vmod__layer__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "others",
+    8,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Vitc__Vmod__Manifest, n_others),
+    offsetof(Vitc__Vmod__Manifest, others),
+    &vitc__vmod__attention_like__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned vitc__vmod__manifest__field_indices_by_name[] = {
   0,   /* field[0] = graph */
   2,   /* field[2] = labels */
+  6,   /* field[6] = layers */
   3,   /* field[3] = lineage */
+  7,   /* field[7] = others */
   1,   /* field[1] = preprocessing */
   4,   /* field[4] = probes */
   5,   /* field[5] = report */
@@ -633,7 +794,7 @@ static const unsigned vitc__vmod__manifest__field_indices_by_name[] = {
 static const ProtobufCIntRange vitc__vmod__manifest__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 6 }
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor vitc__vmod__manifest__descriptor =
 {
@@ -643,7 +804,7 @@ const ProtobufCMessageDescriptor vitc__vmod__manifest__descriptor =
   "Vitc__Vmod__Manifest",
   "vitc.vmod",
   sizeof(Vitc__Vmod__Manifest),
-  6,
+  8,
   vitc__vmod__manifest__field_descriptors,
   vitc__vmod__manifest__field_indices_by_name,
   1,  vitc__vmod__manifest__number_ranges,
@@ -1020,6 +1181,321 @@ const ProtobufCMessageDescriptor vitc__vmod__node__descriptor =
   vitc__vmod__node__field_indices_by_name,
   1,  vitc__vmod__node__number_ranges,
   (ProtobufCMessageInit) vitc__vmod__node__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCEnumValue vitc__vmod__layer__choice__enum_values_by_number[4] =
+{
+  { "UNDECIDED", "VITC__VMOD__LAYER__CHOICE__UNDECIDED", 0 },
+  { "KEPT", "VITC__VMOD__LAYER__CHOICE__KEPT", 1 },
+  { "SELECTED", "VITC__VMOD__LAYER__CHOICE__SELECTED", 2 },
+  { "ON_TRIAL", "VITC__VMOD__LAYER__CHOICE__ON_TRIAL", 3 },
+};
+static const ProtobufCIntRange vitc__vmod__layer__choice__value_ranges[] = {
+{0, 0},{0, 4}
+};
+static const ProtobufCEnumValueIndex vitc__vmod__layer__choice__enum_values_by_name[4] =
+{
+  { "KEPT", 1 },
+  { "ON_TRIAL", 3 },
+  { "SELECTED", 2 },
+  { "UNDECIDED", 0 },
+};
+const ProtobufCEnumDescriptor vitc__vmod__layer__choice__descriptor =
+{
+  PROTOBUF_C__ENUM_DESCRIPTOR_MAGIC,
+  "vitc.vmod.Layer.Choice",
+  "Choice",
+  "Vitc__Vmod__Layer__Choice",
+  "vitc.vmod",
+  4,
+  vitc__vmod__layer__choice__enum_values_by_number,
+  4,
+  vitc__vmod__layer__choice__enum_values_by_name,
+  1,
+  vitc__vmod__layer__choice__value_ranges,
+  NULL,NULL,NULL,NULL   /* reserved[1234] */
+};
+static const ProtobufCFieldDescriptor vitc__vmod__layer__field_descriptors[12] =
+{
+  {
+    "index",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, index),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "kind",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, kind),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "heads",
+    3,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, heads),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "node",
+    4,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, node),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "core",
+    5,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, core),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "input",
+    6,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, input),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "output",
+    7,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT32,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, output),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "parameters",
+    8,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, parameters),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "obstacle",
+    9,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, obstacle),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "choice",
+    10,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_ENUM,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, choice),
+    &vitc__vmod__layer__choice__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "scores",
+    11,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Vitc__Vmod__Layer, n_scores),
+    offsetof(Vitc__Vmod__Layer, scores),
+    &vitc__vmod__attribute__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "candidates",
+    12,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Vitc__Vmod__Layer, n_candidates),
+    offsetof(Vitc__Vmod__Layer, candidates),
+    &vitc__vmod__candidate__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned vitc__vmod__layer__field_indices_by_name[] = {
+  11,   /* field[11] = candidates */
+  9,   /* field[9] = choice */
+  4,   /* field[4] = core */
+  2,   /* field[2] = heads */
+  0,   /* field[0] = index */
+  5,   /* field[5] = input */
+  1,   /* field[1] = kind */
+  3,   /* field[3] = node */
+  8,   /* field[8] = obstacle */
+  6,   /* field[6] = output */
+  7,   /* field[7] = parameters */
+  10,   /* field[10] = scores */
+};
+static const ProtobufCIntRange vitc__vmod__layer__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 12 }
+};
+const ProtobufCMessageDescriptor vitc__vmod__layer__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "vitc.vmod.Layer",
+  "Layer",
+  "Vitc__Vmod__Layer",
+  "vitc.vmod",
+  sizeof(Vitc__Vmod__Layer),
+  12,
+  vitc__vmod__layer__field_descriptors,
+  vitc__vmod__layer__field_indices_by_name,
+  1,  vitc__vmod__layer__number_ranges,
+  (ProtobufCMessageInit) vitc__vmod__layer__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor vitc__vmod__candidate__field_descriptors[2] =
+{
+  {
+    "mixer",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Candidate, mixer),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "figures",
+    2,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Vitc__Vmod__Candidate, n_figures),
+    offsetof(Vitc__Vmod__Candidate, figures),
+    &vitc__vmod__attribute__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned vitc__vmod__candidate__field_indices_by_name[] = {
+  1,   /* field[1] = figures */
+  0,   /* field[0] = mixer */
+};
+static const ProtobufCIntRange vitc__vmod__candidate__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor vitc__vmod__candidate__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "vitc.vmod.Candidate",
+  "Candidate",
+  "Vitc__Vmod__Candidate",
+  "vitc.vmod",
+  sizeof(Vitc__Vmod__Candidate),
+  2,
+  vitc__vmod__candidate__field_descriptors,
+  vitc__vmod__candidate__field_indices_by_name,
+  1,  vitc__vmod__candidate__number_ranges,
+  (ProtobufCMessageInit) vitc__vmod__candidate__init,
+  NULL,NULL,NULL    /* reserved[123] */
+};
+static const ProtobufCFieldDescriptor vitc__vmod__attention_like__field_descriptors[2] =
+{
+  {
+    "node",
+    1,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__AttentionLike, node),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "reason",
+    2,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_BYTES,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__AttentionLike, reason),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+};
+static const unsigned vitc__vmod__attention_like__field_indices_by_name[] = {
+  0,   /* field[0] = node */
+  1,   /* field[1] = reason */
+};
+static const ProtobufCIntRange vitc__vmod__attention_like__number_ranges[1 + 1] =
+{
+  { 1, 0 },
+  { 0, 2 }
+};
+const ProtobufCMessageDescriptor vitc__vmod__attention_like__descriptor =
+{
+  PROTOBUF_C__MESSAGE_DESCRIPTOR_MAGIC,
+  "vitc.vmod.AttentionLike",
+  "AttentionLike",
+  "Vitc__Vmod__AttentionLike",
+  "vitc.vmod",
+  sizeof(Vitc__Vmod__AttentionLike),
+  2,
+  vitc__vmod__attention_like__field_descriptors,
+  vitc__vmod__attention_like__field_indices_by_name,
+  1,  vitc__vmod__attention_like__number_ranges,
+  (ProtobufCMessageInit) vitc__vmod__attention_like__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
 static const ProtobufCFieldDescriptor vitc__vmod__output__field_descriptors[2] =

@@ -25,27 +25,28 @@ public enum VitText {
     return rest.starts(with: "graph".utf8)
   }
 
-  /// Writes a graph as text to `path`, and the tensors that do not stand in it to `path` with `.tensors`
-  /// behind.
+  /// Writes a model with its layers as text to `path`, and the tensors that do not stand in it to `path` with
+  /// `.tensors` behind.
   ///
   /// With `elidingTensors` there is only the text. The tensors appear first, so that a text never names what
   /// is not there.
   public static func write(
-    _ graph: Graph, to path: String, elidingTensors: Bool = false, options: TextOptions = TextOptions()
+    _ hybrid: Hybrid, to path: String, elidingTensors: Bool = false, options: TextOptions = TextOptions()
   ) throws {
-    try graph.checkInvariants()
+    try hybrid.checkInvariants()
     var options = options
     options.version = TextOptions.currentVersion
-    options.tensorsDigest = elidingTensors ? nil : try writeTensors(of: graph, to: path + suffix, options)
-    try AtomicFile.write(Array(try graph.text(options).utf8), to: path)
+    options.tensorsDigest =
+      elidingTensors ? nil : try writeTensors(of: hybrid.graph, to: path + suffix, options)
+    try AtomicFile.write(Array(try hybrid.text(options).utf8), to: path)
   }
 
-  /// Reads a graph; its tensors come from the file that the text names, or are elided where it names none.
+  /// Reads a model; its tensors come from the file that the text names, or are elided where it names none.
   public static func read(
     path: String, registry: Registry, fold: GraphBuilder.Fold? = nil
-  ) throws(VitError) -> Graph {
+  ) throws(VitError) -> Hybrid {
     let bytes = try MappedFile.contents(of: path, limit: maximumSize)
-    return try Graph(text: bytes, file: path, registry: registry, fold: fold) { digest throws(VitError) in
+    return try Hybrid(text: bytes, file: path, registry: registry, fold: fold) { digest throws(VitError) in
       try readTensors(path: path + suffix, digest: digest)
     }
   }

@@ -1,6 +1,6 @@
 extension Graph {
   /// What first tells this graph from `other`, in words, or `nil` where they are the same: names, types,
-  /// operations, attributes, annotations, origins, tensors.
+  /// operations, attributes, origins, tensors.
   ///
   /// How values are numbered does not matter, nor do values that nobody defines or reads. With
   /// `comparingValues` the tensors' bytes count too, and a tensor that cannot be read throws.
@@ -17,8 +17,7 @@ extension Graph {
       let operands = node.operands.map { $0.map { graph[$0].name } ?? "_" }
       let results = node.results.map { "\(graph[$0].name): \(graph.type($0))" }
       let origin = node.location.node ?? ""
-      return
-        "\(results) = \(node.name)\(operands) \(node.operation.attributes.text) \(node.annotations.text) \(origin)"
+      return "\(results) = \(node.name)\(operands) \(node.operation.attributes.text) \(origin)"
     }
     if let found = differ("name", name, other.name) ?? differ("signature", signature(self), signature(other))
       ?? differ("annotations", annotations.text, other.annotations.text)

@@ -29,19 +29,15 @@ public struct Node: Sendable {
   public var results: [ValueID]
   /// Where it came from.
   public var location: Location
-  /// What passes have found out about it; no part of its meaning.
-  public var annotations: Attributes
 
   /// A node.
   public init(
-    _ operation: any Operation, operands: [ValueID?], results: [ValueID], location: Location = Location(),
-    annotations: Attributes = Attributes()
+    _ operation: any Operation, operands: [ValueID?], results: [ValueID], location: Location = Location()
   ) {
     self.operation = operation
     self.operands = operands
     self.results = results
     self.location = location
-    self.annotations = annotations
   }
 
   /// The operation's name.

@@ -51,7 +51,7 @@ public struct GraphAssembler {
   public mutating func addNode(
     _ operation: String, _ attributes: Attributes, operands: [ValueID?],
     results: [(name: String, type: TensorType)],
-    location: Location, annotations: Attributes = Attributes()
+    location: Location
   ) throws(VitError) -> [ValueID] {
     do throws(VitError) {
       for result in results {
@@ -71,7 +71,6 @@ public struct GraphAssembler {
           "'\(result.name)' is declared \(result.type), but '\(type(of: operation).name)' gives \(builder.graph.type(id))",
           code: "type-mismatch")
       }
-      builder.graph.nodes[builder.graph.nodes.count - 1].annotations = annotations
       return ids
     } catch { throw error.at(location) }
   }

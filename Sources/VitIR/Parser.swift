@@ -4,13 +4,12 @@ extension Graph {
   /// Operations come from `registry`; every type rule runs again, with `fold` for what follows from
   /// constants, and must give the declared types. Where the text names a file of tensors by its digest,
   /// `tensors` is called once with it; without one, values that do not stand in the text are elided. Errors
-  /// name `file`, line and column.
+  /// name `file`, line and column. Layers that follow the graph are read and left out.
   public init(
     text bytes: [UInt8], file: String? = nil, registry: Registry, fold: GraphBuilder.Fold? = nil,
     tensors: ((_ digest: String) throws(VitError) -> TensorTable)? = nil
   ) throws(VitError) {
-    var parser = try Parser(bytes, file: file, registry: registry, fold: fold, tensors: tensors)
-    self = try parser.graph()
+    self = try Hybrid(text: bytes, file: file, registry: registry, fold: fold, tensors: tensors).graph
   }
 
   /// Reads a graph from a string.
@@ -22,7 +21,18 @@ extension Graph {
   }
 }
 
-/// Reads the lines of a graph.
+extension Hybrid {
+  /// Reads a graph and its layers from text, as `text(_:)` writes them; see `Graph(text:)`.
+  public init(
+    text bytes: [UInt8], file: String? = nil, registry: Registry, fold: GraphBuilder.Fold? = nil,
+    tensors: ((_ digest: String) throws(VitError) -> TensorTable)? = nil
+  ) throws(VitError) {
+    var parser = try Parser(bytes, file: file, registry: registry, fold: fold, tensors: tensors)
+    self = try parser.hybrid()
+  }
+}
+
+/// Reads the lines of a graph and of its layers.
 private struct Parser {
   private var reader: TextReader
   private let registry: Registry
@@ -41,7 +51,20 @@ private struct Parser {
     load = tensors
   }
 
-  mutating func graph() throws(VitError) -> Graph {
+  mutating func hybrid() throws(VitError) -> Hybrid {
+    let graph = try graph()
+    var hybrid = Hybrid(graph.graph)
+    if try reader.take(word: "layers") {
+      let place = reader.location
+      try reader.expect("{")
+      while try !reader.take("}") { try unit(of: graph, into: &hybrid) }
+      do { try hybrid.checkInvariants() } catch { throw error.at(place) }
+    }
+    guard reader.token == .end else { throw reader.unexpected("the end of the text") }
+    return hybrid
+  }
+
+  private mutating func graph() throws(VitError) -> GraphAssembler {
     try version()
     guard try reader.take(word: "graph") else { throw reader.unexpected("'graph'") }
     var graph = GraphAssembler(
@@ -67,12 +90,11 @@ private struct Parser {
     while try !reader.take("}") {
       if try reader.take(word: "tensor") { try tensor(into: &graph) } else { try node(into: &graph) }
     }
-    guard reader.token == .end else { throw reader.unexpected("the end of the text") }
     for output in outputs {
       let id = try Self.resolve(output.value, output.location, in: graph)
       do { try graph.addOutput(output.name, id) } catch { throw error.at(output.location) }
     }
-    return graph.graph
+    return graph
   }
 
   /// Passes over the line that names the version, where there is one; throws for a version that is not known.
@@ -149,7 +171,7 @@ private struct Parser {
     do { _ = try graph.addConstant(name, tensor) } catch { throw error.at(place) }
   }
 
-  /// `%a, %b = name(operands) {attributes} : types note {annotations} at "node"`.
+  /// `%a, %b = name(operands) {attributes} : types at "node"`; what version 1 noted behind the types is passed over.
   private mutating func node(into graph: inout GraphAssembler) throws(VitError) {
     var location = reader.location
     var names: [String] = []
@@ -175,13 +197,55 @@ private struct Parser {
         results.append((name, try reader.type()))
       }
     }
-    let annotations = try reader.take(word: "note") ? try reader.attributes() : Attributes()
+    if try reader.take(word: "note") { _ = try reader.attributes() }
     if try reader.take(word: "at") {
       location.node = try reader.text("the name of the original node in quotes")
     }
     _ = try graph.addNode(
-      operation, attributes, operands: operands, results: results, location: location,
-      annotations: annotations)
+      operation, attributes, operands: operands, results: results, location: location)
+  }
+
+  /// A line of the section of layers.
+  private mutating func unit(of graph: GraphAssembler, into hybrid: inout Hybrid) throws(VitError) {
+    if try reader.take(word: "other") {
+      hybrid.others.append(
+        AttentionLike(
+          node: try reader.text("the name of a node in quotes"), reason: try reader.text("a reason in quotes")
+        ))
+      return
+    }
+    guard try reader.take(word: "layer") else { throw reader.unexpected("'layer', 'other' or '}'") }
+    let place = reader.location
+    let index = try reader.number("the number of a layer")
+    let kind = try reader.name("the kind of a layer")
+    guard let core = try optional(in: graph) else { throw reader.unexpected("a value") }
+    try reader.expect("(")
+    let input = try optional(in: graph)
+    try reader.expect(")")
+    guard reader.token == .arrow else { throw reader.unexpected("'->' and what the layer gives") }
+    try reader.advance()
+    var layer = Layer(
+      index: index, kind: kind, heads: 0, node: "", core: core, input: input,
+      output: try optional(in: graph), parameters: 0, obstacle: nil)
+    do throws(VitError) {
+      try layer.read(try reader.attributes())
+      if try reader.take(word: "scores") { layer.scores = try reader.attributes() }
+      while try reader.take(word: "candidate") {
+        let mixer = try reader.text("a mixer in quotes")
+        layer.candidates.append(try Layer.Candidate(mixer: mixer, figures: try reader.attributes()))
+      }
+    } catch { throw error.at(place) }
+    guard try reader.take(word: "at") else { throw reader.unexpected("'at' and the name of a node") }
+    layer.node = try reader.text("the name of the original node in quotes")
+    hybrid.layers.append(layer)
+  }
+
+  /// A value that is defined, or `nil` for `_`.
+  private mutating func optional(in graph: GraphAssembler) throws(VitError) -> ValueID? {
+    let id =
+      reader.token == .word("_") ? nil : try Self.resolve(reader.token, reader.location, in: graph)
+    try reader.advance()
+    return id
   }
 
   private mutating func operands(in graph: GraphAssembler) throws(VitError) -> [ValueID?] {

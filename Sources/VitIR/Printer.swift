@@ -6,8 +6,10 @@ public struct TextOptions: Sendable {
   public var version: Int?
   /// Whether a node is followed by the name of the node that it came from.
   public var locations = true
-  /// Whether what passes have noted about nodes and the model is shown.
+  /// Whether what is known of the model as a whole is shown.
   public var annotations = true
+  /// Whether the layers are shown, and what was found out and decided about them.
+  public var layers = true
   /// The digest of the file that holds the tensors, where there is one.
   public var tensorsDigest: String?
   /// Up to how many elements whole numbers and truth values are written out: axes, shapes, pads, which types
@@ -53,23 +55,18 @@ private struct Printer {
   }
 
   mutating func print() throws -> String {
-    let inputs = graph.inputs.map { "\(reference($0)): \(graph.type($0))" }.joined(separator: ", ")
-    let outputs = graph.outputs.map { "\($0.name.asWord) = \(reference($0.value))" }.joined(separator: ", ")
+    let inputs = graph.inputs.map { "\(graph.reference($0)): \(graph.type($0))" }.joined(separator: ", ")
+    let outputs = graph.outputs.map { "\($0.name.asWord) = \(graph.reference($0.value))" }
+      .joined(separator: ", ")
     text = options.version.map { "version \($0)\n" } ?? ""
-    text +=
-      "graph \"\(graph.name.escapedForText)\"\(noted(graph.annotations)) (\(inputs)) -> (\(outputs)) {\n"
-    if let digest = options.tensorsDigest { text += "  tensors \"\(digest.escapedForText)\"\n" }
+    text += "graph \(graph.name.quoted)\(noted(graph.annotations)) (\(inputs)) -> (\(outputs)) {\n"
+    if let digest = options.tensorsDigest { text += "  tensors \(digest.quoted)\n" }
     for name in graph.tensors.names {
       guard let tensor = graph.tensors[name] else { continue }
       text += "  tensor @\(name.asName) : \(tensor.type)\(try values(tensor))\n"
     }
     for node in graph.nodes { text += "  \(line(node))\n" }
     return text + "}\n"
-  }
-
-  private func reference(_ id: ValueID) -> String {
-    let value = graph[id]
-    return (value.isConstant ? "@" : "%") + value.name.asName
   }
 
   private func noted(_ annotations: Attributes) -> String {
@@ -88,8 +85,8 @@ private struct Printer {
   }
 
   private func line(_ node: Node) -> String {
-    let results = node.results.map(reference).joined(separator: ", ")
-    let operands = node.operands.map { $0.map(reference) ?? "_" }.joined(separator: ", ")
+    let results = node.results.map(graph.reference).joined(separator: ", ")
+    let operands = node.operands.map { $0.map(graph.reference) ?? "_" }.joined(separator: ", ")
     var line = node.results.isEmpty ? "" : "\(results) = "
     line += "\(node.name)(\(operands))"
     let attributes = node.operation.attributes
@@ -97,19 +94,29 @@ private struct Printer {
     if !node.results.isEmpty {
       line += " : " + node.results.map { graph.type($0).description }.joined(separator: ", ")
     }
-    if options.annotations && !node.annotations.isEmpty { line += " note \(node.annotations.text)" }
-    if options.locations, let name = node.location.node { line += " at \"\(name.escapedForText)\"" }
+    if options.locations, let name = node.location.node { line += " at \(name.quoted)" }
     return line
   }
 }
 
+extension Graph {
+  /// How a value is named in text.
+  func reference(_ id: ValueID) -> String {
+    let value = self[id]
+    return (value.isConstant ? "@" : "%") + value.name.asName
+  }
+}
+
 extension String {
+  /// The text in quotes.
+  var quoted: String { "\"\(escapedForText)\"" }
+
   /// The name as it stands behind `%` or `@`: bare, or in quotes where it holds anything unusual.
-  var asName: String { !isEmpty && utf8.allSatisfy(\.isNamePart) ? self : "\"\(escapedForText)\"" }
+  var asName: String { !isEmpty && utf8.allSatisfy(\.isNamePart) ? self : quoted }
 
   /// The name as it stands alone: a word, or in quotes.
   var asWord: String {
-    utf8.first?.isLetter == true && utf8.allSatisfy(\.isWordPart) ? self : "\"\(escapedForText)\""
+    utf8.first?.isLetter == true && utf8.allSatisfy(\.isWordPart) ? self : quoted
   }
 }
 
@@ -126,15 +133,14 @@ extension Attribute {
     func list<T>(_ kind: String, _ values: [T], _ text: (T) -> String) -> String {
       (values.isEmpty ? kind : "") + "[" + values.map(text).joined(separator: ", ") + "]"
     }
-    func quoted(_ text: String) -> String { "\"\(text.escapedForText)\"" }
     switch self {
     case .int(let value): return String(value)
     case .float(let value): return value.word
-    case .string(let value): return quoted(value)
+    case .string(let value): return value.quoted
     case .bool(let value): return value ? "true" : "false"
     case .ints(let values): return list("", values) { String($0) }
     case .floats(let values): return list("floats", values, \.word)
-    case .strings(let values): return list("strings", values, quoted)
+    case .strings(let values): return list("strings", values, \.quoted)
     }
   }
 }

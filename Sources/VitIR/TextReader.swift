@@ -57,6 +57,12 @@ struct TextReader {
     return try text(role)
   }
 
+  /// Takes a whole number that is not negative.
+  mutating func number(_ role: String) throws(VitError) -> Int {
+    guard case .integer = token else { throw unexpected(role) }
+    return try integer(negative: false)
+  }
+
   /// The items between `open` and `close`, with commas between them.
   mutating func list(
     _ open: Unicode.Scalar, _ close: Unicode.Scalar, _ item: (inout TextReader) throws(VitError) -> Void

@@ -44,6 +44,15 @@ public struct Fidelity: Sendable, Hashable {
   /// Σ‖model − teacher‖² / Σ‖teacher‖², the mean over outputs.
   public var relativeError = 0.0
 
+  /// Nothing measured yet, of so many samples.
+  init(images: Int) { self.images = images }
+
+  /// What a model says of labelled samples, compared with no other.
+  public init(images: Int, accuracy: Double?) {
+    self.images = images
+    self.accuracy = accuracy
+  }
+
   /// What selection and training compare by: the divergence, or the relative error.
   public var damage: Double { divergence ?? relativeError }
 }

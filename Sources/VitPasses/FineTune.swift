@@ -13,33 +13,55 @@ public struct FineTune: Pass {
   /// See `Pass`.
   public static let summary = "Trains the hybrid end to end towards the teacher"
 
-  private let steps: Int
-  private let batch: Int
-  private let rate: Double?
-  private let clip: Double
-  private let temperature: Double
+  /// Steps of the optimiser.
+  public var steps: Int
+  /// Samples of a step.
+  public var batch: Int
+  /// The highest learning rate; without one the best of four on the held-out samples.
+  public var rate: Double?
+  /// The norm to which the gradient is clipped.
+  public var clip: Double
+  /// What logits are divided by before they are compared.
+  public var temperature: Double
+
+  /// The pass.
+  public init(
+    steps: Int = 200, batch: Int = 64, rate: Double? = nil, clip: Double = 1, temperature: Double = 2
+  ) {
+    self.steps = steps
+    self.batch = batch
+    self.rate = rate
+    self.clip = clip
+    self.temperature = temperature
+  }
 
   /// Takes `steps` (200), `batch` (64), `rate` (by default the best of four on the held-out samples, tried
   /// for a tenth of the steps each), `clip` (1) and `temperature` (2).
   public init(options: inout OptionReader) throws(VitError) {
-    steps = try options.value("steps", default: 200)
-    batch = try options.value("batch", default: 64)
-    switch options.text("rate") {
-    case nil, "auto": rate = nil
-    case let text?:
-      guard let value = Double(text), value > 0, value.isFinite else {
-        throw VitError(
-          "fine-tune: option 'rate' cannot be '\(text)' (expected a number above 0, or auto)", kind: .usage,
-          code: "option-value")
-      }
+    self.init()
+    steps = try options.value("steps", default: steps)
+    batch = try options.value("batch", default: batch)
+    if options.word("rate", of: ["auto"]) == nil, let text = options.text("rate") {
+      guard let value = Double(text) else { throw FineTune.badRate(text) }
       rate = value
     }
-    clip = try options.value("clip", default: 1)
-    temperature = try options.value("temperature", default: 2)
+    clip = try options.value("clip", default: clip)
+    temperature = try options.value("temperature", default: temperature)
+  }
+
+  /// Throws where a number is out of range.
+  public func check() throws(VitError) {
+    if let rate, !(rate > 0 && rate.isFinite) { throw FineTune.badRate("\(rate)") }
     guard clip > 0, temperature > 0 else {
       throw VitError("fine-tune: expected clip > 0 and temperature > 0", kind: .usage, code: "option-value")
     }
     try Effort.check(FineTune.name, steps: steps, batch: batch)
+  }
+
+  private static func badRate(_ text: String) -> VitError {
+    VitError(
+      "fine-tune: option 'rate' cannot be '\(text)' (expected a number above 0, or auto)", kind: .usage,
+      code: "option-value")
   }
 
   /// All options.
@@ -55,17 +77,18 @@ public struct FineTune: Pass {
   static let rates = [1e-3, 5e-4, 1e-4, 2e-5]
 
   /// Trains; where an operation has no gradient, warns and leaves the graph as it is.
-  public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
-    guard steps > 0, !MixerNode.new(in: graph, context: context).isEmpty else { return PassResult() }
-    let teacher = try context.teacher(for: FineTune.name)
+  public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
+    guard steps > 0, !hybrid.replaced.isEmpty else { return PassResult() }
+    let teacher = try hybrid.teacher(for: FineTune.name)
     let data = try context.samples(for: FineTune.name)
     let heldOut = context.heldOut ?? data
-    let meter = try FidelityMeter(teacher: teacher, data: heldOut, context: context)
+    let meter = try FidelityMeter(teacher: teacher.graph, data: heldOut, context: context)
+    let graph = hybrid.graph
     let before = try meter.measure(graph)
     let trainer: HybridTrainer
     do {
       trainer = try HybridTrainer(
-        graph, teacher: teacher, data: data, batch: batch, temperature: temperature, context: context)
+        hybrid, teacher: teacher, data: data, batch: batch, temperature: temperature, context: context)
     } catch let error as VitError where error.diagnostic.code == "no-gradient" {
       var note = error.diagnostic
       note.severity = .warning
@@ -109,7 +132,7 @@ public struct FineTune: Pass {
     case "after": trainer.exchangeAverage()
     default: break
     }
-    graph = trainer.graph(from: graph)
+    hybrid.graph = trainer.graph(from: graph)
     return PassResult(
       changes: trainer.parameterCount,
       notes: [

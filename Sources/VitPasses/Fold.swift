@@ -2,7 +2,7 @@ public import VitIR
 internal import VitRuntime
 
 /// Computes once, at compile time, what does not depend on the input; drops what does nothing.
-public struct Fold: Pass {
+public struct Fold: GraphPass {
   /// `fold`.
   public static let name = "fold"
   /// See `Pass`.
@@ -153,27 +153,5 @@ public struct Fold: Pass {
       type.shape.map { $0.fixedValue ?? -1 }, name: builder.graph[target].name)
     changes += 1
     return node
-  }
-}
-
-/// Removes the nodes that no output depends on.
-public struct DeadCode: Pass {
-  /// `dce`.
-  public static let name = "dce"
-  /// See `Pass`.
-  public static let summary = "Removes what no output depends on"
-
-  /// The pass; it has no options.
-  public init() {}
-  /// The pass; it takes no options.
-  public init(options: inout OptionReader) throws(VitError) {}
-  /// None.
-  public var options: [(name: String, value: String)] { [] }
-
-  /// Walks the nodes once, backwards.
-  public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
-    let before = graph.nodes.count
-    graph.removeDeadNodes()
-    return PassResult(changes: before - graph.nodes.count)
   }
 }

@@ -1,9 +1,9 @@
 public import VitIR
 
-/// One step of a pipeline: changes a graph, or finds out about it.
+/// One step of a pipeline: changes a hybrid, or finds out about it.
 ///
-/// A value without state, globals, clock or printing: the same graph, options, seed and data give the same
-/// graph.
+/// A value without state, globals, clock or printing: the same hybrid, options, seed and data give the same
+/// hybrid. What it finds out about layers is kept in them; see `Layer`.
 public protocol Pass: Sendable {
   /// The name in pipelines, in kebab case.
   static var name: String { get }
@@ -13,8 +13,33 @@ public protocol Pass: Sendable {
   init(options: inout OptionReader) throws(VitError)
   /// All options with their values, defaults included, in the order of the documentation: the canonical text.
   var options: [(name: String, value: String)] { get }
+  /// Throws a usage error where an option has a value that makes no sense.
+  func check() throws(VitError)
+  /// Runs on `hybrid`.
+  func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult
+}
+
+extension Pass {
+  /// Every value makes sense.
+  public func check() throws(VitError) {}
+}
+
+/// A pass that rewrites a graph and knows nothing of layers.
+///
+/// Those that were found before stand where all their values do; else they are looked for anew, and what was known of
+/// each stays known.
+public protocol GraphPass: Pass {
   /// Runs on `graph`.
   func run(on graph: inout Graph, context: PassContext) throws -> PassResult
+}
+
+extension GraphPass {
+  /// Runs on the graph, and sees to the layers.
+  public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
+    let result = try run(on: &hybrid.graph, context: context)
+    if !hybrid.layers.isEmpty, (try? hybrid.checkInvariants()) == nil { hybrid.findLayers() }
+    return result
+  }
 }
 
 /// What a pass has to say when it is done.
@@ -34,9 +59,9 @@ public struct PassResult: Sendable {
 /// Looks on while a pipeline runs: timer, printer, verifier, progress.
 public protocol PassObserver: AnyObject {
   /// Called before a pass, observers in order.
-  func before(_ pass: any Pass, _ graph: Graph) throws
+  func before(_ pass: any Pass, _ hybrid: Hybrid) throws
   /// Called after a pass, observers in reverse order, also when it failed.
-  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) throws
+  func after(_ pass: any Pass, _ hybrid: Hybrid, _ result: Result<PassResult, any Error>) throws
 }
 
 /// Hands a pass its options by name and type, and notices those that nobody took.
@@ -88,6 +113,14 @@ public struct OptionReader {
         code: "option-value")
     }
     return value
+  }
+
+  /// An option that is one of these words; where it is something else it is left to be asked for again.
+  public mutating func word(_ name: String, of words: [String]) -> String? {
+    guard let entry = entries.first(where: { $0.name == name }), words.contains(entry.value) else {
+      return nil
+    }
+    return text(name)
   }
 
   /// A list of whole numbers, written `[3,5]` or as one number.

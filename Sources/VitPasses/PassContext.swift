@@ -9,9 +9,7 @@ public final class PassContext {
   public let registry: Registry
   /// The seed from which each pass draws its own stream, by its name.
   public let seed: UInt64
-  /// The model as it was before any layer was replaced: what mixers are distilled from and compared with.
-  public var teacher: Graph? { didSet { shared = nil } }
-  /// The teacher's constants, in memory once for all passes; without a teacher, those of the first graph that ran.
+  /// The constants of the first graph that ran, in memory once for all passes; in a compile that is the teacher.
   private var shared: WeightStore?
   /// Samples that nothing is trained on: what decides which weights are kept.
   public var heldOut: (any SampleSource)?
@@ -43,15 +41,11 @@ public final class PassContext {
     if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
   }
 
-  /// The teacher; throws a usage error where there is none.
-  public func teacher(for pass: String) throws(VitError) -> Graph {
-    if let teacher { return teacher }
-    throw VitError(
-      "\(pass) needs the model that the layers were replaced in", kind: .usage, code: "teacher-missing")
-  }
-
-  /// The constants of `graph`, those that are the teacher's shared by all that run.
-  func weights(of graph: Graph, trainable: Set<String> = []) throws -> WeightStore {
+  /// The constants of `graph`, those that the first graph has too shared by all that run; `teacher` is the first where none
+  /// has run yet.
+  func weights(
+    of graph: Graph, trainable: Set<String> = [], from teacher: Graph? = nil
+  ) throws -> WeightStore {
     let base = try shared ?? WeightStore(teacher ?? graph)
     shared = base
     return try WeightStore(graph, trainable: trainable, sharing: base)

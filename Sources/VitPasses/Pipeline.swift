@@ -22,8 +22,10 @@ public struct Pipeline: Sendable, CustomStringConvertible {
           help: "the passes are \(known.map { $0.name }.sorted().joined(separator: ", "))")
       }
       var reader = OptionReader(pass: name, options)
-      passes.append(try type.init(options: &reader))
+      let pass = try type.init(options: &reader)
       try reader.finish()
+      try pass.check()
+      passes.append(pass)
     }
     self.passes = passes
   }
@@ -37,18 +39,25 @@ public struct Pipeline: Sendable, CustomStringConvertible {
     return options.isEmpty ? type(of: pass).name : "\(type(of: pass).name){\(options)}"
   }
 
-  /// Runs the passes in order on `graph`. Observers hear of each before and after it.
+  /// Runs the passes in order on `hybrid`. Observers hear of each before and after it.
+  ///
+  /// A model in which nothing is replaced is its own teacher: where `hybrid` comes without one, it has what it was before
+  /// the first replacement when a mixer stands in it at the end.
   @discardableResult
   public func run(
-    on graph: inout Graph, context: PassContext, observers: [any PassObserver] = []
+    on hybrid: inout Hybrid, context: PassContext, observers: [any PassObserver] = []
   ) throws -> [PassResult] {
     var results: [PassResult] = []
+    let isGiven = hybrid.teacher != nil
+    for pass in passes { try pass.check() }
+    defer { if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = nil } }
     for (place, pass) in passes.enumerated() {
       try context.checkCancelled()
+      if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = Teacher(hybrid) }
       context.place = place
-      for observer in observers { try observer.before(pass, graph) }
-      let result = Result { try pass.run(on: &graph, context: context) }
-      for observer in observers.reversed() { try observer.after(pass, graph, result) }
+      for observer in observers { try observer.before(pass, hybrid) }
+      let result = Result { try pass.run(on: &hybrid, context: context) }
+      for observer in observers.reversed() { try observer.after(pass, hybrid, result) }
       results.append(try result.get())
     }
     return results

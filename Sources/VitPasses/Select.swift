@@ -1,7 +1,6 @@
 public import VitIR
-internal import VitOps
 
-/// Marks the layers to replace: by an index that `score` found, by measured damage, by place, or by name.
+/// Chooses the layers to replace: by an index that `score` found, by measured damage, by place, or by name.
 public struct Select: Pass {
   /// `select`.
   public static let name = "select"
@@ -31,34 +30,52 @@ public struct Select: Pass {
     /// The last layers.
     case last
 
-    /// The annotation that holds the index, and whether larger comes first.
-    public var annotation: (name: String, largestFirst: Bool)? {
+    /// The score that it ranks by, and whether larger comes first.
+    public var score: (name: String, largestFirst: Bool)? {
       switch self {
-      case .swap: ("swap.damage", false)
-      case .entropy: ("score.entropy", true)
-      case .gini: ("score.gini", true)
-      case .hoyer: ("score.hoyer", true)
-      case .topMass: ("score.top_mass", true)
-      case .distance: ("score.distance", false)
-      case .cosine: ("score.cosine", false)
-      case .drop: ("score.drop", false)
-      case .first, .last: nil
+      case .entropy: ("entropy", true)
+      case .gini: ("gini", true)
+      case .hoyer: ("hoyer", true)
+      case .topMass: ("top_mass", true)
+      case .distance: ("distance", false)
+      case .cosine: ("cosine", false)
+      case .drop: ("drop", false)
+      case .swap, .first, .last: nil
       }
     }
   }
 
-  private let criterion: Criterion
-  private let count: Int?
-  private let fraction: Double
-  private let layers: [Int]?
+  /// What layers are ranked by.
+  public var criterion: Criterion
+  /// How many are chosen; without it `fraction` says so.
+  public var count: Int?
+  /// Which part of all attention layers is chosen.
+  public var fraction: Double
+  /// The layers themselves, whatever they are ranked by.
+  public var layers: [Int]?
+
+  /// The pass.
+  public init(
+    by criterion: Criterion = .swap, count: Int? = nil, fraction: Double = 0.5, layers: [Int]? = nil
+  ) {
+    self.criterion = criterion
+    self.count = count
+    self.fraction = fraction
+    self.layers = layers
+  }
 
   /// Takes `by` (swap), `count`, `fraction` (0.5, of all attention layers; used where there is no count) and
   /// `layers`, which wins over the others.
   public init(options: inout OptionReader) throws(VitError) {
-    criterion = try options.choice("by", default: .swap)
+    self.init()
+    criterion = try options.choice("by", default: criterion)
     count = try options.optional("count")
-    fraction = try options.value("fraction", default: 0.5)
+    fraction = try options.value("fraction", default: fraction)
     layers = try options.integers("layers")
+  }
+
+  /// Throws where nothing could be chosen.
+  public func check() throws(VitError) {
     guard (count ?? 1) > 0, fraction > 0, fraction <= 1 else {
       throw VitError(
         "select: expected a count of at least 1 and a fraction in (0, 1]", kind: .usage, code: "option-value")
@@ -72,14 +89,18 @@ public struct Select: Pass {
     return [("by", criterion.rawValue), amount]
   }
 
-  /// Marks nodes with `selected`; with `by=swap`, measures first and notes `swap.damage`.
-  public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
-    let sites = AttentionLayers.find(in: graph).layers
-    let trial = MixerNode.new(in: graph, context: context)
-    let candidates = sites.filter { site in site.isReplaceable || trial.contains { $0.place == site.place } }
+  /// How many layers are chosen among `all`.
+  func count(among all: [Layer]) -> Int {
+    layers?.count ?? count ?? max(1, Int((fraction * Double(all.count)).rounded()))
+  }
+
+  /// Sets the choice of each layer that can be replaced, or is on trial; with `by=swap`, measures the damage of each
+  /// candidate first.
+  public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
+    let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
     guard !candidates.isEmpty else {
       throw VitError(
-        sites.isEmpty ? "the model has no attention layers" : "no attention layer can be replaced",
+        hybrid.layers.isEmpty ? "the model has no attention layers" : "no attention layer can be replaced",
         code: "no-attention", help: "vitc inspect lists the layers and the reasons")
     }
     if let layers {
@@ -88,59 +109,67 @@ public struct Select: Pass {
           "layer \(number) cannot be replaced or does not exist", kind: .usage, code: "layer-unknown",
           help: "vitc inspect lists the layers and the reasons")
       }
-      mark(candidates, Set(layers), &graph)
+      choose(Set(layers), among: candidates, &hybrid)
       return PassResult(changes: layers.count, notes: ["layers \(layers.sorted()), as asked for"])
     }
-    if criterion == .swap { try measure(trial, &graph, context) }
-    let ranked = try rank(candidates, graph)
-    let wanted = count ?? max(1, Int((fraction * Double(sites.count)).rounded()))
-    guard wanted <= candidates.count else {
+    if criterion == .swap { try measure(&hybrid, context) }
+    let ranked = try rank(hybrid.layers.filter { $0.isReplaceable || $0.isReplaced })
+    let wanted = count(among: hybrid.layers)
+    guard wanted <= ranked.count else {
       throw VitError(
-        "\(wanted) layers are to be replaced, but only \(candidates.count) can be", kind: .usage,
+        "\(wanted) layers are to be replaced, but only \(ranked.count) can be", kind: .usage,
         code: "count-too-large")
     }
     let chosen = ranked.prefix(wanted).map(\.index)
-    mark(candidates, Set(chosen), &graph)
+    choose(Set(chosen), among: candidates, &hybrid)
     return PassResult(
       changes: chosen.count,
       notes: ["layers \(chosen.sorted()) by \(criterion.rawValue), best first \(chosen)"])
   }
 
-  private func mark(_ sites: [AttentionLayer], _ chosen: Set<Int>, _ graph: inout Graph) {
-    for site in sites { graph.nodes[site.place].annotations["selected"] = .bool(chosen.contains(site.index)) }
+  private func choose(_ chosen: Set<Int>, among candidates: [Layer], _ hybrid: inout Hybrid) {
+    for candidate in candidates {
+      guard let place = hybrid.place(of: candidate.index) else { continue }
+      hybrid.layers[place].choice = chosen.contains(candidate.index) ? .selected : .kept
+    }
   }
 
-  private func rank(_ sites: [AttentionLayer], _ graph: Graph) throws(VitError) -> [AttentionLayer] {
-    guard let (name, largestFirst) = criterion.annotation else {
-      return criterion == .first ? sites : sites.reversed()
-    }
-    var scored: [(site: AttentionLayer, value: Double)] = []
-    for site in sites {
-      guard case .float(let value)? = graph.nodes[site.place].annotations[name] else {
+  private func rank(_ layers: [Layer]) throws(VitError) -> [Layer] {
+    if criterion == .first { return layers }
+    if criterion == .last { return layers.reversed() }
+    let largestFirst = criterion.score?.largestFirst ?? false
+    var scored: [(layer: Layer, value: Double)] = []
+    for layer in layers {
+      let found = criterion.score.map { layer.score($0.name) } ?? layer.candidates.last?.damage
+      guard let value = found else {
         throw VitError(
-          "layer \(site.index) has no '\(name)'", kind: .usage, code: "score-missing",
-          location: Location(node: site.node),
+          "layer \(layer.index) has no score '\(criterion.rawValue)'", kind: .usage, code: "score-missing",
+          location: Location(node: layer.node),
           help: criterion == .swap ? "run swap and distil before select{by=swap}" : "run score before select")
       }
-      scored.append((site, value.isNaN ? (largestFirst ? -.infinity : .infinity) : value))
+      scored.append((layer, value.isNaN ? (largestFirst ? -.infinity : .infinity) : value))
     }
     return scored.sorted { a, b in
-      if a.value == b.value { return a.site.index < b.site.index }
+      if a.value == b.value { return a.layer.index < b.layer.index }
       return largestFirst ? a.value > b.value : a.value < b.value
-    }.map(\.site)
+    }.map(\.layer)
   }
 
-  /// Notes for each mixer what it does to the teacher's outputs when it alone stands in.
-  private func measure(_ trial: [MixerNode], _ graph: inout Graph, _ context: PassContext) throws {
-    guard !trial.isEmpty else { return }
-    let teacher = try context.teacher(for: Select.name)
+  /// Measures for each mixer what it does to the teacher's outputs when it alone stands in.
+  private func measure(_ hybrid: inout Hybrid, _ context: PassContext) throws {
+    guard !hybrid.replaced.isEmpty else { return }
+    let teacher = try hybrid.teacher(for: Select.name)
+    let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     let data = try context.heldOut ?? context.samples(for: Select.name)
-    let meter = try FidelityMeter(teacher: teacher, data: data, context: context)
-    for (done, mixer) in trial.enumerated() {
-      let alone = try MixerNode.transplant([mixer], from: graph, into: teacher, registry: context.registry)
-      let fidelity = try meter.measure(alone)
-      graph.nodes[mixer.place].annotations["swap.damage"] = .float(fidelity.damage)
-      context.progress(Select.name, done + 1, trial.count, "layer \(mixer.layer)")
+    let meter = try FidelityMeter(teacher: teacher.graph, data: data, context: context)
+    for (done, mixer) in mixers.enumerated() {
+      let alone = try MixerNode.transplant(
+        [mixer], from: hybrid.graph, into: teacher, registry: context.registry)
+      let damage = try meter.measure(alone.graph).damage
+      if let place = hybrid.place(of: mixer.layer.index) {
+        hybrid.layers[place].candidates[mixer.layer.candidates.count - 1].damage = damage
+      }
+      context.progress(Select.name, done + 1, mixers.count, "layer \(mixer.layer.index)")
     }
   }
 }

@@ -1,5 +1,5 @@
 public import VitIR
-internal import VitOps
+public import VitOps
 
 /// Replaces attention layers by mixers, initialised from the attention where that is defined.
 public struct Swap: Pass {
@@ -8,16 +8,9 @@ public struct Swap: Pass {
   /// See `Pass`.
   public static let summary = "Replaces the selected attention layers by mixers"
 
-  private let mixer: String
-  private let width: Double?
-  private let heads: Int?
-  private let order: ScanOrder.Pattern
-  private let placement: ScanOrder.Placement
-  private let layers: LayerSet
-
   /// Which layers.
-  enum LayerSet: Equatable {
-    /// Those that `select` marked.
+  public enum LayerSet: Hashable, Sendable {
+    /// Those that `select` chose.
     case selected
     /// All that can be.
     case all
@@ -25,23 +18,51 @@ public struct Swap: Pass {
     case listed([Int])
   }
 
+  /// The kind of the mixer.
+  public var mixer: String
+  /// Its inner width as a fraction of the model's; by default the mixer's own.
+  public var width: Double?
+  /// Its heads; by default as many as fit.
+  public var heads: Int?
+  /// How tokens are scanned.
+  public var order: ScanOrder.Pattern
+  /// Where output tokens are read.
+  public var placement: ScanOrder.Placement
+  /// Which layers are replaced.
+  public var layers: LayerSet
+
+  /// The pass.
+  public init(
+    mixer: String = "glr", width: Double? = nil, heads: Int? = nil,
+    order: ScanOrder.Pattern = .bidirectional, placement: ScanOrder.Placement = .last,
+    layers: LayerSet = .selected
+  ) {
+    self.mixer = mixer
+    self.width = width
+    self.heads = heads
+    self.order = order
+    self.placement = placement
+    self.layers = layers
+  }
+
   /// Takes `mixer` (glr), `width` (a fraction of the model's; by default the mixer's own), `heads`, `order`
   /// (bidirectional), `placement` (last) and `layers` (`selected`, `all` or numbers).
   public init(options: inout OptionReader) throws(VitError) {
-    mixer = try options.value("mixer", default: "glr")
-    _ = try Mixers.named(mixer)
+    self.init()
+    mixer = try options.value("mixer", default: mixer)
     width = try options.optional("width")
     heads = try options.optional("heads")
-    order = try options.choice("order", default: .bidirectional)
-    placement = try options.choice("placement", default: .last)
-    var reader = options
-    switch reader.text("layers") {
-    case nil, "selected": layers = .selected
-    case "all": layers = .all
-    default: layers = .listed(try options.integers("layers") ?? [])
+    order = try options.choice("order", default: order)
+    placement = try options.choice("placement", default: placement)
+    if let set = options.word("layers", of: ["selected", "all"]) {
+      layers = set == "all" ? .all : .selected
+    } else if let numbers = try options.integers("layers") {
+      layers = .listed(numbers)
     }
-    _ = options.text("layers")
   }
+
+  /// Throws where there is no such mixer.
+  public func check() throws(VitError) { _ = try Mixers.named(mixer) }
 
   /// All options.
   public var options: [(name: String, value: String)] {
@@ -60,56 +81,53 @@ public struct Swap: Pass {
   }
 
   /// Replaces each layer; throws where a listed one cannot be, or nothing is selected.
-  public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
-    if context.teacher == nil { context.teacher = graph }
-    let sites = AttentionLayers.find(in: graph).layers
-    let chosen = try choose(sites, graph)
+  public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
+    let chosen = try choose(hybrid.layers)
     guard !chosen.isEmpty else {
       throw VitError(
         "no layer is selected", code: "nothing-selected", help: "run select before swap, or name the layers")
     }
-    var rewriter = Rewriter(graph, registry: context.registry)
+    var transplant = Transplant(hybrid.graph, layers: hybrid.layers, registry: context.registry)
     var notes: [String] = []
-    for site in chosen {
-      let random = context.random("swap").split(site.index)
-      let layout = try self.layout(site, graph)
-      try replace(site, layout, random, &rewriter)
-      notes.append("layer \(site.index): \(mixer), width \(layout.width), heads \(layout.heads)")
+    for layer in chosen {
+      let layout = try self.layout(layer, hybrid.graph)
+      try replace(layer, layout, hybrid.graph, context.random("swap").split(layer.index), &transplant)
+      notes.append("layer \(layer.index): \(mixer), width \(layout.width), heads \(layout.heads)")
     }
-    graph = try rewriter.finish()
+    (hybrid.graph, hybrid.layers) = try transplant.finish()
     return PassResult(changes: chosen.count, notes: notes)
   }
 
-  private func choose(_ sites: [AttentionLayer], _ graph: Graph) throws(VitError) -> [AttentionLayer] {
+  private func choose(_ all: [Layer]) throws(VitError) -> [Layer] {
     switch layers {
-    case .all: return sites.filter { $0.isReplaceable }
-    case .selected:
-      return sites.filter { graph.nodes[$0.place].annotations["selected"] == .bool(true) && $0.isReplaceable }
+    case .all: return all.filter { $0.isReplaceable }
+    case .selected: return all.filter { $0.choice == .selected && $0.isReplaceable }
     case .listed(let numbers):
-      var result: [AttentionLayer] = []
+      var result: [Layer] = []
       for number in numbers.sorted() {
-        guard let site = sites.first(where: { $0.index == number }) else {
+        guard let layer = all.first(where: { $0.index == number }) else {
           throw VitError(
-            "there is no layer \(number): the model has \(sites.count)", kind: .usage, code: "layer-unknown")
+            "there is no layer \(number): the model has \(all.count)", kind: .usage, code: "layer-unknown")
         }
-        if let obstacle = site.obstacle {
+        if let obstacle = layer.obstacle {
           throw VitError(
             "layer \(number) cannot be replaced: \(obstacle)", kind: .usage, code: "layer-not-replaceable",
-            location: Location(node: site.node))
+            location: Location(node: layer.node))
         }
-        if !result.contains(where: { $0.index == number }) { result.append(site) }
+        if !result.contains(where: { $0.index == number }) { result.append(layer) }
       }
       return result
     }
   }
 
-  private func layout(_ site: AttentionLayer, _ graph: Graph) throws(VitError) -> MixerLayout {
-    guard let input = site.input, let output = site.output, let extents = graph.type(input).fixedShapeTail(2),
+  private func layout(_ layer: Layer, _ graph: Graph) throws(VitError) -> MixerLayout {
+    guard let input = layer.input, let output = layer.output,
+      let extents = graph.type(input).fixedShapeTail(2),
       let outputDim = graph.type(output).shape.last?.fixedValue
     else {
       throw VitError(
-        "layer \(site.index) has an unknown number of tokens", code: "tokens-unknown",
-        location: Location(node: site.node),
+        "layer \(layer.index) has an unknown number of tokens", code: "tokens-unknown",
+        location: Location(node: layer.node),
         help: "give the image size when the model is loaded")
     }
     let kind = try Mixers.named(mixer)
@@ -119,57 +137,53 @@ public struct Swap: Pass {
     let inner = try MixerLayout.width(width ?? kind.defaultWidth, of: extents[1])
     var count = heads ?? 0
     if heads == nil {
-      count = try MixerLayout.defaultHeads(width: inner, teacherHeads: site.heads, order: scan)
+      count = try MixerLayout.defaultHeads(width: inner, teacherHeads: layer.heads, order: scan)
     }
     return try MixerLayout(dim: extents[1], outputDim: outputDim, width: inner, heads: count, order: scan)
   }
 
   private func replace(
-    _ site: AttentionLayer, _ layout: MixerLayout, _ random: SplitMix, _ rewriter: inout Rewriter
+    _ layer: Layer, _ layout: MixerLayout, _ graph: Graph, _ random: SplitMix,
+    _ transplant: inout Transplant
   ) throws {
-    guard let input = site.input, let output = site.output else { return }
+    guard let place = graph.place(defining: layer.core) else { return }
     let kind = try Mixers.named(mixer)
     var random = random
-    let attention = try AttentionWeights(site, rewriter.graph, directions: layout.order.directionCount)
+    let attention = try AttentionWeights(
+      layer, graph.nodes[place], graph, directions: layout.order.directionCount)
     let tensors = try kind.initialise(layout, from: attention, random: &random)
-    var operands: [ValueID?] = [input]
-    for (parameter, tensor) in zip(kind.parameters(layout), tensors) {
-      operands.append(
-        rewriter.builder.graph.addConstant(tensor, name: "mixer.\(site.index).\(parameter.name)"))
+    let parameters = zip(kind.parameters(layout), tensors).map { parameter, tensor in
+      (name: "mixer.\(layer.index).\(parameter.name)", tensor: tensor)
     }
-    let node = rewriter.nodes[site.place]
-    let target = rewriter.graph[output].name
-    let results = try rewriter.builder.add(
-      kind.init(layout), operands, names: ["mixer.\(site.index)"], location: node.location)
-    let place = rewriter.builder.graph.nodes.count - 1
-    var annotations = node.annotations
-    annotations["layer"] = .int(site.index)
-    annotations["target"] = .string(target)
-    rewriter.builder.graph.nodes[place].annotations = annotations
-    try rewriter.replace(output, with: results[0], by: Swap.name)
+    try transplant.replace(
+      layer.index, with: kind.init(layout), parameters, location: graph.nodes[place].location)
+    let text =
+      "\(mixer){width=\(layout.width),heads=\(layout.heads),order=\(order.rawValue),placement=\(placement.rawValue)}"
+    transplant[layer.index]?.candidates.append(Layer.Candidate(mixer: text))
+    if layer.choice != .selected { transplant[layer.index]?.choice = .onTrial }
   }
 }
 
 extension AttentionWeights {
   /// The weights of a layer that was raised to one operation, with the lags that `score` noted; `nil` for
   /// other layers.
-  init?(_ site: AttentionLayer, _ graph: Graph, directions: Int) throws {
-    let node = graph.nodes[site.place]
-    guard node.name == "vit.attention" else { return nil }
+  init?(_ layer: Layer, _ node: Node, _ graph: Graph, directions: Int) throws {
+    guard node.operation is VitAttention else { return nil }
     func tensor(_ index: Int) -> Tensor? {
       guard index < node.operands.count, let id = node.operands[index] else { return nil }
       return graph.tensor(id)
     }
     guard let wq = tensor(1), let wk = tensor(3), let wv = tensor(5), let wo = tensor(7) else { return nil }
-    var groups = site.heads
+    var heads = layer.heads
+    if case .int(let value)? = node.operation.attributes["heads"] { heads = value }
+    var groups = heads
     if case .int(let value)? = node.operation.attributes["kv_heads"] { groups = value }
     var lag: [[Double]] = []
-    if case .floats(let all)? = node.annotations["score.lag"], all.count == 4 * site.heads {
-      lag = (0..<directions).map { Array(all[$0 * site.heads..<($0 + 1) * site.heads]) }
+    if case .floats(let all)? = layer.scores["lag"], all.count == 4 * heads {
+      lag = (0..<directions).map { Array(all[$0 * heads..<($0 + 1) * heads]) }
     }
     self.init(
       wq: wq, wk: wk, wv: wv, wo: wo, bq: tensor(2), bk: tensor(4), bv: tensor(6), bo: tensor(8),
-      heads: site.heads,
-      kvHeads: groups, lag: lag)
+      heads: heads, kvHeads: groups, lag: lag)
   }
 }

@@ -55,7 +55,7 @@ final class CompilerRun {
   private let options: CompilerOptions
   private let progress: Progress
   private let pool: any WorkPool
-  private let sites: [AttentionLayer]
+  private let origin: Teacher
   private let data: Samples
   private let training: Samples
   private let heldOut: Samples
@@ -74,21 +74,22 @@ final class CompilerRun {
       throw VitError(
         problem.message, code: problem.code, help: "a model with such weights cannot be distilled")
     }
-    try CompilerRun.check(options, AttentionLayers.find(in: original.graph).layers)
+    try CompilerRun.check(options, original.hybrid.layers)
     pool = ThreadPool(threads: options.threads)
     let data = try data ?? Samples.synthetic(for: original, seed: options.seed, report: progress.report)
     self.data = data
     var teacher = original
-    if let graph = try ModelShapes(original.graph).fixed(to: data.shape, pool: pool) {
+    if let hybrid = try ModelShapes(original.graph).fixed(to: data.shape, pool: pool) {
       progress.report(
         Diagnostic(
           .note, "the model takes images of any size; the hybrid is for \(data.shape)", code: "fixed-size"))
-      teacher.graph = graph
+      teacher.hybrid = hybrid
     }
     self.teacher = teacher
-    sites = AttentionLayers.find(in: teacher.graph).layers
+    origin = Teacher(teacher.hybrid)
     let cost = try ModelCost(teacher.graph, inputShapes: teacher.inputShapes(), pool: pool)
-    let plan = CompilerPlan(options, cost: cost, graph: teacher.graph, sites: sites, samples: data.count)
+    let plan = CompilerPlan(
+      options, cost: cost, graph: teacher.graph, layers: origin.layers, samples: data.count)
     pipeline = try options.pipeline(
       distilSteps: plan.distilSteps, fineTuneSteps: plan.fineTuneSteps, batch: plan.batch)
     // A single sample has to do for both.
@@ -105,7 +106,7 @@ final class CompilerRun {
   }
 
   /// Throws where there is no layer that can be replaced, and a usage error where such a layer is asked for.
-  private static func check(_ options: CompilerOptions, _ sites: [AttentionLayer]) throws(VitError) {
+  private static func check(_ options: CompilerOptions, _ sites: [Layer]) throws(VitError) {
     guard let first = sites.first else {
       throw VitError(
         "the model has no attention layers", code: "no-attention",
@@ -161,15 +162,15 @@ final class CompilerRun {
     let bound = try self.bound()
     events(.bound(bound, count: count))
     events(.pipeline(pipeline.description))
-    let (graph, layers) = try hybrid(events)
-    let rounded = try graph.roundingWeights(to: options.weights)
-    var report = try report(rounded, bound: bound, layers: layers)
+    var (hybrid, layers) = try hybrid(events)
+    hybrid.graph = try hybrid.graph.roundingWeights(to: options.weights)
+    var report = try report(hybrid, bound: bound, layers: layers)
     report.controls = try controls(report.selected)
-    var contents = VModFile(graph: rounded)
+    var contents = VModFile(hybrid)
     contents.preprocessing = training.settings
     contents.labels = teacher.labels ?? []
     contents.lineage = lineage
-    contents.probes = try probes(rounded)
+    contents.probes = try probes(hybrid.graph)
     contents.report = report.json(withTimes: false).text
     if !options.isReproducible { contents.measurements = report.json().text }
     let model = Model(contents, path: nil, format: .vmod, files: [], byteCount: 0, diagnostics: [])
@@ -177,54 +178,52 @@ final class CompilerRun {
   }
 
   /// Runs the pipeline. What it takes in memory is gone when this returns.
-  private func hybrid(_ events: (Compiler.Event) -> Void) throws -> (Graph, [Report.Layer]) {
+  private func hybrid(_ events: (Compiler.Event) -> Void) throws -> (Hybrid, [Report.Layer]) {
     let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
-    context.teacher = teacher.graph
     context.data = training
     context.heldOut = heldOut
     context.checkpoint = checkpoint
     let watcher = LayerWatcher()
-    var graph = teacher.graph
+    var hybrid = Hybrid(of: origin)
     try withoutActuallyEscaping(events) { events in
       watcher.events = events
       defer { watcher.events = { _ in } }
-      try pipeline.run(on: &graph, context: context, observers: [watcher])
+      try pipeline.run(on: &hybrid, context: context, observers: [watcher])
     }
     // What was chosen on the way does not count, but what the hybrid has in the place of attention.
-    let replaced = AttentionLayers.find(in: graph).layers.filter { site in
-      site.kind != "attention" && sites.contains { $0.index == site.index && $0.kind == "attention" }
-    }.map(\.index)
-    let layers = watcher.layers.map { layer in
+    let replaced = hybrid.replaced.map(\.index)
+    let layers = Report.layers(of: hybrid).map { layer in
       var layer = layer
       layer.isSelected = replaced.contains(layer.index)
       return layer
     }
-    return (graph, layers)
+    hybrid.teacher = nil
+    return (hybrid, layers)
   }
 
   /// How many layers will be replaced.
   private var count: Int {
-    CompilerPlan.replacements(of: pipeline, among: sites)
+    CompilerPlan.replacements(of: pipeline, among: origin.layers)
   }
 
   private func bound() throws -> Bound {
     let executor = try Executor(
       teacher.graph, weights: WeightStore(teacher.graph), inputShapes: teacher.inputShapes(), pool: pool)
-    return try Bound(teacher.graph, sites: sites, executor: executor, pool: pool)
+    return try Bound(teacher.graph, layers: origin.layers, executor: executor, pool: pool)
   }
 
-  private func report(_ hybrid: Graph, bound: Bound, layers: [Report.Layer]) throws -> Report {
+  private func report(_ hybrid: Hybrid, bound: Bound, layers: [Report.Layer]) throws -> Report {
     func size(_ graph: Graph, _ bytes: Int?) throws -> Report.Size {
       let cost = try ModelCost(graph, inputShapes: teacher.inputShapes(), pool: pool)
       return Report.Size(parameters: cost.total.parameters, flops: cost.total.flops, bytes: bytes)
     }
-    let fidelity = try fidelity(of: hybrid)
+    let fidelity = try fidelity(of: hybrid.graph)
     let shapes = try teacher.inputShapes()
     let timing = try Evaluation.times(
-      [teacher.graph, hybrid], shapes: [shapes, shapes], pool: pool, seconds: 1, progress: progress)
+      [teacher.graph, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1, progress: progress)
     return Report(
       pipeline: pipeline.description, seed: options.seed, mixer: mixer(of: hybrid), layers: layers,
-      teacher: try size(teacher.graph, teacher.byteCount), hybrid: try size(hybrid, nil), bound: bound,
+      teacher: try size(teacher.graph, teacher.byteCount), hybrid: try size(hybrid.graph, nil), bound: bound,
       fidelity: fidelity, samples: (training.count, heldOut.count, evaluation.count),
       timing: (timing[0], timing[1]))
   }
@@ -238,8 +237,8 @@ final class CompilerRun {
   }
 
   /// The kind of the first mixer.
-  private func mixer(of hybrid: Graph) -> String {
-    AttentionLayers.find(in: hybrid).layers.first { $0.kind != "attention" }?.kind ?? "attention"
+  private func mixer(of hybrid: Hybrid) -> String {
+    hybrid.layers.first { !$0.isAttention }?.kind ?? Layer.attention
   }
 
   /// The same layers replaced by mixers that do not mix, or by nothing, trained for the same steps.
@@ -251,17 +250,16 @@ final class CompilerRun {
       same.replace = .layers(layers)
       (same.width, same.heads, same.order) = (nil, nil, nil)
       let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
-      context.teacher = teacher.graph
       context.data = training
       context.heldOut = heldOut
-      var graph = teacher.graph
+      var hybrid = Hybrid(of: origin)
       let steps = CompilerPlan.steps(of: pipeline)
       let passes = try same.pipeline(
         distilSteps: steps.distil, fineTuneSteps: steps.fineTune, batch: steps.batch)
-      try passes.run(on: &graph, context: context)
+      try passes.run(on: &hybrid, context: context)
       let meter = try FidelityMeter(teacher: teacher.graph, data: evaluation, context: context)
       return Report.Control(
-        mixer: mixer, fidelity: try meter.measure(try graph.roundingWeights(to: options.weights)))
+        mixer: mixer, fidelity: try meter.measure(try hybrid.graph.roundingWeights(to: options.weights)))
     }
   }
 
@@ -289,32 +287,18 @@ final class CompilerRun {
   }
 }
 
-/// Collects what passes note about the layers while a pipeline runs.
+/// Tells of what passes find out about the layers while a pipeline runs.
 private final class LayerWatcher: PassObserver {
-  private(set) var layers: [Report.Layer] = []
   var events: (Compiler.Event) -> Void = { _ in }
 
-  func before(_ pass: any Pass, _ graph: Graph) {}
+  func before(_ pass: any Pass, _ hybrid: Hybrid) {}
 
-  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) {
+  func after(_ pass: any Pass, _ hybrid: Hybrid, _ result: Result<PassResult, any Error>) {
     guard case .success(let found) = result else { return }
-    merge(Report.layers(of: graph))
-    switch type(of: pass).name {
-    case Score.name: events(.scores(layers))
-    case Select.name: events(.choice(layers, notes: found.notes))
+    switch pass {
+    case is Score: events(.scores(Report.layers(of: hybrid)))
+    case is Select: events(.choice(Report.layers(of: hybrid), notes: found.notes))
     default: break
-    }
-  }
-
-  /// What is known of a layer stays known when a pass puts another node in its place.
-  private func merge(_ found: [Report.Layer]) {
-    let known = layers
-    layers = found.map { layer in
-      var layer = layer
-      if let old = known.first(where: { $0.index == layer.index }) {
-        layer.scores.merge(old.scores) { new, _ in new }
-      }
-      return layer
     }
   }
 }

@@ -12,11 +12,11 @@ struct CompilerPlan {
   /// The samples that `score` looks at, twice each: as they are and with each layer dropped, roughly.
   private static let scored = 512
 
-  init(_ options: CompilerOptions, cost: ModelCost, graph: Graph, sites: [AttentionLayer], samples: Int) {
+  init(_ options: CompilerOptions, cost: ModelCost, graph: Graph, layers all: [Layer], samples: Int) {
     let teacher = Double(max(cost.total.flops, 1))
-    let trained = sites.filter(\.isReplaceable)
-    let layers = trained.reduce(0) { sum, site in
-      site.places(in: graph).reduce(sum) { $0 + Double(cost.nodes[$1].flops) }
+    let trained = all.filter(\.isReplaceable)
+    let layers = trained.reduce(0) { sum, layer in
+      graph.places(of: layer).reduce(sum) { $0 + Double(cost.nodes[$1].flops) }
     }
     batch = options.batch ?? (teacher > 1e9 ? 32 : 64)
     // A tenth of the samples judges, or as many as a tenth of the default budget pays for. They are the same for every
@@ -34,7 +34,7 @@ struct CompilerPlan {
   }
 
   /// How many of the layers a pipeline replaces.
-  static func replacements(of pipeline: Pipeline, among sites: [AttentionLayer]) -> Int {
+  static func replacements(of pipeline: Pipeline, among sites: [Layer]) -> Int {
     let replaceable = sites.filter(\.isReplaceable).count
     func listed(_ text: String) -> Int { text.split(separator: ",").count }
     func option(_ name: String, of pass: String) -> String? {

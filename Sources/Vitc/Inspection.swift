@@ -21,11 +21,15 @@ public struct Inspection: Sendable {
     public let flops: Int
     /// Why no mixer can stand in for it, or `nil`.
     public let obstacle: String?
-    /// What passes have found out about it, by name.
-    public let annotations: Attributes
+    /// What `score` measured, by name.
+    public let scores: Attributes
+    /// What was decided about it.
+    public let choice: VitIR.Layer.Choice
+    /// The mixers that were tried in its place.
+    public let candidates: [VitIR.Layer.Candidate]
 
     /// Whether it is attention, and no mixer.
-    public var isAttention: Bool { kind == "attention" }
+    public var isAttention: Bool { kind == VitIR.Layer.attention }
   }
 
   /// What was inspected.
@@ -33,7 +37,7 @@ public struct Inspection: Sendable {
   /// The attention layers and mixers, in order.
   public let layers: [Layer]
   /// Units like attention that do not mix the tokens of one set, with the reason.
-  public let others: [(node: String, reason: String)]
+  public let others: [AttentionLike]
   /// The operations with how often they occur, sorted by name.
   public let operations: [(name: String, count: Int)]
   /// Weights.
@@ -48,15 +52,15 @@ public struct Inspection: Sendable {
     let graph = model.graph
     let pool = SerialPool()
     let cost = try ModelCost(graph, inputShapes: model.inputShapes(), pool: pool)
-    let sites = AttentionLayers.find(in: graph)
     self.model = model
-    layers = sites.layers.map { site in
+    layers = model.hybrid.layers.map { layer in
       Layer(
-        index: site.index, kind: site.kind, heads: site.heads, node: site.node, parameters: site.parameters,
-        flops: site.places(in: graph).reduce(0) { $0 + cost.nodes[$1].flops }, obstacle: site.obstacle,
-        annotations: graph.nodes[site.place].annotations)
+        index: layer.index, kind: layer.kind, heads: layer.heads, node: layer.node,
+        parameters: layer.parameters,
+        flops: graph.places(of: layer).reduce(0) { $0 + cost.nodes[$1].flops }, obstacle: layer.obstacle,
+        scores: layer.scores, choice: layer.choice, candidates: layer.candidates)
     }
-    others = sites.others
+    others = model.hybrid.others
     var counts: [String: Int] = [:]
     for node in graph.nodes { counts[node.name, default: 0] += 1 }
     operations = counts.map { ($0.key, $0.value) }.sorted { $0.name < $1.name }
@@ -66,9 +70,9 @@ public struct Inspection: Sendable {
       misses = []
       return
     }
-    var raw = try Model(contentsOf: path, raising: false, threads: 1).graph
+    var raw = try Model(contentsOf: path, raising: false, threads: 1).hybrid
     try Pipeline([Fold()]).run(on: &raw, context: PassContext(pool: pool, registry: .vitc))
-    misses = try Raise.apply(to: &raw, registry: .vitc).misses.map { miss in
+    misses = try Raise.apply(to: &raw.graph, registry: .vitc).misses.map { miss in
       "\(miss.pattern): \(miss.location.node.map { "node '\($0)': " } ?? "")\(miss.reason)"
     }
   }
@@ -107,8 +111,17 @@ extension Inspection.Layer {
     .object([
       ("index", .int(index)), ("kind", .string(kind)), ("heads", .int(heads)), ("node", .string(node)),
       ("parameters", .int(parameters)), ("flops", .int(flops)), ("replaceable", .bool(obstacle == nil)),
-      ("reason", obstacle.map(JSON.string) ?? .null),
-      ("notes", .object(annotations.entries.map { ($0.name, JSON($0.value)) })),
+      ("reason", obstacle.map(JSON.string) ?? .null), ("choice", .string(choice.rawValue)),
+      ("scores", .object(scores.entries.map { ($0.name, JSON($0.value)) })),
+      (
+        "candidates",
+        .array(
+          candidates.map { candidate in
+            .object(
+              [("mixer", .string(candidate.mixer))]
+                + candidate.figures.entries.map { ($0.name, JSON($0.value)) })
+          })
+      ),
     ])
   }
 }

@@ -14,11 +14,13 @@ public struct Model: Sendable {
     case text
   }
 
-  /// What it computes.
-  public var graph: Graph {
-    get { contents.graph }
-    set { contents.graph = newValue }
+  /// What it computes, and its layers with what was found out and decided about them.
+  public var hybrid: Hybrid {
+    get { contents.hybrid }
+    set { contents.hybrid = newValue }
   }
+  /// What it computes.
+  public var graph: Graph { contents.graph }
   /// The file it came from, where there is one.
   public let path: String?
   /// How that file holds it.
@@ -46,7 +48,8 @@ public struct Model: Sendable {
 
   /// A model that an embedder has made.
   public init(_ graph: Graph) {
-    self.init(VModFile(graph: graph), path: nil, format: .text, files: [], byteCount: 0, diagnostics: [])
+    self.init(
+      VModFile(Hybrid(finding: graph)), path: nil, format: .text, files: [], byteCount: 0, diagnostics: [])
   }
 
   init(
@@ -66,7 +69,7 @@ public struct Model: Sendable {
   /// Unless a format is given, a name that ends in `.vit` asks for the text. The file appears whole or not at all.
   public func write(to path: String, as format: Format? = nil, elidingTensors: Bool = false) throws {
     switch format ?? (path.hasSuffix(".vit") ? .text : .vmod) {
-    case .text: try VitText.write(graph, to: path, elidingTensors: elidingTensors)
+    case .text: try VitText.write(hybrid, to: path, elidingTensors: elidingTensors)
     case .vmod: try VModWriter.write(contents, to: path)
     case .onnx: throw VitError("models are not written as ONNX", kind: .usage, code: "no-onnx-writer")
     }

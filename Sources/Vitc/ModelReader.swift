@@ -24,16 +24,17 @@ struct ModelReader {
       contents = try VModReader.read(path: path, registry: .standard)
     } else if VitText.recognises(start) {
       format = .text
-      contents = VModFile(graph: try VitText.read(path: path, registry: .standard))
+      contents = VModFile(try VitText.read(path: path, registry: .standard))
     } else {
       format = .onnx
       let model = try OnnxReader.read(path: path, registry: .standard, fold: ConstantFolder(pool: pool).fold)
       (diagnostics, external) = (model.diagnostics, model.externalFiles)
-      contents = VModFile(graph: model.graph)
+      contents = VModFile(Hybrid(model.graph))
     }
     try checkSizes(contents.graph)
     try checkNumbers(contents.graph)
-    if format == .onnx, raising { contents.graph = try raised(contents.graph) }
+    if format == .onnx, raising { contents.hybrid = try raised(contents.graph) }
+    if format != .onnx, contents.hybrid.layers.isEmpty { contents.hybrid.findLayers() }
     let bytes = try external.reduce(file.count) { try $0 + MappedFile(path: $1).count }
     return Model(
       contents, path: path, format: format, files: [path] + external, byteCount: bytes,
@@ -67,23 +68,24 @@ struct ModelReader {
     }
   }
 
-  /// The graph in vitc's operations, or as it was where that would not be the same function.
-  private mutating func raised(_ original: Graph) throws -> Graph {
-    var graph = original
+  /// The model in vitc's operations with its layers, or as it was where that would not be the same function.
+  private mutating func raised(_ original: Graph) throws -> Hybrid {
+    var hybrid = Hybrid(original)
     let context = PassContext(pool: pool, registry: .standard)
-    try Pipeline("fold,raise,dce").run(on: &graph, context: context)
-    guard let deviation = try GraphProbe.deviation(of: graph, from: original, pool: pool), deviation > 1e-3
+    try Pipeline([Fold(), Raise(), DeadCode()]).run(on: &hybrid, context: context)
+    guard let deviation = try GraphProbe.deviation(of: hybrid.graph, from: original, pool: pool),
+      deviation > 1e-3
     else {
       // Weights that were turned round lie in memory of their own now.
       for name in original.tensors.names { original.tensors[name]?.storage.release() }
-      return graph
+      return hybrid
     }
     diagnostics.append(
       Diagnostic(
         .warning,
         "the raised model differs from the file by \(Float(deviation)) on a random input; it is used unraised",
         code: "raise-differs", location: Location(file: path)))
-    return original
+    return Hybrid(finding: original)
   }
 }
 

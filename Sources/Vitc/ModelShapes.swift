@@ -53,7 +53,7 @@ struct ModelShapes {
 
   /// The graph for images of one size: every symbol but the batch gets the number that a sample of the shape `sample` gives
   /// it. `nil` where there is no such symbol.
-  func fixed(to sample: [Int], pool: any WorkPool) throws -> Graph? {
+  func fixed(to sample: [Int], pool: any WorkPool) throws -> Hybrid? {
     guard let input = graph.inputs.first, graph.type(input).rank == sample.count + 1 else { return nil }
     var numbers: [String: Int] = [:]
     for (dimension, extent) in zip(graph.type(input).shape.dropFirst(), sample) {
@@ -68,7 +68,9 @@ struct ModelShapes {
     let types = try GraphBuilder.infer(graph, inputTypes: inputs, fold: ConstantFolder(pool: pool).fold).types
     var result = graph
     for (index, type) in types.enumerated() { result.setType(type, of: result.valueID(index)) }
-    try Pipeline([Fold()]).run(on: &result, context: PassContext(pool: pool, registry: .standard))
-    return result
+    var hybrid = Hybrid(result)
+    try Pipeline([Fold()]).run(on: &hybrid, context: PassContext(pool: pool, registry: .standard))
+    hybrid.findLayers()
+    return hybrid
   }
 }

@@ -15,7 +15,7 @@ extension Pipeline {
     context.data = data
     context.heldOut = heldOut
     var result = model
-    try run(on: &result.graph, context: context, observers: observers)
+    try run(on: &result.hybrid, context: context, observers: observers)
     if try result.graph.computes(otherwise: model.graph) {
       // What was measured on another graph, and what that one gave, says nothing of this one.
       result.contents.probes = []
@@ -30,13 +30,12 @@ extension Pipeline {
 }
 
 extension Graph {
-  /// Whether anything but annotations and origins tells this graph from `other`.
+  /// Whether anything but notes and origins tells this graph from `other`.
   fileprivate func computes(otherwise other: Graph) throws -> Bool {
     func bare(_ graph: Graph) -> Graph {
       var graph = graph
       graph.annotations = Attributes()
       for index in graph.nodes.indices {
-        graph.nodes[index].annotations = Attributes()
         graph.nodes[index].location = Location()
       }
       return graph

@@ -63,7 +63,7 @@ public struct Report: Sendable {
   /// "replace first".
   public static let indices: [(name: String, key: String, largestFirst: Bool)] =
     Select.Criterion.allCases.compactMap { criterion in
-      criterion.annotation.map { (criterion.rawValue, Report.key($0.name), $0.largestFirst) }
+      criterion.score.map { (criterion.rawValue, $0.name, $0.largestFirst) }
     }
 
   /// For each index, and for depth, how well its order predicts the damage of the swap: Spearman's coefficient, 1 where the
@@ -71,7 +71,7 @@ public struct Report: Sendable {
   public var correlations: [(name: String, value: Double?)] {
     let known = layers.filter { $0.scores["damage"] != nil }
     let damage = known.compactMap { $0.scores["damage"] }
-    var result = Report.indices.filter { $0.key != "damage" }.map { index -> (name: String, value: Double?) in
+    var result = Report.indices.map { index -> (name: String, value: Double?) in
       let values = known.compactMap { $0.scores[index.key] }.map { index.largestFirst ? -$0 : $0 }
       return (index.name, values.count == damage.count ? RankCorrelation.spearman(values, damage) : nil)
     }
@@ -84,23 +84,19 @@ public struct Report: Sendable {
     controls.isEmpty ? nil : controls.allSatisfy { fidelity.damage < $0.fidelity.damage }
   }
 
-  /// The layers of `graph` with what its annotations say.
-  static func layers(of graph: Graph) -> [Layer] {
-    AttentionLayers.find(in: graph).layers.map { site in
-      let annotations = graph.nodes[site.place].annotations
+  /// The layers of `hybrid` with what is known of them.
+  static func layers(of hybrid: Hybrid) -> [Layer] {
+    hybrid.layers.map { layer in
       var scores: [String: Double] = [:]
-      for (name, value) in annotations.entries {
-        if case .float(let number) = value { scores[key(name)] = number }
+      for (name, value) in layer.scores.entries {
+        if case .float(let number) = value { scores[name] = number }
+      }
+      if let mixer = layer.candidates.last {
+        (scores["error"], scores["r2"], scores["damage"]) = (mixer.error, mixer.determination, mixer.damage)
       }
       return Layer(
-        index: site.index, node: site.node, isSelected: annotations["selected"] == .bool(true), scores: scores
-      )
+        index: layer.index, node: layer.node, isSelected: layer.choice == .selected, scores: scores)
     }
-  }
-
-  private static func key(_ annotation: String) -> String {
-    annotation.hasPrefix("score.")
-      ? String(annotation.dropFirst("score.".count)) : String(annotation.split(separator: ".").last ?? "")
   }
 
   /// The report as JSON in the form of `schemas/report.schema.json`; without times where they shall not enter.

@@ -23,8 +23,7 @@ import VitTestSupport
       (logits = %a, "the rest" = %flat, "as is" = @head.weight) {
         tensor @head.weight : f16[4, 3]
         tensor @shape : i64[2] = [2, 6]
-        %logits = test.linear(%pixel_values, @head.weight, _) : f32[batch, 3] note {score.entropy = 0.5} \
-      at "/head/MatMul"
+        %logits = test.linear(%pixel_values, @head.weight, _) : f32[batch, 3] at "/head/MatMul"
         %a, %b = test.parts(%logits) : f32[batch, 3], f32[batch, 3]
         %flat = test.reshape(@head.weight, @shape) : f32[2, 6]
       }
@@ -39,7 +38,7 @@ import VitTestSupport
     options.locations = false
     options.annotations = false
     let text = try SampleGraph.small().text(options)
-    #expect(!text.contains("at \"") && !text.contains("note") && !text.contains("mean"))
+    #expect(!text.contains("at \"") && !text.contains("mean"))
   }
 
   @Test("what is printed reads back as the same graph", arguments: 0..<300)
@@ -85,6 +84,93 @@ import VitTestSupport
   func badVersions(version: String) throws {
     let text = "version \(version)\n" + (try SampleGraph.small().text())
     #expect(throws: VitError.self) { try Graph(text: text, registry: StandIn.registry) }
+  }
+
+  @Test("layers print behind the graph and read back as they were", arguments: 0..<100)
+  func layers(seed: UInt64) throws {
+    let hybrid = try SampleGraph.hybrid(seed: seed == 0 ? nil : seed)
+    try hybrid.checkInvariants()
+    let text = try hybrid.text()
+    let again = try Hybrid(text: Array(text.utf8), registry: StandIn.registry)
+    #expect(try hybrid.firstDifference(from: again, comparingValues: false) == nil, "seed \(seed)")
+    #expect(try again.text() == text, "seed \(seed)")
+    var options = TextOptions()
+    options.layers = false
+    #expect(try hybrid.text(options) == hybrid.graph.text())
+    #expect(try reprinted(text) == hybrid.graph.text())
+  }
+
+  @Test("a layer stands on one line")
+  func layerLine() throws {
+    let graph = try SampleGraph.small()
+    let (logits, x) = (try #require(graph.value(named: "logits")), graph.inputs[0])
+    var layer = Layer(
+      index: 3, kind: "glr", heads: 2, node: "/attn", core: logits, input: x, output: nil, parameters: 12,
+      obstacle: "it is a mixer already")
+    layer.choice = .onTrial
+    layer.scores = Attributes([("lag", .floats([1, 2.5]))])
+    var candidate = Layer.Candidate(mixer: "glr{width=4}")
+    candidate.error = 0.5
+    candidate.divergence = .init(step: 7, rate: 0.01)
+    layer.candidates = [candidate]
+    let hybrid = Hybrid(
+      graph, layers: [layer], others: [AttentionLike(node: "/pool", reason: "its queries are learned")])
+    let expected = """
+      layers {
+        layer 3 glr %logits(%pixel_values) -> _ {choice = "on-trial", heads = 2, \
+      obstacle = "it is a mixer already", parameters = 12} scores {lag = [1.0, 2.5]} \
+      candidate "glr{width=4}" {diverged_at = 7, diverged_rate = 0.01, error = 0.5} at "/attn"
+        other "/pool" "its queries are learned"
+      }
+
+      """
+    #expect(try hybrid.text() == graph.text() + expected)
+  }
+
+  @Test(
+    "what is wrong with a layer is named",
+    arguments: [
+      (
+        #"layer 0 a %x(_) -> _ {heads = 1, obstacle = "o", parameters = 0} at """#,
+        "is around a value that no operation gives"
+      ),
+      (#"layer 0 a %z(_) -> _ {heads = 1, parameters = 0} at """#, "%z' is not defined here"),
+      (#"layer 0 a %y(_) -> _ {heads = 1} at """#, "'parameters' (int) is missing"),
+      (
+        #"layer 0 a %y(_) -> _ {heads = -1, obstacle = "o", parameters = 0} at """#,
+        "has -1 heads and 0 parameters"
+      ),
+      (
+        #"layer 0 a %y(%x) -> %y {heads = 1, parameters = 0} at """#,
+        "can be replaced, but does not map tokens to tokens"
+      ),
+      (
+        #"layer 0 a %y(_) -> _ {choice = "so", heads = 1, parameters = 0} at """#,
+        "a layer's choice cannot be 'so'"
+      ),
+      (#"layer 1 a %y(_) -> _ {heads = 1, parameters = 0, speed = 1} at """#, "unknown attribute 'speed'"),
+      ("layer -1", "expected the number of a layer"), ("tensor", "expected 'layer', 'other' or '}'"),
+      (
+        #"layer 0 a %y(_) -> _ {heads = 1, parameters = 0} candidate "c" {error = true} at """#,
+        "attribute 'error' has the type bool, expected float"
+      ),
+      (
+        #"layer 1 a %y(_) -> _ {heads = 1, obstacle = "o", parameters = 0} at "" "#
+          + #"layer 1 a %y(_) -> _ {heads = 1, obstacle = "o", parameters = 0} at """#,
+        "layer 1 comes after layer 1"
+      ),
+    ])
+  func badLayers(_ line: String, _ message: String) {
+    let graph = "graph \"g\" (%x: f32[1]) -> () { %y = test.parts(%x) : f32[1] }\n"
+    let error = failure(graph + "layers { \(line) }")
+    #expect(error?.description.contains(message) == true, "\(error?.description ?? "no error")")
+    #expect(error?.diagnostic.location.line != nil)
+  }
+
+  @Test("what version 1 noted about nodes is passed over")
+  func oldNotes() throws {
+    let text = "graph \"g\" (%x: f32[1]) -> () {\n  %y = test.parts(%x) : f32[1] note {a = 0.5} at \"n\"\n}\n"
+    #expect(try reprinted(text) == text.replacing(" note {a = 0.5}", with: ""))
   }
 
   @Test("tensors come from the file that the text names, and it is asked for once")

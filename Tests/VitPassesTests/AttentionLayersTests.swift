@@ -5,9 +5,7 @@ import VitPasses
 import VitRuntime
 
 struct AttentionLayersTests {
-  private func sites(_ graph: Graph) throws -> AttentionLayers {
-    AttentionLayers.find(in: try apply("fold,raise,dce", to: graph))
-  }
+  private func sites(_ graph: Graph) throws -> Hybrid { try apply("fold,raise,dce", to: Hybrid(graph)) }
 
   @Test("a layer that was raised is found with its heads, weights, tokens in and out, and can be replaced")
   func raisedLayer() throws {
@@ -25,10 +23,9 @@ struct AttentionLayersTests {
 
   @Test("layers are numbered in order, and a mixer keeps the number of the layer it stands for")
   func numbers() throws {
-    let graph = try TinyViT.graph(layers: 3)
-    #expect(AttentionLayers.find(in: graph).layers.map(\.index) == [0, 1, 2])
-    let swapped = try apply("swap{mixer=pointwise,layers=[1]}", to: graph)
-    let layers = AttentionLayers.find(in: swapped).layers
+    let model = try TinyViT.model(layers: 3)
+    #expect(model.layers.map(\.index) == [0, 1, 2])
+    let layers = try apply("swap{mixer=pointwise,layers=[1]}", to: model).layers
     #expect(layers.map(\.index) == [0, 1, 2])
     #expect(layers.map(\.kind) == ["attention", "pointwise", "attention"])
     #expect(layers.map(\.isReplaceable) == [true, false, true])
@@ -105,7 +102,7 @@ struct AttentionLayersTests {
       }
       return model.finish(try model.add("vit.attention", operands, [("heads", .int(2))] + attributes))
     }
-    func obstacle(of graph: Graph) -> [String?] { AttentionLayers.find(in: graph).layers.map(\.obstacle) }
+    func obstacle(of graph: Graph) -> [String?] { Hybrid(finding: graph).layers.map(\.obstacle) }
     #expect(
       obstacle(of: try layer([("causal", .bool(true))])) == ["its tokens see only those before them"])
     for hiding in [-Double.infinity, -1e9] {

@@ -74,7 +74,7 @@ struct ParameterTests {
   @Test("training leaves a finite mask, statistics and index tables as they are")
   func training() throws {
     let context = TinyViT.context(count: 64, heldOut: 32)
-    let teacher = try apply("raise", to: windowed(), context)
+    let teacher = try apply("raise", to: Hybrid(windowed()), context)
     let start = try apply("swap{layers=[0],mixer=none}", to: teacher, context)
     let before = try start.weightBytes()
     let tuned = try apply("fine-tune{steps=40,batch=16,rate=0.003}", to: start, context)

@@ -122,9 +122,9 @@ struct PipelineTests {
     let to: String
     init(options: inout OptionReader) throws(VitError) { to = try options.value("to", default: "new") }
     var options: [(name: String, value: String)] { [("to", to)] }
-    func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
+    func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
       guard to != "fail" else { throw VitError("no name", code: "test") }
-      graph.name = to
+      hybrid.graph.name = to
       return PassResult(changes: 1, notes: ["renamed"])
     }
   }
@@ -136,10 +136,10 @@ struct PipelineTests {
       self.name = name
       self.write = write
     }
-    func before(_ pass: any Pass, _ graph: Graph) { write("\(name) before \(graph.name)") }
-    func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) {
+    func before(_ pass: any Pass, _ hybrid: Hybrid) { write("\(name) before \(hybrid.graph.name)") }
+    func after(_ pass: any Pass, _ hybrid: Hybrid, _ result: Result<PassResult, any Error>) {
       switch result {
-      case .success(let value): write("\(name) after \(graph.name) \(value.changes)")
+      case .success(let value): write("\(name) after \(hybrid.graph.name) \(value.changes)")
       case .failure: write("\(name) failed")
       }
     }
@@ -147,13 +147,13 @@ struct PipelineTests {
 
   @Test("observers hear of each pass in order before it and in reverse after it, also when it fails")
   func observers() throws {
-    var graph = Graph(name: "old")
+    var hybrid = Hybrid(Graph(name: "old"))
     var lines: [String] = []
     let observers = ["a", "b"].map { name in Log(name) { lines.append($0) } }
     let pipeline = try Pipeline("rename,rename{to=fail}", known: Pipeline.standardPasses + [Rename.self])
     let context = PassContext(pool: SerialPool(), registry: .standard)
     #expect(throws: VitError("no name", code: "test")) {
-      try pipeline.run(on: &graph, context: context, observers: observers)
+      try pipeline.run(on: &hybrid, context: context, observers: observers)
     }
     #expect(
       lines == [
@@ -164,11 +164,11 @@ struct PipelineTests {
 
   @Test("a user who wants to stop is heard between passes")
   func cancelled() throws {
-    var graph = Graph(name: "old")
+    var hybrid = Hybrid(Graph(name: "old"))
     let context = PassContext(pool: SerialPool(), registry: .standard)
     context.isCancelled = { true }
     #expect(throws: VitError("interrupted", kind: .interrupted, code: "interrupted")) {
-      try Pipeline("fold").run(on: &graph, context: context)
+      try Pipeline("fold").run(on: &hybrid, context: context)
     }
   }
 
@@ -180,9 +180,10 @@ struct PipelineTests {
       ("distil", "distil needs the model that the layers were replaced in", "teacher-missing"),
     ])
   func missing(_ pass: String, _ message: String, _ code: String) throws {
-    var graph = try TinyViT.graph()
+    var hybrid = try apply("swap{layers=all}", to: try TinyViT.model())
+    hybrid.teacher = nil
     let context = PassContext(pool: SerialPool(), registry: .standard)
-    let error = #expect(throws: VitError.self) { try Pipeline(pass).run(on: &graph, context: context) }
+    let error = #expect(throws: VitError.self) { try Pipeline(pass).run(on: &hybrid, context: context) }
     #expect(error?.diagnostic.message == message)
     #expect(error?.diagnostic.code == code)
     #expect(error?.kind == .usage)

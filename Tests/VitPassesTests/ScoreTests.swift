@@ -110,16 +110,15 @@ struct ScoreTests {
   func teacher() throws {
     let expected: [Expected] = try fixture("teacher.json")
     let model = try Zoo.read(path: Fixture.path("teacher/fashion-vit.onnx")).graph
-    let raised = try apply("fold,raise,dce", to: model)
-    func scored(_ pool: any WorkPool) throws -> Graph {
+    let raised = try apply("fold,raise,dce", to: Hybrid(model))
+    func scored(_ pool: any WorkPool) throws -> Hybrid {
       let context = PassContext(pool: pool, registry: .standard, data: try Pictures())
       return try apply("score{images=12}", to: raised, context)
     }
-    let graph = try scored(SerialPool())
-    let sites = AttentionLayers.find(in: graph).layers
-    try #require(sites.count == expected.count)
-    for (site, wanted) in zip(sites, expected) {
-      func number(_ name: String) -> Double? { graph.number(site.place, "score." + name) }
+    let layers = try scored(SerialPool()).layers
+    try #require(layers.count == expected.count)
+    for (layer, wanted) in zip(layers, expected) {
+      func number(_ name: String) -> Double? { layer.score(name) }
       #expect(near(number("entropy"), wanted.entropy))
       #expect(near(number("gini"), wanted.gini))
       #expect(near(number("hoyer"), wanted.hoyer))
@@ -131,20 +130,20 @@ struct ScoreTests {
       #expect(near(number("output_entropy"), wanted.output_entropy))
       #expect(near(number("cosine"), wanted.cosine))
       #expect(near(number("drop"), wanted.drop, 1e-4))
-      guard case .floats(let lag)? = graph.nodes[site.place].annotations["score.lag"] else {
-        Issue.record("layer \(site.index) has no lag")
+      guard case .floats(let lag)? = layer.scores["lag"] else {
+        Issue.record("layer \(layer.index) has no lag")
         continue
       }
-      #expect(lag.count == 4 * site.heads && lag.count == wanted.lag.count)
+      #expect(lag.count == 4 * layer.heads && lag.count == wanted.lag.count)
       for (a, b) in zip(lag, wanted.lag) { #expect(near(a, b)) }
-      guard case .floats(let heads)? = graph.nodes[site.place].annotations["score.entropy.heads"] else {
-        Issue.record("layer \(site.index) has no heads")
+      guard case .floats(let heads)? = layer.scores["entropy.heads"] else {
+        Issue.record("layer \(layer.index) has no heads")
         continue
       }
       #expect(near(heads.reduce(0, +) / Double(heads.count), wanted.entropy))
     }
     let again = try scored(ThreadPool(threads: 2))
-    #expect(graph.nodes.map(\.annotations) == again.nodes.map(\.annotations))
+    #expect(layers == again.layers)
   }
 
   @Test("a layer whose maps cannot be read gets no lag and no index, rather than zeros")
@@ -154,26 +153,24 @@ struct ScoreTests {
       probabilities: { try $0.model.reshape($1, [0, 0, 5, 5]) })
     let context = PassContext(
       pool: SerialPool(), registry: .standard, data: RandomSamples(count: 2, shape: [5, 8]))
-    let scored = try apply("score{drop=false}", to: graph, context)
-    let layers = AttentionLayers.find(in: scored).layers
+    let layers = try apply("score{drop=false}", to: Hybrid(finding: graph), context).layers
     #expect(layers.count == 1)
     for layer in layers {
-      #expect(scored.nodes[layer.place].annotations["score.lag"] == nil)
-      #expect(scored.number(layer.place, "score.entropy") == nil)
+      #expect(layer.scores["lag"] == nil)
+      #expect(layer.score("entropy") == nil)
     }
   }
 
   @Test("scoring changes nothing that the model computes, and needs no square map")
   func touchesNothing() throws {
-    let graph = try TinyViT.graph()
-    let scored = try apply("score{images=5}", to: graph)
-    #expect(try outputDifference(graph, scored, [[2, 3, 8, 8]]) == 0)
-    let sites = AttentionLayers.find(in: scored).layers
-    #expect(sites.allSatisfy { scored.number($0.place, "score.entropy") != nil })
-    #expect(sites.allSatisfy { scored.number($0.place, "score.drop") != nil })
-    let fast = try apply("score{images=5,drop=false}", to: graph)
-    #expect(sites.allSatisfy { fast.number($0.place, "score.drop") == nil })
-    let pooled = try apply("fold,raise", to: try AttentionGraph.pooled(.firstToken))
+    let model = try TinyViT.model()
+    let scored = try apply("score{images=5}", to: model)
+    #expect(try model.graph.firstDifference(from: scored.graph) == nil)
+    #expect(scored.layers.allSatisfy { $0.score("entropy") != nil && $0.score("drop") != nil })
+    #expect(scored.layers.map(\.forgotten) == model.layers)
+    let fast = try apply("score{images=5,drop=false}", to: model)
+    #expect(fast.layers.allSatisfy { $0.score("drop") == nil })
+    let pooled = try apply("fold,raise", to: Hybrid(try AttentionGraph.pooled(.firstToken)))
     let context = PassContext(
       pool: SerialPool(), registry: .standard, data: RandomSamples(count: 2, shape: [5, 8]))
     var copy = pooled

@@ -6,27 +6,26 @@ import VitRuntime
 
 struct SelectTests {
   /// Four layers with made-up scores.
-  private func scored(without missing: String? = nil) throws -> Graph {
-    var graph = try TinyViT.graph(layers: 4)
+  private func scored(without missing: String? = nil) throws -> Hybrid {
+    var hybrid = try TinyViT.model(layers: 4)
     let scores: [String: [Double]] = [
-      "score.entropy": [0.1, 0.4, 0.2, 0.3], "score.gini": [0.4, 0.1, 0.3, 0.2],
-      "score.hoyer": [0.3, 0.3, 0.1, 0.5], "score.top_mass": [0.2, 0.3, 0.9, 0.1],
-      "score.distance": [3, 1, 2, 4], "score.cosine": [0.2, 0.5, 0.1, 0.9],
-      "score.drop": [0.5, 0.2, 0.9, 0.1],
-      "swap.damage": [0.4, 0.3, 0.2, 0.1],
+      "entropy": [0.1, 0.4, 0.2, 0.3], "gini": [0.4, 0.1, 0.3, 0.2], "hoyer": [0.3, 0.3, 0.1, 0.5],
+      "top_mass": [0.2, 0.3, 0.9, 0.1], "distance": [3, 1, 2, 4], "cosine": [0.2, 0.5, 0.1, 0.9],
+      "drop": [0.5, 0.2, 0.9, 0.1],
     ]
-    for (place, site) in AttentionLayers.find(in: graph).layers.enumerated() {
+    for place in hybrid.layers.indices {
       for (name, values) in scores where name != missing {
-        graph.nodes[site.place].annotations[name] = .float(values[place])
+        hybrid.layers[place].scores[name] = .float(values[place])
       }
+      var candidate = Layer.Candidate(mixer: "glr{}")
+      candidate.damage = [0.4, 0.3, 0.2, 0.1][place]
+      hybrid.layers[place].candidates = [candidate]
     }
-    return graph
+    return hybrid
   }
 
-  private func selected(_ graph: Graph) -> [Int] {
-    AttentionLayers.find(in: graph).layers.filter {
-      graph.nodes[$0.place].annotations["selected"] == .bool(true)
-    }.map(\.index)
+  private func selected(_ hybrid: Hybrid) -> [Int] {
+    hybrid.layers.filter { $0.choice == .selected }.map(\.index)
   }
 
   @Test(
@@ -60,10 +59,10 @@ struct SelectTests {
     arguments: [
       ("select{layers=[4]}", "layer 4 cannot be replaced or does not exist", "layer-unknown"),
       ("select{by=first,count=5}", "5 layers are to be replaced, but only 4 can be", "count-too-large"),
-      ("select{by=drop}", "layer 0 has no 'score.drop'", "score-missing"),
+      ("select{by=drop}", "layer 0 has no score 'drop'", "score-missing"),
     ])
   func errors(_ pass: String, _ message: String, _ code: String) throws {
-    let graph = try scored(without: "score.drop")
+    let graph = try scored(without: "drop")
     let error = #expect(throws: VitError.self) { try apply(pass, to: graph) }
     #expect(error?.diagnostic.message == message)
     #expect(error?.diagnostic.code == code)
@@ -75,9 +74,10 @@ struct SelectTests {
     var model = ModelBuilder()
     let none = model.finish(model.input([.symbol("batch"), 3]))
     for (graph, message) in [
-      (none, "the model has no attention layers"),
+      (Hybrid(finding: none), "the model has no attention layers"),
       (
-        try apply("fold,raise", to: try AttentionGraph.windowed()), "no attention layer can be replaced"
+        try apply("fold,raise", to: Hybrid(try AttentionGraph.windowed())),
+        "no attention layer can be replaced"
       ),
     ] {
       let error = #expect(throws: VitError.self) { try apply("select{by=first}", to: graph) }
@@ -88,14 +88,14 @@ struct SelectTests {
 
   @Test("swapping needs layers that were selected, and says why one cannot be")
   func swapErrors() throws {
-    let graph = try TinyViT.graph()
+    let graph = try TinyViT.model()
     for (pass, message) in [
       ("swap", "no layer is selected"), ("swap{layers=[2]}", "there is no layer 2: the model has 2"),
     ] {
       let error = #expect(throws: VitError.self) { try apply(pass, to: graph) }
       #expect(error?.diagnostic.message == message)
     }
-    let windows = try apply("fold,raise", to: try AttentionGraph.windowed())
+    let windows = try apply("fold,raise", to: Hybrid(try AttentionGraph.windowed()))
     let error = #expect(throws: VitError.self) { try apply("swap{layers=[0]}", to: windows) }
     #expect(
       error?.diagnostic.message == "layer 0 cannot be replaced: it works within windows or groups of tokens")

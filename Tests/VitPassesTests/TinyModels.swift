@@ -156,6 +156,13 @@ enum TinyViT {
     return try model.add("vit.add", [middle, inner])
   }
 
+  /// The same with its layers.
+  static func model(
+    layers: Int = 2, classToken: Bool = true, layerScale: [Double]? = nil
+  ) throws -> Hybrid {
+    Hybrid(finding: try graph(layers: layers, classToken: classToken, layerScale: layerScale))
+  }
+
   /// A context with data of its own for training and judging.
   static func context(
     threads: Int = 1, seed: UInt64 = 7, count: Int = 24, heldOut: Int = 16, labelled: Bool = false
@@ -170,12 +177,25 @@ enum TinyViT {
   }
 }
 
-/// Runs a pipeline on a graph.
+/// Runs a pipeline on a model.
+func apply(
+  _ pipeline: String, to hybrid: Hybrid, _ context: PassContext = TinyViT.context()
+) throws -> Hybrid {
+  var hybrid = hybrid
+  try Pipeline(pipeline).run(on: &hybrid, context: context)
+  try hybrid.checkInvariants()
+  try Verifier.verify(hybrid.graph, registry: .standard)
+  return hybrid
+}
+
+/// Runs passes that know nothing of layers on a graph.
 func apply(_ pipeline: String, to graph: Graph, _ context: PassContext = TinyViT.context()) throws -> Graph {
-  var graph = graph
-  try Pipeline(pipeline).run(on: &graph, context: context)
-  try Verifier.verify(graph, registry: .standard)
-  return graph
+  try apply(pipeline, to: Hybrid(graph), context).graph
+}
+
+extension Hybrid {
+  /// The bytes of all constants by name.
+  func weightBytes() throws -> [String: [UInt8]] { try graph.weightBytes() }
 }
 
 extension Graph {
@@ -184,11 +204,6 @@ extension Graph {
 
   /// How many nodes are of this operation.
   func count(_ name: String) -> Int { nodes.filter { $0.name == name }.count }
-
-  /// The annotation of a node that holds a number.
-  func number(_ place: Int, _ name: String) -> Double? {
-    if case .float(let value)? = nodes[place].annotations[name] { value } else { nil }
-  }
 
   /// The names and bytes of all constants, in order of the names.
   func weightBytes() throws -> [String: [UInt8]] {

@@ -33,33 +33,35 @@ struct TrainingTests {
   @Test(
     "where nothing is selected, restoring gives the teacher back exactly", arguments: ["glr", "lstm", "none"])
   func restoresTheTeacher(mixer: String) throws {
-    let teacher = try TinyViT.graph()
+    let teacher = try TinyViT.model()
     let context = TinyViT.context()
     let hybrid = try apply("swap{mixer=\(mixer),layers=all}", to: teacher, context)
-    #expect(AttentionLayers.find(in: hybrid).layers.allSatisfy { $0.kind == mixer })
+    #expect(hybrid.layers.allSatisfy { $0.kind == mixer })
     let restored = try apply("restore", to: hybrid, context)
-    #expect(try teacher.firstDifference(from: restored) == nil)
+    #expect(try teacher.graph.firstDifference(from: restored.graph) == nil)
+    #expect(restored.layers.map(\.forgotten) == teacher.layers)
+    #expect(restored.layers.allSatisfy { $0.choice == .kept && $0.candidates.count == 1 })
   }
 
   @Test("restoring keeps the mixers that were selected, with their weights")
   func restoresTheRest() throws {
-    let teacher = try TinyViT.graph(layers: 3)
+    let teacher = try TinyViT.model(layers: 3)
     let context = TinyViT.context()
     let hybrid = try apply("swap{layers=all},select{layers=[1]}", to: teacher, context)
     let restored = try apply("restore", to: hybrid, context)
-    #expect(AttentionLayers.find(in: restored).layers.map(\.kind) == ["attention", "glr", "attention"])
+    #expect(restored.layers.map(\.kind) == ["attention", "glr", "attention"])
     let (before, after) = (try hybrid.weightBytes(), try restored.weightBytes())
     let names = after.keys.filter { $0.hasPrefix("mixer.") }
     #expect(!names.isEmpty && names.allSatisfy { $0.hasPrefix("mixer.1.") })
     for name in names { #expect(before[name] == after[name], "\(name)") }
     // The mixers left out leave nothing behind.
     let alone = try apply("swap{layers=[1]}", to: teacher, TinyViT.context())
-    #expect(try outputDifference(alone, restored, [[2, 3, 8, 8]]) == 0)
+    #expect(try outputDifference(alone.graph, restored.graph, [[2, 3, 8, 8]]) == 0)
   }
 
   @Test("the seed decides the first weights of a mixer, the layers that are swapped with it do not")
   func seeds() throws {
-    let teacher = try TinyViT.graph()
+    let teacher = try TinyViT.model()
     let one = try apply("swap{mixer=lstm,layers=all}", to: teacher, TinyViT.context(seed: 1)).weightBytes()
     let same = try apply("swap{mixer=lstm,layers=[1]}", to: teacher, TinyViT.context(seed: 1)).weightBytes()
     let other = try apply("swap{mixer=lstm,layers=[1]}", to: teacher, TinyViT.context(seed: 2)).weightBytes()
@@ -70,15 +72,15 @@ struct TrainingTests {
 
   // MARK: Distillation
 
-  private func errors(_ graph: Graph) -> [Double] {
-    AttentionLayers.find(in: graph).layers.compactMap { graph.number($0.place, "distil.error") }
+  private func errors(_ hybrid: Hybrid) -> [Double] {
+    hybrid.layers.compactMap { $0.candidates.last?.error }
   }
 
   @Test(
     "one sweep over all layers gives each the bits that distilling it alone gives",
     arguments: ["glr", "lstm", "pointwise"])
   func sweptIsAlone(mixer: String) throws {
-    let teacher = try TinyViT.graph(layers: 3)
+    let teacher = try TinyViT.model(layers: 3)
     let distil = "distil{steps=6,batch=8}"
     let swept = try apply("swap{mixer=\(mixer),layers=all},\(distil)", to: teacher)
     let all = try swept.weightBytes()
@@ -94,43 +96,42 @@ struct TrainingTests {
   @Test("channels that the residual does not see teach nothing, and all count as it sees them")
   func layerScale() throws {
     let none = [Double](repeating: 0, count: TinyViT.width - 1)
-    let teacher = try TinyViT.graph(layers: 1, layerScale: [0.5] + none)
+    let teacher = try TinyViT.model(layers: 1, layerScale: [0.5] + none)
     let start = try apply("swap{mixer=pointwise,layers=all}", to: teacher)
     let trained = try apply(
       "swap{mixer=pointwise,layers=all},distil{steps=9,batch=8,solve=false}", to: teacher)
     let bias = "mixer.0.b"
     let (before, after) = (
-      try #require(start.tensors[bias]).floats(), try #require(trained.tensors[bias]).floats()
+      try #require(start.graph.tensors[bias]).floats(), try #require(trained.graph.tensors[bias]).floats()
     )
     #expect(before[0] != after[0] && before.dropFirst() == after.dropFirst())
     // Factors that are all the same change nothing.
     let distil = "swap{layers=all},distil{steps=4,batch=8}"
-    let plain = try apply(distil, to: TinyViT.graph(layers: 1))
+    let plain = try apply(distil, to: TinyViT.model(layers: 1))
     let halved = try apply(
-      distil, to: TinyViT.graph(layers: 1, layerScale: Array(repeating: 0.5, count: TinyViT.width)))
+      distil, to: TinyViT.model(layers: 1, layerScale: Array(repeating: 0.5, count: TinyViT.width)))
     #expect(abs(errors(plain)[0] - errors(halved)[0]) < 1e-5)
-    let site = try #require(AttentionLayers.find(in: plain).layers.first)
-    let determination = try #require(plain.number(site.place, "distil.r2"))
+    let determination = try #require(plain.layers.first?.candidates.last?.determination)
     #expect(determination < 1 - errors(plain)[0])
   }
 
   @Test("distillation changes nothing but the mixers' weights")
   func touchesMixersOnly() throws {
     let context = TinyViT.context()
-    let before = try apply("swap{layers=all}", to: try TinyViT.graph(), context)
+    let before = try apply("swap{layers=all}", to: try TinyViT.model(), context)
     let after = try apply("distil{steps=3,batch=8}", to: before, context)
     let (old, new) = (try before.weightBytes(), try after.weightBytes())
     #expect(old.keys.sorted() == new.keys.sorted())
     for (name, bytes) in old where !name.hasPrefix("mixer.") { #expect(new[name] == bytes, "\(name)") }
     #expect(old.contains { $0.key.hasPrefix("mixer.") && new[$0.key] != $0.value })
-    #expect(after.operations == before.operations)
+    #expect(after.graph.operations == before.graph.operations)
   }
 
   @Test("fifty steps on eight images take at least half of the loss away", arguments: ["glr", "lstm"])
   func descends(mixer: String) throws {
     let context = TinyViT.context(count: 8)
     context.heldOut = context.data
-    var hybrid = try apply("swap{mixer=\(mixer),layers=all}", to: try TinyViT.graph(), context)
+    var hybrid = try apply("swap{mixer=\(mixer),layers=all}", to: try TinyViT.model(), context)
     let before = try apply("distil{steps=0,batch=8,solve=false}", to: hybrid, context)
     #expect(errors(before).isEmpty)
     var first: [Double] = []
@@ -151,7 +152,7 @@ struct TrainingTests {
 
   @Test("weights that get worse on the held-out samples are not kept")
   func guards() throws {
-    let teacher = try TinyViT.graph()
+    let teacher = try TinyViT.model()
     let context = TinyViT.context()
     let swapped = try apply("swap{layers=all}", to: teacher, context)
     let solved = try apply("distil{steps=0,batch=8}", to: swapped, context)
@@ -163,7 +164,7 @@ struct TrainingTests {
 
   @Test("solving for the last map, and training after it, each make the error smaller")
   func solving() throws {
-    let teacher = try TinyViT.graph()
+    let teacher = try TinyViT.model()
     let context = TinyViT.context(count: 64, heldOut: 32)
     let swapped = try apply("swap{layers=all}", to: teacher, context)
     let solved = errors(try apply("distil{steps=0,batch=16}", to: swapped, context))
@@ -174,10 +175,8 @@ struct TrainingTests {
 
   @Test("without a mixer there is nothing to distil or to fine-tune")
   func nothing() throws {
-    let teacher = try TinyViT.graph()
-    let context = TinyViT.context()
-    context.teacher = teacher
-    let same = try apply("distil,fine-tune", to: teacher, context)
+    let teacher = try TinyViT.model()
+    let same = try apply("distil,fine-tune", to: teacher)
     #expect(try teacher.firstDifference(from: same) == nil)
   }
 
@@ -186,7 +185,7 @@ struct TrainingTests {
     let context = PassContext(
       pool: SerialPool(), registry: .standard, data: RandomSamples(count: 4, shape: [3, 8, 9]))
     let error = #expect(throws: VitError.self) {
-      try apply("swap{layers=all},distil{batch=4}", to: try TinyViT.graph(), context)
+      try apply("swap{layers=all},distil{batch=4}", to: try TinyViT.model(), context)
     }
     #expect(error?.diagnostic.code == "input-shape")
   }
@@ -195,34 +194,32 @@ struct TrainingTests {
 
   @Test("selecting by swap measures each mixer alone in the teacher and takes the least damage")
   func swapDamage() throws {
-    let teacher = try TinyViT.graph(layers: 3)
+    let teacher = try TinyViT.model(layers: 3)
     let context = TinyViT.context()
     let distilled = try apply("swap{layers=all},distil{steps=4,batch=8}", to: teacher, context)
     let ranked = try apply("select{by=swap,count=1}", to: distilled, context)
-    let sites = AttentionLayers.find(in: ranked).layers
-    let damages = sites.compactMap { ranked.number($0.place, "swap.damage") }
+    let damages = ranked.layers.compactMap { $0.candidates.last?.damage }
     #expect(damages.count == 3 && damages.allSatisfy { $0 > 0 })
     let heldOut = try #require(context.heldOut)
     for (layer, damage) in damages.enumerated() {
       let alone = try apply("select{layers=[\(layer)]},restore", to: distilled, context)
-      let meter = try FidelityMeter(teacher: teacher, data: heldOut, context: context)
-      #expect(try meter.measure(alone).damage == damage)
+      let meter = try FidelityMeter(teacher: teacher.graph, data: heldOut, context: context)
+      #expect(try meter.measure(alone.graph).damage == damage)
     }
     let best = damages.indices.min { damages[$0] < damages[$1] }
-    #expect(
-      sites.filter { ranked.nodes[$0.place].annotations["selected"] == .bool(true) }.map(\.index) == [best])
+    #expect(ranked.layers.filter { $0.choice == .selected }.map(\.index) == [best])
   }
 
   // MARK: Fine-tuning
 
-  private func hybrid(_ context: PassContext, mixer: String = "glr") throws -> Graph {
-    try apply("swap{mixer=\(mixer),layers=[1]},distil{steps=4,batch=8}", to: try TinyViT.graph(), context)
+  private func hybrid(_ context: PassContext, mixer: String = "glr") throws -> Hybrid {
+    try apply("swap{mixer=\(mixer),layers=[1]},distil{steps=4,batch=8}", to: try TinyViT.model(), context)
   }
 
-  private func damage(_ graph: Graph, _ context: PassContext) throws -> Double {
+  private func damage(_ hybrid: Hybrid, _ context: PassContext) throws -> Double {
     let meter = try FidelityMeter(
-      teacher: try #require(context.teacher), data: try #require(context.heldOut), context: context)
-    return try meter.measure(graph).damage
+      teacher: try #require(hybrid.teacher).graph, data: try #require(context.heldOut), context: context)
+    return try meter.measure(hybrid.graph).damage
   }
 
   @Test("fine-tuning brings the outputs nearer to the teacher's")
@@ -270,7 +267,7 @@ struct TrainingTests {
     let copy = try builder.add(
       Opaque(), [builder.graph.outputs[0].value], location: Location(node: "/head/Opaque"))
     builder.graph.outputs = [("logits", copy[0])]
-    var hybrid = builder.graph
+    var hybrid = Hybrid(finding: builder.graph)
     let context = TinyViT.context()
     var reports: [Diagnostic] = []
     context.report = { reports.append($0) }
@@ -294,7 +291,7 @@ struct TrainingTests {
 
   @Test("the same seed gives the same bytes on one thread, two and three; another seed gives others")
   func threads() throws {
-    let teacher = try TinyViT.graph()
+    let teacher = try TinyViT.model()
     let one = try apply(Self.everything, to: teacher, TinyViT.context()).weightBytes()
     for threads in 2...3 {
       let more = try apply(Self.everything, to: teacher, TinyViT.context(threads: threads)).weightBytes()
@@ -309,12 +306,11 @@ struct TrainingTests {
   /// Runs a pipeline that is stopped again and again, after so many steps of a phase, each time from the last
   /// checkpoint; how often it was stopped is added to `stops`.
   private func interrupted(
-    _ pipeline: String, _ graph: Graph, teacher: Graph?, phase: String, every: Int, stops: inout Int
-  ) throws -> Graph {
+    _ pipeline: String, _ hybrid: Hybrid, phase: String, every: Int, stops: inout Int
+  ) throws -> Hybrid {
     let store = MemoryStore()
     for _ in 0..<60 {
       let context = TinyViT.context()
-      context.teacher = teacher
       context.checkpoint = store
       let flag = Flag()
       var steps = 0
@@ -324,7 +320,7 @@ struct TrainingTests {
         if steps == every { flag.set() }
       }
       context.isCancelled = { flag.isSet }
-      do { return try apply(pipeline, to: graph, context) } catch let error as VitError {
+      do { return try apply(pipeline, to: hybrid, context) } catch let error as VitError {
         guard error.kind == .interrupted else { throw error }
         stops += 1
         #expect(store.has(phase))
@@ -342,11 +338,11 @@ struct TrainingTests {
   @Test(
     "distillation that is stopped goes on from its checkpoint to the same bytes", arguments: ["glr", "lstm"])
   func resumesDistillation(mixer: String) throws {
-    let teacher = try TinyViT.graph()
+    let teacher = try TinyViT.model()
     let pipeline = "swap{mixer=\(mixer),layers=all},distil{steps=9,batch=8}"
     let whole = try apply(pipeline, to: teacher)
     var stops = 0
-    let parts = try interrupted(pipeline, teacher, teacher: nil, phase: "distil", every: 2, stops: &stops)
+    let parts = try interrupted(pipeline, teacher, phase: "distil", every: 2, stops: &stops)
     #expect(stops >= 3)
     #expect(try parts.weightBytes() == whole.weightBytes())
   }
@@ -355,23 +351,18 @@ struct TrainingTests {
     "fine-tuning that is stopped goes on from its checkpoint to the same bytes, its rate backed off or not",
     arguments: [("0.002", 3), ("auto", 30), ("3", 1), ("3", 2)])
   func resumesFineTuning(rate: String, every: Int) throws {
-    let teacher = try TinyViT.graph()
-    let first = TinyViT.context()
-    let start = try hybrid(first)
+    let start = try hybrid(TinyViT.context())
     let pipeline = "fine-tune{steps=20,batch=8,rate=\(rate)}"
-    let context = TinyViT.context()
-    context.teacher = teacher
-    let whole = try apply(pipeline, to: start, context)
+    let whole = try apply(pipeline, to: start)
     var stops = 0
-    let parts = try interrupted(
-      pipeline, start, teacher: teacher, phase: "fine-tune", every: every, stops: &stops)
+    let parts = try interrupted(pipeline, start, phase: "fine-tune", every: every, stops: &stops)
     #expect(try parts.weightBytes() == whole.weightBytes())
     #expect(stops >= (rate == "auto" ? 0 : 5))
   }
 
   @Test("a checkpoint that is cut short or of other layers is refused")
   func badCheckpoints() throws {
-    let teacher = try TinyViT.graph()
+    let teacher = try TinyViT.model()
     let store = MemoryStore()
     let context = TinyViT.context()
     context.checkpoint = store

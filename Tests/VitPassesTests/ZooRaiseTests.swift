@@ -40,9 +40,9 @@ struct ZooRaiseTests {
       #expect(model.expect.contains("diagnostic"), "\(error)")
       return
     }
-    let graph = try apply("fold,raise,dce", to: original)
+    let sites = try apply("fold,raise,dce", to: Hybrid(original))
+    let graph = sites.graph
     let expected = try #require(Expected.all[model.file])
-    let sites = AttentionLayers.find(in: graph)
     #expect(sites.layers.map(\.heads) == expected.heads)
     #expect(sites.layers.count == expected.layers)
     #expect(sites.others.count >= expected.other.count)

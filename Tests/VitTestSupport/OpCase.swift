@@ -107,7 +107,7 @@ public struct OpCase {
   /// The results of the graph that is read from a `.vmod` file that it was written to.
   public func runThroughFile(_ scratch: Scratch) throws -> [Tensor] {
     let path = scratch.file("case.vmod")
-    try VModWriter.write(VModFile(graph: graph()), to: path)
+    try VModWriter.write(VModFile(Hybrid(graph())), to: path)
     return try run(VModReader.read(path: path, registry: .standard).graph)
   }
 

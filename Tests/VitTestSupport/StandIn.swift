@@ -99,7 +99,6 @@ public enum SampleGraph {
     let y = try builder.add(
       StandIn.Linear.self, [x, weight, nil], names: ["logits"],
       location: Location(file: "tiny.onnx", node: "/head/MatMul"))
-    builder.graph.nodes[0].annotations = Attributes([("score.entropy", .float(0.5))])
     let parts = try builder.add(StandIn.Parts.self, y, resultCount: 2, names: ["a", "b"])
     let flat = try builder.add(StandIn.Reshape.self, [weight, shape], names: ["flat"])
     builder.graph.outputs = [("logits", parts[0]), ("the rest", flat[0]), ("as is", weight)]
@@ -138,13 +137,43 @@ public enum SampleGraph {
         values += try builder.add(
           StandIn.Noted(attributes(&random)), [operand] + more, names: [name(&random)], location: location)
       }
-      builder.graph.nodes[builder.graph.nodes.count - 1].annotations = annotations(&random)
     }
     for index in 0..<random.below(3) {
       builder.graph.outputs.append((name(&random) + "\(index)", values[random.below(values.count)]))
     }
     builder.graph.annotations = annotations(&random)
     return builder.graph
+  }
+
+  /// A graph with layers: the small one, or a random one.
+  public static func hybrid(seed: UInt64?) throws -> Hybrid {
+    var hybrid = Hybrid(try seed.map(random) ?? small())
+    var random = SplitMix(seed: seed ?? 0).split("layers")
+    let graph = hybrid.graph
+    for (index, node) in graph.nodes.enumerated() where !node.results.isEmpty && random.below(3) > 0 {
+      var layer = Layer(
+        index: index, kind: random.below(2) == 0 ? Layer.attention : name(&random), heads: random.below(9),
+        node: name(&random), core: node.results[0], input: node.operands.compactMap { $0 }.first,
+        output: random.below(2) == 0 ? nil : node.results.last, parameters: random.below(1 << 20),
+        obstacle: "no " + name(&random))
+      layer.choice = Layer.Choice.allCases[random.below(Layer.Choice.allCases.count)]
+      layer.scores = annotations(&random)
+      for _ in 0..<random.below(3) {
+        var candidate = Layer.Candidate(mixer: name(&random))
+        if random.below(2) == 0 { candidate.error = number(&random) }
+        if random.below(2) == 0 { candidate.determination = number(&random) }
+        if random.below(2) == 0 { candidate.damage = number(&random) }
+        if random.below(2) == 0 {
+          candidate.divergence = .init(step: random.below(99), rate: number(&random))
+        }
+        layer.candidates.append(candidate)
+      }
+      hybrid.layers.append(layer)
+    }
+    for _ in 0..<random.below(3) {
+      hybrid.others.append(AttentionLike(node: name(&random), reason: name(&random)))
+    }
+    return hybrid
   }
 
   private static let pieces = [

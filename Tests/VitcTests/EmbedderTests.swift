@@ -36,7 +36,7 @@ import Vitc
   }
 
   @Test("a pass of the embedder's own runs in a pipeline beside vitc's") func ownPass() throws {
-    struct Rename: Pass {
+    struct Rename: GraphPass {
       static let name = "rename"
       static let summary = "Gives the model a name"
       let name: String

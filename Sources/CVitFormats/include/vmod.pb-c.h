@@ -21,6 +21,9 @@ typedef struct Vitc__Vmod__Graph Vitc__Vmod__Graph;
 typedef struct Vitc__Vmod__Value Vitc__Vmod__Value;
 typedef struct Vitc__Vmod__Tensor Vitc__Vmod__Tensor;
 typedef struct Vitc__Vmod__Node Vitc__Vmod__Node;
+typedef struct Vitc__Vmod__Layer Vitc__Vmod__Layer;
+typedef struct Vitc__Vmod__Candidate Vitc__Vmod__Candidate;
+typedef struct Vitc__Vmod__AttentionLike Vitc__Vmod__AttentionLike;
 typedef struct Vitc__Vmod__Output Vitc__Vmod__Output;
 typedef struct Vitc__Vmod__Attribute Vitc__Vmod__Attribute;
 typedef struct Vitc__Vmod__Probe Vitc__Vmod__Probe;
@@ -31,6 +34,13 @@ typedef struct Vitc__Vmod__Frame Vitc__Vmod__Frame;
 
 /* --- enums --- */
 
+typedef enum _Vitc__Vmod__Layer__Choice {
+  VITC__VMOD__LAYER__CHOICE__UNDECIDED = 0,
+  VITC__VMOD__LAYER__CHOICE__KEPT = 1,
+  VITC__VMOD__LAYER__CHOICE__SELECTED = 2,
+  VITC__VMOD__LAYER__CHOICE__ON_TRIAL = 3
+    PROTOBUF_C__FORCE_ENUM_TO_BE_INT_SIZE(VITC__VMOD__LAYER__CHOICE)
+} Vitc__Vmod__Layer__Choice;
 typedef enum _Vitc__Vmod__Attribute__Kind {
   VITC__VMOD__ATTRIBUTE__KIND__NONE = 0,
   VITC__VMOD__ATTRIBUTE__KIND__INT = 1,
@@ -72,10 +82,20 @@ struct  Vitc__Vmod__Manifest
    * JSON, without times.
    */
   ProtobufCBinaryData report;
+  /*
+   * Since version 2, in the order of their numbers.
+   */
+  size_t n_layers;
+  Vitc__Vmod__Layer **layers;
+  /*
+   * Since version 2.
+   */
+  size_t n_others;
+  Vitc__Vmod__AttentionLike **others;
 };
 #define VITC__VMOD__MANIFEST__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&vitc__vmod__manifest__descriptor) \
-    , NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, {0,NULL} }
+    , NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, {0,NULL}, 0,NULL, 0,NULL }
 
 
 struct  Vitc__Vmod__Entry
@@ -158,12 +178,85 @@ struct  Vitc__Vmod__Node
    * The name of the node it came from.
    */
   ProtobufCBinaryData origin;
+  /*
+   * What version 1 noted about nodes; read and left out.
+   */
   size_t n_annotations;
   Vitc__Vmod__Attribute **annotations;
 };
 #define VITC__VMOD__NODE__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&vitc__vmod__node__descriptor) \
     , {0,NULL}, 0,NULL, 0,NULL, 0,NULL, {0,NULL}, 0,NULL }
+
+
+/*
+ * A self-attention layer, or the mixer that stands in for one; since version 2.
+ */
+struct  Vitc__Vmod__Layer
+{
+  ProtobufCMessage base;
+  uint32_t index;
+  ProtobufCBinaryData kind;
+  uint64_t heads;
+  /*
+   * The name of the node it came from.
+   */
+  ProtobufCBinaryData node;
+  /*
+   * One more than a value's number; of input and output 0 where there is no single one.
+   */
+  uint32_t core;
+  uint32_t input;
+  uint32_t output;
+  uint64_t parameters;
+  /*
+   * Empty where a mixer can stand in for it.
+   */
+  ProtobufCBinaryData obstacle;
+  Vitc__Vmod__Layer__Choice choice;
+  /*
+   * What was measured, by name.
+   */
+  size_t n_scores;
+  Vitc__Vmod__Attribute **scores;
+  /*
+   * The mixers tried; the last stands in the layer's place where one does.
+   */
+  size_t n_candidates;
+  Vitc__Vmod__Candidate **candidates;
+};
+#define VITC__VMOD__LAYER__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&vitc__vmod__layer__descriptor) \
+    , 0, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, {0,NULL}, VITC__VMOD__LAYER__CHOICE__UNDECIDED, 0,NULL, 0,NULL }
+
+
+struct  Vitc__Vmod__Candidate
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData mixer;
+  /*
+   * error, r2, damage; diverged_at and diverged_rate where training went astray.
+   */
+  size_t n_figures;
+  Vitc__Vmod__Attribute **figures;
+};
+#define VITC__VMOD__CANDIDATE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&vitc__vmod__candidate__descriptor) \
+    , {0,NULL}, 0,NULL }
+
+
+/*
+ * A unit that looks like attention and is no layer.
+ */
+struct  Vitc__Vmod__AttentionLike
+{
+  ProtobufCMessage base;
+  ProtobufCBinaryData node;
+  ProtobufCBinaryData reason;
+};
+#define VITC__VMOD__ATTENTION_LIKE__INIT \
+ { PROTOBUF_C_MESSAGE_INIT (&vitc__vmod__attention_like__descriptor) \
+    , {0,NULL}, {0,NULL} }
 
 
 struct  Vitc__Vmod__Output
@@ -368,6 +461,63 @@ Vitc__Vmod__Node *
 void   vitc__vmod__node__free_unpacked
                      (Vitc__Vmod__Node *message,
                       ProtobufCAllocator *allocator);
+/* Vitc__Vmod__Layer methods */
+void   vitc__vmod__layer__init
+                     (Vitc__Vmod__Layer         *message);
+size_t vitc__vmod__layer__get_packed_size
+                     (const Vitc__Vmod__Layer   *message);
+size_t vitc__vmod__layer__pack
+                     (const Vitc__Vmod__Layer   *message,
+                      uint8_t             *out);
+size_t vitc__vmod__layer__pack_to_buffer
+                     (const Vitc__Vmod__Layer   *message,
+                      ProtobufCBuffer     *buffer);
+Vitc__Vmod__Layer *
+       vitc__vmod__layer__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   vitc__vmod__layer__free_unpacked
+                     (Vitc__Vmod__Layer *message,
+                      ProtobufCAllocator *allocator);
+/* Vitc__Vmod__Candidate methods */
+void   vitc__vmod__candidate__init
+                     (Vitc__Vmod__Candidate         *message);
+size_t vitc__vmod__candidate__get_packed_size
+                     (const Vitc__Vmod__Candidate   *message);
+size_t vitc__vmod__candidate__pack
+                     (const Vitc__Vmod__Candidate   *message,
+                      uint8_t             *out);
+size_t vitc__vmod__candidate__pack_to_buffer
+                     (const Vitc__Vmod__Candidate   *message,
+                      ProtobufCBuffer     *buffer);
+Vitc__Vmod__Candidate *
+       vitc__vmod__candidate__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   vitc__vmod__candidate__free_unpacked
+                     (Vitc__Vmod__Candidate *message,
+                      ProtobufCAllocator *allocator);
+/* Vitc__Vmod__AttentionLike methods */
+void   vitc__vmod__attention_like__init
+                     (Vitc__Vmod__AttentionLike         *message);
+size_t vitc__vmod__attention_like__get_packed_size
+                     (const Vitc__Vmod__AttentionLike   *message);
+size_t vitc__vmod__attention_like__pack
+                     (const Vitc__Vmod__AttentionLike   *message,
+                      uint8_t             *out);
+size_t vitc__vmod__attention_like__pack_to_buffer
+                     (const Vitc__Vmod__AttentionLike   *message,
+                      ProtobufCBuffer     *buffer);
+Vitc__Vmod__AttentionLike *
+       vitc__vmod__attention_like__unpack
+                     (ProtobufCAllocator  *allocator,
+                      size_t               len,
+                      const uint8_t       *data);
+void   vitc__vmod__attention_like__free_unpacked
+                     (Vitc__Vmod__AttentionLike *message,
+                      ProtobufCAllocator *allocator);
 /* Vitc__Vmod__Output methods */
 void   vitc__vmod__output__init
                      (Vitc__Vmod__Output         *message);
@@ -502,6 +652,15 @@ typedef void (*Vitc__Vmod__Tensor_Closure)
 typedef void (*Vitc__Vmod__Node_Closure)
                  (const Vitc__Vmod__Node *message,
                   void *closure_data);
+typedef void (*Vitc__Vmod__Layer_Closure)
+                 (const Vitc__Vmod__Layer *message,
+                  void *closure_data);
+typedef void (*Vitc__Vmod__Candidate_Closure)
+                 (const Vitc__Vmod__Candidate *message,
+                  void *closure_data);
+typedef void (*Vitc__Vmod__AttentionLike_Closure)
+                 (const Vitc__Vmod__AttentionLike *message,
+                  void *closure_data);
 typedef void (*Vitc__Vmod__Output_Closure)
                  (const Vitc__Vmod__Output *message,
                   void *closure_data);
@@ -532,6 +691,10 @@ extern const ProtobufCMessageDescriptor vitc__vmod__graph__descriptor;
 extern const ProtobufCMessageDescriptor vitc__vmod__value__descriptor;
 extern const ProtobufCMessageDescriptor vitc__vmod__tensor__descriptor;
 extern const ProtobufCMessageDescriptor vitc__vmod__node__descriptor;
+extern const ProtobufCMessageDescriptor vitc__vmod__layer__descriptor;
+extern const ProtobufCEnumDescriptor    vitc__vmod__layer__choice__descriptor;
+extern const ProtobufCMessageDescriptor vitc__vmod__candidate__descriptor;
+extern const ProtobufCMessageDescriptor vitc__vmod__attention_like__descriptor;
 extern const ProtobufCMessageDescriptor vitc__vmod__output__descriptor;
 extern const ProtobufCMessageDescriptor vitc__vmod__attribute__descriptor;
 extern const ProtobufCEnumDescriptor    vitc__vmod__attribute__kind__descriptor;

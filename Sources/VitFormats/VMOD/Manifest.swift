@@ -8,6 +8,8 @@ struct Manifest {
   var lineage: [(key: String, value: String)] = []
   var probes: [ProbeRecord] = []
   var report = ""
+  var layers: [LayerRecord] = []
+  var others: [AttentionLike] = []
 
   /// All tensors, in the order of their frames.
   var tensors: [TensorRecord] { graph.tensors + probes.flatMap { $0.inputs + $0.outputs } }
@@ -40,7 +42,22 @@ struct NodeRecord {
   var operands: [Int?]
   var results: [ValueRecord]
   var origin: String
-  var annotations: Attributes
+}
+
+/// A layer, its values as numbers.
+struct LayerRecord {
+  var index: Int
+  var kind: String
+  var heads: Int
+  var node: String
+  var core: Int
+  var input: Int?
+  var output: Int?
+  var parameters: Int
+  var obstacle: String?
+  var choice: Layer.Choice
+  var scores: Attributes
+  var candidates: [Layer.Candidate]
 }
 
 struct ProbeRecord {

@@ -21,6 +21,10 @@ extension Manifest {
     }
     (message.n_probes, message.probes) = (probes.count, arena.messages(probes))
     message.report = arena.bytes(report)
+    let layers = layers.map(arena.layer)
+    (message.n_layers, message.layers) = (layers.count, arena.messages(layers))
+    let others = others.map(arena.other)
+    (message.n_others, message.others) = (others.count, arena.messages(others))
     return [UInt8](unsafeUninitializedCapacity: vitc__vmod__manifest__get_packed_size(&message)) {
       $1 = vitc__vmod__manifest__pack(&message, $0.baseAddress)
     }
@@ -89,7 +93,45 @@ extension PackArena {
     message.operands = list(node.operands.map { $0.map { UInt32($0 + 1) } ?? 0 })
     (message.n_results, message.results) = values(node.results)
     message.origin = bytes(node.origin)
-    (message.n_annotations, message.annotations) = attributes(node.annotations)
+    return message
+  }
+
+  fileprivate func layer(_ layer: LayerRecord) -> Vitc__Vmod__Layer {
+    var message = Vitc__Vmod__Layer()
+    vitc__vmod__layer__init(&message)
+    message.index = UInt32(layer.index)
+    message.kind = bytes(layer.kind)
+    message.heads = UInt64(layer.heads)
+    message.node = bytes(layer.node)
+    message.core = UInt32(layer.core + 1)
+    message.input = layer.input.map { UInt32($0 + 1) } ?? 0
+    message.output = layer.output.map { UInt32($0 + 1) } ?? 0
+    message.parameters = UInt64(layer.parameters)
+    message.obstacle = bytes(layer.obstacle ?? "")
+    message.choice =
+      switch layer.choice {
+      case .undecided: VITC__VMOD__LAYER__CHOICE__UNDECIDED
+      case .kept: VITC__VMOD__LAYER__CHOICE__KEPT
+      case .selected: VITC__VMOD__LAYER__CHOICE__SELECTED
+      case .onTrial: VITC__VMOD__LAYER__CHOICE__ON_TRIAL
+      }
+    (message.n_scores, message.scores) = attributes(layer.scores)
+    let candidates = layer.candidates.map { candidate in
+      var message = Vitc__Vmod__Candidate()
+      vitc__vmod__candidate__init(&message)
+      message.mixer = bytes(candidate.mixer)
+      (message.n_figures, message.figures) = attributes(candidate.figures)
+      return message
+    }
+    (message.n_candidates, message.candidates) = (candidates.count, messages(candidates))
+    return message
+  }
+
+  fileprivate func other(_ unit: AttentionLike) -> Vitc__Vmod__AttentionLike {
+    var message = Vitc__Vmod__AttentionLike()
+    vitc__vmod__attention_like__init(&message)
+    message.node = bytes(unit.node)
+    message.reason = bytes(unit.reason)
     return message
   }
 

@@ -21,6 +21,13 @@ extension Manifest {
           outputs: try tensorRecords(probe.n_outputs, probe.outputs), tolerance: probe.tolerance))
     }
     report = try decoded(manifest.report, "the report")
+    for layer in items(manifest.n_layers, manifest.layers) { layers.append(try LayerRecord(layer)) }
+    for unit in items(manifest.n_others, manifest.others) {
+      others.append(
+        AttentionLike(
+          node: try decoded(unit.node, "the node of a unit"),
+          reason: try decoded(unit.reason, "what was found of a unit")))
+    }
   }
 
   /// Reads a table of tensors without a graph.
@@ -128,11 +135,45 @@ extension GraphRecord {
           attributes: try Attributes(node.n_attributes, node.attributes),
           operands: operands.map { $0 == 0 ? nil : Int($0) - 1 },
           results: try ValueRecord.list(node.n_results, node.results),
-          origin: try decoded(node.origin, "the origin of a node"),
-          annotations: try Attributes(node.n_annotations, node.annotations)))
+          origin: try decoded(node.origin, "the origin of a node")))
     }
     for output in items(graph.n_outputs, graph.outputs) {
       outputs.append((try decoded(output.name, "the name of an output"), Int(output.value)))
+    }
+  }
+}
+
+extension LayerRecord {
+  fileprivate init(_ layer: Vitc__Vmod__Layer) throws(VitError) {
+    func number(_ value: UInt64, _ what: String) throws(VitError) -> Int {
+      guard let number = Int(exactly: value) else { throw damaged("a layer has \(value) \(what)") }
+      return number
+    }
+    index = Int(layer.index)
+    kind = try decoded(layer.kind, "the kind of a layer")
+    heads = try number(layer.heads, "heads")
+    node = try decoded(layer.node, "the node of a layer")
+    guard layer.core > 0 else { throw damaged("layer \(layer.index) is around no value") }
+    core = Int(layer.core) - 1
+    input = layer.input == 0 ? nil : Int(layer.input) - 1
+    output = layer.output == 0 ? nil : Int(layer.output) - 1
+    parameters = try number(layer.parameters, "parameters")
+    let reason = try decoded(layer.obstacle, "the obstacle of a layer")
+    obstacle = reason.isEmpty ? nil : reason
+    switch layer.choice {
+    case VITC__VMOD__LAYER__CHOICE__UNDECIDED: choice = .undecided
+    case VITC__VMOD__LAYER__CHOICE__KEPT: choice = .kept
+    case VITC__VMOD__LAYER__CHOICE__SELECTED: choice = .selected
+    case VITC__VMOD__LAYER__CHOICE__ON_TRIAL: choice = .onTrial
+    default: throw damaged("layer \(layer.index) has the unknown choice \(layer.choice.rawValue)")
+    }
+    scores = try Attributes(layer.n_scores, layer.scores)
+    candidates = []
+    for candidate in items(layer.n_candidates, layer.candidates) {
+      candidates.append(
+        try Layer.Candidate(
+          mixer: try decoded(candidate.mixer, "a mixer"),
+          figures: try Attributes(candidate.n_figures, candidate.figures)))
     }
   }
 }

@@ -21,8 +21,13 @@ public struct Probe: Sendable {
 
 /// What a `.vmod` file holds: a model, how its inputs are made, what its outputs mean, where it comes from.
 public struct VModFile: Sendable {
-  /// The model; its tensors are read when they are asked for.
-  public var graph: Graph
+  /// The model with its layers; its tensors are read when they are asked for.
+  public var hybrid: Hybrid
+  /// What the model computes.
+  public var graph: Graph {
+    get { hybrid.graph }
+    set { hybrid.graph = newValue }
+  }
   /// How images become inputs, by key.
   public var preprocessing: [(key: String, value: String)] = []
   /// The names of the classes, in order.
@@ -40,7 +45,7 @@ public struct VModFile: Sendable {
   public internal(set) var contentDigest: Digest?
 
   /// A model, and nothing about it yet.
-  public init(graph: Graph) { self.graph = graph }
+  public init(_ hybrid: Hybrid) { self.hybrid = hybrid }
 
   /// All tensors, in the order in which they are written.
   var tensors: [Tensor] {

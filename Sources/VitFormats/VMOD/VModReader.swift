@@ -20,8 +20,7 @@ public enum VModReader {
       let tensors = try container.tensors(manifest.tensors)
       var rest = tensors[...]
       var file = VModFile(
-        graph: try manifest.graph.graph(
-          Array(rest.prefix(manifest.graph.tensors.count)), path: path, registry, fold))
+        try manifest.hybrid(Array(rest.prefix(manifest.graph.tensors.count)), path: path, registry, fold))
       rest = rest.dropFirst(manifest.graph.tensors.count)
       file.preprocessing = manifest.preprocessing
       file.labels = manifest.labels
@@ -47,11 +46,41 @@ public enum VModReader {
   }
 }
 
+extension Manifest {
+  /// The graph, its constants being `tensors`, and its layers.
+  fileprivate func hybrid(
+    _ tensors: [Tensor], path: String, _ registry: Registry, _ fold: GraphBuilder.Fold?
+  ) throws(VitError) -> Hybrid {
+    let (graph, values) = try graph.graph(tensors, path: path, registry, fold)
+    func value(_ number: Int) throws(VitError) -> ValueID {
+      guard number < values.count else {
+        throw VitError("a layer names value \(number) of \(values.count)", code: "undefined-value")
+      }
+      return values[number]
+    }
+    var hybrid = Hybrid(graph, others: others)
+    for record in layers {
+      var layer = Layer(
+        index: record.index, kind: record.kind, heads: record.heads, node: record.node,
+        core: try value(record.core), input: nil, output: nil, parameters: record.parameters,
+        obstacle: record.obstacle)
+      if let input = record.input { layer.input = try value(input) }
+      if let output = record.output { layer.output = try value(output) }
+      layer.choice = record.choice
+      layer.scores = record.scores
+      layer.candidates = record.candidates
+      hybrid.layers.append(layer)
+    }
+    if !hybrid.layers.isEmpty { try hybrid.checkInvariants() }
+    return hybrid
+  }
+}
+
 extension GraphRecord {
-  /// The graph, its constants being `tensors`.
+  /// The graph, its constants being `tensors`, and its values by number.
   fileprivate func graph(
     _ tensors: [Tensor], path: String, _ registry: Registry, _ fold: GraphBuilder.Fold?
-  ) throws(VitError) -> Graph {
+  ) throws(VitError) -> (graph: Graph, values: [ValueID]) {
     var graph = GraphAssembler(name: name, registry: registry, fold: fold)
     graph.setAnnotations(annotations)
     var values: [ValueID] = []
@@ -74,10 +103,9 @@ extension GraphRecord {
       for result in node.results { results.append((result.name, try TensorType(text: result.type))) }
       let location = Location(file: path, node: node.origin.isEmpty ? nil : node.origin)
       values += try graph.addNode(
-        node.operation, node.attributes, operands: operands, results: results, location: location,
-        annotations: node.annotations)
+        node.operation, node.attributes, operands: operands, results: results, location: location)
     }
     for output in outputs { try graph.addOutput(output.name, try value(output.value)) }
-    return graph.graph
+    return (graph.graph, values)
   }
 }

@@ -12,7 +12,7 @@ public enum VModWriter {
   public static func write(_ file: VModFile, to path: String, weights: ElementType = .f32) throws -> Digest {
     var file = file
     file.graph = try file.graph.roundingWeights(to: weights)
-    try file.graph.checkInvariants()
+    try file.hybrid.checkInvariants()
     var manifest = Manifest(file)
     // What a reader would refuse, a key given twice, is refused here.
     _ = try Manifest(unpacking: manifest.packed(), version: ContainerHeader.version)
@@ -30,7 +30,19 @@ public enum VModWriter {
 extension Manifest {
   /// The manifest of a file, digests of tensors still zero.
   fileprivate init(_ file: VModFile) {
-    graph = GraphRecord(file.graph)
+    let numbers: [Int?]
+    (graph, numbers) = GraphRecord.numbered(file.graph)
+    layers = file.hybrid.layers.compactMap { layer in
+      numbers[layer.core.index].map { core in
+        LayerRecord(
+          index: layer.index, kind: layer.kind, heads: layer.heads, node: layer.node, core: core,
+          input: layer.input.flatMap { numbers[$0.index] },
+          output: layer.output.flatMap { numbers[$0.index] },
+          parameters: layer.parameters, obstacle: layer.obstacle, choice: layer.choice, scores: layer.scores,
+          candidates: layer.candidates)
+      }
+    }
+    others = file.hybrid.others
     preprocessing = file.preprocessing
     labels = file.labels
     lineage = file.lineage
@@ -65,11 +77,11 @@ extension TensorRecord {
 }
 
 extension GraphRecord {
-  fileprivate init(_ graph: Graph) {
-    self.init()
-    name = graph.name
-    annotations = graph.annotations
-    /// The number of each value, over `ValueID.index`.
+  /// The record of a graph, and the number of each value over `ValueID.index`.
+  fileprivate static func numbered(_ graph: Graph) -> (record: GraphRecord, numbers: [Int?]) {
+    var record = GraphRecord()
+    record.name = graph.name
+    record.annotations = graph.annotations
     var numbers = [Int?](repeating: nil, count: graph.values.count)
     var count = 0
     func define(_ id: ValueID) -> ValueRecord {
@@ -77,19 +89,22 @@ extension GraphRecord {
       count += 1
       return ValueRecord(name: graph[id].name, type: graph.type(id).description)
     }
-    inputs = graph.inputs.map(define)
+    record.inputs = graph.inputs.map(define)
     for name in graph.tensors.names {
       guard let id = graph.value(named: name), let tensor = graph.tensor(id) else { continue }
       _ = define(id)
-      tensors.append(TensorRecord(name: name, tensor: tensor))
+      record.tensors.append(TensorRecord(name: name, tensor: tensor))
     }
     for node in graph.nodes {
-      nodes.append(
+      record.nodes.append(
         NodeRecord(
           operation: node.name, attributes: node.operation.attributes,
           operands: node.operands.map { $0.flatMap { numbers[$0.index] } }, results: node.results.map(define),
-          origin: node.location.node ?? "", annotations: node.annotations))
+          origin: node.location.node ?? ""))
     }
-    outputs = graph.outputs.compactMap { output in numbers[output.value.index].map { (output.name, $0) } }
+    record.outputs = graph.outputs.compactMap { output in
+      numbers[output.value.index].map { (output.name, $0) }
+    }
+    return (record, numbers)
   }
 }

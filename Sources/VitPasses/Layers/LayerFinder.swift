@@ -8,8 +8,8 @@ struct LayerFinder {
   private let layouts: LayoutAnalysis
   private let producer: [Int?]
   private let consumers: [[Int]]
-  private(set) var layers: [AttentionLayer] = []
-  private(set) var others: [(node: String, reason: String)] = []
+  private(set) var layers: [Layer] = []
+  private(set) var others: [AttentionLike] = []
 
   init(_ graph: Graph) {
     self.graph = graph
@@ -138,16 +138,17 @@ struct LayerFinder {
     let keyTokens = Layout.normalised(k[k.count + keyAxis])
     let name = node.location.node ?? graph[core].name
     guard dependsOnInput(queries) else {
-      others.append((name, "its queries are learned: attention pooling"))
+      others.append(AttentionLike(node: name, reason: "its queries are learned: attention pooling"))
       return
     }
     guard !(queryTokens + keyTokens).contains(where: countsChannels) else {
-      others.append((name, "it mixes channels, not tokens"))
+      others.append(AttentionLike(node: name, reason: "it mixes channels, not tokens"))
       return
     }
     guard queryTokens == keyTokens, !queryTokens.isEmpty else {
       let (m, n) = (extent(queries, queryAxis), extent(keys, keyAxis))
-      others.append((name, "it maps \(n) keys to \(m) queries of other tokens"))
+      others.append(
+        AttentionLike(node: name, reason: "it maps \(n) keys to \(m) queries of other tokens"))
       return
     }
     let region = Region(self, queries: queries, keys: keys, values: values, core: core)
@@ -196,8 +197,6 @@ struct LayerFinder {
     _ place: Int, kind: String, heads: Int, input: ValueID?, output: ValueID?, obstacle: String?
   ) {
     let node = graph.nodes[place]
-    var index = layers.count
-    if case .int(let layer)? = node.annotations["layer"] { index = layer }
     var reason = obstacle
     if reason == nil {
       if let input, let output {
@@ -210,10 +209,10 @@ struct LayerFinder {
       }
     }
     layers.append(
-      AttentionLayer(
-        index: index, kind: kind, heads: heads, node: node.location.node ?? graph[node.results[0]].name,
-        place: place,
-        input: input, output: output, parameters: parameters(place, input, output), obstacle: reason))
+      Layer(
+        index: layers.count, kind: kind, heads: heads,
+        node: node.location.node ?? graph[node.results[0]].name, core: node.results[0], input: input,
+        output: output, parameters: parameters(place, input, output), obstacle: reason))
   }
 
   // MARK: Walking the graph

@@ -1,7 +1,7 @@
 public import VitIR
 
 /// Raises ONNX operators to the operations of a vision transformer, following the dataflow.
-public struct Raise: Pass {
+public struct Raise: GraphPass {
   /// `raise`.
   public static let name = "raise"
   /// See `Pass`.
@@ -21,6 +21,13 @@ public struct Raise: Pass {
     SimplifyMoves.self, RaiseCore.self, RaiseAttention.self, RaiseMLP.self, RaiseResidual.self,
     SimplifyMoves.self,
   ]
+
+  /// Runs the patterns, and looks for the layers of what they make.
+  public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
+    let result = try run(on: &hybrid.graph, context: context)
+    hybrid.findLayers()
+    return result
+  }
 
   /// Runs the patterns once each.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {

@@ -11,12 +11,17 @@ struct MapTap {
   /// For each layer the residual stream before and behind it, and the node that adds.
   private(set) var residuals: [(before: ValueID, after: ValueID)?]
 
-  init(_ source: Graph, sites: [AttentionLayer], registry: Registry) throws(VitError) {
+  init(_ source: Graph, layers: [Layer], registry: Registry) throws(VitError) {
     var rewriter = Rewriter(source, registry: registry)
     var maps: [ValueID?] = []
-    var outputs: [ValueID?] = sites.map(\.output)
-    for (place, site) in sites.enumerated() {
-      let node = source.nodes[site.place]
+    var outputs: [ValueID?] = layers.map(\.output)
+    let producers = source.producers()
+    for (place, layer) in layers.enumerated() {
+      guard let core = producers[layer.core.index] else {
+        maps.append(nil)
+        continue
+      }
+      let node = source.nodes[core]
       guard node.name == "vit.attention" || node.name == "vit.sdpa" else {
         maps.append(node.name == "onnx.Softmax" ? node.results.first : nil)
         continue

@@ -5,25 +5,37 @@ internal import VitRuntime
 
 /// Finds out how sparse each layer's attention is, and how much each layer matters, on calibration samples.
 ///
-/// Streams: one micro-batch at a time, one layer's maps at a time. Writes per layer `score.entropy`,
-/// `score.gini`, `score.hoyer`, `score.top_mass`, `score.top_tenth`, `score.distance`, `score.prefix_mass` and
-/// `score.output_entropy` into the node's annotations, each also per head (`….heads`) and with the standard
-/// error over images (`….error`); beside them `score.lag`, for each direction each head, `score.cosine` and
-/// `score.drop`. What could not be measured is left out. Mixers.md §1.
+/// Streams: one micro-batch at a time, one layer's maps at a time. Writes `entropy`, `gini`, `hoyer`, `top_mass`,
+/// `top_tenth`, `distance`, `prefix_mass` and `output_entropy` into each layer's scores, each also per head (`….heads`)
+/// and with the standard error over images (`….error`); beside them `lag`, for each direction each head, `cosine` and
+/// `drop`. What could not be measured is left out. Mixers.md §1.
 public struct Score: Pass {
   /// `score`.
   public static let name = "score"
   /// See `Pass`.
   public static let summary = "Measures the sparsity of each attention layer and the damage of dropping it"
 
-  private let images: Int
-  private let drop: Bool
+  /// The samples looked at.
+  public var images: Int
+  /// Whether each layer is also dropped on trial.
+  public var drop: Bool
+
+  /// The pass.
+  public init(images: Int = 128, drop: Bool = true) {
+    self.images = images
+    self.drop = drop
+  }
 
   /// Takes `images` (128): the samples looked at, of which 64 for the indices that sort; and `drop` (true):
   /// whether each layer is also dropped on trial, which runs the model once for each.
   public init(options: inout OptionReader) throws(VitError) {
-    images = try options.value("images", default: 128)
-    drop = try options.value("drop", default: true)
+    self.init()
+    images = try options.value("images", default: images)
+    drop = try options.value("drop", default: drop)
+  }
+
+  /// Throws where there is nothing to look at.
+  public func check() throws(VitError) {
     guard images > 0 else {
       throw VitError("score: expected at least one image", kind: .usage, code: "option-value")
     }
@@ -38,45 +50,45 @@ public struct Score: Pass {
   private static let droppedImages = 64
 
   /// Runs the model on the samples.
-  public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
+  public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     let data = try context.samples(for: Score.name)
-    let sites = AttentionLayers.find(in: graph).layers.filter { $0.kind == "attention" }
-    guard !sites.isEmpty else { return PassResult(notes: ["the model has no attention layers"]) }
+    let layers = hybrid.layers.filter(\.isAttention)
+    guard !layers.isEmpty else { return PassResult(notes: ["the model has no attention layers"]) }
     guard data.count > 0 else { throw VitError("there are no samples to score on", code: "data-empty") }
-    var session = try ScoreSession(graph, sites: sites, data: data, context: context)
+    var session = try ScoreSession(hybrid, layers: layers, data: data, context: context)
     let count = min(images, data.count)
     try session.run(count: count, sorting: min(count, Score.sortedImages))
-    session.annotate(&graph)
-    if drop { try measureDrops(&graph, sites, data, count, context) }
-    return PassResult(changes: sites.count, notes: ["\(sites.count) layers on \(count) images"])
+    session.note(&hybrid)
+    if drop { try measureDrops(&hybrid, layers, data, count, context) }
+    return PassResult(changes: layers.count, notes: ["\(layers.count) layers on \(count) images"])
   }
 
   /// Notes for each layer what the model loses when its branch is zero.
   private func measureDrops(
-    _ graph: inout Graph, _ sites: [AttentionLayer], _ data: any SampleSource, _ count: Int,
+    _ hybrid: inout Hybrid, _ layers: [Layer], _ data: any SampleSource, _ count: Int,
     _ context: PassContext
   ) throws {
+    let graph = hybrid.graph
     let meter = try FidelityMeter(
       teacher: graph, data: data, samples: Array(0..<min(count, Score.droppedImages)), context: context)
-    let source = graph
-    for (done, site) in sites.enumerated() {
-      guard let input = site.input, let output = site.output, graph.type(input) == graph.type(output) else {
-        continue
-      }
-      var rewriter = Rewriter(source, registry: context.registry)
+    for (done, layer) in layers.enumerated() {
+      guard let input = layer.input, let output = layer.output, graph.type(input) == graph.type(output),
+        let place = hybrid.place(of: layer.index)
+      else { continue }
+      var rewriter = Rewriter(graph, registry: context.registry)
       let zero = rewriter.builder.constant([0], shape: [])
       let nothing = try rewriter.builder.add("onnx.Mul", [input, zero])
       try rewriter.replace(output, with: nothing, by: "drop")
       let fidelity = try meter.measure(try rewriter.finish())
-      graph.nodes[site.place].annotations["score.drop"] = .float(fidelity.damage)
-      context.progress("drop", done + 1, sites.count, "layer \(site.index)")
+      hybrid.layers[place].scores["drop"] = .float(fidelity.damage)
+      context.progress("drop", done + 1, layers.count, "layer \(layer.index)")
     }
   }
 }
 
 /// One run of scoring: the tap, and what has been gathered.
 private struct ScoreSession {
-  private let sites: [AttentionLayer]
+  private let layers: [Layer]
   private let tap: MapTap
   private let executor: Executor
   private let readers: [MapReader?]
@@ -97,14 +109,15 @@ private struct ScoreSession {
     "entropy", "gini", "hoyer", "top_mass", "top_tenth", "distance", "prefix_mass", "output_entropy",
   ]
 
-  init(_ graph: Graph, sites: [AttentionLayer], data: any SampleSource, context: PassContext) throws {
-    self.sites = sites
+  init(_ hybrid: Hybrid, layers: [Layer], data: any SampleSource, context: PassContext) throws {
+    let graph = hybrid.graph
+    self.layers = layers
     self.data = data
     self.context = context
-    tap = try MapTap(graph, sites: sites, registry: context.registry)
+    tap = try MapTap(graph, layers: layers, registry: context.registry)
     batch = min(8, data.count)
     executor = try Executor(
-      tap.graph, weights: context.weights(of: tap.graph),
+      tap.graph, weights: context.weights(of: tap.graph, from: hybrid.teacher?.graph ?? graph),
       inputShapes: InputShapes.of(graph, batch: batch, data: data), packing: false, pool: context.pool)
     let plan = executor.plan
     readers = tap.maps.map { id in
@@ -113,8 +126,8 @@ private struct ScoreSession {
       else { return nil }
       return try? MapReader(tokens: tokens, geometry: TokenGeometry(graph, tokens: tokens))
     }
-    heads = sites.map { Array(repeating: HeadMoments(), count: max(1, $0.heads)) }
-    cosines = sites.map { _ in Moments() }
+    heads = layers.map { Array(repeating: HeadMoments(), count: max(1, $0.heads)) }
+    cosines = layers.map { _ in Moments() }
   }
 
   mutating func run(count: Int, sorting: Int) throws {
@@ -196,24 +209,26 @@ private struct ScoreSession {
     }
   }
 
-  func annotate(_ graph: inout Graph) {
-    for (layer, site) in sites.enumerated() {
-      var annotations = graph.nodes[site.place].annotations
+  /// Writes what was gathered into the layers.
+  func note(_ hybrid: inout Hybrid) {
+    for (layer, scored) in layers.enumerated() {
+      guard let index = hybrid.place(of: scored.index) else { continue }
+      var scores = scored.scores
       for (place, name) in Self.names.enumerated() {
         let values = heads[layer].map { $0.values[place] }
         guard values.allSatisfy({ $0.count > 0 }) else { continue }
         let mean = values.reduce(0) { $0 + $1.mean } / Double(values.count)
         let error = values.reduce(0) { $0 + $1.standardError } / Double(values.count)
-        annotations["score.\(name)"] = .float(mean)
-        annotations["score.\(name).heads"] = .floats(values.map(\.mean))
-        annotations["score.\(name).error"] = .float(error)
+        scores[name] = .float(mean)
+        scores["\(name).heads"] = .floats(values.map(\.mean))
+        scores["\(name).error"] = .float(error)
       }
       if heads[layer].allSatisfy({ $0.lag.allSatisfy { $0.count > 0 } }) {
-        annotations["score.lag"] = .floats(
+        scores["lag"] = .floats(
           (0..<4).flatMap { direction in heads[layer].map { $0.lag[direction].mean } })
       }
-      if cosines[layer].count > 0 { annotations["score.cosine"] = .float(cosines[layer].mean) }
-      graph.nodes[site.place].annotations = annotations
+      if cosines[layer].count > 0 { scores["cosine"] = .float(cosines[layer].mean) }
+      hybrid.layers[index].scores = scores
     }
   }
 }

@@ -28,19 +28,22 @@ final class HybridTrainer {
   private static let mixerFactor = 2.0
 
   init(
-    _ graph: Graph, teacher: Graph, data: any SampleSource, batch: Int, temperature: Double,
+    _ hybrid: Hybrid, teacher: Teacher, data: any SampleSource, batch: Int, temperature: Double,
     context: PassContext
   ) throws {
+    let graph = hybrid.graph
+    let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
+    let parameters = Set(mixers.flatMap { $0.parameters(in: graph) })
     self.context = context
     self.batch = batch
     self.temperature = temperature
-    kind = OutputKind(teacher, data: data)
-    let hidden = HybridTrainer.hiddenStates(graph, teacher)
+    kind = OutputKind(teacher.graph, data: data)
+    let hidden = HybridTrainer.hiddenStates(hybrid, teacher)
     hiddenCount = hidden.count
     var tapped = graph
     tapped.outputs += hidden.map { (graph[$0.student].name, $0.student) }
-    var watched = teacher
-    watched.outputs += hidden.map { (teacher[$0.teacher].name, $0.teacher) }
+    var watched = teacher.graph
+    watched.outputs += hidden.map { (watched[$0.teacher].name, $0.teacher) }
     let trainable = HybridTrainer.trainable(graph)
     names = trainable.map { graph[$0.id].name }
     let store = try context.weights(of: tapped, trainable: Set(names))
@@ -54,7 +57,7 @@ final class HybridTrainer {
     optimiser = AdamW(
       parameters: weights, gradients: tape.parameterGradients,
       decays: trainable.map(\.decays),
-      factors: names.map { $0.hasPrefix("mixer.") ? HybridTrainer.mixerFactor : 1 }, pool: context.pool)
+      factors: names.map { parameters.contains($0) ? HybridTrainer.mixerFactor : 1 }, pool: context.pool)
     reader = BatchReader(data: data, pool: context.pool)
     order = SampleOrder(count: data.count, random: context.random("fine-tune"))
   }
@@ -83,39 +86,41 @@ final class HybridTrainer {
     return MicroBatch.size(batch, bytesPerSample: one.plan.byteCount)
   }
 
-  /// The residual stream behind each replaced block and behind the last one, in both graphs.
-  ///
-  /// Behind a block is before the norm of the next layer; the names of values that the swap left alone are
-  /// the same in both.
-  private static func hiddenStates(_ graph: Graph, _ teacher: Graph) -> [(student: ValueID, teacher: ValueID)]
-  {
-    let sites = AttentionLayers.find(in: graph).layers
-    let producers = graph.producers()
+  /// The residual stream behind each replaced block and behind the last one, in both graphs; what lies behind a layer is
+  /// found in each by its own layers.
+  private static func hiddenStates(
+    _ hybrid: Hybrid, _ teacher: Teacher
+  ) -> [(student: ValueID, teacher: ValueID)] {
     var result: [(student: ValueID, teacher: ValueID)] = []
-    for (place, site) in sites.enumerated() where site.kind != "attention" || place == sites.count - 1 {
-      var value: ValueID?
-      if place + 1 < sites.count {
-        value = sites[place + 1].input
-        if let id = value, let producer = producers[id.index], graph.nodes[producer].name == "vit.layer_norm"
-        {
-          value = graph.nodes[producer].operands[0]
-        }
-      } else {
-        value =
-          graph.nodes.last { node in
-            node.name == "vit.add"
-              && node.results.first.map { id in
-                site.output.map { graph.type(id).rank == 3 && graph.type(id) == graph.type($0) } ?? false
-              } ?? false
-          }?.results.first
-      }
-      guard let value, let twin = teacher.value(named: graph[value].name),
-        teacher.type(twin) == graph.type(value),
+    let student = stream(hybrid.graph, hybrid.layers)
+    let original = stream(teacher.graph, teacher.layers)
+    for (place, layer) in hybrid.layers.enumerated()
+    where !layer.isAttention || place == hybrid.layers.count - 1 {
+      guard let value = student[place], let twin = original[place],
+        teacher.graph.type(twin) == hybrid.graph.type(value),
         !result.contains(where: { $0.student == value })
       else { continue }
       result.append((value, twin))
     }
     return result
+  }
+
+  /// The residual stream behind the block of each layer: before the norm of the next, and behind the last addition.
+  private static func stream(_ graph: Graph, _ layers: [Layer]) -> [ValueID?] {
+    let producers = graph.producers()
+    return layers.indices.map { place in
+      guard place + 1 < layers.count else {
+        guard let output = layers[place].output, graph.type(output).rank == 3 else { return nil }
+        let last = graph.nodes.last { node in
+          node.operation is VitAdd && node.results.first.map { graph.type($0) == graph.type(output) } ?? false
+        }
+        return last?.results.first
+      }
+      guard let input = layers[place + 1].input, let producer = producers[input.index],
+        graph.nodes[producer].operation is VitLayerNorm
+      else { return layers[place + 1].input }
+      return graph.nodes[producer].operands[0]
+    }
   }
 
   /// One step: `batch` samples in micro-batches, then the optimiser. Returns the loss before it.

@@ -38,7 +38,7 @@ extension Command {
     if let out = arguments.text("-o") {
       try result.write(to: out, elidingTensors: arguments.flag("--elide-tensors"))
     } else {
-      terminal.write(try result.graph.text())
+      terminal.write(try result.hybrid.text())
     }
     return .done
   }
@@ -51,35 +51,35 @@ private final class PassTimer: PassObserver {
 
   init(_ terminal: Terminal) { self.terminal = terminal }
 
-  func before(_ pass: any Pass, _ graph: Graph) { start = .now }
+  func before(_ pass: any Pass, _ hybrid: Hybrid) { start = .now }
 
-  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) {
+  func after(_ pass: any Pass, _ hybrid: Hybrid, _ result: Result<PassResult, any Error>) {
     let milliseconds = start.duration(to: .now) / .milliseconds(1)
     let changes = (try? result.get().changes).map { "\($0) changes" } ?? "failed"
     terminal.say("\(type(of: pass).name): \(milliseconds.fixed(1)) ms, \(changes)")
   }
 }
 
-/// Prints the graph after each pass.
+/// Prints the model after each pass.
 private final class PassPrinter: PassObserver {
   private let terminal: Terminal
 
   init(_ terminal: Terminal) { self.terminal = terminal }
 
-  func before(_ pass: any Pass, _ graph: Graph) {}
+  func before(_ pass: any Pass, _ hybrid: Hybrid) {}
 
-  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) throws {
-    terminal.say("// after \(Pipeline.text(pass))\n\(try graph.text())")
+  func after(_ pass: any Pass, _ hybrid: Hybrid, _ result: Result<PassResult, any Error>) throws {
+    terminal.say("// after \(Pipeline.text(pass))\n\(try hybrid.text())")
   }
 }
 
-/// Checks the graph after each pass.
+/// Checks the model after each pass.
 private final class PassVerifier: PassObserver {
-  func before(_ pass: any Pass, _ graph: Graph) {}
+  func before(_ pass: any Pass, _ hybrid: Hybrid) {}
 
-  func after(_ pass: any Pass, _ graph: Graph, _ result: Result<PassResult, any Error>) throws {
+  func after(_ pass: any Pass, _ hybrid: Hybrid, _ result: Result<PassResult, any Error>) throws {
     guard case .success = result else { return }
-    do { try Verifier.verify(graph, registry: .vitc) } catch {
+    do { try Verifier.verify(hybrid.graph, registry: .vitc) } catch {
       var failure = error
       failure.diagnostic.message = "after \(type(of: pass).name): " + error.diagnostic.message
       throw failure

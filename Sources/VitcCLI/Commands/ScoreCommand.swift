@@ -47,7 +47,7 @@ extension Command {
 
 /// The scores of layers as a table and as JSON.
 enum ScoreTable {
-  /// The columns: heading, and the name in the annotations behind `score.`.
+  /// The columns: heading, and the name among the scores.
   private static let columns = [
     ("entropy", "entropy"), ("gini", "gini"), ("hoyer", "hoyer"), ("top-mass", "top_mass"),
     ("distance", "distance"),
@@ -57,8 +57,8 @@ enum ScoreTable {
   /// The figures of a layer.
   static func scores(_ layer: Inspection.Layer) -> [String: Double] {
     var result: [String: Double] = [:]
-    for (name, value) in layer.annotations.entries where name.hasPrefix("score.") {
-      if case .float(let number) = value { result[String(name.dropFirst("score.".count))] = number }
+    for (name, value) in layer.scores.entries {
+      if case .float(let number) = value { result[name] = number }
     }
     return result
   }
@@ -88,9 +88,9 @@ enum ScoreTable {
               ("index", .int(layer.index)), ("node", .string(layer.node)), ("heads", .int(layer.heads)),
             ]
             for (_, key) in columns {
-              guard case .float(let value)? = layer.annotations["score.\(key)"] else { continue }
+              guard case .float(let value)? = layer.scores[key] else { continue }
               members.append((key, .number(value)))
-              if case .floats(let heads)? = layer.annotations["score.\(key).heads"] {
+              if case .floats(let heads)? = layer.scores["\(key).heads"] {
                 members.append(("\(key)_heads", .array(heads.map(JSON.number))))
               }
             }

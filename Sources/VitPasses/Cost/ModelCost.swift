@@ -1,5 +1,5 @@
 public import VitIR
-package import VitRuntime
+internal import VitRuntime
 
 /// What running a graph costs, node by node.
 public struct ModelCost: Sendable {
@@ -57,73 +57,5 @@ extension Graph {
       result.append(place)
     }
     return result.reversed()
-  }
-}
-
-/// The time that one run takes, over many.
-public struct Timing: Hashable, Sendable {
-  /// The median, in milliseconds.
-  public var median: Double
-  /// The tenth percentile.
-  public var low: Double
-  /// The ninetieth percentile.
-  public var high: Double
-
-  /// The timing of these runs, of which there is at least one.
-  public init(_ runs: [Double]) {
-    let sorted = runs.sorted()
-    func quantile(_ share: Double) -> Double { sorted[Int((Double(sorted.count - 1) * share).rounded())] }
-    median = quantile(0.5)
-    low = quantile(0.1)
-    high = quantile(0.9)
-  }
-
-  /// Runs the executors in turn, so that what disturbs the machine disturbs all of them, until `seconds` have passed and
-  /// each has run at least `rounds` times; before that twice without measuring.
-  package static func measure(
-    _ executors: [Executor], rounds: Int = 15, seconds: Double = 1, isCancelled: () -> Bool = { false }
-  ) -> [Timing] {
-    let clock = ContinuousClock()
-    for _ in 0..<2 { for executor in executors { executor.run() } }
-    var runs = executors.map { _ in [Double]() }
-    let start = clock.now
-    while runs[0].count < rounds || start.duration(to: clock.now) < .seconds(seconds), !isCancelled() {
-      for (index, executor) in executors.enumerated() {
-        runs[index].append(clock.measure { executor.run() } / .milliseconds(1))
-      }
-    }
-    return runs.map { Timing($0.isEmpty ? [.nan] : $0) }
-  }
-}
-
-extension Fidelity {
-  /// What a model says of labelled samples, compared with no other.
-  public init(images: Int, accuracy: Double?) {
-    self.init()
-    self.images = images
-    self.accuracy = accuracy
-  }
-}
-
-extension Executor {
-  /// The median milliseconds of each node over runs until `seconds` have passed, at least 15; `nil` where a node does not run.
-  package func times(seconds: Double, isCancelled: () -> Bool = { false }) -> [Double?] {
-    let clock = ContinuousClock()
-    for _ in 0..<2 { run() }
-    var runs = [[Double]](repeating: [], count: graph.nodes.count)
-    let start = clock.now
-    var rounds = 0
-    while rounds < 15 || start.duration(to: clock.now) < .seconds(seconds), !isCancelled() {
-      var begin = clock.now
-      run { step, done in
-        if done {
-          runs[step.node].append(begin.duration(to: clock.now) / .milliseconds(1))
-        } else {
-          begin = clock.now
-        }
-      }
-      rounds += 1
-    }
-    return runs.map { $0.isEmpty ? nil : Timing($0).median }
   }
 }

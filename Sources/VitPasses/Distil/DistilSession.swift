@@ -1,67 +1,10 @@
-public import VitIR
+internal import VitIR
 internal import VitOps
 internal import VitRuntime
 internal import VitTrain
 
-/// Trains every mixer of the graph on the tokens that the teacher has before it, towards what the teacher's
-/// layer gave there (Mixers.md §3): all layers in one sweep of the data, each with its own optimiser.
-public struct Distil: Pass {
-  /// `distil`.
-  public static let name = "distil"
-  /// See `Pass`.
-  public static let summary = "Trains the mixers layer by layer towards the attention they replace"
-
-  private let steps: Int
-  private let batch: Int
-  private let rate: Double
-  private let clip: Double
-  private let solve: Bool
-
-  /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1) and `solve` (true): whether the last
-  /// linear map is also solved for by ridge regression.
-  public init(options: inout OptionReader) throws(VitError) {
-    steps = try options.value("steps", default: 400)
-    batch = try options.value("batch", default: 64)
-    rate = try options.value("rate", default: 2e-3)
-    clip = try options.value("clip", default: 1)
-    solve = try options.value("solve", default: true)
-    guard rate > 0, rate.isFinite, clip > 0 else {
-      throw VitError("distil: expected rate > 0 and clip > 0", kind: .usage, code: "option-value")
-    }
-    try Effort.check(Distil.name, steps: steps, batch: batch)
-  }
-
-  /// All options.
-  public var options: [(name: String, value: String)] {
-    [
-      ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", "\(rate)"), ("clip", "\(clip)"),
-      ("solve", "\(solve)"),
-    ]
-  }
-
-  /// Samples of the held-out split that decide which weights are kept, and of the data that the readout is
-  /// solved on.
-  static let checkSamples = 256
-
-  /// Trains, and keeps for each layer the best weights on the held-out samples: first, last or averaged.
-  public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
-    let teacher = try context.teacher(for: Distil.name)
-    let data = try context.samples(for: Distil.name)
-    let mixers = MixerNode.new(in: graph, context: context)
-    guard !mixers.isEmpty else { return PassResult() }
-    let session = try DistilSession(
-      mixers, graph: graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data, batch: batch,
-      context: context)
-    try session.normalise()
-    if solve { try session.solveReadouts(keepBetter: false) }
-    try session.train(steps: steps, schedule: Schedule(peak: rate, steps: steps), clip: clip)
-    if solve { try session.solveReadouts(keepBetter: true) }
-    return try session.finish(&graph)
-  }
-}
-
 /// One sweep: a teacher that runs on batches, and a trainer for each layer.
-private final class DistilSession {
+final class DistilSession {
   private let mixers: [MixerNode]
   private let trainers: [MixerTrainer]
   private let tap: TeacherTap
@@ -77,9 +20,8 @@ private final class DistilSession {
   private var kept: [(error: LayerError, weights: [Tensor])] = []
 
   init(
-    _ mixers: [MixerNode], graph: Graph, teacher: Graph, data: any SampleSource, heldOut: any SampleSource,
-    batch: Int,
-    context: PassContext
+    _ mixers: [MixerNode], graph: Graph, teacher: Teacher, data: any SampleSource,
+    heldOut: any SampleSource, batch: Int, context: PassContext
   ) throws {
     self.mixers = mixers
     self.context = context
@@ -87,25 +29,24 @@ private final class DistilSession {
     var values: [ValueID] = []
     var factors: [Tensor?] = []
     for mixer in mixers {
-      let (input, target) = try mixer.taps(in: teacher, from: graph)
-      let scaled = mixer.scaled(target, in: teacher)
-      values += [input, scaled?.result ?? target, target]
+      let scaled = mixer.scaled(in: teacher.graph)
+      values += [mixer.input, scaled?.result ?? mixer.target, mixer.target]
       factors.append(scaled?.factors)
     }
     // By all layers that could be distilled: how sums are cut must not depend on which of them are.
-    let layers = AttentionLayers.find(in: teacher).layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
+    let layers = teacher.layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
     micro = MicroBatch.size(
-      batch, bytesPerSample: DistilSession.likesPerValue * MicroBatch.bytes(of: layers, in: teacher))
-    let weights = try context.weights(of: teacher)
+      batch, bytesPerSample: DistilSession.likesPerValue * MicroBatch.bytes(of: layers, in: teacher.graph))
+    let weights = try context.weights(of: teacher.graph)
     tap = try TeacherTap(
-      teacher, weights: weights, values: values, batch: micro, data: data, pool: context.pool)
+      teacher.graph, weights: weights, values: values, batch: micro, data: data, pool: context.pool)
     checks = try TeacherTap(
-      teacher, weights: weights, values: values, batch: micro, data: heldOut, pool: context.pool)
+      teacher.graph, weights: weights, values: values, batch: micro, data: heldOut, pool: context.pool)
     // An image may be several groups of tokens.
     let outputs = tap.executor.outputs
     trainers = try mixers.enumerated().map { place, mixer in
       try MixerTrainer(
-        graph, node: mixer.node, layer: mixer.layer, factors: factors[place],
+        graph, node: mixer.node, layer: mixer.layer.index, factors: factors[place],
         batch: outputs[3 * place].shape[0], pool: context.pool)
     }
     dataCount = data.count
@@ -275,61 +216,21 @@ private final class DistilSession {
     return step
   }
 
-  /// Writes the weights that were kept into the graph, and the errors as annotations.
-  func finish(_ graph: inout Graph) throws -> PassResult {
+  /// Writes the weights that were kept into the graph, and the errors into the layers.
+  func finish(_ hybrid: inout Hybrid) throws -> PassResult {
     var notes: [String] = []
     for (place, trainer) in trainers.enumerated() {
       if place < kept.count { try trainer.restore(kept[place].weights) }
       for (name, tensor) in trainer.tensors {
-        if let id = graph.value(named: name) { graph.setTensor(tensor, of: id) }
+        if let id = hybrid.graph.value(named: name) { hybrid.graph.setTensor(tensor, of: id) }
       }
-      guard place < kept.count else { continue }
+      let layer = mixers[place].layer
+      guard place < kept.count, let index = hybrid.place(of: layer.index) else { continue }
       let error = kept[place].error
-      graph.nodes[mixers[place].place].annotations["distil.error"] = .float(error.relative)
-      graph.nodes[mixers[place].place].annotations["distil.r2"] = .float(error.determination)
+      hybrid.layers[index].candidates[layer.candidates.count - 1].error = error.relative
+      hybrid.layers[index].candidates[layer.candidates.count - 1].determination = error.determination
       notes.append("layer \(trainer.layer): error \(rounded(error.relative))")
     }
     return PassResult(changes: trainers.count, notes: notes)
-  }
-}
-
-/// How long passes may be told to train.
-package enum Effort {
-  /// The steps that may be asked for.
-  package static let steps = 0...100_000_000
-  /// The samples of a step that may be asked for.
-  package static let batch = 1...65536
-
-  /// Throws a usage error where a pass is asked for more or less.
-  static func check(_ pass: String, steps: Int, batch: Int) throws(VitError) {
-    guard Effort.steps.contains(steps), Effort.batch.contains(batch) else {
-      throw VitError(
-        "\(pass): expected steps in 0…\(Effort.steps.upperBound) and a batch in 1…\(Effort.batch.upperBound), found "
-          + "\(steps) and \(batch)", kind: .usage, code: "option-value")
-    }
-  }
-}
-
-/// How many samples run at once: so many that the values looked at stay within bounds, whatever the batch.
-enum MicroBatch {
-  /// The bytes that the values looked at may take.
-  private static let limit = 128 << 20
-
-  /// The largest divisor of `batch` that stays within bounds.
-  static func size(_ batch: Int, bytesPerSample: Int) -> Int {
-    let most = max(1, limit / max(1, bytesPerSample))
-    return (1...batch).last { batch % $0 == 0 && $0 <= most } ?? 1
-  }
-
-  /// The bytes of values for one sample.
-  static func bytes(of values: [ValueID], in graph: Graph) -> Int {
-    values.reduce(0) { total, id in
-      let type = graph.type(id)
-      let count = type.shape.dropFirst().reduce(1) { product, dimension in
-        let (next, overflow) = product.multipliedReportingOverflow(by: dimension.fixedValue ?? 1)
-        return overflow ? limit : next
-      }
-      return total + min(count, limit) * type.element.size
-    }
   }
 }

@@ -1,0 +1,80 @@
+public import VitIR
+internal import VitTrain
+
+/// Trains every mixer of the graph on the tokens that the teacher has before it, towards what the teacher's
+/// layer gave there (Mixers.md §3): all layers in one sweep of the data, each with its own optimiser.
+public struct Distil: Pass {
+  /// `distil`.
+  public static let name = "distil"
+  /// See `Pass`.
+  public static let summary = "Trains the mixers layer by layer towards the attention they replace"
+
+  /// Steps of the optimiser.
+  public var steps: Int
+  /// Samples of a step.
+  public var batch: Int
+  /// The highest learning rate.
+  public var rate: Double
+  /// The norm to which a layer's gradient is clipped.
+  public var clip: Double
+  /// Whether the last linear map is also solved for by ridge regression.
+  public var solve: Bool
+
+  /// The pass.
+  public init(
+    steps: Int = 400, batch: Int = 64, rate: Double = 2e-3, clip: Double = 1, solve: Bool = true
+  ) {
+    self.steps = steps
+    self.batch = batch
+    self.rate = rate
+    self.clip = clip
+    self.solve = solve
+  }
+
+  /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1) and `solve` (true): whether the last
+  /// linear map is also solved for by ridge regression.
+  public init(options: inout OptionReader) throws(VitError) {
+    self.init()
+    steps = try options.value("steps", default: steps)
+    batch = try options.value("batch", default: batch)
+    rate = try options.value("rate", default: rate)
+    clip = try options.value("clip", default: clip)
+    solve = try options.value("solve", default: solve)
+  }
+
+  /// Throws where a number is out of range.
+  public func check() throws(VitError) {
+    guard rate > 0, rate.isFinite, clip > 0 else {
+      throw VitError("distil: expected rate > 0 and clip > 0", kind: .usage, code: "option-value")
+    }
+    try Effort.check(Distil.name, steps: steps, batch: batch)
+  }
+
+  /// All options.
+  public var options: [(name: String, value: String)] {
+    [
+      ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", "\(rate)"), ("clip", "\(clip)"),
+      ("solve", "\(solve)"),
+    ]
+  }
+
+  /// Samples of the held-out split that decide which weights are kept, and of the data that the readout is
+  /// solved on.
+  static let checkSamples = 256
+
+  /// Trains, and keeps for each layer the best weights on the held-out samples: first, last or averaged.
+  public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
+    let teacher = try hybrid.teacher(for: Distil.name)
+    let data = try context.samples(for: Distil.name)
+    let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
+    guard !mixers.isEmpty else { return PassResult() }
+    let session = try DistilSession(
+      mixers, graph: hybrid.graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
+      batch: batch, context: context)
+    try session.normalise()
+    if solve { try session.solveReadouts(keepBetter: false) }
+    try session.train(steps: steps, schedule: Schedule(peak: rate, steps: steps), clip: clip)
+    if solve { try session.solveReadouts(keepBetter: true) }
+    return try session.finish(&hybrid)
+  }
+}

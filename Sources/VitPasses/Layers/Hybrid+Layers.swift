@@ -1,0 +1,28 @@
+public import VitIR
+
+extension Hybrid {
+  /// A model whose layers are looked for: self-attention layers and mixers, in order.
+  public init(finding graph: Graph) {
+    self.init(graph)
+    findLayers()
+  }
+
+  /// Looks for the layers of the graph as it is now, the only place where that is done; what was known of a layer stays
+  /// known where there are as many as before.
+  public mutating func findLayers() {
+    var finder = LayerFinder(graph)
+    finder.run()
+    let isSame = finder.layers.count == layers.count
+    layers =
+      isSame ? zip(finder.layers, layers).map { $0.remembering($1) } : finder.layers
+    others = finder.others
+  }
+}
+
+extension Graph {
+  /// The places in `nodes` of the operations that a mixer stands in for.
+  public func places(of layer: Layer) -> [Int] {
+    if let input = layer.input, let output = layer.output { return nodes(from: input, to: output) }
+    return place(defining: layer.core).map { [$0] } ?? []
+  }
+}
