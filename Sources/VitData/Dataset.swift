@@ -35,6 +35,8 @@ public final class Dataset: Sendable {
   public let classNames: [String]?
   /// All files that the samples come from, sorted by the bytes of their paths.
   public let files: [String]
+  /// What else decided what the samples are: folders, whose contents they are, and files that could not be read.
+  public let surroundings: [String]
   /// The part that was taken, of a data set that has two.
   public let split: Split?
   private let source: any DatasetSource
@@ -44,7 +46,7 @@ public final class Dataset: Sendable {
   /// `skipped` samples were found to be unreadable before, and warned of.
   init(
     name: String, source: any DatasetSource, labels: [Int]? = nil, classNames: [String]? = nil,
-    files: [String],
+    files: [String], surroundings: [String] = [],
     split: Split? = nil, skipped: Int = 0, warn: @escaping @Sendable (Diagnostic) -> Void
   ) {
     precondition(labels.map { $0.count == source.count } ?? true)
@@ -54,6 +56,7 @@ public final class Dataset: Sendable {
     self.labels = labels
     self.classNames = classNames
     self.files = files.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    self.surroundings = surroundings
     self.split = split
     self.warn = warn
     unreadable = Mutex(([], skipped))

@@ -201,11 +201,11 @@ struct Opener {
     let groups = isLabelled ? classes.map(\.paths) : [try folder.images()]
     var paths: [String] = []
     var labels: [Int] = []
-    var skipped = 0
+    var unreadable: [String] = []
     for (label, group) in groups.enumerated() {
       for path in group {
         do throws(VitError) { try Opener.checkImage(path) } catch {
-          skipped += 1
+          unreadable.append(path)
           warn(Dataset.skipWarning(error))
           continue
         }
@@ -215,16 +215,20 @@ struct Opener {
     }
     guard !paths.isEmpty else {
       throw VitError(
-        skipped == 0
-          ? "the folder holds no images" : "none of the folder's \(skipped) images can be read",
+        unreadable.isEmpty
+          ? "the folder holds no images" : "none of the folder's \(unreadable.count) images can be read",
         code: "empty-data", location: Location(file: folder.path),
         help: "vitc reads folders of JPEG and PNG images, IDX files and CIFAR's binary batches")
     }
     return Dataset(
       name: name, source: ImageFiles(paths: paths), labels: isLabelled ? labels : nil,
-      classNames: isLabelled ? classes.map(\.name) : nil, files: paths, split: split, skipped: skipped,
-      warn: warn)
+      classNames: isLabelled ? classes.map(\.name) : nil, files: paths,
+      surroundings: try parents(split) + folder.tree() + unreadable, split: split,
+      skipped: unreadable.count, warn: warn)
   }
+
+  /// The folder whose part `split` was taken, unless that is the whole.
+  private func parents(_ split: Split?) -> [String] { split == nil ? [] : [path] }
 
   /// Throws where the first bytes of a file are not those of an image that vitc reads.
   private static func checkImage(_ path: String) throws(VitError) {

@@ -56,6 +56,14 @@ struct Folder {
     return result
   }
 
+  /// The paths of this folder and of all below, as deep as `images` looks.
+  func tree(depth: Int = 0) throws(VitError) -> [String] {
+    var result = [path]
+    guard depth < 16 else { return result }
+    for name in folders { result += try Folder(self.path(of: name)).tree(depth: depth + 1) }
+    return result
+  }
+
   /// Whether a name ends as those of images do, of the formats that vitc reads and of others.
   static func isImage(_ name: String) -> Bool {
     guard let dot = name.lastIndex(of: ".") else { return false }

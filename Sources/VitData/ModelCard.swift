@@ -7,8 +7,10 @@ public struct ModelCard: Sendable {
   public var preprocess: Preprocess?
   /// The names of the classes, in the order of the logits, where a file says so.
   public var labels: [String]?
-  /// The files that were read.
+  /// The files that said something.
   public var files: [String] = []
+  /// All files that were read.
+  public var consulted: [String] = []
 
   /// A card that says nothing.
   public init() {}
@@ -29,6 +31,7 @@ public struct ModelCard: Sendable {
     ] where access(file, F_OK) == 0 {
       if isOwn, preprocess != nil { continue }
       let json = try JSONValue.read(file)
+      consulted.append(file)
       let found: Preprocess?
       do throws(VitError) {
         found = isOwn ? try HuggingFaceConfig(json).preprocess : try TimmConfig(json)?.preprocess

@@ -19,7 +19,7 @@ public struct AtomicFile: ~Copyable {
 
   /// A temporary beside the file at `path`, which need not exist; its folder must.
   public init(path: String) throws(VitError) {
-    let target = resolved(path)
+    let target = AtomicFile.target(of: path)
     var status = stat()
     let exists = stat(target, &status) == 0
     guard !exists || status.st_mode & S_IFMT != S_IFDIR else {
@@ -146,34 +146,34 @@ public struct AtomicFile: ~Copyable {
     }
   }
 
+  /// The path of what would be written: symbolic links followed, also where they lead to a file that does not exist yet.
+  public static func target(of path: String) -> String {
+    var path = path
+    var status = stat()
+    // As many links as Linux follows.
+    for _ in 0..<40 {
+      if let real = realpath(path, nil) {
+        defer { free(real) }
+        return String(cString: real)
+      }
+      // What is there without a path is a pipe.
+      guard stat(path, &status) != 0 else { break }
+      var target = [CChar](repeating: 0, count: Int(PATH_MAX))
+      let count = readlink(path, &target, target.count)
+      guard count > 0 else { break }
+      let link = String(decoding: target[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+      let folder = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { path[...$0] } ?? ""
+      path = link.hasPrefix("/") ? link : folder + link
+    }
+    return path
+  }
+
   /// Writes a whole file.
   public static func write(_ bytes: [UInt8], to path: String) throws(VitError) {
     var file = try AtomicFile(path: path)
     try file.write(bytes)
     try file.commit()
   }
-}
-
-/// The path with symbolic links followed, also where they lead to a file that does not exist yet.
-private func resolved(_ path: String) -> String {
-  var path = path
-  var status = stat()
-  // As many links as Linux follows.
-  for _ in 0..<40 {
-    if let real = realpath(path, nil) {
-      defer { free(real) }
-      return String(cString: real)
-    }
-    // What is there without a path is a pipe.
-    guard stat(path, &status) != 0 else { break }
-    var target = [CChar](repeating: 0, count: Int(PATH_MAX))
-    let count = readlink(path, &target, target.count)
-    guard count > 0 else { break }
-    let link = String(decoding: target[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
-    let folder = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { path[...$0] } ?? ""
-    path = link.hasPrefix("/") ? link : folder + link
-  }
-  return path
 }
 
 /// A descriptor of a new file without a name, in the folder for temporary files; -1 where there can be none.

@@ -51,7 +51,14 @@ public enum VitText {
     }
   }
 
-  private static let suffix = ".tensors"
+  /// What stands behind the name of a text in that of the file of its tensors.
+  public static let suffix = ".tensors"
+
+  /// The file that the tensors of `graph` are in, which was read from the text at `path`; `nil` where the text stands alone.
+  public static func tensorsPath(of path: String, read graph: Graph) -> String? {
+    let isApart = graph.tensors.names.contains { graph.tensors[$0]?.storage is FrameStorage }
+    return isApart ? path + suffix : nil
+  }
 
   /// Writes the tensors that are not written out in the text; returns the digest to name, or `nil` where
   /// there are none.

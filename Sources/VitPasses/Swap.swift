@@ -61,8 +61,38 @@ public struct Swap: Pass {
     }
   }
 
-  /// Throws where there is no such mixer.
-  public func check() throws(VitError) { _ = try Mixers.named(mixer) }
+  /// How many times the model's width a mixer may have.
+  private static let maximumWidth = 64.0
+
+  /// Throws where there is no such mixer, or none of such a size.
+  public func check() throws(VitError) {
+    _ = try Mixers.named(mixer)
+    if let width, !(width > 0 && width <= Swap.maximumWidth) {
+      throw VitError(
+        "swap: option 'width' cannot be '\(width)' (expected a part of the model's width above 0)",
+        kind: .usage,
+        code: "option-value")
+    }
+    if let heads, heads < 1 {
+      throw VitError(
+        "swap: option 'heads' cannot be '\(heads)' (expected at least 1)", kind: .usage, code: "option-value")
+    }
+  }
+
+  /// Throws a usage error where the options fit no layer of `hybrid` that they may be meant for, so that nobody waits for
+  /// scores to learn that.
+  package func check(_ hybrid: Hybrid) throws(VitError) {
+    var failure: VitError?
+    for layer in hybrid.layers where layer.isReplaceable {
+      if case .listed(let numbers) = layers, !numbers.contains(layer.index) { continue }
+      do throws(VitError) {
+        _ = try layout(layer, hybrid.graph)
+        // Which ones are selected is not known yet.
+        if layers == .selected { return }
+      } catch { if error.kind == .usage { failure = failure ?? error } }
+    }
+    if let failure { throw failure }
+  }
 
   /// All options.
   public var options: [(name: String, value: String)] {

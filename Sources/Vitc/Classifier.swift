@@ -21,6 +21,9 @@ public final class Classifier {
   /// Whether nobody said how images are prepared, and what is usual is taken.
   public var isGuessed: Bool { input.isGuessed }
 
+  /// The files beside the model that say how images are prepared.
+  public var sources: [String] { input.consulted }
+
   /// A classifier; `settings` override how images are prepared. Throws where the model's input is no image or its first output
   /// no row of numbers for each.
   public init(_ model: Model, session: Session, settings: [(key: String, value: String)] = []) throws {

@@ -34,6 +34,17 @@ public struct Compiler: Sendable {
     self.options = options
   }
 
+  /// Throws a usage error where `options` go on from a checkpoint and there is none.
+  public static func checkCheckpoint(_ options: CompilerOptions) throws(VitError) {
+    guard options.resumes else { return }
+    guard let path = options.checkpoint else {
+      throw VitError(
+        "there is no checkpoint to go on from: the output is a device or a pipe", kind: .usage,
+        code: "no-checkpoint")
+    }
+    if !CheckpointFile.exists(path) { throw CheckpointFile.missing(path) }
+  }
+
   /// Compiles `teacher`, trained on `data` (synthetic images by default) and measured on `evaluation` (by default the part of
   /// the data that nothing was trained on).
   ///
@@ -92,6 +103,7 @@ final class CompilerRun {
       options, cost: cost, graph: teacher.graph, layers: origin.layers, samples: data.count)
     pipeline = try options.pipeline(
       distilSteps: plan.distilSteps, fineTuneSteps: plan.fineTuneSteps, batch: plan.batch)
+    for case let swap as Swap in pipeline.passes { try swap.check(teacher.hybrid) }
     // A single sample has to do for both.
     (training, heldOut) =
       data.count > 1 ? data.holdingOut(plan.heldOut, seed: options.seed) : (data, data)

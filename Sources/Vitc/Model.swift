@@ -25,7 +25,7 @@ public struct Model: Sendable {
   public let path: String?
   /// How that file holds it.
   public let format: Format
-  /// All files that were read for it: the model first, then its external data.
+  /// All files that were read for it: the model first, then its external data, or the tensors of a text.
   public let files: [String]
   /// The bytes of these files.
   public let byteCount: Int
@@ -74,6 +74,9 @@ public struct Model: Sendable {
     case .onnx: throw VitError("models are not written as ONNX", kind: .usage, code: "no-onnx-writer")
     }
   }
+
+  /// Where the tensors of a textual IR at `path` go.
+  public static func tensorsPath(of path: String) -> String { path + VitText.suffix }
 
   /// Throws where a file cannot be written at `path`; leaves nothing behind.
   public static func checkWritable(_ path: String) throws { _ = try AtomicFile(path: path) }

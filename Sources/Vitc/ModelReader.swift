@@ -25,6 +25,7 @@ struct ModelReader {
     } else if VitText.recognises(start) {
       format = .text
       contents = VModFile(try VitText.read(path: path, registry: .standard))
+      external = VitText.tensorsPath(of: path, read: contents.graph).map { [$0] } ?? []
     } else {
       format = .onnx
       let model = try OnnxReader.read(path: path, registry: .standard, fold: ConstantFolder(pool: pool).fold)

@@ -18,6 +18,9 @@ public struct Samples: SampleSource {
   public let name: String
   /// All files that they come from.
   public let files: [String]
+  /// All files and folders that decide what they are: those that they come from, the folders that hold them, and what says
+  /// beside the model how they are prepared.
+  public var sources: [String] { files + dataset.surroundings + input.consulted }
   /// Whether nobody took these pictures.
   public let isSynthetic: Bool
   /// The shape of one sample, as the model's input wants it.
@@ -60,6 +63,14 @@ public struct Samples: SampleSource {
           .warning, "nothing says how images are prepared for this model; what is usual is taken",
           code: "preprocess-guessed",
           help: "give --preprocess, or a preprocessor_config.json beside the model"))
+    }
+  }
+
+  /// Throws a usage error for settings of how pictures are prepared that no model can be given.
+  public static func check(_ settings: [(key: String, value: String)]) throws(VitError) {
+    do throws(VitError) { _ = try Preprocess(settings: settings) } catch {
+      throw VitError(
+        error.diagnostic.message, kind: .usage, code: error.diagnostic.code, help: error.diagnostic.help)
     }
   }
 
@@ -120,8 +131,8 @@ struct ImageInput {
   let labels: [String]?
   /// Whether the input is [batch, height, width, channels].
   let isChannelsLast: Bool
-  /// Where that stands which is not the default: files beside the model.
-  let files: [String]
+  /// The files beside the model that were read.
+  let consulted: [String]
   /// Whether nobody said how pictures are prepared.
   let isGuessed: Bool
 
@@ -153,7 +164,7 @@ struct ImageInput {
     if !model.contents.labels.isEmpty { card.labels = model.contents.labels }
     isGuessed = card.preprocess == nil && settings.isEmpty
     labels = card.labels
-    files = card.files
+    consulted = card.consulted
     let usual = Preprocess(channels: channels ?? 3, height: height ?? 224, width: width ?? 224)
     let given = card.preprocess ?? usual
     do {

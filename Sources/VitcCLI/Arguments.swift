@@ -51,6 +51,13 @@ struct Option: Sendable {
     isRepeatable: true)
   /// The seed of every random choice.
   static let seed = Option("--seed", "S", "decides all random choices (default 0)")
+  /// What make and ninja read.
+  static let dependencies = [
+    Option(
+      "-MD", "writes a file of dependencies for make and ninja: OUT with .d in place of its extension"),
+    Option("-MF", "FILE", "the name of that file"),
+    Option("-MP", "gives each dependency a rule there, so that one that is gone is no error"),
+  ]
   /// Results for scripts.
   static func json(_ schema: String) -> Option {
     Option("--json", "the result as JSON (schemas/\(schema).schema.json)")
@@ -144,12 +151,12 @@ struct Arguments: Sendable {
     return value
   }
 
-  /// A finite number above or at a limit.
-  func number(_ name: String, atLeast limit: Double = 0) throws(VitError) -> Double? {
+  /// A finite number that is not negative, or is above a limit.
+  func number(_ name: String, above limit: Double? = nil) throws(VitError) -> Double? {
     guard let text = text(name) else { return nil }
-    guard let value = Double(text), value.isFinite, value >= limit else {
-      throw usage(
-        "option \(name) cannot be '\(text)' (expected a number of at least \(limit))", code: "option-value")
+    guard let value = Double(text), value.isFinite, limit.map({ value > $0 }) ?? (value >= 0) else {
+      let expected = limit.map { "a number above \($0)" } ?? "a number of at least 0.0"
+      throw usage("option \(name) cannot be '\(text)' (expected \(expected))", code: "option-value")
     }
     return value
   }

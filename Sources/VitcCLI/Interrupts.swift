@@ -29,6 +29,8 @@ enum Interrupts {
     for number in [SIGINT, SIGTERM] { sigaddset(&signals, number) }
     pthread_sigmask(SIG_UNBLOCK, &signals, nil)
     for number in [SIGINT, SIGTERM] { signal(number) { _ in Interrupts.receive() } }
+    // A file that grows beyond the limit of the process is an error like a full disk.
+    signal(SIGXFSZ, SIG_IGN)
   }
 
   /// Runs work that looks at `isRequested` now and then, and stops with what it has done kept.

@@ -35,6 +35,45 @@ import VitTestSupport
       (["opt", "a"], "needs --passes"), (["opt", "a", "--passes", "fold{"], "malformed"),
       (["eval", "a"], "needs --data"), (["run", "a"], "needs images or --input"),
       (["run", "a", "--input", "x.npy", "b.png"], "not both"),
+      (["compile", "a", "-o", "b", "--width", "0"], "--width cannot be '0'"),
+      (["compile", "a", "-o", "b", "--width", "-0.5"], "--width"),
+      (["compile", "a", "-o", "b", "--width", "nan"], "--width"),
+      (["compile", "a", "-o", "b", "--heads", "0"], "--heads"),
+      (["compile", "a", "-o", "b", "--distil-rate", "0"], "--distil-rate"),
+      (["compile", "a", "-o", "b", "--fine-tune-rate", "inf"], "--fine-tune-rate"),
+      (["compile", "a", "-o", "b", "--batch", "0"], "--batch"),
+      (["compile", "a", "-o", "b", "--distil-steps", "-1"], "--distil-steps"),
+      (["compile", "a", "-o", "b", "--passes", "swap{width=0}"], "'width' cannot be '0.0'"),
+      (["compile", "a", "-o", "b", "--passes", "swap{heads=0}"], "'heads' cannot be '0'"),
+      (["compile", "a", "-o", "b", "--passes", "distil{rate=0}"], "rate > 0"),
+      (["compile", "a", "-o", "b", "--resume"], "no checkpoint"),
+      (["compile", "a", "-o", "/dev/null", "--resume"], "no checkpoint"),
+      (["compile", "a", "-o", "b.onnx"], "what is written is a .vmod"),
+      (["compile", "a", "-o", "b.NPY"], "what is written is a .vmod"),
+      (["compile", "a", "-o", ""], "-o names no file"),
+      (["compile", "a", "-o", "b.vit"], "--emit ir"),
+      (["compile", "a", "-o", "b.vmod", "--emit", "ir"], "textual IR"),
+      (["compile", "a", "-o", "b", "--report", "r.vmod"], "what is written is JSON"),
+      (["compile", "a", "-o", "b", "-MP"], "-MP needs -MD"),
+      (["compile", "a", "-o", "b", "-MD", "-MF", "b.json"], "a file of dependencies"),
+      (["compile", "a", "-o", "b;c", "-MD"], "make and ninja"),
+      (["compile", "a", "-o", "b", "--preprocess", "mean"], "expected KEY=VALUE"),
+      (["compile", "a", "-o", "b", "--preprocess", "meen=1"], "unknown setting 'meen'"),
+      (["compile", "a", "-o", "b", "--preprocess", "std=x"], "'std' cannot be 'x'"),
+      (["opt", "a", "--passes", "fold", "-o", "b.onnx"], "what is written is a .vmod"),
+      (["opt", "a", "--passes", "fold", "-o", "b.npy"], "what is written is a .vmod"),
+      (["opt", "a", "--passes", "fold", "-o", "b.vmod", "--elide-tensors"], "--elide-tensors"),
+      (["opt", "a", "--passes", "fold", "-MD"], "-MD needs -o"),
+      (["opt", "a", "--passes", "fold", "-MF", "d"], "-MF needs -MD"),
+      (["score", "a", "-o", "b.png"], "what is written is a .vmod"),
+      (["score", "a", "--images", "0"], "--images"),
+      (["score", "a", "-MD"], "-MD needs -o"),
+      (["score", "a", "--preprocess", "crop=up"], "'crop' cannot be 'up'"),
+      (["eval", "a", "--data", "b", "--preprocess", "size=0"], "size"),
+      (["bench", "a", "--profile", "--against", "b"], "exclude each other"),
+      (["run", "a", "--input", "x.npy", "--top", "3"], "--top belongs to images"),
+      (["run", "a", "--top", "0", "b.png"], "--top"),
+      (["diff", "a", "b", "--tolerance", "-1"], "--tolerance"),
       (["help", "nothing"], "unknown command 'nothing'"),
       (["help", "op", "vit.nothing"], "unknown operation"),
       (["help", "pass", "flod"], "did you mean 'fold'"),
@@ -45,6 +84,23 @@ import VitTestSupport
     #expect(result.status == 2)
     #expect(result.errors.contains(message), "\(result.errors)")
     #expect(result.errors.split(separator: "\n").filter { $0.hasPrefix("error: ") }.count == 1)
+  }
+
+  @Test(
+    "what only the model can tell to be impossible is wrong usage before any work, too",
+    arguments: [
+      (["--heads", "7"], "7 heads do not divide"), (["--heads", "3"], "3 heads"),
+      (["--width", "0.01"], "expected at least one"), (["--replace", "9"], "only 2 of 2"),
+      (["--replace", "layers=2"], "there is no layer 2"), (["--select", "last", "--heads", "5"], "5 heads"),
+      (["--passes", "swap{layers=[1],heads=5},distil{steps=1}"], "5 heads"),
+    ])
+  func wrongForModel(flags: [String], message: String) throws {
+    let tiny = try TinyModel(images: 2)
+    let result = try tiny.run(["compile", "t.vmod", "--data", "data", "-o", "o.vmod"] + flags)
+    #expect(result.status == 2, "\(result.errors)")
+    #expect(result.errors.contains(message), "\(result.errors)")
+    #expect(result.output == "")
+    #expect(try !tiny.scratch.names.contains { $0.hasPrefix("o.") })
   }
 
   @Test("a value may stand behind an equals sign, and -- ends the options") func forms() throws {

@@ -18,17 +18,18 @@ extension Command {
     let threads = try arguments.threads()
     let batch = try arguments.integer("--batch", in: 1...65536) ?? 1
     let seconds = try arguments.seconds("--time") ?? 3
-    let model = try terminal.load(arguments.operands[0], threads: threads)
+    if arguments.flag("--profile"), arguments.text("--against") != nil {
+      throw usage("--profile and --against exclude each other", code: "option-conflict")
+    }
+    var files = FileUse()
+    let model = try terminal.load(arguments.operands[0], threads: threads, &files)
     if arguments.flag("--profile") {
-      guard arguments.text("--against") == nil else {
-        throw usage("--profile and --against exclude each other", code: "option-conflict")
-      }
       let shares = try Evaluation.profile(
         model, batch: batch, threads: threads, seconds: seconds, progress: terminal.progress)
       terminal.write(arguments.flag("--json") ? shares.json(batch: batch).text : shares.table.text)
       return .done
     }
-    let other = try arguments.text("--against").map { try terminal.load($0, threads: threads) }
+    let other = try arguments.text("--against").map { try terminal.load($0, threads: threads, &files) }
     let results = try Evaluation.benchmark(
       [model] + [other].compactMap { $0 }, batch: batch, threads: threads, seconds: seconds,
       progress: terminal.progress)

@@ -46,18 +46,18 @@ extension Command {
         "--reproducible",
         "leaves times out of OUT, so that the same compile gives the same bytes; also where "
           + "SOURCE_DATE_EPOCH is set"),
-      Option("--resume", "goes on with an interrupted compile, from OUT.checkpoint"),
-      Option(
-        "-MD", "writes a file of dependencies for make and ninja: OUT with .d in place of its extension"),
-      Option("-MF", "FILE", "the name of that file"), Option.preprocess,
-    ],
+      Option("--resume", "goes on with an interrupted compile, from OUT.checkpoint"), Option.preprocess,
+    ] + Option.dependencies,
     notes: [
       "Steps: scores the layers, replaces them on trial, distils each towards the attention that it replaces, measures what "
         + "each swap alone does to the outputs, keeps the least harmful, and fine-tunes the whole. The pipeline that ran is "
         + "printed in a form that --passes takes.",
       "An interruption (Ctrl-C) leaves OUT.checkpoint behind, which --resume takes up.",
     ]
-  ) { arguments, terminal in try CompileRun(arguments, terminal).run() }
+  ) { arguments, terminal in
+    var run = try CompileRun(arguments, terminal)
+    return try run.run()
+  }
 }
 
 /// One `vitc compile`.
@@ -66,8 +66,9 @@ private struct CompileRun {
   private let terminal: Terminal
   private var options = CompilerOptions()
   private let out: String
-  private let dependencies: String?
+  private let depfile: Depfile?
   private let isText: Bool
+  private var files = FileUse()
 
   init(_ arguments: Arguments, _ terminal: Terminal) throws(VitError) {
     self.arguments = arguments
@@ -77,12 +78,22 @@ private struct CompileRun {
     }
     self.out = out
     isText = try arguments.choice("--emit", of: ["vmod", "ir"]) == "ir"
-    if arguments.text("-MF") != nil, !arguments.flag("-MD") {
-      throw usage("-MF needs -MD", code: "option-missing")
-    }
-    dependencies = arguments.flag("-MD") ? arguments.text("-MF") ?? Depfile.name(for: out) : nil
     options = try CompileRun.options(arguments, out: out)
     try options.validate()
+    try arguments.checkPreprocessing()
+    if !isText, FileFormat(out) == .text {
+      throw usage("-o '\(out)': a text is written with --emit ir", code: "output-format")
+    }
+    _ = try arguments.modelOutput(isText: isText, &files)
+    if let report = arguments.text("--report") {
+      try FileFormat.check(report, is: .json, as: "--report")
+      try files.writes(report, as: "--report")
+    }
+    depfile = try arguments.depfile(for: out, &files)
+    if let checkpoint = options.checkpoint { try files.writes(checkpoint, as: "the checkpoint of -o") }
+    if options.resumes { try Compiler.checkCheckpoint(options) }
+    try files.reads([arguments.operands[0]])
+    for option in ["--data", "--eval-data"] { try files.readsData(arguments.text(option)) }
   }
 
   /// Options that make the pipeline, and so contradict `--passes`.
@@ -106,21 +117,22 @@ private struct CompileRun {
     let criteria = ["auto"] + Select.Criterion.allCases.map(\.rawValue)
     options.select = try arguments.choice("--select", of: criteria) ?? options.select
     options.mixer = try arguments.choice("--mixer", of: MixerKinds.names) ?? options.mixer
-    options.width = try arguments.number("--width")
+    options.width = try arguments.number("--width", above: 0)
     options.heads = try arguments.integer("--heads", in: 1...65536)
     options.order = try arguments.choice("--order", of: ["bidirectional", "forward", "cross"])
     options.timeBudget = try arguments.seconds("--time-budget") ?? options.timeBudget
     options.distilSteps = try arguments.integer("--distil-steps", in: Effort.steps)
-    options.distilRate = try arguments.number("--distil-rate")
+    options.distilRate = try arguments.number("--distil-rate", above: 0)
     options.fineTuneSteps = try arguments.integer("--fine-tune-steps", in: Effort.steps)
-    options.fineTuneRate = try arguments.number("--fine-tune-rate")
+    options.fineTuneRate = try arguments.number("--fine-tune-rate", above: 0)
     options.batch = try arguments.integer("--batch", in: Effort.batch)
     options.seed = try arguments.seed()
     options.threads = try arguments.threads()
     options.weights = try arguments.choice("--weights", of: ["f16", "f32"]) == "f32" ? .f32 : .f16
     options.comparesControls = arguments.flag("--controls")
     options.isReproducible = arguments.flag("--reproducible") || SourceDate.isSet
-    options.checkpoint = out + ".checkpoint"
+    // A device or a pipe keeps nothing, and nothing goes on from it.
+    options.checkpoint = FileIdentity(out).map { _ in out + ".checkpoint" }
     options.resumes = arguments.flag("--resume")
     return options
   }
@@ -142,19 +154,21 @@ private struct CompileRun {
     return .fraction(part)
   }
 
-  func run() throws -> Outcome {
+  mutating func run() throws -> Outcome {
+    let (out, terminal, options) = (self.out, self.terminal, self.options)
     try Model.checkWritable(out)
     terminal.yieldOutput(to: out)
-    for path in [arguments.text("--report"), dependencies].compactMap({ $0 }) {
+    for path in [arguments.text("--report"), depfile?.path].compactMap({ $0 }) {
       try Model.checkWritable(path)
     }
-    let teacher = try terminal.load(arguments.operands[0], threads: options.threads)
+    let teacher = try terminal.load(arguments.operands[0], threads: options.threads, &files)
     let data =
       try arguments.samples(
-        "--data", for: teacher, limit: CompilerOptions.maximumImages, seed: options.seed, terminal: terminal)
+        "--data", for: teacher, limit: CompilerOptions.maximumImages, seed: options.seed, terminal: terminal,
+        &files)
       ?? Samples.synthetic(for: teacher, seed: options.seed) { terminal.report($0) }
     let evaluation = try arguments.samples(
-      "--eval-data", for: teacher, purpose: .evaluation, terminal: terminal)
+      "--eval-data", for: teacher, purpose: .evaluation, terminal: terminal, &files)
     let compiler = try Compiler(options)
     var result = try Interrupts.deferring {
       try compiler.compile(teacher, data, evaluation: evaluation, progress: terminal.progress) { event in
@@ -166,10 +180,7 @@ private struct CompileRun {
     result.report.hybrid.bytes = TextFile.byteCount(of: out)
     terminal.write(CompileText.summary(result.report, options: options))
     if let path = arguments.text("--report") { try TextFile.write(result.report.json().text, to: path) }
-    if let dependencies {
-      let inputs = teacher.files + data.files + (evaluation?.files ?? [])
-      try TextFile.write(Depfile.text(target: out, inputs: inputs), to: dependencies)
-    }
+    try depfile?.write(files, terminal)
     return .done
   }
 }

@@ -18,11 +18,10 @@ extension Command {
   ) { arguments, terminal in
     let threads = try arguments.threads()
     let tolerance = try arguments.number("--tolerance") ?? 0
-    let (a, b) = (
-      try terminal.load(arguments.operands[0], threads: threads),
-      try terminal.load(arguments.operands[1], threads: threads)
-    )
+    var files = FileUse()
     let inputs = try arguments.texts("--input").map(Arrays.read)
+    let a = try terminal.load(arguments.operands[0], threads: threads, &files)
+    let b = try terminal.load(arguments.operands[1], threads: threads, &files)
     let found = try Difference.find(
       a, b, input: inputs.isEmpty ? nil : inputs, tolerance: tolerance, threads: threads)
     if arguments.flag("--json") {

@@ -16,9 +16,13 @@ extension Command {
   ) { arguments, terminal in
     guard arguments.text("--data") != nil else { throw usage("eval needs --data", code: "option-missing") }
     let threads = try arguments.threads()
-    let model = try terminal.load(arguments.operands[0], threads: threads)
-    let other = try arguments.text("--against").map { try terminal.load($0, threads: threads) }
-    guard let data = try arguments.samples("--data", for: model, purpose: .evaluation, terminal: terminal)
+    try arguments.checkPreprocessing()
+    var files = FileUse()
+    let model = try terminal.load(arguments.operands[0], threads: threads, &files)
+    let other = try arguments.text("--against").map { try terminal.load($0, threads: threads, &files) }
+    guard
+      let data = try arguments.samples(
+        "--data", for: model, purpose: .evaluation, terminal: terminal, &files)
     else {
       return .done
     }

@@ -11,7 +11,8 @@ extension Command {
       Option("--explain", "also where a pattern nearly matched, and what was in the way"),
     ]
   ) { arguments, terminal in
-    let model = try terminal.load(arguments.operands[0])
+    var files = FileUse()
+    let model = try terminal.load(arguments.operands[0], &files)
     let inspection = try Inspection(model, explaining: arguments.flag("--explain"))
     terminal.write(arguments.flag("--json") ? inspection.json.text : inspection.text)
     return .done

@@ -3,8 +3,12 @@ internal import Vitc
 
 extension Terminal {
   /// Reads a model, telling of what the user should know about it.
-  func load(_ path: String, raising: Bool = true, threads: Int? = nil) throws -> Model {
+  func load(
+    _ path: String, raising: Bool = true, threads: Int? = nil, _ files: inout FileUse
+  ) throws -> Model {
+    try files.reads([path])
     let model = try Model(contentsOf: path, raising: raising, threads: threads)
+    try files.reads(model.files)
     for diagnostic in model.diagnostics { report(diagnostic) }
     return model
   }
@@ -36,16 +40,46 @@ extension Arguments {
     return settings
   }
 
+  /// What `--preprocess` says; throws a usage error where that makes no sense for any model.
+  @discardableResult
+  func checkPreprocessing() throws(VitError) -> [(key: String, value: String)] {
+    let settings = try preprocessing()
+    try Samples.check(settings)
+    return settings
+  }
+
+  /// What `-MD` asks for, whose file is an output; `nil` where it is not given.
+  func depfile(for out: String?, _ files: inout FileUse) throws(VitError) -> Depfile? {
+    guard let depfile = try Depfile(self, for: out) else { return nil }
+    let role = text("-MF") == nil ? "-MD" : "-MF"
+    try FileFormat.check(depfile.path, is: .dependencies, as: role)
+    try files.writes(depfile.path, as: role)
+    return depfile
+  }
+
+  /// The model that `-o` names as an output, with the file of its tensors where it is a text; whether it is one.
+  func modelOutput(isText: Bool? = nil, _ files: inout FileUse) throws(VitError) -> (
+    path: String, isText: Bool
+  )? {
+    guard let out = text("-o") else { return nil }
+    let isText = isText ?? (FileFormat(out) == .text)
+    try FileFormat.check(out, is: isText ? .text : .vmod, as: "-o")
+    try files.writes(out, as: "-o")
+    if isText { try files.writes(Model.tensorsPath(of: out), as: "the tensors of -o") }
+    return (out, isText)
+  }
+
   /// The data that an option names, prepared for a model; `nil` where it is not given.
   func samples(
     _ option: String, for model: Model, purpose: Samples.Purpose = .calibration, limit: Int = .max,
     seed: UInt64 = 0,
-    terminal: Terminal
+    terminal: Terminal, _ files: inout FileUse
   ) throws -> Samples? {
     guard let name = text(option) else { return nil }
     let samples = try Samples(
       name, for: model, purpose: purpose, settings: preprocessing(), limit: limit, seed: seed,
       report: { terminal.report($0) })
+    try files.reads(samples.sources)
     if samples.skipped > 0 {
       terminal.say("\(name): \(samples.skipped) images could not be read, \(samples.count) are used")
     }

@@ -18,7 +18,7 @@ extension Command {
       Option("--verify-each", "checks types and invariants after each pass"),
       Option("--time-passes", "says how long each pass took"),
       Option.data, Option.preprocess, Option.seed, Option.threads,
-    ]
+    ] + Option.dependencies
   ) { arguments, terminal in
     guard let text = arguments.text("--passes") else {
       throw usage(
@@ -27,16 +27,28 @@ extension Command {
     let pipeline = try Pipeline(text)
     let threads = try arguments.threads()
     let seed = try arguments.seed()
-    let model = try terminal.load(arguments.operands[0], raising: false, threads: threads)
-    let samples = try arguments.samples("--data", for: model, seed: seed, terminal: terminal)
+    try arguments.checkPreprocessing()
+    var files = FileUse()
+    let out = try arguments.modelOutput(&files)
+    if arguments.flag("--elide-tensors"), out?.isText == false {
+      throw usage(
+        "--elide-tensors leaves tensors out of a text, and -o is a .vmod", code: "option-conflict")
+    }
+    let depfile = try arguments.depfile(for: out?.path, &files)
+    try files.reads([arguments.operands[0]])
+    try files.readsData(arguments.text("--data"))
+    let model = try terminal.load(arguments.operands[0], raising: false, threads: threads, &files)
+    let samples = try arguments.samples("--data", for: model, seed: seed, terminal: terminal, &files)
     var observers: [any PassObserver] = []
     if arguments.flag("--time-passes") { observers.append(PassTimer(terminal)) }
     if arguments.flag("--print-after-all") { observers.append(PassPrinter(terminal)) }
     if arguments.flag("--verify-each") { observers.append(PassVerifier()) }
     let result = try pipeline.run(
       on: model, samples, seed: seed, threads: threads, progress: terminal.progress, observers: observers)
-    if let out = arguments.text("-o") {
-      try result.write(to: out, elidingTensors: arguments.flag("--elide-tensors"))
+    if let out {
+      try result.write(
+        to: out.path, as: out.isText ? .text : .vmod, elidingTensors: arguments.flag("--elide-tensors"))
+      try depfile?.write(files, terminal)
     } else {
       terminal.write(try result.hybrid.text())
     }

@@ -31,20 +31,30 @@ extension Command {
     guard images.isEmpty || arguments.texts("--output").isEmpty else {
       throw usage("--output belongs to --input", code: "option-conflict")
     }
-    let settings = try arguments.preprocessing()
-    let model = try terminal.load(arguments.operands[0], threads: threads)
-    let session = try Session(model, threads: threads)
+    if let option = ["--top", "--preprocess"].first(where: arguments.flag), images.isEmpty {
+      throw usage("\(option) belongs to images", code: "option-conflict")
+    }
+    let settings = try arguments.checkPreprocessing()
+    var files = FileUse()
+    let model = try terminal.load(arguments.operands[0], threads: threads, &files)
     if images.isEmpty {
       let arrays = try NamedFiles(
         inputs, names: model.graph.inputs.map { model.graph[$0].name }, what: "input", all: true)
       let targets = try NamedFiles(
         arguments.texts("--output"), names: model.graph.outputs.map(\.name), what: "output", all: false)
+      for case let path? in targets.paths {
+        try FileFormat.check(path, is: .array, as: "--output")
+        try files.writes(path, as: "--output")
+      }
+      try files.reads(arrays.paths.compactMap { $0 })
+      let session = try Session(model, threads: threads)
       let outputs = try session.run(try arrays.paths.compactMap { try $0.map(Arrays.read) })
       for (tensor, path) in zip(outputs, targets.paths) { if let path { try Arrays.write(tensor, to: path) } }
       terminal.write(
         arguments.flag("--json") ? RunOutput.json(model, outputs).text : try RunOutput.text(model, outputs))
       return .done
     }
+    let session = try Session(model, threads: threads)
     let classifier = try Classifier(model, session: session, settings: settings)
     if classifier.isGuessed {
       terminal.report(

@@ -12,7 +12,7 @@ extension Command {
       Option.json("score"),
       Option("-o", "OUT", "writes the model with the scores noted in it (.vit or .vmod)"),
       Option.preprocess, Option.seed, Option.threads,
-    ],
+    ] + Option.dependencies,
     notes: [
       "Indices (Mixers.md §1): normalised entropy, Gini, Hoyer, top mass and mean attention distance of the attention maps; "
         + "beside them cosine, how far a layer turns the residual stream, and drop, the damage of leaving the layer out."
@@ -21,10 +21,16 @@ extension Command {
     let threads = try arguments.threads()
     let seed = try arguments.seed()
     let images = try arguments.integer("--images", in: 1...Int.max)
-    let model = try terminal.load(arguments.operands[0], threads: threads)
+    try arguments.checkPreprocessing()
+    var files = FileUse()
+    let out = try arguments.modelOutput(&files)
+    let depfile = try arguments.depfile(for: out?.path, &files)
+    try files.reads([arguments.operands[0]])
+    try files.readsData(arguments.text("--data"))
+    let model = try terminal.load(arguments.operands[0], threads: threads, &files)
     let data =
       try arguments.samples(
-        "--data", for: model, limit: max(images ?? 0, 1024), seed: seed, terminal: terminal)
+        "--data", for: model, limit: max(images ?? 0, 1024), seed: seed, terminal: terminal, &files)
       ?? Samples.synthetic(for: model, seed: seed) { terminal.report($0) }
     let pipeline = try Pipeline("score" + (images.map { "{images=\($0)}" } ?? ""))
     let scored = try pipeline.run(on: model, data, seed: seed, threads: threads, progress: terminal.progress)
@@ -35,7 +41,8 @@ extension Command {
         location: Location(file: arguments.operands[0]),
         help: "'vitc inspect --explain' tells what was nearly recognised")
     }
-    if let out = arguments.text("-o") { try scored.write(to: out) }
+    if let out { try scored.write(to: out.path, as: out.isText ? .text : .vmod) }
+    try depfile?.write(files, terminal)
     if arguments.flag("--json") {
       terminal.write(ScoreTable.json(layers, images: data.count).text)
     } else {

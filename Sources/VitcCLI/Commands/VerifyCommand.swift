@@ -10,7 +10,8 @@ extension Command {
     options: [Option.threads, Option.json("verify")]
   ) { arguments, terminal in
     let threads = try arguments.threads()
-    let model = try terminal.load(arguments.operands[0], threads: threads)
+    var files = FileUse()
+    let model = try terminal.load(arguments.operands[0], threads: threads, &files)
     let results = try Verification.run(model, threads: threads)
     let holds = results.allSatisfy(\.holds)
     if arguments.flag("--json") {
