@@ -61,7 +61,8 @@ let package = Package(
     .target(name: "VitcCLI", dependencies: ["Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
     .executableTarget(name: "vitc", dependencies: ["VitcCLI"], swiftSettings: swift),
     .target(
-      name: "VitTestSupport", dependencies: ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitFormats"],
+      name: "VitTestSupport",
+      dependencies: ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitFormats", "VitPasses"],
       path: "Tests/VitTestSupport", swiftSettings: swift),
     test("VitIR", ["VitIR"]),
     test("VitRuntime", ["VitIR", "VitRuntime", "CVitKernels"]),

@@ -35,6 +35,11 @@ public struct Dimension: Hashable, Sendable {
     }
   }
 
+  /// The name of the symbol that counts images.
+  public static let batchName = "batch"
+  /// The number of images.
+  public static let batch = Dimension.symbol(batchName)
+
   /// The terms with factors, greatest degree first, then by factors; coefficients are not zero.
   let terms: [Term]
   /// The number added to them.

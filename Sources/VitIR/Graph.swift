@@ -42,6 +42,11 @@ public struct Node: Sendable {
 
   /// The operation's name.
   public var name: String { type(of: operation).name }
+
+  /// Whether the operation is one of these types.
+  public func isAny(_ types: any Operation.Type...) -> Bool {
+    types.contains { ObjectIdentifier($0) == ObjectIdentifier(type(of: operation)) }
+  }
 }
 
 /// The constants of a graph by name, in the order in which they were added.

@@ -1,7 +1,7 @@
 /// Adds nodes to a graph, inferring types and carrying what is known of values on the way.
 ///
-/// The one place where `resultTypes` and `knownResults` are called when a graph is made: decoders, rewrites
-/// and lowering all build through it. Given a `fold`, it also knows what follows from constants alone.
+/// The one place where `resultTypes` and `knownResults` are called: decoders, rewrites and lowering build
+/// through it, folding and planning walk with it. Given a `fold`, it also knows what follows from constants alone.
 public struct GraphBuilder: Sendable {
   /// Computes the results of a node whose operands are all known, or gives nothing; see `ConstantFolder`.
   public typealias Fold = @Sendable (Node, Operands, [TensorType]) throws(VitError) -> [KnownValue?]
@@ -16,6 +16,8 @@ public struct GraphBuilder: Sendable {
   public var location = Location()
   /// Computes what the operations themselves do not say about results.
   public var fold: Fold?
+
+  private static let foldsNothing: Fold = { _, _, _ throws(VitError) in [] }
 
   /// A builder on a graph.
   public init(_ graph: Graph, registry: Registry) {
@@ -41,22 +43,9 @@ public struct GraphBuilder: Sendable {
     location: Location? = nil
   ) throws(VitError) -> [ValueID] {
     let place = location ?? self.location
-    let operands = operands(ids, resultCount: resultCount)
-    let types: [TensorType]
-    var values: [KnownValue?]
-    do throws(VitError) {
-      types = try operation.resultTypes(operands)
-      for type in types { try type.validate() }
-      guard types.count == resultCount else {
-        throw VitError(
-          "'\(type(of: operation).name)' has \(types.count) results, expected \(resultCount)",
-          code: "result-count")
-      }
-      values = operation.knownResults(operands, types)
-      if let fold, values.allSatisfy({ $0 == nil }) {
-        values = try fold(Node(operation, operands: ids, results: [], location: place), operands, types)
-      }
-    } catch { throw error.at(place) }
+    let node = Node(operation, operands: ids, results: [], location: place)
+    let (types, values) = try GraphBuilder.results(
+      of: node, operands(ids, resultCount: resultCount), fold: fold ?? GraphBuilder.foldsNothing)
     let fallback = type(of: operation).name.split(separator: ".").last.map(String.init) ?? "value"
     var results: [ValueID] = []
     for (index, type) in types.enumerated() {
@@ -68,11 +57,57 @@ public struct GraphBuilder: Sendable {
     return results
   }
 
+  /// Takes up what `node`, which the graph has, gives: notes its results' types and what is known of them.
+  ///
+  /// `fold` computes what the operation does not say. The node's operands have been taken up before.
+  public mutating func visit(
+    _ node: Node, fold: (Node, Operands, [TensorType]) throws(VitError) -> [KnownValue?]
+  ) throws(VitError) -> (operands: Operands, types: [TensorType], known: [KnownValue?]) {
+    let operands = operands(node.operands, resultCount: node.results.count)
+    let (types, values) = try GraphBuilder.results(of: node, operands, fold: fold)
+    for (index, id) in node.results.enumerated() {
+      graph.setType(types[index], of: id)
+      if index < values.count { known[id.index] = values[index] }
+    }
+    return (operands, types, values)
+  }
+
+  /// The types of a node's results and what is known of them: the type rule, what the operation itself knows,
+  /// else what `fold` computes. Throws with the node's location filled in.
+  private static func results(
+    of node: Node, _ operands: Operands,
+    fold: (Node, Operands, [TensorType]) throws(VitError) -> [KnownValue?]
+  ) throws(VitError) -> (types: [TensorType], known: [KnownValue?]) {
+    do throws(VitError) {
+      let types = try node.operation.resultTypes(operands)
+      for type in types { try type.validate() }
+      guard types.count == operands.resultCount else {
+        throw VitError(
+          "'\(node.name)' has \(types.count) results, expected \(operands.resultCount)",
+          code: "result-count")
+      }
+      var values = node.operation.knownResults(operands, types)
+      if values.allSatisfy({ $0 == nil }) { values = try fold(node, operands, types) }
+      return (types, values)
+    } catch { throw error.at(node.location) }
+  }
+
   /// Adds a node with one result, by the operation's name.
   public mutating func add(
     _ name: String, _ ids: [ValueID?], _ attributes: [(String, Attribute)] = [], location: Location? = nil
   ) throws(VitError) -> ValueID {
     let operation = try registry.make(name, Attributes(attributes))
+    return try add(operation, ids, location: location)[0]
+  }
+
+  /// Adds a node with one result, of that type of operation.
+  public mutating func add(
+    _ type: any Operation.Type, _ ids: [ValueID?], _ attributes: [(String, Attribute)] = [],
+    location: Location? = nil
+  ) throws(VitError) -> ValueID {
+    var reader = AttributeReader(Attributes(attributes))
+    let operation = try type.init(attributes: &reader)
+    try reader.finish()
     return try add(operation, ids, location: location)[0]
   }
 
@@ -99,34 +134,10 @@ public struct GraphBuilder: Sendable {
     fold: (Node, Operands, [TensorType]) throws(VitError) -> [KnownValue?] = { _, _, _ throws(VitError) in []
     }
   ) throws(VitError) -> (types: [TensorType], known: [KnownValue?]) {
-    var types = graph.values.map(\.type)
-    var known = [KnownValue?](repeating: nil, count: types.count)
-    for (index, value) in graph.values.enumerated() where value.isConstant {
-      guard let tensor = graph.tensors[value.name], !tensor.isElided else { continue }
-      known[index] = .tensor(tensor)
-    }
-    for (id, type) in zip(graph.inputs, inputTypes) { types[id.index] = type }
-    for node in graph.nodes {
-      let operands = Operands(
-        node.operands.map { $0.map { types[$0.index] } },
-        values: node.operands.map { $0.flatMap { known[$0.index] } },
-        resultCount: node.results.count)
-      do throws(VitError) {
-        let results = try node.operation.resultTypes(operands)
-        for type in results { try type.validate() }
-        guard results.count == node.results.count else {
-          throw VitError(
-            "'\(node.name)' has \(results.count) results, expected \(node.results.count)",
-            code: "result-count")
-        }
-        var values = node.operation.knownResults(operands, results)
-        if values.allSatisfy({ $0 == nil }) { values = try fold(node, operands, results) }
-        for (index, id) in node.results.enumerated() {
-          types[id.index] = results[index]
-          if index < values.count { known[id.index] = values[index] }
-        }
-      } catch { throw error.at(node.location) }
-    }
-    return (types, known)
+    var builder = GraphBuilder(graph, registry: Registry([]))
+    for (id, type) in zip(graph.inputs, inputTypes) { builder.graph.setType(type, of: id) }
+    for node in graph.nodes { _ = try builder.visit(node, fold: fold) }
+    let ids = graph.values.indices.map(builder.graph.valueID)
+    return (ids.map(builder.graph.type), ids.map(builder.known))
   }
 }

@@ -5,7 +5,7 @@
 ///
 /// ```
 /// var patch = Patch(graph, registry: registry)
-/// let fused = try patch.builder.add("vit.layer_norm", [x, gain, bias])
+/// let fused = try patch.builder.add(VitLayerNorm(), [x, gain, bias])[0]
 /// try patch.replace(normalised, with: fused, by: "layer-norm")
 /// try graph.apply(patch)
 /// ```
@@ -14,7 +14,6 @@ public struct Patch: Sendable {
   public var builder: GraphBuilder
   /// The rewrites so far, by name.
   public private(set) var rewrites: [String] = []
-  private let limit: Int
   private let oldNodes: Int
   private let oldValues: Int
   /// How many nodes there were after the last rewrite: those behind belong to the next.
@@ -22,10 +21,9 @@ public struct Patch: Sendable {
   /// For each value that is replaced: by which, and which added nodes go on reading the old one.
   fileprivate private(set) var replacements: [Int: (new: ValueID, keeping: Range<Int>)] = [:]
 
-  /// No rewrites yet. After `limit` of them `replace` ignores more: so a wrong rewrite is found by bisection.
-  public init(_ graph: Graph, registry: Registry, limit: Int = .max) {
+  /// No rewrites yet.
+  public init(_ graph: Graph, registry: Registry) {
     builder = GraphBuilder(graph, registry: registry)
-    self.limit = limit
     oldNodes = graph.nodes.count
     oldValues = graph.values.count
     claimed = oldNodes
@@ -38,14 +36,13 @@ public struct Patch: Sendable {
   ///
   /// Everybody who reads an old value will read the new one, those of other rewrites included; the rewrite's
   /// own nodes still read the old one, so that a value can be wrapped. Returns false, and drops the nodes,
-  /// where the limit is reached or another rewrite has replaced one of the values. Throws, and drops them,
-  /// where a type would change.
+  /// where another rewrite has replaced one of the values. Throws, and drops them, where a type would change.
   @discardableResult
   public mutating func replace(_ old: [ValueID], with new: [ValueID], by name: String) throws(VitError)
     -> Bool
   {
     precondition(old.count == new.count && old.allSatisfy { $0.index < oldValues })
-    guard rewrites.count < limit, old.allSatisfy({ replacements[$0.index] == nil }) else {
+    guard old.allSatisfy({ replacements[$0.index] == nil }) else {
       drop()
       return false
     }
@@ -115,23 +112,5 @@ extension Graph {
   /// and those that no output depends on removed.
   public mutating func apply(_ patch: Patch) throws(VitError) {
     if !patch.isEmpty { self = try patch.result(on: self) }
-  }
-
-  /// Makes everybody who reads `old`, outputs included, read `new` in its place; throws where the types
-  /// differ.
-  ///
-  /// One walk over the graph: for many values use a `Patch`.
-  public mutating func replaceUses(of old: ValueID, with new: ValueID) throws(VitError) {
-    guard type(old) == type(new) else {
-      throw VitError(
-        "'\(self[new].name)' is \(type(new)), and cannot replace '\(self[old].name)', which is \(type(old))",
-        kind: .environment, code: "rewrite-type")
-    }
-    for index in nodes.indices {
-      for place in nodes[index].operands.indices where nodes[index].operands[place] == old {
-        nodes[index].operands[place] = new
-      }
-    }
-    for index in outputs.indices where outputs[index].value == old { outputs[index].value = new }
   }
 }

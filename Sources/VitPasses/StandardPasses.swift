@@ -1,7 +1,8 @@
 extension Pipeline {
   /// vitc's own passes.
   public static let standardPasses: [any Pass.Type] = [
-    Fold.self, Raise.self, DeadCode.self, Score.self, Select.self, Swap.self, Distil.self, Restore.self,
+    OpenBatch.self, Fold.self, Raise.self, DeadCode.self, Score.self, Select.self, Swap.self, Distil.self,
+    Restore.self,
     FineTune.self,
   ]
 }

@@ -30,7 +30,7 @@ struct ModelReader {
       format = .onnx
       let model = try OnnxReader.read(path: path, registry: .standard, fold: ConstantFolder(pool: pool).fold)
       (diagnostics, external) = (model.diagnostics, model.externalFiles)
-      contents = VModFile(Hybrid(model.graph))
+      contents = VModFile(Hybrid(try opened(model.graph)))
     }
     try checkSizes(contents.graph)
     try checkNumbers(contents.graph)
@@ -40,6 +40,19 @@ struct ModelReader {
     return Model(
       contents, path: path, format: format, files: [path] + external, byteCount: bytes,
       diagnostics: diagnostics)
+  }
+
+  /// The graph with its batch open, where it does the same to each image.
+  private mutating func opened(_ original: Graph) throws -> Graph {
+    var (graph, notes) = (original, [Diagnostic]())
+    let context = PassContext(pool: pool, registry: .standard)
+    context.report = { notes.append($0) }
+    _ = try OpenBatch().run(on: &graph, context: context)
+    for var note in notes {
+      note.location = note.location.filled(from: Location(file: path))
+      diagnostics.append(note)
+    }
+    return graph
   }
 
   /// Refuses a model of which one sample needs a tensor that no vision transformer has.

@@ -73,31 +73,6 @@ import VitTestSupport
     #expect(patch.isEmpty && patch.builder.graph.nodes.count == 1)
   }
 
-  @Test("uses of one value are replaced in place, where the type stays")
-  func uses() throws {
-    var graph = try chain(2)
-    let (first, last) = (graph.nodes[0].results[0], graph.outputs[0].value)
-    let other = graph.addConstant(Tensor(shape: [1, 2], floats: [1, 2]), name: "other")
-    #expect(throws: VitError.self) { try graph.replaceUses(of: last, with: other) }
-    try graph.replaceUses(of: first, with: graph.inputs[0])
-    try graph.replaceUses(of: last, with: first)
-    #expect(graph.nodes[1].operands == [graph.inputs[0]] && graph.outputs[0].value == first)
-  }
-
-  @Test("behind the limit rewrites are ignored")
-  func limit() throws {
-    var graph = try chain(4)
-    var patch = Patch(graph, registry: StandIn.registry, limit: 1)
-    var taken: [Bool] = []
-    for node in graph.nodes {
-      let new = try patch.builder.add(StandIn.Add.self, [node.operands[0], node.operands[0]])
-      taken.append(try patch.replace(node.results, with: new, by: "double"))
-    }
-    try graph.apply(patch)
-    #expect(taken == [true, false, false, false])
-    #expect(graph.nodes.map(\.name) == ["test.add", "test.parts", "test.parts", "test.parts"])
-  }
-
   @Test("a value is replaced by one rewrite only, the first")
   func once() throws {
     let graph = try chain(1)

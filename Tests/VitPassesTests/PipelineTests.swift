@@ -38,7 +38,8 @@ struct PipelineTests {
     arguments: [
       (
         "fuse", "unknown pass 'fuse'", "unknown-pass",
-        "the passes are dce, distil, fine-tune, fold, raise, restore, score, select, swap" as String?
+        "the passes are dce, distil, fine-tune, fold, open-batch, raise, restore, score, select, swap"
+          as String?
       ),
       ("select{n=1}", "select: unknown option 'n'", "option-unknown", nil),
       ("fold{deep=true}", "fold: unknown option 'deep'", "option-unknown", nil),

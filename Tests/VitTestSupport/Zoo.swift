@@ -2,6 +2,7 @@ internal import FoundationEssentials
 public import VitFormats
 public import VitIR
 internal import VitOps
+internal import VitPasses
 internal import VitRuntime
 
 /// Small models of many exporters with reference outputs, and files that must be refused, in the folder that the environment
@@ -81,12 +82,16 @@ public enum Zoo {
   /// Reads a model of the zoo.
   public static func read(_ name: String) throws -> OnnxImport { try read(path: file(name)) }
 
-  /// Reads a model with every operation, folding constants.
+  /// Reads a model with every operation, folding constants, and opens its batch.
   public static func read(path: String) throws -> OnnxImport {
     let folder = ConstantFolder(pool: SerialPool())
-    return try OnnxReader.read(path: path, registry: .standard) { node, operands, results throws(VitError) in
-      try folder.fold(node, operands, results)
-    }
+    var model = try OnnxReader.read(path: path, registry: .standard, fold: folder.fold)
+    let context = PassContext(pool: SerialPool(), registry: .standard)
+    var notes: [Diagnostic] = []
+    context.report = { notes.append($0) }
+    _ = try OpenBatch().run(on: &model.graph, context: context)
+    model.diagnostics += notes
+    return model
   }
 
   /// Runs a graph on tensors.

@@ -3,7 +3,7 @@ internal import VitIR
 /// The types of a model's inputs, with names for the extents that the file leaves open.
 struct InputTypes {
   /// The name of the extent that counts images.
-  static let batch = "batch"
+  static let batch = Dimension.batchName
 
   private var symbols: [String: String] = [:]
   private var taken: Set<String> = [InputTypes.batch]

@@ -70,7 +70,6 @@ struct OnnxModelImporter {
     let program = Program(
       flattener: flattener, nodes: nodes, outputs: outputs, name: source.name)
     var graph = try build(program, inputs)
-    graph = try symboliseBatch(graph)
     graph.removeDeadNodes()
     try checkNumbers(graph)
     return OnnxImport(graph: graph, diagnostics: diagnostics, externalFiles: [])
@@ -131,24 +130,6 @@ struct OnnxModelImporter {
     try importer.add(program.nodes)
     for output in program.outputs { try importer.addOutput(output.value, name: output.name) }
     return importer.builder.graph
-  }
-
-  /// Opens the axis that counts images, where the file has it fixed at one and that changes nothing.
-  private mutating func symboliseBatch(_ graph: Graph) throws(VitError) -> Graph {
-    guard let symboliser = BatchSymboliser(graph, registry: registry, fold: fold) else { return graph }
-    switch symboliser.run() {
-    case .success(var open):
-      open.annotations["batch_opened"] = .bool(true)
-      note(
-        .note,
-        "the batch is fixed at 1 in the file; the model does the same to each image, so that any batch is read",
-        code: "batch-opened")
-      return open
-    case .failure(let error):
-      let node = error.diagnostic.location.node.map { " at node '\($0)'" } ?? ""
-      note(.note, "the batch stays fixed at 1\(node): \(error.diagnostic.message)", code: "batch-fixed")
-      return graph
-    }
   }
 
   /// Warns of constants that are no numbers.

@@ -1,12 +1,14 @@
 internal import VitIR
+internal import VitOps
+internal import VitRuntime
 
 /// Opens the axis that counts images in a graph made for one image, where the graph does the same to each image.
 ///
 /// Exporters bake in the batch that they were shown: as extents of constants (`Reshape` to 1×196×384, `Expand` of the class
 /// token to 1×1×384) and of constants that stand beside images. The graph is built anew with the symbol `batch` in its
-/// place, each value carrying which of its axes holds the images. A node that would mix images, or
-/// of which that cannot be shown, ends the attempt.
-struct BatchSymboliser {
+/// place, each value carrying which of its axes holds the images; the operations' axis maps say where they go. A node that
+/// would mix images, or of which that cannot be shown, ends the attempt.
+struct BatchOpener {
   let old: Graph
   /// What is known of the old values.
   let oldKnown: [KnownValue?]
@@ -14,21 +16,23 @@ struct BatchSymboliser {
   /// The new values, over the old ones' index.
   var moved: [ValueID?]
   /// For each old value where it holds the images, or `nil` where all images share it.
-  var places: [BatchPlace?]
-  private let size = Dimension.symbol(InputTypes.batch)
+  var places: [AxisPlace?]
+  private let size = Dimension.batch
   private var batchSize: ValueID?
   private var extents: [String: ValueID] = [:]
 
   /// Starts on a graph whose first input has the extent 1 along its first axis; `nil` for any other.
-  init?(_ graph: Graph, registry: Registry, fold: GraphBuilder.Fold?) {
+  init?(_ graph: Graph, registry: Registry, pool: any WorkPool) {
     guard let first = graph.inputs.first, graph.type(first).rank > 1,
       graph.type(first).shape[0] == .fixed(1),
-      !graph.inputs.contains(where: { graph.type($0).shape.flatMap(\.symbols).contains(InputTypes.batch) })
+      !graph.inputs.contains(where: {
+        graph.type($0).shape.contains { $0.symbols.contains(Dimension.batchName) }
+      })
     else { return nil }
-    let inferred = try? GraphBuilder.infer(graph, inputTypes: graph.inputs.map(graph.type)) {
-      node, operands, results throws(VitError) in try fold?(node, operands, results) ?? []
-    }
-    guard let inferred else { return nil }
+    let fold = ConstantFolder(pool: pool).fold
+    guard
+      let inferred = try? GraphBuilder.infer(graph, inputTypes: graph.inputs.map(graph.type), fold: fold)
+    else { return nil }
     old = graph
     oldKnown = inferred.known
     var empty = Graph(name: graph.name)
@@ -36,7 +40,7 @@ struct BatchSymboliser {
     builder = GraphBuilder(empty, registry: registry)
     builder.fold = fold
     moved = [ValueID?](repeating: nil, count: graph.values.count)
-    places = [BatchPlace?](repeating: nil, count: graph.values.count)
+    places = [AxisPlace?](repeating: nil, count: graph.values.count)
   }
 
   /// The open graph, or what stands against it.
@@ -45,7 +49,7 @@ struct BatchSymboliser {
       for id in old.inputs { addInput(id) }
       for node in old.nodes { try add(node) }
       for output in old.outputs {
-        guard places[output.value.index] == BatchPlace(axis: 0), let id = moved[output.value.index] else {
+        guard places[output.value.index] == AxisPlace(axis: 0), let id = moved[output.value.index] else {
           throw VitError("the first axis of output '\(output.name)' does not hold the images")
         }
         builder.graph.outputs.append((output.name, id))
@@ -58,7 +62,7 @@ struct BatchSymboliser {
     var type = old.type(id)
     if type.rank > 0, type.shape[0] == .fixed(1) {
       type.shape[0] = size
-      places[id.index] = BatchPlace(axis: 0)
+      places[id.index] = AxisPlace(axis: 0)
     }
     moved[id.index] = builder.graph.addInput(type, name: old[id].name)
   }
@@ -68,7 +72,7 @@ struct BatchSymboliser {
     var operands: [ValueID?] = []
     for operand in node.operands { operands.append(try operand.map { id throws(VitError) in try value(id) }) }
     do throws(VitError) {
-      let outcome = try apply(try BatchStep(node, operands, places: places, types: old.values))
+      let outcome = try apply(BatchStep(node, operands, in: self))
       for (index, id) in node.results.enumerated() {
         let wanted = opened(old.type(id), outcome.places[index]?.axis)
         let found = builder.graph.type(outcome.results[index])
@@ -96,11 +100,6 @@ struct BatchSymboliser {
     return type
   }
 
-  /// The axis in which a new type holds images, if it is the old one's but for that.
-  func axis(of new: TensorType, from old: TensorType) -> Int? {
-    (0..<old.rank).first { opened(old, $0) == new }
-  }
-
   /// A value that holds a shape in which the size of the batch may stand.
   mutating func shape(_ shape: Shape) throws(VitError) -> ValueID {
     let key = "\(shape)"
@@ -111,13 +110,12 @@ struct BatchSymboliser {
         parts.append(builder.integers([number]))
       } else if let factor = extent.exactlyDivided(by: size)?.fixedValue {
         let batch = try batch()
-        parts.append(factor == 1 ? batch : try builder.add("onnx.Mul", [batch, builder.integers([factor])]))
+        parts.append(factor == 1 ? batch : try builder.add(Onnx.mul, [batch, builder.integers([factor])]))
       } else {
         throw VitError("the extent \(extent) depends on more than the batch")
       }
     }
-    let concat = try builder.registry.make("onnx.Concat", Attributes([("axis", .int(0))]))
-    let value = try builder.add(concat, parts)[0]
+    let value = try builder.add(Onnx.concat, parts, [("axis", .int(0))])
     extents[key] = value
     return value
   }
@@ -125,8 +123,8 @@ struct BatchSymboliser {
   /// The size of the batch, as a list of one.
   private mutating func batch() throws(VitError) -> ValueID {
     if let batchSize { return batchSize }
-    let shape = try builder.add("onnx.Shape", [builder.graph.inputs[0]])
-    let first = try builder.add("onnx.Gather", [shape, builder.integers([0])], [("axis", .int(0))])
+    let shape = try builder.add(Onnx.shape, [builder.graph.inputs[0]])
+    let first = try builder.add(Onnx.gather, [shape, builder.integers([0])], [("axis", .int(0))])
     batchSize = first
     return first
   }
