@@ -1,4 +1,5 @@
 public import VitIR
+internal import VitOps
 internal import VitRuntime
 internal import VitTrain
 internal import Glibc
@@ -23,7 +24,7 @@ public enum OutputKind: String, Sendable {
       self = label < classes ? .classes : .values
       return
     }
-    let widths = graph.nodes.filter { $0.name == "vit.attention" || $0.name == "vit.layer_norm" }
+    let widths = graph.nodes.filter { $0.isAny(VitAttention.self, VitLayerNorm.self) }
       .compactMap { $0.results.first.flatMap { graph.type($0).shape.last?.fixedValue } }
     self = widths.contains(classes) ? .values : .classes
   }

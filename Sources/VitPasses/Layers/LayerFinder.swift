@@ -24,13 +24,14 @@ struct LayerFinder {
         addMixer(place, node, mixer)
         continue
       }
-      switch node.name {
-      case "vit.attention": addAttention(place, node)
-      case "vit.sdpa": addCore(place, node)
-      case "onnx.Softmax", "com.microsoft.QLinearSoftmax": addSoftmax(place, node)
-      case "onnx.Attention", "com.microsoft.MultiHeadAttention", "com.microsoft.Attention":
+      if node.operation is VitAttention {
+        addAttention(place, node)
+      } else if node.operation is VitSDPA {
+        addCore(place, node)
+      } else if node.operation.role(of: 0) == .scores {
+        addSoftmax(place, node)
+      } else if node.isAny(Onnx.attention, Microsoft.multiHeadAttention, Microsoft.attention) {
         addOperator(place, node)
-      default: continue
       }
     }
   }
@@ -58,19 +59,10 @@ struct LayerFinder {
     if node.operation.attributes["causal"] == .bool(true) { return "its tokens see only those before them" }
     guard node.operands.count > biasOperand, let bias = node.operands[biasOperand] else { return nil }
     if let tensor = graph.tensor(bias) {
-      return hides(tensor) ? "its mask hides tokens from one another" : nil
+      return tensor.hidesScores ? "its mask hides tokens from one another" : nil
     }
     return dependsOnInput(bias) ? "its mask or bias is computed from the input" : nil
   }
-
-  /// Whether a bias of scores keeps some token from seeing another.
-  private func hides(_ bias: Tensor) -> Bool {
-    guard let numbers = try? bias.floats() else { return false }
-    return numbers.contains { $0 < LayerFinder.hiding }
-  }
-
-  /// Scores are far above this number; what is added below it stands for minus infinity.
-  private static let hiding: Float = -1e4
 
   private mutating func addCore(_ place: Int, _ node: Node) {
     guard let q = node.operands[0], let k = node.operands[1], let v = node.operands[2],
@@ -93,19 +85,11 @@ struct LayerFinder {
       let result = below.node.results.first
     else { return }
     let shape = graph.type(q).shape
-    let keyAxis = transposesKeys(above) ? -2 : -1
+    let isTurned = (above.operation as? any MatrixProductOperation)?.transposesRight ?? false
     classify(
-      place, node, queries: q, keys: k, values: v, queryAxis: -2, keyAxis: keyAxis,
+      place, node, queries: q, keys: k, values: v, queryAxis: -2, keyAxis: isTurned ? -2 : -1,
       heads: headCount(shape, q),
       core: result, obstacle: "something lies between its products that a mixer cannot stand in for")
-  }
-
-  private func transposesKeys(_ node: Node) -> Bool {
-    switch node.operation.attributes["transB"] {
-    case .bool(let value)?: value
-    case .int(let value)?: value != 0
-    default: false
-    }
   }
 
   /// An attention operator with queries, keys and values as operands, or with packed weights.
@@ -117,7 +101,7 @@ struct LayerFinder {
     let type = graph.type(q)
     let heads = int("q_num_heads") ?? int("num_heads") ?? 0
     let obstacle = "its form (\(node.name)) has a mask, cache or further outputs"
-    if node.name == "com.microsoft.Attention" {
+    if node.isAny(Microsoft.attention) {
       add(place, kind: "attention", heads: heads, input: q, output: result, obstacle: obstacle)
     } else if let k = node.operands[1], let v = node.operands[2] {
       classify(
@@ -154,7 +138,7 @@ struct LayerFinder {
     let region = Region(self, queries: queries, keys: keys, values: values, core: core)
     var reason = region.obstacle ?? obstacle
     if region.obstacle == nil, obstacle != nil, region.input != nil, region.output != nil,
-      node.name.hasSuffix("Softmax")
+      node.operation.role(of: 0) == .scores
     {
       reason = obstacle
     }
@@ -171,14 +155,11 @@ struct LayerFinder {
   private func countsChannels(_ factor: AxisFactor) -> Bool {
     guard let place = producer[factor.origin] else { return false }
     let node = graph.nodes[place]
-    switch node.name {
-    case "onnx.Conv": return factor.axis == 1
-    case let name where name == "vit.linear" || Self.products.contains(name):
-      let isMap =
-        name == "vit.linear" || factors(node).map { isConstant($0.left) || isConstant($0.right) } ?? false
-      return isMap && factor.axis == graph.values[factor.origin].type.rank - 1
-    default: return false
-    }
+    if node.operation is any ConvolutionOperation { return factor.axis == 1 }
+    let isMap =
+      node.operation is VitLinear
+      || factors(node).map { isConstant($0.left) || isConstant($0.right) } ?? false
+    return isMap && factor.axis == graph.values[factor.origin].type.rank - 1
   }
 
   /// The heads of queries [batch, heads, tokens, width]: the steps along their features that are neither tokens nor
@@ -233,26 +214,29 @@ struct LayerFinder {
       if inputs.contains(next) { return true }
       guard seen.insert(next.index).inserted, let place = producer[next.index] else { continue }
       let node = graph.nodes[place]
-      if node.name == "onnx.Shape" || node.name == "onnx.Size" { continue }
       if seen.count > 4000 { return true }
-      // An expansion or a shaped constant depends on its second operand through the shape only.
-      let operands = Self.shapeOnly.contains(node.name) ? Array(node.operands.prefix(1)) : node.operands
-      stack += operands.compactMap { $0 }
+      for (index, operand) in node.operands.enumerated() where !isShape(node, index) {
+        if let operand { stack.append(operand) }
+      }
     }
     return false
   }
 
-  private static let shapeOnly: Set<String> = ["onnx.Expand", "onnx.Reshape", "onnx.Tile"]
-
-  private static let products: Set<String> = [
-    "onnx.MatMul", "com.microsoft.FusedMatMul", "onnx.MatMulInteger", "onnx.QLinearMatMul", "onnx.Einsum",
-    "com.microsoft.MatMulIntegerToFloat",
-  ]
+  /// Whether a node reads its operand `index` for a shape only, or only the shape of it: numbers of the input do not go
+  /// through there.
+  func isShape(_ node: Node, _ index: Int) -> Bool {
+    switch node.operation.role(of: index) {
+    case .shape, .form: true
+    case .setting: node.operation is any MovementOperation
+    default: false
+    }
+  }
 
   /// What a product of any form multiplies.
   private func factors(_ node: Node) -> (left: ValueID, right: ValueID)? {
-    guard Self.products.contains(node.name), let a = node.operands[0],
-      let b = node.operands[node.name == "onnx.QLinearMatMul" ? 3 : 1]
+    guard let factors = (node.operation as? any MatrixProductOperation)?.factors,
+      node.operands.count > max(factors.left, factors.right), let a = node.operands[factors.left],
+      let b = node.operands[factors.right]
     else { return nil }
     return (a, b)
   }
@@ -266,9 +250,8 @@ struct LayerFinder {
       if let (a, b) = factors(node), !isConstant(a) || graph.type(a).rank > 2, !isConstant(b) {
         return node
       }
-      if node.name.hasSuffix("Softmax") || node.name == "vit.sdpa" || node.name == "vit.attention" {
-        continue
-      }
+      let isCore = node.operation is VitSDPA || node.operation is VitAttention
+      if isCore || node.operation.role(of: 0) == .scores { continue }
       for case let operand? in node.operands.reversed() where !isConstant(operand) {
         stack.append((operand, depth + 1))
       }

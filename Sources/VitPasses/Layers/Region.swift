@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitOps
 
 /// The part of a graph between the normalised tokens and what is added to the residual, around one attention
 /// core.
@@ -56,15 +57,15 @@ struct Region {
   private static func isProjection(_ finder: LayerFinder, _ id: ValueID) -> Bool {
     guard let place = finder.node(defining: id) else { return false }
     let node = finder.nodeAt(place)
-    return node.name == "vit.linear" || node.name == "onnx.MatMul"
-      || (node.name == "onnx.Add"
+    return node.operation is VitLinear || node.isAny(Onnx.matMul)
+      || (node.isAny(Onnx.add)
         && node.operands.contains { $0.map { finder.isConstant($0) && finder.shape($0).count == 1 } ?? false })
   }
 
   /// Whether a value is made of shapes only: integers that say how to reshape.
   private static func isShape(_ finder: LayerFinder, _ id: ValueID) -> Bool {
     guard let place = finder.node(defining: id) else { return false }
-    return ["onnx.Shape", "onnx.Size"].contains(finder.nodeAt(place).name)
+    return finder.nodeAt(place).operation.role(of: 0) == .form
   }
 
   /// The first linear map below the core, as tokens.
@@ -75,24 +76,27 @@ struct Region {
       guard readers.count == 1 else { return nil }
       let node = finder.nodeAt(readers[0])
       guard let result = node.results.first else { return nil }
-      if node.name == "vit.linear" {
+      if node.operation is VitLinear {
         if finder.shape(result).count == 3 { return result }
         // Tokens flattened before the map come back as tokens behind it.
         let next = finder.readers(of: result)
-        guard next.count == 1, finder.nodeAt(next[0]).name == "onnx.Reshape",
+        guard next.count == 1, isReshape(finder.nodeAt(next[0])),
           let tokens = finder.nodeAt(next[0]).results.first, finder.shape(tokens).count == 3
         else { return nil }
         return tokens
       }
-      guard passing.contains(node.name) else { return nil }
+      guard passes(node) else { return nil }
       value = result
     }
     return nil
   }
 
-  private static let passing: Set<String> = [
-    "onnx.Reshape", "onnx.Transpose", "onnx.Squeeze", "onnx.Unsqueeze", "onnx.Flatten", "onnx.Cast",
-    "onnx.Identity",
-    "vit.layer_norm", "onnx.LayerNormalization",
-  ]
+  /// Whether the tokens go on below a node: it regroups or turns them, or normalises each.
+  private static func passes(_ node: Node) -> Bool {
+    isReshape(node) || node.operation is VitLayerNorm
+      || node.isAny(Onnx.transpose, Onnx.cast, Onnx.layerNormalization)
+  }
+
+  /// Whether a node gives the elements of its operand, in their order.
+  private static func isReshape(_ node: Node) -> Bool { node.operation.memory == .alias(operand: 0) }
 }

@@ -21,7 +21,7 @@ package struct TokenGeometry: Equatable {
   /// count is one, else one row.
   init(_ graph: Graph, tokens: Int) {
     var best: ScanOrder.Grid?
-    for node in graph.nodes where node.name == "vit.patch_embed" {
+    for node in graph.nodes where node.operation is VitPatchEmbed {
       guard let grid = TokenGeometry.grid(node, graph), grid.count <= tokens else { continue }
       if let current = best, current.count >= grid.count { continue }
       best = grid
@@ -49,25 +49,31 @@ package struct TokenGeometry: Equatable {
     guard prefix > 0 else { return 0 }
     var picked: Set<Int> = []
     var isPicking = false
-    for node in graph.nodes where node.name == "onnx.Gather" || node.name == "onnx.Slice" {
-      guard let input = node.operands[0], let result = node.results.first, graph.type(input).rank == 3,
-        graph.type(input).shape[1] == .fixed(tokens)
+    for node in graph.nodes where node.operation is any MovementOperation && node.results.count == 1 {
+      guard let input = node.operands[0], graph.type(input).rank == 3,
+        graph.type(input).shape[1] == .fixed(tokens), let entries = entries(node, graph, tokens: tokens)
       else { continue }
-      if node.name == "onnx.Gather" {
-        guard node.operation.attributes["axis"] == .int(1), let index = node.operands[1],
-          let values = (try? graph.tensor(index)?.integers()).flatMap({ $0 })
-        else { continue }
-        isPicking = true
-        picked.formUnion(values.map { $0 < 0 ? $0 + tokens : $0 })
-      } else if graph.type(result).rank == 3, let kept = graph.type(result).shape[1].fixedValue, kept < tokens
-      {
-        isPicking = true
-        let layout = LayoutAnalysis(graph)[result].axes[1].first
-        let start = layout?.offset.fixedValue ?? 0
-        picked.formUnion(start..<start + kept)
-      }
+      isPicking = true
+      picked.formUnion(entries)
     }
     let read = picked.filter { $0 < prefix }
     return isPicking ? (read.max().map { $0 + 1 } ?? 0) : min(1, prefix)
+  }
+
+  /// The tokens that a node picks out of `[batch, tokens, width]`; `nil` where it does no such thing, or takes all.
+  private static func entries(_ node: Node, _ graph: Graph, tokens: Int) -> [Int]? {
+    if node.isAny(Onnx.gather), node.operation.attributes["axis"] == .int(1), let index = node.operands[1] {
+      return (try? graph.tensor(index)?.integers())?.map { $0.map { $0 < 0 ? $0 + tokens : $0 } } ?? nil
+    }
+    let operands = Operands(
+      node.operands.map { $0.map(graph.type) },
+      values: node.operands.map { $0.flatMap(graph.tensor).map(KnownValue.tensor) })
+    let type = graph.type(node.results[0])
+    let map = node.operation.axes(operands, [type])
+    guard type.rank == 3, let kept = type.shape[1].fixedValue, kept < tokens,
+      let letter = map.letter(ofResult: 0, axis: 1), letter.kind == .ranges,
+      letter.axis(ofOperand: 0) == 1, let start = letter.resultStarts[0].fixedValue
+    else { return nil }
+    return Array(start..<start + kept)
   }
 }

@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitOps
 internal import Glibc
 
 /// The chains by which exporters write GELU, its relatives and SiLU become one operation.
@@ -6,7 +7,7 @@ enum RaiseActivation: Pattern {
   static let name = "activation"
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
-    for (index, node) in rewriter.nodes.enumerated() where node.name == "onnx.Mul" {
+    for (index, node) in rewriter.nodes.enumerated() where node.isAny(Onnx.mul) {
       guard let result = node.results.first, rewriter.type(result).element == .f32 else { continue }
       if let match = product(index, node, rewriter) {
         rewriter.tryReplace(result, at: node) { builder throws(VitError) in
@@ -17,7 +18,7 @@ enum RaiseActivation: Pattern {
   }
 
   private struct Match {
-    let operation: String
+    let operation: any Operation.Type
     let x: ValueID
     var attributes: [(String, Attribute)] = []
   }
@@ -30,11 +31,11 @@ enum RaiseActivation: Pattern {
     if depth < 4, let (_, node) = rewriter.producer(of: id), depth == 0 || rewriter.isUsedOnce(id),
       node.operands.count == 2, let a = node.operands[0], let b = node.operands[1]
     {
-      if node.name == "onnx.Mul" {
+      if node.isAny(Onnx.mul) {
         let (left, right) = (factors(a, rewriter, depth: depth + 1), factors(b, rewriter, depth: depth + 1))
         return (left.scalar * right.scalar, left.values + right.values)
       }
-      if node.name == "onnx.Div", let divisor = rewriter.scalar(b), divisor != 0 {
+      if node.isAny(Onnx.div), let divisor = rewriter.scalar(b), divisor != 0 {
         let left = factors(a, rewriter, depth: depth + 1)
         return (left.scalar / divisor, left.values)
       }
@@ -50,24 +51,24 @@ enum RaiseActivation: Pattern {
     guard values.count == 2 else { return nil }
     for (x, gate) in [(values[0], values[1]), (values[1], values[0])] {
       if close(scalar, 0.5), let inner = onePlus(gate, rewriter) {
-        if let erf = rewriter.node("onnx.Erf", defining: inner), let argument = erf.operands[0] {
+        if let erf = rewriter.node(Onnx.erf, defining: inner), let argument = erf.operands[0] {
           let (factor, of) = factors(argument, rewriter)
           if of == [x], close(factor, 0.5.squareRoot()) {
-            return Match(operation: "onnx.Gelu", x: x, attributes: [("approximate", .string("none"))])
+            return Match(operation: Onnx.gelu, x: x, attributes: [("approximate", .string("none"))])
           }
         }
-        if let tanh = rewriter.node("onnx.Tanh", defining: inner), let argument = tanh.operands[0],
+        if let tanh = rewriter.node(Onnx.tanh, defining: inner), let argument = tanh.operands[0],
           isTanhArgument(argument, x, rewriter)
         {
-          return Match(operation: "onnx.Gelu", x: x, attributes: [("approximate", .string("tanh"))])
+          return Match(operation: Onnx.gelu, x: x, attributes: [("approximate", .string("tanh"))])
         }
       }
-      if close(scalar, 1), let sigmoid = rewriter.node("onnx.Sigmoid", defining: gate),
+      if close(scalar, 1), let sigmoid = rewriter.node(Onnx.sigmoid, defining: gate),
         let argument = sigmoid.operands[0]
       {
         let (factor, of) = factors(argument, rewriter)
         if of == [x] {
-          return Match(operation: "com.microsoft.QuickGelu", x: x, attributes: [("alpha", .float(factor))])
+          return Match(operation: Microsoft.quickGelu, x: x, attributes: [("alpha", .float(factor))])
         }
       }
     }
@@ -76,7 +77,7 @@ enum RaiseActivation: Pattern {
 
   /// `v` of `v + 1`.
   private static func onePlus(_ id: ValueID, _ rewriter: Rewriter) -> ValueID? {
-    guard let add = rewriter.node("onnx.Add", defining: id),
+    guard let add = rewriter.node(Onnx.add, defining: id),
       let (value, one, _) = rewriter.operandAndScalar(add),
       one == 1
     else { return nil }
@@ -88,7 +89,7 @@ enum RaiseActivation: Pattern {
     let (outer, values) = factors(id, rewriter)
     let root = (2 / Double.pi).squareRoot()
     guard close(outer, root) else { return false }
-    if values.count == 1, let add = rewriter.node("onnx.Add", defining: values[0]),
+    if values.count == 1, let add = rewriter.node(Onnx.add, defining: values[0]),
       let a = add.operands[0], let b = add.operands[1]
     {
       for (linear, cubic) in [(a, b), (b, a)] where linear == x {
@@ -109,7 +110,7 @@ enum RaiseActivation: Pattern {
     for value in values {
       if value == x {
         total += 1
-      } else if let power = rewriter.node("onnx.Pow", defining: value), power.operands[0] == x,
+      } else if let power = rewriter.node(Onnx.pow, defining: value), power.operands[0] == x,
         let exponent = rewriter.scalar(power.operands[1]), exponent == exponent.rounded()
       {
         total += Int(exponent)

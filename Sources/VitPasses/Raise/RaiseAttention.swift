@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitOps
 
 /// `vit.sdpa` whose queries, keys and values are linear maps of the same tokens, and whose result goes
 /// through a linear map, becomes `vit.attention`.
@@ -10,7 +11,7 @@ enum RaiseAttention: Pattern {
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
     let layouts = LayoutAnalysis(rewriter.graph)
-    for node in rewriter.nodes where node.name == "vit.sdpa" {
+    for node in rewriter.nodes where node.isAny(VitSDPA.self) {
       guard let q = node.operands[0], let k = node.operands[1], let v = node.operands[2],
         let core = node.results.first
       else { continue }
@@ -50,7 +51,8 @@ enum RaiseAttention: Pattern {
     _ id: ValueID, _ role: String, _ layouts: LayoutAnalysis, _ rewriter: Rewriter
   ) throws(Reason) -> Projection {
     let layout = layouts[id]
-    guard let linear = rewriter.node("vit.linear", defining: layout.source), let operand = linear.operands[0]
+    guard let linear = rewriter.node(VitLinear.self, defining: layout.source),
+      let operand = linear.operands[0]
     else {
       let found = rewriter.producer(of: layout.source)?.node.name ?? "an input"
       throw Reason(text: "expected \(role) that are a linear map of the tokens, found \(found)")
@@ -157,7 +159,7 @@ enum RaiseAttention: Pattern {
         throw Reason(
           text: "expected one reader of the attended values, found \(rewriter.users(of: value).count)")
       }
-      if reader.name == "vit.linear", reader.operands[0] == value {
+      if reader.isAny(VitLinear.self), reader.operands[0] == value {
         linear = reader
         break
       }
@@ -234,13 +236,13 @@ enum RaiseAttention: Pattern {
         ]
       }
       var x = tokens.value
-      if tokens.isTimeMajor { x = try builder.add("onnx.Transpose", [x], [("perm", .ints([1, 0, 2]))]) }
+      if tokens.isTimeMajor { x = try builder.add(Onnx.transpose, [x], [("perm", .ints([1, 0, 2]))]) }
       let out = output.linear.operands
       let operands: [ValueID?] =
         [x] + (try part(q, q.headRows)) + (try part(k, keyGroups)) + (try part(v, valueGroups))
         + [out[1], out.count > 2 ? out[2] : nil] + (bias.map { [$0] } ?? [])
-      var y = try builder.add("vit.attention", operands, attributes)
-      if output.isTimeMajor { y = try builder.add("onnx.Transpose", [y], [("perm", .ints([1, 0, 2]))]) }
+      var y = try builder.add(VitAttention.self, operands, attributes)
+      if output.isTimeMajor { y = try builder.add(Onnx.transpose, [y], [("perm", .ints([1, 0, 2]))]) }
       if builder.graph.type(y).shape != resultShape {
         y = try builder.flattened(y, to: resultShape)
       }
@@ -256,6 +258,6 @@ extension GraphBuilder {
     guard target.filter({ $0 == -1 }).count <= 1 else {
       throw VitError("expected a shape with one symbol, found \(shape)")
     }
-    return try add("onnx.Reshape", [x, integers(target)])
+    return try add(Onnx.reshape, [x, integers(target)])
   }
 }

@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitOps
 
 /// A convolution whose steps are its kernel, flattened to rows of patches, becomes `vit.patch_embed`.
 enum RaisePatchEmbed: Pattern {
@@ -6,7 +7,7 @@ enum RaisePatchEmbed: Pattern {
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
     let layouts = LayoutAnalysis(rewriter.graph)
-    for (index, node) in rewriter.nodes.enumerated() where node.name == "onnx.Conv" {
+    for (index, node) in rewriter.nodes.enumerated() where node.isAny(Onnx.conv) {
       guard let image = node.operands[0], let weight = node.operands[1], let map = node.results.first,
         rewriter.type(map).rank == 4, rewriter.type(map).element == .f32, rewriter.constant(weight) != nil,
         isPatching(node, rewriter)
@@ -28,7 +29,7 @@ enum RaisePatchEmbed: Pattern {
       else { continue }
       let bias = node.operands.count > 2 ? node.operands[2] : nil
       rewriter.tryReplace(tokens, at: node) { builder throws(VitError) in
-        try builder.add("vit.patch_embed", [image, weight, bias])
+        try builder.add(VitPatchEmbed.self, [image, weight, bias])
       }
     }
   }
@@ -82,16 +83,17 @@ enum RaiseMLP: Pattern {
   static let name = "mlp"
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
-    for node in rewriter.nodes where node.name == "vit.linear" {
+    for node in rewriter.nodes where node.isAny(VitLinear.self) {
       guard let hidden = node.operands[0], let result = node.results.first, rewriter.isUsedOnce(hidden),
         let (_, middle) = rewriter.producer(of: hidden), let activation = activation(middle),
         let inner = middle.operands[0], rewriter.isUsedOnce(inner),
-        let first = rewriter.node("vit.linear", defining: inner), !hasActivation(first), !hasActivation(node)
+        let first = rewriter.node(VitLinear.self, defining: inner), !hasActivation(first),
+        !hasActivation(node)
       else { continue }
       func bias(_ node: Node) -> ValueID? { node.operands.count > 2 ? node.operands[2] : nil }
       rewriter.tryReplace(result, at: first) { builder throws(VitError) in
         try builder.add(
-          "vit.mlp", [first.operands[0], first.operands[1], bias(first), node.operands[1], bias(node)],
+          VitMLP.self, [first.operands[0], first.operands[1], bias(first), node.operands[1], bias(node)],
           [("activation", .string(activation))])
       }
     }
@@ -103,13 +105,13 @@ enum RaiseMLP: Pattern {
 
   private static func activation(_ node: Node) -> String? {
     switch node.name {
-    case "onnx.Gelu":
+    case Onnx.gelu.name:
       if case .string("tanh")? = node.operation.attributes["approximate"] { return "gelu_tanh" }
       return "gelu"
-    case "com.microsoft.Gelu": return "gelu"
-    case "com.microsoft.FastGelu" where node.operands.count == 1: return "gelu_tanh"
-    case "onnx.Relu": return "relu"
-    case "com.microsoft.QuickGelu":
+    case Microsoft.gelu.name: return "gelu"
+    case Microsoft.fastGelu.name where node.operands.count == 1: return "gelu_tanh"
+    case Onnx.relu.name: return "relu"
+    case Microsoft.quickGelu.name:
       if case .float(let alpha)? = node.operation.attributes["alpha"] {
         if alpha == 1 { return "silu" }
         if abs(alpha - 1.702) < 1e-6 { return "quick_gelu" }
@@ -127,7 +129,7 @@ enum SimplifyMoves: Pattern {
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
     let layouts = LayoutAnalysis(rewriter.graph)
     for node in rewriter.nodes {
-      guard moving.contains(node.name), let result = node.results.first, let input = node.operands[0] else {
+      guard moves(node), let result = node.results.first, let input = node.operands[0] else {
         continue
       }
       let layout = layouts[result]
@@ -136,22 +138,22 @@ enum SimplifyMoves: Pattern {
         rewriter.constant(layout.source) == nil, !rewriter.isReplaced(layout.source)
       {
         try rewriter.replace(result, with: layout.source, by: name)
-      } else if node.name == "onnx.Transpose", let before = rewriter.node("onnx.Transpose", defining: input),
+      } else if node.isAny(Onnx.transpose), let before = rewriter.node(Onnx.transpose, defining: input),
         let source = before.operands[0], let first = order(before, rewriter),
         let second = order(node, rewriter)
       {
         rewriter.tryReplace(result, at: node) { builder throws(VitError) in
-          try builder.add("onnx.Transpose", [source], [("perm", .ints(second.map { first[$0] }))])
+          try builder.add(Onnx.transpose, [source], [("perm", .ints(second.map { first[$0] }))])
         }
       }
     }
   }
 
-  private static let moving: Set<String> = [
-    "onnx.Identity", "onnx.Dropout", "onnx.Cast", "onnx.Reshape", "onnx.Flatten", "onnx.Squeeze",
-    "onnx.Unsqueeze",
-    "onnx.Transpose", "onnx.Slice", "onnx.Expand",
-  ]
+  /// Whether a node only moves elements of its first operand, all of them in their order or some.
+  private static func moves(_ node: Node) -> Bool {
+    node.operation.memory == .alias(operand: 0)
+      || node.isAny(Onnx.dropout, Onnx.cast, Onnx.transpose, Onnx.slice, Onnx.expand)
+  }
 
   private static func order(_ node: Node, _ rewriter: Rewriter) -> [Int]? {
     guard let rank = node.operands[0].map({ rewriter.type($0).rank }) else { return nil }

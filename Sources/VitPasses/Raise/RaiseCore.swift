@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitOps
 
 /// Attention's core, a softmax between two matrix products, becomes `vit.sdpa`: whatever scales, biases,
 /// constant masks, casts and guards against empty rows lie between.
@@ -8,10 +9,10 @@ enum RaiseCore: Pattern {
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
     for node in rewriter.nodes {
       switch node.name {
-      case "onnx.Softmax": softmax(node, &rewriter)
-      case "onnx.Attention": onnxAttention(node, &rewriter)
-      case "com.microsoft.MultiHeadAttention": multiHead(node, &rewriter)
-      case "com.microsoft.Attention": packed(node, &rewriter)
+      case Onnx.softmax.name: softmax(node, &rewriter)
+      case Onnx.attention.name: onnxAttention(node, &rewriter)
+      case Microsoft.multiHeadAttention.name: multiHead(node, &rewriter)
+      case Microsoft.attention.name: packed(node, &rewriter)
       default: continue
       }
     }
@@ -55,10 +56,11 @@ enum RaiseCore: Pattern {
       rewriter.tryReplace(result, at: node) { builder throws(VitError) in
         var (queries, keys) = (logits.queries, logits.keys)
         if logits.isTurned { queries = try builder.turned(queries, rank: rank) }
-        for factor in logits.headScales { queries = try builder.add("onnx.Mul", [queries, factor]) }
+        for factor in logits.headScales { queries = try builder.add(Onnx.mul, [queries, factor]) }
         if !logits.keysAreTransposed { keys = try builder.turned(keys, rank: rank) }
         let bias = try RaiseCore.bias(logits, shape, &builder)
-        return try builder.add("vit.sdpa", [queries, keys, values, bias], [("scale", .float(logits.scale))])
+        return try builder.add(
+          VitSDPA.self, [queries, keys, values, bias], [("scale", .float(logits.scale))])
       }
     }
   }
@@ -77,51 +79,51 @@ enum RaiseCore: Pattern {
     var isAsRead: Bool { !isTurned && headScales.isEmpty }
     for _ in 0..<12 {
       guard let (_, node) = rewriter.producer(of: value) else { break }
-      guard value == input || rewriter.isUsedOnce(value) || node.name == "onnx.MatMul" else {
+      guard value == input || rewriter.isUsedOnce(value) || node.isAny(Onnx.matMul) else {
         return .failure(
           Reason(text: "expected logits that nothing else reads, found several readers of '\(node.name)'"))
       }
       switch node.name {
-      case "onnx.MatMul":
+      case Onnx.matMul.name:
         guard let a = node.operands[0], let b = node.operands[1] else { break }
         return .success(
           Logits(
             queries: isTurned ? b : a, keys: isTurned ? a : b, keysAreTransposed: isTurned, scale: factor,
             isTurned: isTurned, headScales: headScales, biases: biases))
-      case "com.microsoft.FusedMatMul":
+      case Microsoft.fusedMatMul.name:
         guard isAsRead else { break }
         return fused(node, factor, biases)
-      case "onnx.Transpose":
+      case Onnx.transpose.name:
         guard node.turnsLastAxes, headScales.isEmpty, let operand = node.operands[0] else { break }
         isTurned.toggle()
         value = operand
         continue
-      case "onnx.Identity", "onnx.Dropout", "onnx.Cast":
+      case Onnx.identity.name, Onnx.dropout.name, Onnx.cast.name:
         guard let operand = node.operands[0], rewriter.type(operand).element == .f32 else { break }
         value = operand
         continue
-      case "onnx.Mul", "onnx.Div":
-        if node.name == "onnx.Mul", !isTurned, let (operand, scales) = headScale(node, rewriter) {
+      case Onnx.mul.name, Onnx.div.name:
+        if node.isAny(Onnx.mul), !isTurned, let (operand, scales) = headScale(node, rewriter) {
           headScales.append(scales)
           value = operand
           continue
         }
         guard let (operand, number, isSecond) = rewriter.operandAndScalar(node),
-          node.name == "onnx.Mul" || isSecond
+          node.isAny(Onnx.mul) || isSecond
         else {
           break
         }
-        factor *= node.name == "onnx.Mul" ? number : 1 / number
+        factor *= node.isAny(Onnx.mul) ? number : 1 / number
         value = operand
         continue
-      case "onnx.Add", "vit.add":
+      case Onnx.add.name, VitAdd.name:
         guard isAsRead, let a = node.operands[0], let b = node.operands[1] else { break }
         let firstLeads = leadsToProduct(a, rewriter)
         guard firstLeads || leadsToProduct(b, rewriter) else { break }
         biases.append(Bias(value: firstLeads ? b : a, factor: factor))
         value = firstLeads ? a : b
         continue
-      case "onnx.Where":
+      case Onnx.where.name:
         guard isAsRead, let (mask, hidden, kept) = hiding(node, rewriter) else { break }
         guard let hidden else {
           return .failure(Reason(text: "expected a mask that leaves every query a key"))
@@ -200,12 +202,13 @@ enum RaiseCore: Pattern {
       return false
     }
     switch node.name {
-    case "onnx.MatMul":
+    case Onnx.matMul.name:
       return rewriter.type(id).rank >= 3 && !node.operands.contains { rewriter.constant($0) != nil }
-    case "com.microsoft.FusedMatMul": return true
-    case "onnx.Mul", "onnx.Div", "onnx.Add", "vit.add", "onnx.Cast", "onnx.Identity", "onnx.Transpose":
+    case Microsoft.fusedMatMul.name: return true
+    case Onnx.mul.name, Onnx.div.name, Onnx.add.name, VitAdd.name, Onnx.cast.name, Onnx.identity.name,
+      Onnx.transpose.name:
       return node.operands.contains { $0.map { leadsToProduct($0, rewriter, depth: depth + 1) } ?? false }
-    case "onnx.Where":
+    case Onnx.where.name:
       return node.operands[1...].contains {
         $0.map { leadsToProduct($0, rewriter, depth: depth + 1) } ?? false
       }
@@ -220,8 +223,8 @@ enum RaiseCore: Pattern {
     var value = probabilities
     for _ in 0..<6 {
       let readers = rewriter.users(of: value).map { rewriter.nodes[$0] }
-      if let guardNode = readers.first(where: { $0.name == "onnx.Where" }), readers.count == 2,
-        let check = readers.first(where: { $0.name == "onnx.IsNaN" }), let checked = check.results.first,
+      if let guardNode = readers.first(where: { $0.isAny(Onnx.where) }), readers.count == 2,
+        let check = readers.first(where: { $0.isAny(Onnx.isNaN) }), let checked = check.results.first,
         guardNode.operands[0] == checked, guardNode.operands[2] == value,
         rewriter.scalar(guardNode.operands[1]) == 0, let result = guardNode.results.first
       {
@@ -236,11 +239,11 @@ enum RaiseCore: Pattern {
         return .failure(Reason(text: "expected one reader of the probabilities, found \(found)"))
       }
       switch reader.name {
-      case "onnx.Identity", "onnx.Dropout", "onnx.Cast":
+      case Onnx.identity.name, Onnx.dropout.name, Onnx.cast.name:
         guard rewriter.type(result).element == .f32 else { break }
         value = result
         continue
-      case "onnx.MatMul":
+      case Onnx.matMul.name:
         guard reader.operands[0] == value, let values = reader.operands[1], rewriter.constant(values) == nil
         else { break }
         return .success((reader, values))
@@ -265,9 +268,9 @@ enum RaiseCore: Pattern {
           numbers.map { ($0 != 0) == hidden ? -Double.infinity : 0 }, shape: mask.shape,
           name: builder.graph[term].name)
       } else if bias.factor != 1 {
-        term = try builder.add("onnx.Mul", [term, builder.constant([bias.factor], shape: [])])
+        term = try builder.add(Onnx.mul, [term, builder.constant([bias.factor], shape: [])])
       }
-      sum = try sum.map { id throws(VitError) in try builder.add("onnx.Add", [id, term]) } ?? term
+      sum = try sum.map { id throws(VitError) in try builder.add(Onnx.add, [id, term]) } ?? term
     }
     return sum
   }
@@ -330,7 +333,7 @@ enum RaiseCore: Pattern {
         var start = 0
         for index in 0..<3 {
           let part = try builder.rows(Array(start..<start + widths[index]), of: bias)
-          operands[index] = try builder.add("onnx.Add", [operands[index], part])
+          operands[index] = try builder.add(Onnx.add, [operands[index], part])
           start += widths[index]
         }
       }
@@ -360,7 +363,7 @@ enum RaiseCore: Pattern {
       for width in widths {
         let rows = Array(start..<start + width)
         let bias = try operand(2).map { id throws(VitError) in try builder.rows(rows, of: id) }
-        let part = try builder.add("vit.linear", [x, try builder.rows(rows, of: matrix), bias])
+        let part = try builder.add(VitLinear.self, [x, try builder.rows(rows, of: matrix), bias])
         operands.append(try builder.splitHeads(part, heads))
         start += width
       }
@@ -373,14 +376,14 @@ enum RaiseCore: Pattern {
 extension GraphBuilder {
   /// [batch, tokens, heads·width] as [batch, heads, tokens, width].
   mutating func splitHeads(_ x: ValueID, _ heads: Int) throws(VitError) -> ValueID {
-    let cut = try add("onnx.Reshape", [x, integers([0, 0, heads, -1])])
-    return try add("onnx.Transpose", [cut], [("perm", .ints([0, 2, 1, 3]))])
+    let cut = try add(Onnx.reshape, [x, integers([0, 0, heads, -1])])
+    return try add(Onnx.transpose, [cut], [("perm", .ints([0, 2, 1, 3]))])
   }
 
   /// [batch, heads, tokens, width] as [batch, tokens, heads·width].
   mutating func mergeHeads(_ x: ValueID) throws(VitError) -> ValueID {
-    let moved = try add("onnx.Transpose", [x], [("perm", .ints([0, 2, 1, 3]))])
-    return try add("onnx.Reshape", [moved, integers([0, 0, -1])])
+    let moved = try add(Onnx.transpose, [x], [("perm", .ints([0, 2, 1, 3]))])
+    return try add(Onnx.reshape, [moved, integers([0, 0, -1])])
   }
 
   /// `vit.sdpa` of queries, keys and values; the default scale is 1/√width.
@@ -391,7 +394,7 @@ extension GraphBuilder {
       throw VitError("expected queries of a known width")
     }
     return try add(
-      "vit.sdpa", operands + [bias],
+      VitSDPA.self, operands + [bias],
       [("scale", .float(scale ?? 1 / Double(width).squareRoot())), ("causal", .bool(causal))])
   }
 }

@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitOps
 
 /// An `Einsum` of two operands that is one matrix product becomes transposes and a `MatMul`, which the other patterns know.
 ///
@@ -7,7 +8,7 @@ enum RaiseEinsum: Pattern {
   static let name = "einsum"
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
-    for node in rewriter.nodes where node.name == "onnx.Einsum" && node.operands.count == 2 {
+    for node in rewriter.nodes where node.isAny(Onnx.einsum) && node.operands.count == 2 {
       guard case .string(let equation)? = node.operation.attributes["equation"], let a = node.operands[0],
         let b = node.operands[1], let result = node.results.first
       else { continue }
@@ -19,9 +20,9 @@ enum RaiseEinsum: Pattern {
       rewriter.tryReplace(result, at: node) { builder throws(VitError) in
         func moved(_ id: ValueID, _ order: [Int]) throws(VitError) -> ValueID {
           if order == Array(order.indices) { return id }
-          return try builder.add("onnx.Transpose", [id], [("perm", .ints(order))])
+          return try builder.add(Onnx.transpose, [id], [("perm", .ints(order))])
         }
-        let product = try builder.add("onnx.MatMul", [try moved(a, plan.left), try moved(b, plan.right)])
+        let product = try builder.add(Onnx.matMul, [try moved(a, plan.left), try moved(b, plan.right)])
         return try moved(product, plan.result)
       }
     }
@@ -90,18 +91,18 @@ enum RaiseEinsum: Pattern {
     func emit(_ builder: inout GraphBuilder) throws(VitError) -> ValueID {
       func moved(_ id: ValueID, _ order: [Int]) throws(VitError) -> ValueID {
         if order == Array(order.indices) { return id }
-        return try builder.add("onnx.Transpose", [id], [("perm", .ints(order))])
+        return try builder.add(Onnx.transpose, [id], [("perm", .ints(order))])
       }
       let extents = weightOrder.map { weight.shape[$0] }
       let (rows, columns) = (extents[..<summed].reduce(1, *), extents[summed...].reduce(1, *))
       let zeros = [Int](repeating: 0, count: kept)
       var value = try moved(x, xOrder)
-      if summed > 1 { value = try builder.add("onnx.Reshape", [value, builder.integers(zeros + [rows])]) }
+      if summed > 1 { value = try builder.add(Onnx.reshape, [value, builder.integers(zeros + [rows])]) }
       let numbers = try rethrowing { try weight.permutedDoubles(weightOrder) }
       value = try builder.add(
-        "onnx.MatMul", [value, builder.constant(numbers, shape: [rows, columns], name: name)])
+        Onnx.matMul, [value, builder.constant(numbers, shape: [rows, columns], name: name)])
       if extents.count - summed > 1 {
-        value = try builder.add("onnx.Reshape", [value, builder.integers(zeros + extents[summed...])])
+        value = try builder.add(Onnx.reshape, [value, builder.integers(zeros + extents[summed...])])
       }
       return try moved(value, resultOrder)
     }
@@ -113,7 +114,7 @@ enum SplitEinsum: Pattern {
   static let name = "split-einsum"
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
-    for node in rewriter.nodes where node.name == "onnx.Einsum" && node.operands.count > 2 {
+    for node in rewriter.nodes where node.isAny(Onnx.einsum) && node.operands.count > 2 {
       guard case .string(let equation)? = node.operation.attributes["equation"],
         let (labels, output) = Labels.parse(equation), let result = node.results.first
       else { continue }
@@ -127,7 +128,7 @@ enum SplitEinsum: Pattern {
           let joined = own + labels[index].filter { !own.contains($0) }
           let next = isLast ? output : joined.filter { later.contains($0) }
           let step = "\(String(own)),\(String(labels[index]))->\(String(next))"
-          value = try builder.add("onnx.Einsum", [value, operands[index]], [("equation", .string(step))])
+          value = try builder.add(Onnx.einsum, [value, operands[index]], [("equation", .string(step))])
           own = next
         }
         return value

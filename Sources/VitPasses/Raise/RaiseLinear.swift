@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitOps
 
 /// `MatMul` or `Gemm` with a constant matrix becomes `vit.linear`, whose weight is [out, in].
 enum RaiseMatMul: Pattern {
@@ -8,16 +9,16 @@ enum RaiseMatMul: Pattern {
     for node in rewriter.nodes {
       guard let result = node.results.first, let x = node.operands.first.flatMap({ $0 }) else { continue }
       switch node.name {
-      case "onnx.MatMul":
+      case Onnx.matMul.name:
         guard let weight = node.operands[1], rewriter.constant(weight) != nil,
           rewriter.type(weight).rank == 2,
           rewriter.type(x).rank >= 2, rewriter.type(x).element == .f32, rewriter.constant(x) == nil
         else { continue }
         rewriter.tryReplace(result, at: node) { builder throws(VitError) in
           let transposed = try builder.transposedWeight(weight)
-          return try builder.add("vit.linear", [x, transposed])
+          return try builder.add(VitLinear.self, [x, transposed])
         }
-      case "onnx.Gemm":
+      case Onnx.gemm.name:
         gemm(node, x, result, &rewriter)
       default: continue
       }
@@ -48,7 +49,7 @@ enum RaiseMatMul: Pattern {
     rewriter.tryReplace(result, at: node) { builder throws(VitError) in
       let matrix = flag("transB") ? weight : try builder.transposedWeight(weight)
       return try builder.add(
-        "vit.linear", [x, matrix, try bias.map { id throws(VitError) in try builder.vector(id) }])
+        VitLinear.self, [x, matrix, try bias.map { id throws(VitError) in try builder.vector(id) }])
     }
   }
 }
@@ -58,12 +59,12 @@ enum RaiseBias: Pattern {
   static let name = "bias"
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
-    for node in rewriter.nodes where node.name == "onnx.Add" || node.name == "vit.add" {
+    for node in rewriter.nodes where node.isAny(Onnx.add, VitAdd.self) {
       guard let a = node.operands[0], let b = node.operands[1], let result = node.results.first else {
         continue
       }
       for (product, vector) in [(a, b), (b, a)] {
-        guard let linear = rewriter.node("vit.linear", defining: product), rewriter.isUsedOnce(product),
+        guard let linear = rewriter.node(VitLinear.self, defining: product), rewriter.isUsedOnce(product),
           linear.operands.count < 3 || linear.operands[2] == nil, rewriter.constant(vector) != nil,
           let width = rewriter.type(product).shape.last, rewriter.type(vector).shape.last == width,
           rewriter.type(vector).elements == width
@@ -90,19 +91,19 @@ enum RaiseResidual: Pattern {
       else { continue }
       let shape = rewriter.type(result).shape
       switch node.name {
-      case "onnx.Add"
+      case Onnx.add.name
       where rewriter.type(a).shape == shape && rewriter.type(b).shape == shape && shape.count >= 3:
         rewriter.tryReplace(result, at: node) { builder throws(VitError) in
-          try builder.add("vit.add", [a, b])
+          try builder.add(VitAdd.self, [a, b])
         }
-      case "onnx.Mul":
+      case Onnx.mul.name:
         for (x, gamma) in [(a, b), (b, a)] {
           guard rewriter.constant(gamma) != nil, rewriter.constant(x) == nil, rewriter.type(x).shape == shape,
             shape.count >= 3, let width = shape.last, width != 1, rewriter.type(gamma).elements == width,
             rewriter.type(gamma).shape.last == width
           else { continue }
           rewriter.tryReplace(result, at: node) { builder throws(VitError) in
-            try builder.add("vit.scale", [x, try builder.vector(gamma)])
+            try builder.add(VitScale.self, [x, try builder.vector(gamma)])
           }
           break
         }

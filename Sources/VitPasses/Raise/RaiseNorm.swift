@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitOps
 
 /// Layer normalisation over the last axis, as one operator or as the chain that older exporters write,
 /// becomes `vit.layer_norm`.
@@ -8,14 +9,14 @@ enum RaiseNorm: Pattern {
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
     for node in rewriter.nodes {
       guard let result = node.results.first, rewriter.type(result).element == .f32 else { continue }
-      if node.name == "onnx.LayerNormalization" {
+      if node.isAny(Onnx.layerNormalization) {
         operatorForm(node, result, &rewriter)
-      } else if node.name == "onnx.Add", let a = node.operands[0], let b = node.operands[1] {
+      } else if node.isAny(Onnx.add), let a = node.operands[0], let b = node.operands[1] {
         for (scaled, bias) in [(a, b), (b, a)]
         where rewriter.constant(bias) != nil && rewriter.isUsedOnce(scaled) {
           guard
-            let multiply = rewriter.node("onnx.Mul", defining: scaled)
-              ?? rewriter.node("vit.scale", defining: scaled),
+            let multiply = rewriter.node(Onnx.mul, defining: scaled)
+              ?? rewriter.node(VitScale.self, defining: scaled),
             let c = multiply.operands[0], let d = multiply.operands[1]
           else { continue }
           for (normal, gain) in [(c, d), (d, c)] where rewriter.constant(gain) != nil {
@@ -51,25 +52,25 @@ enum RaiseNorm: Pattern {
       let (gain, bias) = (
         try builder.vector(gain), try bias.map { id throws(VitError) in try builder.vector(id) }
       )
-      return try builder.add("vit.layer_norm", [x, gain, bias], [("epsilon", .float(epsilon))])
+      return try builder.add(VitLayerNorm.self, [x, gain, bias], [("epsilon", .float(epsilon))])
     }
   }
 
   /// `x` and ε of `(x − mean x) / √(mean (x − mean x)² + ε)`.
   private static func standardised(_ id: ValueID, _ rewriter: Rewriter) -> (x: ValueID, epsilon: Double)? {
-    guard let divide = rewriter.node("onnx.Div", defining: id), let centred = divide.operands[0],
-      let root = rewriter.node("onnx.Sqrt", defining: divide.operands[1]),
-      let add = rewriter.node("onnx.Add", defining: root.operands[0]),
+    guard let divide = rewriter.node(Onnx.div, defining: id), let centred = divide.operands[0],
+      let root = rewriter.node(Onnx.sqrt, defining: divide.operands[1]),
+      let add = rewriter.node(Onnx.add, defining: root.operands[0]),
       let (variance, epsilon, _) = rewriter.operandAndScalar(add),
       let x = centring(centred, rewriter), let mean = lastAxisMean(variance, rewriter)
     else { return nil }
-    if let power = rewriter.node("onnx.Pow", defining: mean), rewriter.scalar(power.operands[1]) == 2,
+    if let power = rewriter.node(Onnx.pow, defining: mean), rewriter.scalar(power.operands[1]) == 2,
       let base = power.operands[0]
     {
       guard base == centred || centring(base, rewriter) == x else { return nil }
       return (x, epsilon)
     }
-    if let square = rewriter.node("onnx.Mul", defining: mean), square.operands[0] == square.operands[1],
+    if let square = rewriter.node(Onnx.mul, defining: mean), square.operands[0] == square.operands[1],
       square.operands[0] == centred
     {
       return (x, epsilon)
@@ -79,7 +80,7 @@ enum RaiseNorm: Pattern {
 
   /// `x` of `x − mean x`.
   private static func centring(_ id: ValueID, _ rewriter: Rewriter) -> ValueID? {
-    guard let subtract = rewriter.node("onnx.Sub", defining: id), let x = subtract.operands[0],
+    guard let subtract = rewriter.node(Onnx.sub, defining: id), let x = subtract.operands[0],
       lastAxisMean(subtract.operands[1], rewriter) == x
     else { return nil }
     return x
@@ -87,7 +88,7 @@ enum RaiseNorm: Pattern {
 
   /// The operand of a mean over the last axis that keeps it.
   private static func lastAxisMean(_ id: ValueID?, _ rewriter: Rewriter) -> ValueID? {
-    guard let mean = rewriter.node("onnx.ReduceMean", defining: id), let x = mean.operands[0],
+    guard let mean = rewriter.node(Onnx.reduceMean, defining: id), let x = mean.operands[0],
       let result = mean.results.first, let operandShape = Optional(rewriter.type(x).shape)
     else { return nil }
     let shape = rewriter.type(result).shape

@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitOps
 
 /// A softmax spelled as exponentials over their sum becomes the operator; one over the rows of scores, keys standing
 /// there, is taken over their columns.
@@ -9,16 +10,16 @@ enum RaiseSoftmax: Pattern {
     for node in rewriter.nodes {
       guard let result = node.results.first, rewriter.type(result).element.isFloat else { continue }
       switch node.name {
-      case "onnx.Div", "onnx.Mul":
+      case Onnx.div.name, Onnx.mul.name:
         guard let (logits, axis) = quotient(node, rewriter) else { continue }
         rewriter.tryReplace(result, at: node) { builder throws(VitError) in
-          try builder.add("onnx.Softmax", [logits], [("axis", .int(axis))])
+          try builder.add(Onnx.softmax, [logits], [("axis", .int(axis))])
         }
-      case "onnx.Softmax":
+      case Onnx.softmax.name:
         guard let scores = node.operands[0], let rank = turnedRank(node, scores, rewriter) else { continue }
         rewriter.tryReplace(result, at: node) { builder throws(VitError) in
           let turned = try builder.turned(scores, rank: rank)
-          let weights = try builder.add("onnx.Softmax", [turned], [("axis", .int(-1))])
+          let weights = try builder.add(Onnx.softmax, [turned], [("axis", .int(-1))])
           return try builder.turned(weights, rank: rank)
         }
       default: continue
@@ -30,21 +31,21 @@ enum RaiseSoftmax: Pattern {
   private static func quotient(_ node: Node, _ rewriter: Rewriter) -> (logits: ValueID, axis: Int)? {
     guard node.operands.count == 2, let a = node.operands[0], let b = node.operands[1] else { return nil }
     var pairs = [(a, b)]
-    if node.name == "onnx.Mul" {
+    if node.isAny(Onnx.mul) {
       pairs = [(a, b), (b, a)].compactMap { weight, inverse in
-        let reciprocal = rewriter.node("onnx.Reciprocal", defining: inverse)
+        let reciprocal = rewriter.node(Onnx.reciprocal, defining: inverse)
         return reciprocal?.operands[0].map { (weight, $0) }
       }
     }
     for (weights, total) in pairs {
-      guard let exponential = rewriter.node("onnx.Exp", defining: weights),
+      guard let exponential = rewriter.node(Onnx.exp, defining: weights),
         let logits = exponential.operands[0],
-        let axis = axis(of: "onnx.ReduceSum", total, over: weights, rewriter)
+        let axis = axis(of: Onnx.reduceSum, total, over: weights, rewriter)
       else { continue }
       // The greatest logit is subtracted so that no exponential overflows, which the operator does itself.
-      if let difference = rewriter.node("onnx.Sub", defining: logits), let raw = difference.operands[0],
+      if let difference = rewriter.node(Onnx.sub, defining: logits), let raw = difference.operands[0],
         let greatest = difference.operands[1],
-        self.axis(of: "onnx.ReduceMax", greatest, over: raw, rewriter) == axis
+        self.axis(of: Onnx.reduceMax, greatest, over: raw, rewriter) == axis
       {
         return (raw, axis)
       }
@@ -55,7 +56,7 @@ enum RaiseSoftmax: Pattern {
 
   /// The axis of a reduction of `operand` along one axis, which stays with the extent one.
   private static func axis(
-    of reduction: String, _ id: ValueID, over operand: ValueID, _ rewriter: Rewriter
+    of reduction: any Operation.Type, _ id: ValueID, over operand: ValueID, _ rewriter: Rewriter
   ) -> Int? {
     guard let node = rewriter.node(reduction, defining: id), node.operands[0] == operand,
       rewriter.type(id).rank == rewriter.type(operand).rank
@@ -85,15 +86,15 @@ enum RaiseTurnedProduct: Pattern {
   static let name = "turned-product"
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
-    for node in rewriter.nodes where node.name == "onnx.MatMul" {
+    for node in rewriter.nodes where node.isAny(Onnx.matMul) {
       guard let values = node.operands[0], let weights = node.operands[1], let result = node.results.first,
-        let turned = rewriter.node("onnx.Transpose", defining: weights), turned.turnsLastAxes,
+        let turned = rewriter.node(Onnx.transpose, defining: weights), turned.turnsLastAxes,
         let probabilities = turned.operands[0], isSoftmax(probabilities, rewriter),
         rewriter.constant(values) == nil, rewriter.type(values).rank == rewriter.type(weights).rank
       else { continue }
       let rank = rewriter.type(weights).rank
       rewriter.tryReplace(result, at: node) { builder throws(VitError) in
-        let product = try builder.add("onnx.MatMul", [probabilities, try builder.turned(values, rank: rank)])
+        let product = try builder.add(Onnx.matMul, [probabilities, try builder.turned(values, rank: rank)])
         return try builder.turned(product, rank: rank)
       }
     }
@@ -103,8 +104,8 @@ enum RaiseTurnedProduct: Pattern {
     var value = id
     for _ in 0..<4 {
       guard let (_, node) = rewriter.producer(of: value) else { return false }
-      if node.name == "onnx.Softmax" { return true }
-      guard ["onnx.Identity", "onnx.Dropout", "onnx.Cast"].contains(node.name), let operand = node.operands[0]
+      if node.isAny(Onnx.softmax) { return true }
+      guard node.isAny(Onnx.identity, Onnx.dropout, Onnx.cast), let operand = node.operands[0]
       else { return false }
       value = operand
     }
@@ -115,7 +116,7 @@ enum RaiseTurnedProduct: Pattern {
 extension Node {
   /// Whether this transposes the last two axes and nothing else.
   var turnsLastAxes: Bool {
-    guard name == "onnx.Transpose", case .ints(let order)? = operation.attributes["perm"], order.count >= 2
+    guard isAny(Onnx.transpose), case .ints(let order)? = operation.attributes["perm"], order.count >= 2
     else { return false }
     return order == GraphBuilder.turn(rank: order.count)
   }
@@ -131,6 +132,6 @@ extension GraphBuilder {
 
   /// A value with its last two axes in each other's place.
   mutating func turned(_ x: ValueID, rank: Int) throws(VitError) -> ValueID {
-    try add("onnx.Transpose", [x], [("perm", .ints(GraphBuilder.turn(rank: rank)))])
+    try add(Onnx.transpose, [x], [("perm", .ints(GraphBuilder.turn(rank: rank)))])
   }
 }

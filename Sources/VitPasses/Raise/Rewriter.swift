@@ -44,9 +44,9 @@ struct Rewriter {
     return (index, original.nodes[index])
   }
 
-  /// The old node that defines a value, where it is the operation of that name.
-  func node(_ name: String, defining id: ValueID?) -> Node? {
-    guard let found = producer(of: id), found.node.name == name else { return nil }
+  /// The old node that defines a value, where it is of that type of operation.
+  func node(_ type: any Operation.Type, defining id: ValueID?) -> Node? {
+    guard let found = producer(of: id), found.node.isAny(type) else { return nil }
     return found.node
   }
 

@@ -22,15 +22,15 @@ struct MapTap {
         continue
       }
       let node = source.nodes[core]
-      guard node.name == "vit.attention" || node.name == "vit.sdpa" else {
-        maps.append(node.name == "onnx.Softmax" ? node.results.first : nil)
+      guard node.isAny(VitAttention.self, VitSDPA.self) else {
+        maps.append(node.isAny(Onnx.softmax) ? node.results.first : nil)
         continue
       }
       let first = rewriter.builder.graph.nodes.count
       rewriter.builder.location = node.location
       let results = try node.operation.lower(
         into: &rewriter.builder, operands: node.operands, resultCount: node.results.count)
-      let softmax = rewriter.builder.graph.nodes[first...].first { $0.name == "onnx.Softmax" }
+      let softmax = rewriter.builder.graph.nodes[first...].first { $0.isAny(Onnx.softmax) }
       maps.append(softmax?.results.first)
       for (old, new) in zip(node.results, results) {
         try rewriter.replace(old, with: new, by: "map-tap")
@@ -53,13 +53,12 @@ struct MapTap {
       guard consumers[value.index].count == 1, let place = consumers[value.index].first else { return nil }
       let node = graph.nodes[place]
       guard let result = node.results.first else { return nil }
-      if node.name == "vit.add" || node.name == "onnx.Add", let a = node.operands[0], let b = node.operands[1]
-      {
+      if node.isAny(VitAdd.self, Onnx.add), let a = node.operands[0], let b = node.operands[1] {
         let other = a == value ? b : a
         guard graph.type(other) == graph.type(result) else { return nil }
         return (other, result)
       }
-      guard node.name == "vit.scale" || node.name == "onnx.Mul" else { return nil }
+      guard node.isAny(VitScale.self, Onnx.mul) else { return nil }
       value = result
     }
     return nil

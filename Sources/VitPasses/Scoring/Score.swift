@@ -77,7 +77,7 @@ public struct Score: Pass {
       else { continue }
       var rewriter = Rewriter(graph, registry: context.registry)
       let zero = rewriter.builder.constant([0], shape: [])
-      let nothing = try rewriter.builder.add("onnx.Mul", [input, zero])
+      let nothing = try rewriter.builder.add(Onnx.mul, [input, zero])
       try rewriter.replace(output, with: nothing, by: "drop")
       let fidelity = try meter.measure(try rewriter.finish())
       hybrid.layers[place].scores["drop"] = .float(fidelity.damage)
