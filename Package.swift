@@ -32,7 +32,7 @@ func test(_ name: String, _ dependencies: [String]) -> Target {
 let package = Package(
   name: "vitc",
   products: [
-    .library(name: "Vitc", targets: ["Vitc"]),
+    .library(name: "Vitc", targets: ["Vitc", "VitPasses", "VitIR"]),
     .executable(name: "vitc", targets: ["vitc"]),
   ],
   targets: [

@@ -11,17 +11,29 @@ public enum OutputKind: String, Sendable {
   /// Anything else: compared by relative squared error.
   case values
 
-  /// Scores of classes are a first output [batch, n] where the samples have labels below n, or n is not the
-  /// width of the model's tokens (an embedding).
-  public init(_ graph: Graph, data: (any SampleSource)?) {
+  /// Scores of classes are a first output [batch, n] where any sample has a label below n, or none has a label and n is
+  /// not the width of the model's tokens (an embedding).
+  ///
+  /// All labels of `data` are looked at, for no order of them may decide. Those that are no class of the model count as
+  /// none, with a warning to `report`.
+  public init(_ graph: Graph, data: [any SampleSource], _ report: (Diagnostic) -> Void = { _ in }) {
     guard let output = graph.outputs.first, graph.type(output.value).rank == 2,
       let classes = graph.type(output.value).shape[1].fixedValue, classes > 1
     else {
       self = .values
       return
     }
-    if let data, data.count > 0, let label = data.label(0) {
-      self = label < classes ? .classes : .values
+    let labels = data.flatMap { data in (0..<data.count).compactMap(data.label) }
+    if !labels.isEmpty {
+      let foreign = labels.filter { $0 < 0 || $0 >= classes }
+      self = foreign.count < labels.count ? .classes : .values
+      if let first = foreign.first, self == .classes {
+        report(
+          Diagnostic(
+            .warning,
+            "\(foreign.count) of \(labels.count) labels are no class of the model, which has \(classes): \(first)",
+            code: "label-range", help: "these samples are taken as if they had no label"))
+      }
       return
     }
     let widths = graph.nodes.filter { $0.isAny(VitAttention.self, VitLayerNorm.self) }
@@ -88,7 +100,7 @@ public final class FidelityMeter {
     batch = max(1, min(fitting, FidelityMeter.most.samples, self.samples.count))
     pool = context.pool
     self.context = context
-    kind = OutputKind(teacher, data: data)
+    kind = context.outputs(of: teacher, data)
     guard !self.samples.isEmpty else {
       throw VitError("there are no samples to measure on", code: "data-empty")
     }
@@ -117,7 +129,7 @@ public final class FidelityMeter {
   ) -> (rate: Double?, right: Int, labelled: Int) {
     var (right, labelled) = (0, 0)
     for row in 0..<count {
-      guard let label = data.label(samples[first + row]) else { continue }
+      guard let label = data.label(samples[first + row]), (0..<classes).contains(label) else { continue }
       labelled += 1
       if FidelityMeter.best(logits + row * classes, classes) == label { right += 1 }
     }

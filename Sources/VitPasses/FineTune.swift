@@ -106,17 +106,25 @@ public struct FineTune: Pass {
     var schedule = Schedule(peak: trainer.peak, steps: steps)
     let probe = max(1, steps / 10)
     while step < steps {
+      var isLost = false
       if step == probe, !trainer.isProbed {
-        let fidelity = try trainer.measure(graph, by: meter)
-        if fidelity.damage > before.damage * 1.5 {
-          try trainer.reset(to: start)
-          schedule = Schedule(peak: schedule.peak / 4, steps: steps)
-          trainer.peak = schedule.peak
-          step = 0
-        }
-        trainer.isProbed = true
+        isLost = !(try trainer.measure(graph, by: meter).damage <= before.damage * 1.5)
+        trainer.isProbed = !isLost
       }
-      try trainer.train(step, of: steps, rate: schedule.rate(at: step), clip: clip)
+      if !isLost {
+        isLost = !(try trainer.train(step, of: steps, rate: schedule.rate(at: step), clip: clip).isFinite)
+      }
+      if isLost {
+        trainer.noteDivergence(step: step, rate: schedule.rate(at: step))
+        // What comes after a loss that is no number is lost; the rate is backed off once.
+        if trainer.isProbed { break }
+        try trainer.reset(to: start)
+        schedule = Schedule(peak: schedule.peak / 4, steps: steps)
+        trainer.peak = schedule.peak
+        trainer.isProbed = true
+        step = 0
+        continue
+      }
       step += 1
       if step % probe == 0 || step == steps { try trainer.save(step) }
     }
@@ -137,7 +145,7 @@ public struct FineTune: Pass {
       changes: trainer.parameterCount,
       notes: [
         "rate \(schedule.peak), kept the weights \(best.label)", "damage \(before.damage) to \(best.damage)",
-      ])
+      ], divergences: trainer.divergences)
   }
 
   /// The largest rate whose trial leaves little more damage than the best one's.
@@ -158,6 +166,7 @@ public struct FineTune: Pass {
         let loss = try trainer.train(
           step, of: count, rate: schedule.rate(at: step), clip: clip, phase: "rate \(rate)")
         isLost = !(loss <= FineTune.hopeless * (first ?? loss))
+        if isLost { trainer.noteDivergence(step: step, rate: rate, isTrial: true) }
         first = first ?? loss
       }
       if !isLost { trials.append((try trainer.measure(graph, by: meter).damage, rate)) }

@@ -48,11 +48,26 @@ public struct PassResult: Sendable {
   public var changes: Int
   /// What it found out, one line each.
   public var notes: [String]
+  /// Where training went astray.
+  public var divergences: [Divergence]
+
+  /// A training that went astray: its loss was no number, or far above the first.
+  public struct Divergence: Hashable, Sendable {
+    /// The pass that trained.
+    public var pass: String
+    /// The layer whose mixer was trained; `nil` for the whole.
+    public var layer: Int?
+    /// The step.
+    public var step: Int
+    /// The learning rate at that step, or the one that was tried.
+    public var rate: Double
+  }
 
   /// A result.
-  public init(changes: Int = 0, notes: [String] = []) {
+  public init(changes: Int = 0, notes: [String] = [], divergences: [Divergence] = []) {
     self.changes = changes
     self.notes = notes
+    self.divergences = divergences
   }
 }
 

@@ -15,6 +15,8 @@ public final class PassContext {
   public var heldOut: (any SampleSource)?
   /// The samples that scoring and training use, or `nil` where none were given.
   public var data: (any SampleSource)?
+  /// What the first output of the model means, where that is known; else it is decided when it is first asked for.
+  public var outputs: OutputKind?
   /// Called with what a user should know.
   public var report: (Diagnostic) -> Void = { _ in }
   /// Called with the progress of long work: what, steps done, steps in all, and a figure worth showing.
@@ -34,6 +36,23 @@ public final class PassContext {
     self.registry = registry
     self.seed = seed
     self.data = data
+  }
+
+  /// A context whose work is told of and stopped by `progress`.
+  public convenience init(pool: any WorkPool, registry: Registry, seed: UInt64, progress: Progress) {
+    self.init(pool: pool, registry: registry, seed: seed)
+    report = progress.report
+    self.progress = progress.advance
+    isCancelled = progress.isCancelled
+  }
+
+  /// What the first output of a model means: decided once for a whole compile, from all its samples.
+  func outputs(of graph: Graph, _ samples: any SampleSource) -> OutputKind {
+    if let outputs { return outputs }
+    let all = [data, heldOut].compactMap { $0 }
+    let kind = OutputKind(graph, data: all.isEmpty ? [samples] : all, report)
+    outputs = kind
+    return kind
   }
 
   /// Throws where the user wants to stop.

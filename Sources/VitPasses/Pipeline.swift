@@ -39,6 +39,9 @@ public struct Pipeline: Sendable, CustomStringConvertible {
     return options.isEmpty ? type(of: pass).name : "\(type(of: pass).name){\(options)}"
   }
 
+  /// Throws a usage error where an option of a pass has a value that makes no sense.
+  public func check() throws(VitError) { for pass in passes { try pass.check() } }
+
   /// Runs the passes in order on `hybrid`. Observers hear of each before and after it.
   ///
   /// A model in which nothing is replaced is its own teacher: where `hybrid` comes without one, it has what it was before
@@ -49,7 +52,7 @@ public struct Pipeline: Sendable, CustomStringConvertible {
   ) throws -> [PassResult] {
     var results: [PassResult] = []
     let isGiven = hybrid.teacher != nil
-    for pass in passes { try pass.check() }
+    try check()
     defer { if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = nil } }
     for (place, pass) in passes.enumerated() {
       try context.checkCancelled()

@@ -1,8 +1,7 @@
 extension Pipeline {
   /// vitc's own passes.
   public static let standardPasses: [any Pass.Type] = [
-    OpenBatch.self, Fold.self, Raise.self, DeadCode.self, Score.self, Select.self, Swap.self, Distil.self,
-    Restore.self,
-    FineTune.self,
+    OpenBatch.self, FixSize.self, Fold.self, Raise.self, DeadCode.self, Score.self, Select.self, Swap.self,
+    Distil.self, Restore.self, FineTune.self, Round.self,
   ]
 }

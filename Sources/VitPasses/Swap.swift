@@ -8,6 +8,9 @@ public struct Swap: Pass {
   /// See `Pass`.
   public static let summary = "Replaces the selected attention layers by mixers"
 
+  /// How tokens are scanned.
+  public typealias Order = ScanOrder.Pattern
+
   /// Which layers.
   public enum LayerSet: Hashable, Sendable {
     /// Those that `select` chose.
@@ -25,7 +28,7 @@ public struct Swap: Pass {
   /// Its heads; by default as many as fit.
   public var heads: Int?
   /// How tokens are scanned.
-  public var order: ScanOrder.Pattern
+  public var order: Order
   /// Where output tokens are read.
   public var placement: ScanOrder.Placement
   /// Which layers are replaced.
@@ -34,7 +37,7 @@ public struct Swap: Pass {
   /// The pass.
   public init(
     mixer: String = "glr", width: Double? = nil, heads: Int? = nil,
-    order: ScanOrder.Pattern = .bidirectional, placement: ScanOrder.Placement = .last,
+    order: Order = .bidirectional, placement: ScanOrder.Placement = .last,
     layers: LayerSet = .selected
   ) {
     self.mixer = mixer

@@ -9,16 +9,7 @@ public struct Compiler: Sendable {
   public let options: CompilerOptions
 
   /// What is found out while a compile runs, in the order in which it comes.
-  public enum Event: Sendable {
-    /// The most that replacement can give, when `count` layers are replaced.
-    case bound(Bound, count: Int)
-    /// The pipeline that will run.
-    case pipeline(String)
-    /// The scores of the layers.
-    case scores([Report.Layer])
-    /// The layers chosen, and why.
-    case choice([Report.Layer], notes: [String])
-  }
+  public typealias Event = CompileEvent
 
   /// What a compile makes.
   public struct Compilation: Sendable {
@@ -48,231 +39,127 @@ public struct Compiler: Sendable {
   /// Compiles `teacher`, trained on `data` (synthetic images by default) and measured on `evaluation` (by default the part of
   /// the data that nothing was trained on).
   ///
-  /// Throws where the teacher has no layer that can be replaced or weights that are no numbers, and when it is stopped.
+  /// Throws where the teacher has no layer that can be replaced or weights that are no numbers, and when it is stopped. What
+  /// `options.checkpoint` names stays, whatever the end: who keeps the result removes it, as `compile(_:_:to:)` does.
   public func compile(
     _ teacher: Model, _ data: Samples? = nil, evaluation: Samples? = nil, progress: Progress = Progress(),
     events: (Event) -> Void = { _ in }
   ) throws -> Compilation {
+    try compilation(teacher, data, evaluation, progress, events)
+  }
+
+  /// Compiles as `compile` does and writes the hybrid to `path`.
+  ///
+  /// The checkpoint goes when the output is in its place, and only then: it survives errors, a full disk and a kill.
+  @discardableResult
+  public func compile(
+    _ teacher: Model, _ data: Samples? = nil, evaluation: Samples? = nil, to path: String,
+    as format: Model.Format? = nil, progress: Progress = Progress(), events: (Event) -> Void = { _ in }
+  ) throws -> Compilation {
+    var result = try compilation(teacher, data, evaluation, progress, events) { result in
+      try result.model.write(to: path, as: format)
+    }
+    result.report.hybrid.bytes = TextFile.byteCount(of: path)
+    return result
+  }
+
+  /// Compiles, hands the result to `keep`, and removes the checkpoint where that is done and nothing was thrown.
+  private func compilation(
+    _ teacher: Model, _ data: Samples?, _ evaluation: Samples?, _ progress: Progress,
+    _ events: (Event) -> Void, keep: ((Compilation) throws -> Void)? = nil
+  ) throws -> Compilation {
     do {
-      let run = try CompilerRun(teacher, data, evaluation, options, progress)
-      return try run.compile(events)
+      let job = try CompileJob(teacher, data, evaluation, options, progress)
+      do {
+        let result = try job.run(events)
+        try keep?(result)
+        if keep != nil { job.checkpoint?.remove() }
+        return result
+      } catch let error as VitError { throw job.explained(error) }
     } catch let error as VitError where error.kind == .input { throw error.at(Location(file: teacher.path)) }
   }
 }
 
-/// One compile.
-final class CompilerRun {
+/// One compile: the files that a run takes its teacher, data and checkpoint from, and what goes into its output beside the
+/// hybrid.
+private struct CompileJob {
   private let teacher: Model
   private let options: CompilerOptions
-  private let progress: Progress
   private let pool: any WorkPool
-  private let origin: Teacher
-  private let data: Samples
+  private let run: CompileRun
   private let training: Samples
   private let heldOut: Samples
-  private let evaluation: Samples
-  private let pipeline: Pipeline
-  private let checkpoint: CheckpointFile?
   private let lineage: [(key: String, value: String)]
+  /// Where what was trained so far is kept.
+  let checkpoint: CheckpointFile?
 
   init(
     _ original: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions,
     _ progress: Progress
   ) throws {
     self.options = options
-    self.progress = progress
     if let problem = original.diagnostics.first(where: { $0.code == "non-finite-weight" }) {
       throw VitError(
         problem.message, code: problem.code, help: "a model with such weights cannot be distilled")
     }
-    try CompilerRun.check(options, original.hybrid.layers)
+    try CompilePlan.check(options, original.hybrid.layers)
     pool = ThreadPool(threads: options.threads)
-    let data = try data ?? Samples.synthetic(for: original, seed: options.seed, report: progress.report)
-    self.data = data
+    let data =
+      try data
+      ?? Samples.synthetic(
+        for: original, seed: options.seed, threads: options.threads, report: progress.report)
     var teacher = original
-    if let hybrid = try ModelShapes(original.graph).fixed(to: data.shape, pool: pool) {
+    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
+    if try FixSize(sample: data.shape).run(on: &teacher.hybrid, context: context).changes > 0 {
       progress.report(
         Diagnostic(
           .note, "the model takes images of any size; the hybrid is for \(data.shape)", code: "fixed-size"))
-      teacher.hybrid = hybrid
     }
     self.teacher = teacher
-    origin = Teacher(teacher.hybrid)
-    let cost = try ModelCost(teacher.graph, inputShapes: teacher.inputShapes(), pool: pool)
-    let plan = CompilerPlan(
-      options, cost: cost, graph: teacher.graph, layers: origin.layers, samples: data.count)
-    pipeline = try options.pipeline(
-      distilSteps: plan.distilSteps, fineTuneSteps: plan.fineTuneSteps, batch: plan.batch)
-    for case let swap as Swap in pipeline.passes { try swap.check(teacher.hybrid) }
-    // A single sample has to do for both.
-    (training, heldOut) =
-      data.count > 1 ? data.holdingOut(plan.heldOut, seed: options.seed) : (data, data)
-    self.evaluation = evaluation ?? heldOut
-    let lineage = try Lineage.entries(
-      teacher: teacher, data: data, pipeline: pipeline, seed: options.seed)
-    self.lineage = lineage
+    let origin = Teacher(teacher.hybrid)
+    let shapes = try teacher.inputShapes()
+    let plan = CompilePlan(
+      options, teacher: origin, cost: try ModelCost(teacher.graph, inputShapes: shapes, pool: pool),
+      samples: data.count)
+    for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
+    (training, heldOut) = data.holdingOut(plan.heldOut, seed: options.seed)
+    run = CompileRun(
+      plan, teacher: origin, shapes: shapes,
+      data: .init(training: training, heldOut: heldOut, evaluation: evaluation ?? heldOut),
+      options: options, pool: pool, progress: progress)
+    lineage = try Lineage.entries(
+      teacher: teacher, data: data, pipeline: plan.pipeline, seed: options.seed)
+    let identity = Lineage.digest(lineage)
     checkpoint = try options.checkpoint.map { path in
       try CheckpointFile(
-        path: path, identity: Lineage.digest(lineage), resuming: options.resumes, report: progress.report)
+        path: path, identity: identity, resuming: options.resumes, report: progress.report)
     }
   }
 
-  /// Throws where there is no layer that can be replaced, and a usage error where such a layer is asked for.
-  private static func check(_ options: CompilerOptions, _ sites: [Layer]) throws(VitError) {
-    guard let first = sites.first else {
-      throw VitError(
-        "the model has no attention layers", code: "no-attention",
-        help: "'vitc inspect --explain' tells what was nearly recognised")
-    }
-    if let obstacle = first.obstacle, sites.allSatisfy({ !$0.isReplaceable }) {
-      throw VitError(
-        "none of the \(sites.count) attention layers can be replaced: \(obstacle)", code: "no-replaceable")
-    }
-    guard options.passes == nil else { return }
-    let replaceable = sites.filter(\.isReplaceable).map(\.index)
-    func bad(_ message: String) -> VitError {
-      VitError(
-        message, kind: .usage, code: "layer-not-replaceable",
-        help: "vitc inspect lists the layers and the reasons")
-    }
-    switch options.replace {
-    case .count(let count) where count > replaceable.count:
-      throw bad("\(count) layers are to be replaced, but only \(replaceable.count) of \(sites.count) can be")
-    case .layers(let layers):
-      if let layer = layers.first(where: { !replaceable.contains($0) }) {
-        throw bad(
-          sites.contains { $0.index == layer }
-            ? "layer \(layer) cannot be replaced" : "there is no layer \(layer): the model has \(sites.count)"
-        )
-      }
-    default: break
-    }
-  }
-
-  func compile(_ events: (Compiler.Event) -> Void) throws -> Compiler.Compilation {
-    do {
-      let result = try train(events)
-      checkpoint?.remove()
-      return result
-    } catch let error as VitError where error.kind == .interrupted {
-      throw explained(error)
-    } catch {
-      checkpoint?.remove()
-      throw error
-    }
-  }
-
-  private func explained(_ error: VitError) -> VitError {
+  /// An error, with what it leaves behind to go on from.
+  func explained(_ error: VitError) -> VitError {
     guard let checkpoint, !checkpoint.isEmpty else { return error }
     var copy = error
-    copy.diagnostic.message = "interrupted; what was trained so far is in '\(checkpoint.path)'"
-    copy.diagnostic.help = "the same command with --resume goes on from there"
+    let place = "what was trained so far is in '\(checkpoint.path)'"
+    if error.kind == .interrupted {
+      copy.diagnostic.message = "interrupted; \(place)"
+      copy.diagnostic.help = "the same command with --resume goes on from there"
+    } else {
+      let help = error.diagnostic.help.map { "\($0); " } ?? ""
+      copy.diagnostic.help = "\(help)\(place): the same command with --resume goes on from there"
+    }
     return copy
   }
 
-  private func train(_ events: (Compiler.Event) -> Void) throws -> Compiler.Compilation {
-    let bound = try self.bound()
-    events(.bound(bound, count: count))
-    events(.pipeline(pipeline.description))
-    var (hybrid, layers) = try hybrid(events)
-    hybrid.graph = try hybrid.graph.roundingWeights(to: options.weights)
-    var report = try report(hybrid, bound: bound, layers: layers)
-    report.controls = try controls(report.selected)
-    var contents = VModFile(hybrid)
-    contents.preprocessing = training.settings
-    contents.labels = teacher.labels ?? []
-    contents.lineage = lineage
-    contents.probes = try probes(hybrid.graph)
-    contents.report = report.json(withTimes: false).text
-    if !options.isReproducible { contents.measurements = report.json().text }
-    let model = Model(contents, path: nil, format: .vmod, files: [], byteCount: 0, diagnostics: [])
-    return Compiler.Compilation(model: model, report: report)
-  }
-
-  /// Runs the pipeline. What it takes in memory is gone when this returns.
-  private func hybrid(_ events: (Compiler.Event) -> Void) throws -> (Hybrid, [Report.Layer]) {
-    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
-    context.data = training
-    context.heldOut = heldOut
-    context.checkpoint = checkpoint
-    let watcher = LayerWatcher()
-    var hybrid = Hybrid(of: origin)
-    try withoutActuallyEscaping(events) { events in
-      watcher.events = events
-      defer { watcher.events = { _ in } }
-      try pipeline.run(on: &hybrid, context: context, observers: [watcher])
-    }
-    // What was chosen on the way does not count, but what the hybrid has in the place of attention.
-    let replaced = hybrid.replaced.map(\.index)
-    let layers = Report.layers(of: hybrid).map { layer in
-      var layer = layer
-      layer.isSelected = replaced.contains(layer.index)
-      return layer
-    }
+  func run(_ events: (Compiler.Event) -> Void) throws -> Compiler.Compilation {
+    var (hybrid, report) = try run.compile(checkpoint: checkpoint, events: events)
+    report.teacher.bytes = teacher.byteCount
     hybrid.teacher = nil
-    return (hybrid, layers)
-  }
-
-  /// How many layers will be replaced.
-  private var count: Int {
-    CompilerPlan.replacements(of: pipeline, among: origin.layers)
-  }
-
-  private func bound() throws -> Bound {
-    let executor = try Executor(
-      teacher.graph, weights: WeightStore(teacher.graph), inputShapes: teacher.inputShapes(), pool: pool)
-    return try Bound(teacher.graph, layers: origin.layers, executor: executor, pool: pool)
-  }
-
-  private func report(_ hybrid: Hybrid, bound: Bound, layers: [Report.Layer]) throws -> Report {
-    func size(_ graph: Graph, _ bytes: Int?) throws -> Report.Size {
-      let cost = try ModelCost(graph, inputShapes: teacher.inputShapes(), pool: pool)
-      return Report.Size(parameters: cost.total.parameters, flops: cost.total.flops, bytes: bytes)
-    }
-    let fidelity = try fidelity(of: hybrid.graph)
-    let shapes = try teacher.inputShapes()
-    let timing = try Evaluation.times(
-      [teacher.graph, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1, progress: progress)
-    return Report(
-      pipeline: pipeline.description, seed: options.seed, mixer: mixer(of: hybrid), layers: layers,
-      teacher: try size(teacher.graph, teacher.byteCount), hybrid: try size(hybrid.graph, nil), bound: bound,
-      fidelity: fidelity, samples: (training.count, heldOut.count, evaluation.count),
-      timing: (timing[0], timing[1]))
-  }
-
-  private func fidelity(of hybrid: Graph) throws -> Fidelity {
-    let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
-    let meter = try FidelityMeter(
-      teacher: teacher.graph, data: evaluation, context: context,
-      progress: { progress.advance("measure teacher", $0, $1, "") })
-    return try meter.measure(hybrid) { progress.advance("measure hybrid", $0, $1, "") }
-  }
-
-  /// The kind of the first mixer.
-  private func mixer(of hybrid: Hybrid) -> String {
-    hybrid.layers.first { !$0.isAttention }?.kind ?? Layer.attention
-  }
-
-  /// The same layers replaced by mixers that do not mix, or by nothing, trained for the same steps.
-  private func controls(_ layers: [Int]) throws -> [Report.Control] {
-    guard options.comparesControls, !layers.isEmpty else { return [] }
-    return try ["none", "pointwise"].filter { $0 != options.mixer }.map { mixer in
-      var same = options
-      same.mixer = mixer
-      same.replace = .layers(layers)
-      (same.width, same.heads, same.order) = (nil, nil, nil)
-      let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
-      context.data = training
-      context.heldOut = heldOut
-      var hybrid = Hybrid(of: origin)
-      let steps = CompilerPlan.steps(of: pipeline)
-      let passes = try same.pipeline(
-        distilSteps: steps.distil, fineTuneSteps: steps.fineTune, batch: steps.batch)
-      try passes.run(on: &hybrid, context: context)
-      let meter = try FidelityMeter(teacher: teacher.graph, data: evaluation, context: context)
-      return Report.Control(
-        mixer: mixer, fidelity: try meter.measure(try hybrid.graph.roundingWeights(to: options.weights)))
-    }
+    let card = Model.Card(preprocessing: training.settings, labels: teacher.labels ?? [])
+    let origin = Model.Origin(
+      lineage: lineage, probes: try probes(hybrid.graph), report: report.json(withTimes: false).text,
+      measurements: options.isReproducible ? nil : report.json().text)
+    return Compiler.Compilation(model: Model(hybrid, card: card, origin: origin), report: report)
   }
 
   /// Inputs of the model with what it gives for them, computed from the rounded weights.
@@ -296,21 +183,5 @@ final class CompilerRun {
         inputs: zip(graph.inputs, [input]).map { (graph[$0].name, $1) },
         outputs: zip(graph.outputs, outputs).map { ($0.name, $1) }, tolerance: tolerance)
     ]
-  }
-}
-
-/// Tells of what passes find out about the layers while a pipeline runs.
-private final class LayerWatcher: PassObserver {
-  var events: (Compiler.Event) -> Void = { _ in }
-
-  func before(_ pass: any Pass, _ hybrid: Hybrid) {}
-
-  func after(_ pass: any Pass, _ hybrid: Hybrid, _ result: Result<PassResult, any Error>) {
-    guard case .success(let found) = result else { return }
-    switch pass {
-    case is Score: events(.scores(Report.layers(of: hybrid)))
-    case is Select: events(.choice(Report.layers(of: hybrid), notes: found.notes))
-    default: break
-    }
   }
 }

@@ -13,6 +13,7 @@ public enum Evaluation {
   ) throws -> Fidelity {
     let context = PassContext(
       pool: ThreadPool(threads: threads), registry: .vitc, seed: 0, progress: progress)
+    context.data = data
     let meter = try FidelityMeter(
       teacher: (reference ?? model).graph, data: data, context: context,
       progress: { progress.advance(reference == nil ? "evaluate" : "evaluate reference", $0, $1, "") })
@@ -43,8 +44,8 @@ public enum Evaluation {
   ) throws -> [Benchmark] {
     let pool = ThreadPool(threads: threads)
     let shapes = try models.map { try $0.inputShapes(batch: batch) }
-    let timings = try times(
-      models.map(\.graph), shapes: shapes, pool: pool, seconds: seconds, progress: progress)
+    let timings = try GraphTiming.times(
+      models.map(\.graph), shapes: shapes, pool: pool, seconds: seconds, isCancelled: progress.isCancelled)
     return try models.indices.map { index in
       let cost = try ModelCost(models[index].graph, inputShapes: shapes[index], pool: pool)
       return Benchmark(
@@ -71,7 +72,7 @@ public enum Evaluation {
   ) throws -> [Share] {
     let pool = ThreadPool(threads: threads)
     let shapes = try model.inputShapes(batch: batch)
-    let executor = try executor(model.graph, shapes: shapes, pool: pool)
+    let executor = try GraphTiming.executor(model.graph, shapes: shapes, pool: pool)
     let times = executor.times(seconds: seconds, isCancelled: progress.isCancelled)
     let costs = try ModelCost(model.graph, inputShapes: shapes, pool: pool).nodes
     let nodes = model.graph.nodes.indices.filter { times[$0] != nil }
@@ -81,22 +82,5 @@ public enum Evaluation {
         operation: name, count: nodes.count, milliseconds: nodes.reduce(0) { $0 + (times[$1] ?? 0) },
         flops: nodes.reduce(0) { $0 + costs[$1].flops })
     }.sorted { ($1.milliseconds, $0.operation) < ($0.milliseconds, $1.operation) }
-  }
-
-  static func times(
-    _ graphs: [Graph], shapes: [[[Int]]], pool: any WorkPool, seconds: Double, progress: Progress
-  ) throws -> [Timing] {
-    let executors = try zip(graphs, shapes).map { try executor($0, shapes: $1, pool: pool) }
-    let timings = Timing.measure(executors, seconds: seconds, isCancelled: progress.isCancelled)
-    if progress.isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
-    return timings
-  }
-  /// An executor on random inputs.
-  private static func executor(_ graph: Graph, shapes: [[Int]], pool: any WorkPool) throws -> Executor {
-    let executor = try Executor(graph, weights: WeightStore(graph), inputShapes: shapes, pool: pool)
-    for (view, tensor) in zip(executor.inputs, GraphProbe.inputs(graph, shapes: shapes)) {
-      try tensor.copy(to: view)
-    }
-    return executor
   }
 }

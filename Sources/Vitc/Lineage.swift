@@ -10,14 +10,38 @@ enum Lineage {
     teacher: Model, data: Samples, pipeline: Pipeline, seed: UInt64
   ) throws -> [(key: String, value: String)] {
     [
-      (
-        "data",
-        try digest(ofFiles: data.files, and: [data.isSynthetic ? data.name : "", data.preprocessing])
-          .description
-      ),
-      ("isa", Machine.level), ("blas", Machine.blas), ("pipeline", pipeline.description), ("seed", "\(seed)"),
-      ("teacher", try digest(ofFiles: teacher.files, and: []).description), ("version", Version.current),
+      ("data", try digest(of: data)), ("isa", Machine.level), ("blas", Machine.blas),
+      ("pipeline", pipeline.description), ("seed", "\(seed)"), ("teacher", try digest(of: teacher)),
+      ("version", Version.current),
     ]
+  }
+
+  /// The entries of what a pipeline made of `model`: those that it has, its pipeline longer; where it has none, it is what
+  /// all begins with.
+  static func entries(
+    continuing model: Model, data: Samples?, pipeline: Pipeline, seed: UInt64
+  ) throws -> [(key: String, value: String)] {
+    func old(_ key: String) -> String? { model.lineage.first { $0.key == key }?.value }
+    var entries: [(key: String, value: String)] = []
+    if let digest = try data.map(digest) ?? old("data") { entries.append(("data", digest)) }
+    let steps = [old("pipeline"), pipeline.description].compactMap { $0 }
+    entries += [
+      ("isa", Machine.level), ("blas", Machine.blas), ("pipeline", steps.joined(separator: ",")),
+      ("seed", "\(seed)"),
+    ]
+    if let teacher = try old("teacher") ?? (model.files.isEmpty ? nil : digest(of: model)) {
+      entries.append(("teacher", teacher))
+    }
+    return entries + [("version", Version.current)]
+  }
+
+  /// The digest of a model's files.
+  static func digest(of model: Model) throws -> String {
+    try digest(ofFiles: model.files, and: []).description
+  }
+
+  private static func digest(of data: Samples) throws -> String {
+    try digest(ofFiles: data.files, and: [data.isSynthetic ? data.name : "", data.preprocessing]).description
   }
 
   /// One digest of all entries.

@@ -1,5 +1,6 @@
 internal import VitFormats
 public import VitIR
+internal import VitPasses
 internal import VitRuntime
 
 /// A vision transformer, or what vitc has made of one.
@@ -14,13 +15,30 @@ public struct Model: Sendable {
     case text
   }
 
-  /// What it computes, and its layers with what was found out and decided about them.
-  public var hybrid: Hybrid {
-    get { contents.hybrid }
-    set { contents.hybrid = newValue }
+  /// How its inputs are made and what its outputs mean.
+  struct Card: Sendable {
+    /// How images become inputs, by key.
+    var preprocessing: [(key: String, value: String)] = []
+    /// The names of the classes, in order.
+    var labels: [String] = []
   }
+
+  /// Where it comes from, and what was found out about it on the way.
+  struct Origin: Sendable {
+    /// Digests of teacher and data, the resolved pipeline, seed and versions, by key.
+    var lineage: [(key: String, value: String)] = []
+    /// Inputs with expected outputs.
+    var probes: [Probe] = []
+    /// The compile's report without times, as JSON.
+    var report: String?
+    /// What was timed, as JSON.
+    var measurements: String?
+  }
+
+  /// What it computes, and its layers with what was found out and decided about them.
+  public internal(set) var hybrid: Hybrid
   /// What it computes.
-  public var graph: Graph { contents.graph }
+  public var graph: Graph { hybrid.graph }
   /// The file it came from, where there is one.
   public let path: String?
   /// How that file holds it.
@@ -31,8 +49,10 @@ public struct Model: Sendable {
   public let byteCount: Int
   /// What a user should know about it: warnings and notes of reading it.
   public internal(set) var diagnostics: [Diagnostic]
-  /// The graph, and what a `.vmod` holds beside it.
-  var contents: VModFile
+  /// How its inputs are made and what its outputs mean, where the model itself says so.
+  var card = Card()
+  /// Where it comes from.
+  var origin = Origin()
 
   /// Reads a model, whose format its contents tell.
   ///
@@ -48,20 +68,41 @@ public struct Model: Sendable {
 
   /// A model that an embedder has made.
   public init(_ graph: Graph) {
-    self.init(
-      VModFile(Hybrid(finding: graph)), path: nil, format: .text, files: [], byteCount: 0, diagnostics: [])
+    self.init(Hybrid(finding: graph), card: Card(), origin: Origin())
   }
 
+  /// A model that no file holds.
+  init(_ hybrid: Hybrid, card: Card, origin: Origin) {
+    self.hybrid = hybrid
+    self.card = card
+    self.origin = origin
+    (path, format, files, byteCount, diagnostics) = (nil, .text, [], 0, [])
+  }
+
+  /// A model that was read.
   init(
-    _ contents: VModFile, path: String?, format: Format, files: [String], byteCount: Int,
+    _ contents: VModFile, path: String, format: Format, files: [String], byteCount: Int,
     diagnostics: [Diagnostic]
   ) {
-    self.contents = contents
+    hybrid = contents.hybrid
+    card = Card(preprocessing: contents.preprocessing, labels: contents.labels)
+    origin = Origin(
+      lineage: contents.lineage, probes: contents.probes, report: contents.report,
+      measurements: contents.measurements)
     self.path = path
     self.format = format
     self.files = files
     self.byteCount = byteCount
     self.diagnostics = diagnostics
+  }
+
+  /// What a `.vmod` holds of it.
+  var file: VModFile {
+    var file = VModFile(hybrid)
+    (file.preprocessing, file.labels) = (card.preprocessing, card.labels)
+    (file.lineage, file.probes) = (origin.lineage, origin.probes)
+    (file.report, file.measurements) = (origin.report, origin.measurements)
+    return file
   }
 
   /// Writes the model: as textual IR, its tensors in a file beside it unless they are elided, or as `.vmod`.
@@ -70,7 +111,7 @@ public struct Model: Sendable {
   public func write(to path: String, as format: Format? = nil, elidingTensors: Bool = false) throws {
     switch format ?? (path.hasSuffix(".vit") ? .text : .vmod) {
     case .text: try VitText.write(hybrid, to: path, elidingTensors: elidingTensors)
-    case .vmod: try VModWriter.write(contents, to: path)
+    case .vmod: try VModWriter.write(file, to: path)
     case .onnx: throw VitError("models are not written as ONNX", kind: .usage, code: "no-onnx-writer")
     }
   }
@@ -92,15 +133,15 @@ public struct Model: Sendable {
 
   /// The names of the classes, in the order of the outputs, where the model or a file beside it says so.
   public var labels: [String]? {
-    contents.labels.isEmpty ? (try? ImageInput(self))?.labels : contents.labels
+    card.labels.isEmpty ? (try? ImageInput(self))?.labels : card.labels
   }
 
   /// Where the model comes from, by key: digests, the resolved pipeline, the seed, versions.
-  public var lineage: [(key: String, value: String)] { contents.lineage }
+  public var lineage: [(key: String, value: String)] { origin.lineage }
 
   /// How images become inputs, as text, where the model says so.
   public var preprocessing: String? {
-    contents.preprocessing.isEmpty
-      ? nil : contents.preprocessing.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+    card.preprocessing.isEmpty
+      ? nil : card.preprocessing.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
   }
 }

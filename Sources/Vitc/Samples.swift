@@ -43,7 +43,8 @@ public struct Samples: SampleSource {
   /// where nothing is left, or the model's input is no picture.
   public init(
     _ name: String, for model: Model, purpose: Purpose, settings: [(key: String, value: String)] = [],
-    limit: Int = .max, seed: UInt64 = 0, report: @escaping @Sendable (Diagnostic) -> Void
+    limit: Int = .max, seed: UInt64 = 0, threads: Int? = nil,
+    report: @escaping @Sendable (Diagnostic) -> Void
   ) throws {
     input = try ImageInput(model, settings: settings)
     let preprocess = input.preprocess
@@ -56,7 +57,7 @@ public struct Samples: SampleSource {
     isSynthetic = name == "synthetic" || name.hasPrefix("synthetic:")
     labels = dataset.labels(numberedAs: input.labels)
     augment = Augment(flips: true, shift: max(1, min(preprocess.height, preprocess.width) / 14))
-    indices = try dataset.readable(preprocess, limit: limit, seed: seed, pool: ThreadPool())
+    indices = try dataset.readable(preprocess, limit: limit, seed: seed, pool: ThreadPool(threads: threads))
     if input.isGuessed {
       report(
         Diagnostic(
@@ -76,14 +77,16 @@ public struct Samples: SampleSource {
 
   /// Synthetic images for a model that nobody gave data for, with a warning.
   public static func synthetic(
-    for model: Model, seed: UInt64 = 0, report: @escaping @Sendable (Diagnostic) -> Void
+    for model: Model, seed: UInt64 = 0, threads: Int? = nil,
+    report: @escaping @Sendable (Diagnostic) -> Void
   ) throws -> Samples {
     report(
       Diagnostic(
         .warning, "no data given, synthetic images are used", code: "synthetic-data",
         help:
           "--data PATH with images of the kind that the model is for makes scores and hybrids that fit them"))
-    return try Samples("synthetic", for: model, purpose: .calibration, seed: seed, report: report)
+    return try Samples(
+      "synthetic", for: model, purpose: .calibration, seed: seed, threads: threads, report: report)
   }
 
   /// How many there are.
@@ -108,8 +111,9 @@ public struct Samples: SampleSource {
     }
   }
 
-  /// Divides the samples at random into those to train on and `count` to judge by.
+  /// Divides the samples at random into those to train on and `count` to judge by. A single sample has to do for both.
   public func holdingOut(_ count: Int, seed: UInt64) -> (training: Samples, heldOut: Samples) {
+    guard self.count > 1 else { return (self, self) }
     let parts = Dataset.holdOut(count, of: indices, seed: seed)
     var (training, heldOut) = (self, self)
     training.indices = parts.training
@@ -154,14 +158,14 @@ struct ImageInput {
     let (channels, height, width) =
       isChannelsLast ? (extents[2], extents[0], extents[1]) : (extents[0], extents[1], extents[2])
     var card = ModelCard()
-    if model.contents.preprocessing.isEmpty, let path = model.path {
+    if model.card.preprocessing.isEmpty, let path = model.path {
       card = try ModelCard(besideModel: path)
-    } else if !model.contents.preprocessing.isEmpty {
-      do { card.preprocess = try Preprocess(settings: model.contents.preprocessing) } catch {
+    } else if !model.card.preprocessing.isEmpty {
+      do { card.preprocess = try Preprocess(settings: model.card.preprocessing) } catch {
         throw error.at(Location(file: model.path))
       }
     }
-    if !model.contents.labels.isEmpty { card.labels = model.contents.labels }
+    if !model.card.labels.isEmpty { card.labels = model.card.labels }
     isGuessed = card.preprocess == nil && settings.isEmpty
     labels = card.labels
     consulted = card.consulted

@@ -18,10 +18,10 @@ public enum Verification {
   /// Checks invariants, types and the digests of tensors, which throw, and runs every probe.
   public static func run(_ model: Model, threads: Int? = nil) throws -> [Result] {
     try Verifier.verify(model.graph, registry: .vitc)
-    try model.contents.verifyTensors()
+    try model.file.verifyTensors()
     let session = try Session(model, threads: threads)
     var results: [Result] = []
-    for probe in model.contents.probes {
+    for probe in model.origin.probes {
       let inputs = try model.graph.inputs.map { id in
         guard let input = probe.inputs.first(where: { $0.name == model.graph[id].name }) else {
           throw VitError("a probe has no input '\(model.graph[id].name)'", code: "bad-probe")

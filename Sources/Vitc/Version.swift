@@ -1,5 +1,6 @@
 public import VitIR
 internal import VitOps
+internal import VitPasses
 
 /// Which vitc this is.
 public enum Version {

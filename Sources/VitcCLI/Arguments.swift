@@ -51,6 +51,9 @@ struct Option: Sendable {
     isRepeatable: true)
   /// The seed of every random choice.
   static let seed = Option("--seed", "S", "decides all random choices (default 0)")
+  /// How many of the data nothing is trained on.
+  static let heldOut = Option(
+    "--held-out", "N", "images of the data that nothing is trained on and that decide which weights are kept")
   /// What make and ninja read.
   static let dependencies = [
     Option(

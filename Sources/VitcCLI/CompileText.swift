@@ -73,6 +73,11 @@ enum CompileText {
     if let timing = report.timing, timing.hybrid.median >= timing.teacher.median {
       text += "\nthe hybrid is not faster here: its gain is its size\n"
     }
+    for divergence in report.divergences {
+      let layer = divergence.layer.map { "layer \($0) " } ?? ""
+      text +=
+        "\(divergence.pass): \(layer)went astray at step \(divergence.step + 1), rate \(divergence.rate)\n"
+    }
     for control in report.controls {
       let damage =
         control.fidelity.accuracy.map { "accuracy \($0.percent)" } ?? "error \(control.fidelity.damage.short)"

@@ -38,7 +38,7 @@ struct PipelineTests {
     arguments: [
       (
         "fuse", "unknown pass 'fuse'", "unknown-pass",
-        "the passes are dce, distil, fine-tune, fold, open-batch, raise, restore, score, select, swap"
+        "the passes are dce, distil, fine-tune, fix-size, fold, open-batch, raise, restore, round, score, select, swap"
           as String?
       ),
       ("select{n=1}", "select: unknown option 'n'", "option-unknown", nil),

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Testing
 import VitIR
+import VitPasses
 import VitTestSupport
 import Vitc
 

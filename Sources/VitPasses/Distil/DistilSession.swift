@@ -18,6 +18,11 @@ final class DistilSession {
   /// bad as zero".
   private var norms: [Double] = []
   private var kept: [(error: LayerError, weights: [Tensor])] = []
+  /// For each layer where its training went astray, if it did.
+  private var divergences: [Layer.Divergence?]
+
+  /// The loss from which training has gone astray: so many times as bad as a mixer that gives zeros.
+  private static let hopeless = 8.0
 
   init(
     _ mixers: [MixerNode], graph: Graph, teacher: Teacher, data: any SampleSource,
@@ -25,6 +30,7 @@ final class DistilSession {
   ) throws {
     self.mixers = mixers
     self.context = context
+    divergences = Array(repeating: nil, count: mixers.count)
     self.batch = batch
     var values: [ValueID] = []
     var factors: [Tensor?] = []
@@ -165,6 +171,9 @@ final class DistilSession {
       for trainer in trainers where trainer.isTrainable {
         trainer.step(rate: schedule.rate(at: step), clip: clip)
       }
+      for (place, loss) in losses.enumerated() where !(loss <= DistilSession.hopeless) {
+        noteDivergence(of: place, step: step, rate: schedule.rate(at: step))
+      }
       for place in losses.indices {
         running[place] = step == first ? losses[place] : 0.9 * running[place] + 0.1 * losses[place]
       }
@@ -177,16 +186,29 @@ final class DistilSession {
     try keepIfBetter()
   }
 
+  /// Notes where a layer's training first went astray, and says so.
+  private func noteDivergence(of place: Int, step: Int, rate: Double) {
+    guard divergences[place] == nil else { return }
+    divergences[place] = Layer.Divergence(step: step, rate: rate)
+    context.report(
+      Diagnostic(
+        .warning,
+        "\(Distil.name): layer \(mixers[place].layer.index) diverges at step \(step + 1), rate \(Float(rate))",
+        code: "diverged", help: "the best weights before are kept; a lower rate may do better"))
+  }
+
   private func rounded(_ value: Double) -> Double { (value * 1e4).rounded() / 1e4 }
 
   // MARK: Checkpoints
 
   private func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
-    let byteCount = 8 + trainers.reduce(0) { $0 + 8 + $1.optimiser.stateByteCount }
+    let byteCount = 8 + trainers.reduce(0) { $0 + 24 + $1.optimiser.stateByteCount }
     try checkpoint.save(byteCount, context.checkpointKey(Distil.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
-      for trainer in trainers {
+      for (trainer, divergence) in zip(trainers, divergences) {
+        try withUnsafeBytes(of: Int64(divergence?.step ?? -1).littleEndian, write)
+        try withUnsafeBytes(of: (divergence?.rate ?? 0).bitPattern.littleEndian, write)
         try withUnsafeBytes(of: Int64(trainer.optimiser.stateByteCount).littleEndian, write)
         try trainer.optimiser.writeState(to: write)
       }
@@ -206,7 +228,13 @@ final class DistilSession {
     }
     let step = try number()
     guard (0...steps).contains(step) else { throw foreign }
-    for trainer in trainers {
+    for (place, trainer) in trainers.enumerated() {
+      let (diverged, rate) = (try number(), try number())
+      guard diverged < steps else { throw foreign }
+      if diverged >= 0 {
+        divergences[place] = Layer.Divergence(
+          step: diverged, rate: Double(bitPattern: UInt64(bitPattern: Int64(rate))))
+      }
       let size = try number()
       guard size >= 0, size <= bytes.count - offset else { throw foreign }
       try trainer.restore(Array(bytes[offset..<offset + size]))
@@ -227,10 +255,17 @@ final class DistilSession {
       let layer = mixers[place].layer
       guard place < kept.count, let index = hybrid.place(of: layer.index) else { continue }
       let error = kept[place].error
-      hybrid.layers[index].candidates[layer.candidates.count - 1].error = error.relative
-      hybrid.layers[index].candidates[layer.candidates.count - 1].determination = error.determination
+      let last = layer.candidates.count - 1
+      hybrid.layers[index].candidates[last].error = error.relative
+      hybrid.layers[index].candidates[last].determination = error.determination
+      hybrid.layers[index].candidates[last].divergence = divergences[place]
       notes.append("layer \(trainer.layer): error \(rounded(error.relative))")
     }
-    return PassResult(changes: trainers.count, notes: notes)
+    let astray = zip(mixers, divergences).compactMap { mixer, divergence in
+      divergence.map {
+        PassResult.Divergence(pass: Distil.name, layer: mixer.layer.index, step: $0.step, rate: $0.rate)
+      }
+    }
+    return PassResult(changes: trainers.count, notes: notes, divergences: astray)
   }
 }

@@ -25,4 +25,22 @@ extension Graph {
     if let input = layer.input, let output = layer.output { return nodes(from: input, to: output) }
     return place(defining: layer.core).map { [$0] } ?? []
   }
+
+  /// The places in `nodes` of all nodes between two values: what depends on `input` and what `output` depends on.
+  public func nodes(from input: ValueID, to output: ValueID) -> [Int] {
+    var reached: Set<ValueID> = [input]
+    var candidates: [Int] = []
+    for (place, node) in nodes.enumerated()
+    where node.operands.contains(where: { $0.map(reached.contains) ?? false }) {
+      reached.formUnion(node.results)
+      candidates.append(place)
+    }
+    var needed: Set<ValueID> = [output]
+    var result: [Int] = []
+    for place in candidates.reversed() where nodes[place].results.contains(where: needed.contains) {
+      for case let id? in nodes[place].operands where id != input { needed.insert(id) }
+      result.append(place)
+    }
+    return result.reversed()
+  }
 }

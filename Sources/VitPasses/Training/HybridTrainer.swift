@@ -23,6 +23,8 @@ final class HybridTrainer {
   var peak = 0.0
   /// Whether it was looked at if that rate makes things worse; kept in checkpoints.
   var isProbed = false
+  /// Where training or a trial of a rate went astray; kept in checkpoints.
+  private(set) var divergences: [PassResult.Divergence] = []
 
   /// How much larger the mixers' rate is than that of the weights that were trained before.
   private static let mixerFactor = 2.0
@@ -37,7 +39,7 @@ final class HybridTrainer {
     self.context = context
     self.batch = batch
     self.temperature = temperature
-    kind = OutputKind(teacher.graph, data: data)
+    kind = context.outputs(of: teacher.graph, data)
     let hidden = HybridTrainer.hiddenStates(hybrid, teacher)
     hiddenCount = hidden.count
     var tapped = graph
@@ -181,6 +183,16 @@ final class HybridTrainer {
       pool: context.pool)
   }
 
+  /// Notes where training or the trial of a rate went astray, and says so.
+  func noteDivergence(step: Int, rate: Double, isTrial: Bool = false) {
+    divergences.append(PassResult.Divergence(pass: FineTune.name, step: step, rate: rate))
+    context.report(
+      Diagnostic(
+        isTrial ? .note : .warning,
+        "\(FineTune.name): \(isTrial ? "the trial of a rate" : "training") diverges at step \(step + 1), rate \(Float(rate))",
+        code: "diverged"))
+  }
+
   // MARK: Weights
 
   /// The weights that `graph` has, which are the trainer's before it has trained; its own tensors where they are floats of
@@ -230,10 +242,16 @@ final class HybridTrainer {
   /// Keeps what it takes to go on with `step`, where there is a store.
   func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
-    try checkpoint.save(17 + optimiser.stateByteCount, context.checkpointKey(FineTune.name)) { write in
+    let byteCount = 18 + 16 * divergences.count + optimiser.stateByteCount
+    try checkpoint.save(byteCount, context.checkpointKey(FineTune.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       try withUnsafeBytes(of: peak.bitPattern.littleEndian, write)
       try withUnsafeBytes(of: UInt8(isProbed ? 1 : 0), write)
+      try withUnsafeBytes(of: UInt8(clamping: divergences.count), write)
+      for divergence in divergences {
+        try withUnsafeBytes(of: Int64(divergence.step).littleEndian, write)
+        try withUnsafeBytes(of: divergence.rate.bitPattern.littleEndian, write)
+      }
       try optimiser.writeState(to: write)
     }
   }
@@ -241,17 +259,23 @@ final class HybridTrainer {
   /// Takes up a checkpoint; the step to go on with, or `nil` where there is none.
   func resume(of steps: Int) throws -> Int? {
     guard let bytes = try context.checkpoint?.load(context.checkpointKey(FineTune.name)) else { return nil }
-    guard bytes.count >= 17 else { throw VitError("the checkpoint is truncated", code: "checkpoint") }
-    let (step, bits) = bytes.withUnsafeBytes {
-      (
-        $0.loadUnaligned(fromByteOffset: 0, as: Int64.self),
-        $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
-      )
+    let truncated = VitError("the checkpoint is truncated", code: "checkpoint")
+    guard bytes.count >= 18 else { throw truncated }
+    func word(_ offset: Int) -> UInt64 {
+      UInt64(
+        littleEndian: bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) })
     }
-    peak = Double(bitPattern: UInt64(littleEndian: bits))
+    let done = Int(truncatingIfNeeded: Int64(bitPattern: word(0)))
+    peak = Double(bitPattern: word(8))
     isProbed = bytes[16] != 0
-    try optimiser.restore(Array(bytes[17...]))
-    let done = Int(truncatingIfNeeded: Int64(littleEndian: step))
+    let head = 18 + 16 * Int(bytes[17])
+    guard bytes.count >= head else { throw truncated }
+    divergences = stride(from: 18, to: head, by: 16).map { offset in
+      PassResult.Divergence(
+        pass: FineTune.name, step: Int(truncatingIfNeeded: Int64(bitPattern: word(offset))),
+        rate: Double(bitPattern: word(offset + 8)))
+    }
+    try optimiser.restore(Array(bytes[head...]))
     guard (0...steps).contains(done) else {
       throw VitError("the checkpoint belongs to another training", code: "checkpoint")
     }

@@ -31,14 +31,16 @@ extension Command {
       Option("--distil-rate", "R", "the rate of distillation (default 0.002)"),
       Option("--fine-tune-steps", "N", "steps of fine-tuning, whatever the budget; 0 for none"),
       Option("--fine-tune-rate", "R", "the rate of fine-tuning (default: the best of four)"),
-      Option("--batch", "N", "images of a step (default 64; 32 for large models)"),
+      Option("--batch", "N", "images of a step (default 64; 32 for large models)"), Option.heldOut,
       Option.seed, Option.threads,
       Option("--weights", "TYPE", "how weights are stored: f16 (default) or f32"),
       Option("--controls", "also trains the same layers as none and as pointwise, to compare with"),
       Option(
         "--report", "FILE",
         "writes what was found out, chosen and reached as JSON (schemas/report.schema.json)"),
-      Option("--passes", "PIPELINE", "a whole pipeline, in place of the options that make one"),
+      Option(
+        "--passes", "PIPELINE",
+        "a whole pipeline, in place of the options that make one; the weights are rounded behind it"),
       Option(
         "--emit", "FORMAT", "what is written: vmod (default) or ir, the textual IR with its tensors beside it"
       ),
@@ -104,10 +106,13 @@ private struct CompileRun {
 
   private static func options(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
     var options = CompilerOptions()
-    options.passes = arguments.text("--passes")
-    if options.passes != nil, let other = shaping.first(where: { arguments.text($0) != nil }) {
+    options.pipeline = try arguments.text("--passes").map { text throws(VitError) in try Pipeline(text) }
+    if options.pipeline != nil, let other = shaping.first(where: { arguments.text($0) != nil }) {
       throw usage(
         "\(other) contradicts --passes", code: "option-conflict", help: "write it as an option of a pass")
+    }
+    if options.pipeline?.passes.last is Round, arguments.text("--weights") != nil {
+      throw usage("--weights contradicts the pass 'round'", code: "option-conflict")
     }
     if let text = arguments.text("--replace") { options.replace = try amount(text) }
     if case .layers = options.replace, arguments.text("--select") != nil {
@@ -115,17 +120,22 @@ private struct CompileRun {
         "--replace layers=… names the layers, so --select has nothing to choose", code: "option-conflict")
     }
     let criteria = ["auto"] + Select.Criterion.allCases.map(\.rawValue)
-    options.select = try arguments.choice("--select", of: criteria) ?? options.select
+    // By measured damage is what is meant by `auto`.
+    options.select =
+      try arguments.choice("--select", of: criteria).flatMap(Select.Criterion.init) ?? options.select
     options.mixer = try arguments.choice("--mixer", of: MixerKinds.names) ?? options.mixer
     options.width = try arguments.number("--width", above: 0)
     options.heads = try arguments.integer("--heads", in: 1...65536)
-    options.order = try arguments.choice("--order", of: ["bidirectional", "forward", "cross"])
+    options.order =
+      try arguments.choice("--order", of: ["bidirectional", "forward", "cross"]).flatMap(Swap.Order.init)
+      ?? options.order
     options.timeBudget = try arguments.seconds("--time-budget") ?? options.timeBudget
     options.distilSteps = try arguments.integer("--distil-steps", in: Effort.steps)
-    options.distilRate = try arguments.number("--distil-rate", above: 0)
+    options.distilRate = try arguments.number("--distil-rate", above: 0) ?? options.distilRate
     options.fineTuneSteps = try arguments.integer("--fine-tune-steps", in: Effort.steps)
     options.fineTuneRate = try arguments.number("--fine-tune-rate", above: 0)
     options.batch = try arguments.integer("--batch", in: Effort.batch)
+    options.heldOut = try arguments.integer("--held-out", in: 1...Int.max)
     options.seed = try arguments.seed()
     options.threads = try arguments.threads()
     options.weights = try arguments.choice("--weights", of: ["f16", "f32"]) == "f32" ? .f32 : .f16
@@ -166,18 +176,21 @@ private struct CompileRun {
       try arguments.samples(
         "--data", for: teacher, limit: CompilerOptions.maximumImages, seed: options.seed, terminal: terminal,
         &files)
-      ?? Samples.synthetic(for: teacher, seed: options.seed) { terminal.report($0) }
+      ?? Samples.synthetic(for: teacher, seed: options.seed, threads: options.threads) {
+        terminal.report($0)
+      }
     let evaluation = try arguments.samples(
       "--eval-data", for: teacher, purpose: .evaluation, terminal: terminal, &files)
     let compiler = try Compiler(options)
-    var result = try Interrupts.deferring {
-      try compiler.compile(teacher, data, evaluation: evaluation, progress: terminal.progress) { event in
+    let result = try Interrupts.deferring {
+      try compiler.compile(
+        teacher, data, evaluation: evaluation, to: out, as: isText ? .text : .vmod,
+        progress: terminal.progress
+      ) { event in
         terminal.write(CompileText.event(event))
         try? terminal.flush()
       }
     }
-    try result.model.write(to: out, as: isText ? .text : .vmod)
-    result.report.hybrid.bytes = TextFile.byteCount(of: out)
     terminal.write(CompileText.summary(result.report, options: options))
     if let path = arguments.text("--report") { try TextFile.write(result.report.json().text, to: path) }
     try depfile?.write(files, terminal)

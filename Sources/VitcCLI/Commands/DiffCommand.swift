@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitPasses
 internal import Vitc
 
 extension Command {

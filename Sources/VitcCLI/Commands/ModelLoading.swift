@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitPasses
 internal import Vitc
 
 extension Terminal {
@@ -78,7 +79,7 @@ extension Arguments {
     guard let name = text(option) else { return nil }
     let samples = try Samples(
       name, for: model, purpose: purpose, settings: preprocessing(), limit: limit, seed: seed,
-      report: { terminal.report($0) })
+      threads: threads(), report: { terminal.report($0) })
     try files.reads(samples.sources)
     if samples.skipped > 0 {
       terminal.say("\(name): \(samples.skipped) images could not be read, \(samples.count) are used")

@@ -17,8 +17,15 @@ extension Command {
       Option("--print-after-all", "prints the textual IR after each pass, to standard error"),
       Option("--verify-each", "checks types and invariants after each pass"),
       Option("--time-passes", "says how long each pass took"),
-      Option.data, Option.preprocess, Option.seed, Option.threads,
-    ] + Option.dependencies
+      Option(
+        "--teacher", "TEACHER",
+        "the model that the layers of MODEL were replaced in, where they were: the one that it was made from"),
+      Option.data, Option.heldOut, Option.preprocess, Option.seed, Option.threads,
+    ] + Option.dependencies,
+    notes: [
+      "A compile can be run in steps, as in 'score', 'swap{layers=all}', 'distil', 'select,restore', 'fine-tune' and 'round': "
+        + "with the same data, --held-out and --seed they give the weights of one compile with the whole pipeline."
+    ]
   ) { arguments, terminal in
     guard let text = arguments.text("--passes") else {
       throw usage(
@@ -35,16 +42,21 @@ extension Command {
         "--elide-tensors leaves tensors out of a text, and -o is a .vmod", code: "option-conflict")
     }
     let depfile = try arguments.depfile(for: out?.path, &files)
-    try files.reads([arguments.operands[0]])
+    let heldOut = try arguments.integer("--held-out", in: 1...Int.max)
+    try files.reads([arguments.operands[0], arguments.text("--teacher")].compactMap { $0 })
     try files.readsData(arguments.text("--data"))
     let model = try terminal.load(arguments.operands[0], raising: false, threads: threads, &files)
-    let samples = try arguments.samples("--data", for: model, seed: seed, terminal: terminal, &files)
+    let samples = try arguments.samples(
+      "--data", for: model, limit: CompilerOptions.maximumImages, seed: seed, terminal: terminal, &files)
+    let split = heldOut.flatMap { count in samples?.holdingOut(count, seed: seed) }
+    let teacher = try arguments.text("--teacher").map { try terminal.load($0, threads: threads, &files) }
     var observers: [any PassObserver] = []
     if arguments.flag("--time-passes") { observers.append(PassTimer(terminal)) }
     if arguments.flag("--print-after-all") { observers.append(PassPrinter(terminal)) }
     if arguments.flag("--verify-each") { observers.append(PassVerifier()) }
     let result = try pipeline.run(
-      on: model, samples, seed: seed, threads: threads, progress: terminal.progress, observers: observers)
+      on: model, split?.training ?? samples, heldOut: split?.heldOut, teacher: teacher, seed: seed,
+      threads: threads, progress: terminal.progress, observers: observers)
     if let out {
       try result.write(
         to: out.path, as: out.isText ? .text : .vmod, elidingTensors: arguments.flag("--elide-tensors"))

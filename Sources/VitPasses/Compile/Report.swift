@@ -1,5 +1,4 @@
 internal import VitIR
-public import VitPasses
 
 /// What a compile found out, chose and reached.
 public struct Report: Sendable {
@@ -10,9 +9,9 @@ public struct Report: Sendable {
     /// The node that it came from.
     public let node: String
     /// Whether it was replaced.
-    public internal(set) var isSelected: Bool
+    public let isSelected: Bool
     /// What was found out about it by name: the indices of `score`, the `damage` of its swap, the `error` of its mixer.
-    public internal(set) var scores: [String: Double]
+    public let scores: [String: Double]
   }
 
   /// A model's size and cost.
@@ -55,6 +54,8 @@ public struct Report: Sendable {
   public var timing: (teacher: Timing, hybrid: Timing)?
   /// The controls, where they were asked for.
   public var controls: [Control] = []
+  /// Where training went astray.
+  public var divergences: [PassResult.Divergence] = []
 
   /// The numbers of the layers that were replaced.
   public var selected: [Int] { layers.filter(\.isSelected).map(\.index) }
@@ -66,16 +67,23 @@ public struct Report: Sendable {
       criterion.score.map { (criterion.rawValue, $0.name, $0.largestFirst) }
     }
 
+  /// The fewest layers over which a correlation says anything.
+  private static let fewest = 4
+
   /// For each index, and for depth, how well its order predicts the damage of the swap: Spearman's coefficient, 1 where the
-  /// index puts the harmless layers first.
+  /// index puts the harmless layers first; `nil` where fewer than four layers have both.
   public var correlations: [(name: String, value: Double?)] {
     let known = layers.filter { $0.scores["damage"] != nil }
     let damage = known.compactMap { $0.scores["damage"] }
-    var result = Report.indices.map { index -> (name: String, value: Double?) in
-      let values = known.compactMap { $0.scores[index.key] }.map { index.largestFirst ? -$0 : $0 }
-      return (index.name, values.count == damage.count ? RankCorrelation.spearman(values, damage) : nil)
+    func correlation(_ values: [Double]) -> Double? {
+      guard values.count == damage.count, damage.count >= Report.fewest else { return nil }
+      return RankCorrelation.spearman(values, damage)
     }
-    result.append(("last", RankCorrelation.spearman(known.map { -Double($0.index) }, damage)))
+    var result = Report.indices.map { index -> (name: String, value: Double?) in
+      let values = known.compactMap { $0.scores[index.key] }
+      return (index.name, correlation(values.map { index.largestFirst ? -$0 : $0 }))
+    }
+    result.append(("last", correlation(known.map { -Double($0.index) })))
     return result
   }
 
@@ -84,8 +92,9 @@ public struct Report: Sendable {
     controls.isEmpty ? nil : controls.allSatisfy { fidelity.damage < $0.fidelity.damage }
   }
 
-  /// The layers of `hybrid` with what is known of them.
-  static func layers(of hybrid: Hybrid) -> [Layer] {
+  /// The layers of `hybrid` with what is known of them. Those count as selected that were chosen or, with `replaced`, that a
+  /// mixer stands in for, whatever was chosen on the way.
+  static func layers(of hybrid: Hybrid, replaced: Bool = false) -> [Layer] {
     hybrid.layers.map { layer in
       var scores: [String: Double] = [:]
       for (name, value) in layer.scores.entries {
@@ -95,75 +104,8 @@ public struct Report: Sendable {
         (scores["error"], scores["r2"], scores["damage"]) = (mixer.error, mixer.determination, mixer.damage)
       }
       return Layer(
-        index: layer.index, node: layer.node, isSelected: layer.choice == .selected, scores: scores)
+        index: layer.index, node: layer.node,
+        isSelected: replaced ? layer.isReplaced : layer.choice == .selected, scores: scores)
     }
-  }
-
-  /// The report as JSON in the form of `schemas/report.schema.json`; without times where they shall not enter.
-  public func json(withTimes: Bool = true) -> JSON {
-    func size(_ size: Size, _ timing: Timing?) -> JSON {
-      var members: [(String, JSON)] = [("parameters", .int(size.parameters)), ("flops", .int(size.flops))]
-      if let bytes = size.bytes, withTimes { members.append(("bytes", .int(bytes))) }
-      if let timing, withTimes { members += timing.members }
-      return .object(members)
-    }
-    let shares = zip(bound.layers, bound.replaceable).map { share, replaceable -> JSON in
-      var members: [(String, JSON)] = [
-        ("flops", .number(share.flops)), ("parameters", .number(share.parameters)),
-        ("replaceable", .bool(replaceable)),
-      ]
-      if withTimes { members.append(("time", .number(share.time))) }
-      return .object(members)
-    }
-    return .object([
-      ("schema", "vitc.report/1"), ("version", .string(Version.current)), ("pipeline", .string(pipeline)),
-      ("seed", .int(Int(clamping: seed))), ("mixer", .string(mixer)),
-      ("selected", .array(selected.map(JSON.int))),
-      ("bound", .array(shares)), ("teacher", size(teacher, timing?.teacher)),
-      ("hybrid", size(hybrid, timing?.hybrid)),
-      (
-        "layers",
-        .array(
-          layers.map { layer in
-            .object([
-              ("index", .int(layer.index)), ("node", .string(layer.node)),
-              ("selected", .bool(layer.isSelected)),
-              ("scores", .object(layer.scores.map { ($0.key, .number($0.value)) })),
-            ])
-          })
-      ),
-      ("correlation", .object(correlations.map { ($0.name, .optional($0.value)) })),
-      (
-        "data",
-        .object([
-          ("training", .int(samples.training)), ("held_out", .int(samples.heldOut)),
-          ("evaluation", .int(samples.evaluation)),
-        ])
-      ),
-      ("fidelity", fidelity.json),
-      (
-        "controls",
-        .array(controls.map { .object([("mixer", .string($0.mixer)), ("fidelity", $0.fidelity.json)]) })
-      ),
-      ("beats_controls", beatsControls.map(JSON.bool) ?? .null),
-    ])
-  }
-}
-
-extension Fidelity {
-  /// The fidelity as JSON: fractions of 1, null where it has no meaning.
-  public var json: JSON {
-    .object([
-      ("images", .int(images)), ("accuracy", .optional(accuracy)), ("agreement", .optional(agreement)),
-      ("kl", .optional(divergence)), ("relative_error", .number(relativeError)),
-      ("teacher", .object([("accuracy", .optional(teacherAccuracy))])),
-    ])
-  }
-}
-
-extension Timing {
-  /// The members of a JSON object that hold it.
-  var members: [(String, JSON)] {
-    [("ms", .number(median)), ("ms_low", .number(low)), ("ms_high", .number(high))]
   }
 }

@@ -1,5 +1,5 @@
 public import VitIR
-internal import VitPasses
+public import VitOps
 
 /// How a teacher is compiled.
 public struct CompilerOptions: Sendable {
@@ -15,36 +15,38 @@ public struct CompilerOptions: Sendable {
 
   /// How many layers are replaced, or which.
   public var replace = Amount.fraction(0.5)
-  /// What layers are chosen by: `auto`, or a criterion of the pass `select`.
-  public var select = "auto"
+  /// What layers are chosen by.
+  public var select = Select.Criterion.swap
   /// The kind of mixer that replaces them.
   public var mixer = "glr"
   /// The mixer's inner width as a fraction of the model's; by default the mixer's own.
   public var width: Double?
   /// The mixer's heads; by default as many as fit.
   public var heads: Int?
-  /// The scan order; by default `bidirectional`.
-  public var order: String?
+  /// The scan order.
+  public var order = ScanOrder.Pattern.bidirectional
   /// The seconds that training may take at the nominal rate (see `Budget`).
   public var timeBudget = 600.0
   /// Steps of distillation, in place of what the budget gives.
   public var distilSteps: Int?
   /// The rate of distillation.
-  public var distilRate: Double?
+  public var distilRate = Distil().rate
   /// Steps of fine-tuning, in place of what the budget gives.
   public var fineTuneSteps: Int?
-  /// The rate of fine-tuning.
+  /// The rate of fine-tuning; by default the best of four.
   public var fineTuneRate: Double?
   /// Samples of a step; by default 64, or 32 where one sample takes more than a thousand million operations.
   public var batch: Int?
+  /// Samples that nothing is trained on; by default a tenth, or as many as a tenth of the default budget pays for.
+  public var heldOut: Int?
   /// Decides every random choice.
   public var seed: UInt64 = 0
   /// Threads that compute; by default as many as cores may be used. The result is the same for any number.
   public var threads: Int?
   /// The type in which weights are stored: `f32`, `f16` or `bf16`.
   public var weights = ElementType.f16
-  /// A whole pipeline, in place of what the options above say.
-  public var passes: String?
+  /// A whole pipeline, in place of what the options above say; the weights are rounded behind it unless it ends with that.
+  public var pipeline: Pipeline?
   /// Whether times are left out of the result, so that compiling again gives the same bytes.
   public var isReproducible = false
   /// Whether a `none` and a `pointwise` hybrid are trained as well, with the same layers and steps, to compare with.
@@ -62,9 +64,7 @@ public struct CompilerOptions: Sendable {
 
   /// Throws a usage error where the options make no sense.
   public func validate() throws(VitError) {
-    func bad(_ message: String, help: String? = nil) -> VitError {
-      VitError(message, kind: .usage, code: "option-value", help: help)
-    }
+    func bad(_ message: String) -> VitError { VitError(message, kind: .usage, code: "option-value") }
     switch replace {
     case .fraction(let part) where !(part > 0 && part <= 1):
       throw bad("the part of layers to replace, \(part), is not in (0, 1]")
@@ -76,50 +76,35 @@ public struct CompilerOptions: Sendable {
     guard timeBudget > 0, timeBudget.isFinite else {
       throw bad("the time budget \(timeBudget) is not positive")
     }
-    _ = try pipeline(distilSteps: 1, fineTuneSteps: 1, batch: 1)
+    guard (heldOut ?? 1) > 0 else {
+      throw bad("the number of samples held out, \(heldOut ?? 0), is not positive")
+    }
+    try pipeline(distilSteps: 1, fineTuneSteps: 1, batch: 1).check()
   }
 
-  /// The default pipeline of a compile with these numbers of steps.
+  /// The pipeline of a compile with these numbers of steps.
   ///
   /// Where layers are chosen by measured damage, every one that can be is replaced and distilled on trial; else the choice
   /// comes first.
-  func pipeline(distilSteps: Int, fineTuneSteps: Int, batch: Int) throws(VitError) -> Pipeline {
-    if let passes { return try Pipeline(passes) }
-    func braces(_ options: [(String, String?)]) -> String {
-      "{" + options.compactMap { name, value in value.map { "\(name)=\($0)" } }.joined(separator: ",") + "}"
-    }
-    let byDamage = ["auto", Select.Criterion.swap.rawValue].contains(select)
-    var choice: [(String, String?)] = [("by", byDamage ? Select.Criterion.swap.rawValue : select)]
-    var isListed = false
+  func pipeline(distilSteps: Int, fineTuneSteps: Int, batch: Int) -> Pipeline {
+    var passes = pipeline?.passes ?? usual(distilSteps, fineTuneSteps, batch)
+    if weights != .f32, !(passes.last is Round) { passes.append(Round(weights: weights)) }
+    return Pipeline(passes)
+  }
+
+  private func usual(_ distilSteps: Int, _ fineTuneSteps: Int, _ batch: Int) -> [any Pass] {
+    var choice = Select(by: select)
     switch replace {
-    case .fraction(let part): choice.append(("fraction", "\(part)"))
-    case .count(let count): choice.append(("count", "\(count)"))
-    case .layers(let layers):
-      choice = [("layers", "[\(layers.map(String.init).joined(separator: ","))]")]
-      isListed = true
+    case .fraction(let part): choice.fraction = part
+    case .count(let count): choice.count = count
+    case .layers(let layers): choice.layers = layers
     }
-    let onTrial = byDamage && !isListed
-    let swap =
-      "swap"
-      + braces([
-        ("mixer", mixer), ("width", width.map { "\($0)" }), ("heads", heads.map { "\($0)" }),
-        ("order", order),
-        ("layers", onTrial ? "all" : "selected"),
-      ])
-    let distil =
-      "distil"
-      + braces([
-        ("steps", "\(distilSteps)"), ("batch", "\(batch)"), ("rate", distilRate.map { "\($0)" }),
-      ])
-    let fineTune =
-      "fine-tune"
-      + braces([
-        ("steps", "\(fineTuneSteps)"), ("batch", "\(batch)"), ("rate", fineTuneRate.map { "\($0)" }),
-      ])
-    let select = "select" + braces(choice)
-    let passes =
-      onTrial
-      ? ["score", swap, distil, select, "restore", fineTune] : ["score", select, swap, distil, fineTune]
-    return try Pipeline(passes.joined(separator: ","))
+    let onTrial = select == .swap && choice.layers == nil
+    let swap = Swap(
+      mixer: mixer, width: width, heads: heads, order: order, layers: onTrial ? .all : .selected)
+    let distil = Distil(steps: distilSteps, batch: batch, rate: distilRate)
+    let fineTune = FineTune(steps: fineTuneSteps, batch: batch, rate: fineTuneRate)
+    return onTrial
+      ? [Score(), swap, distil, choice, Restore(), fineTune] : [Score(), choice, swap, distil, fineTune]
   }
 }

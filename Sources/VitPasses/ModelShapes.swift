@@ -1,15 +1,14 @@
-internal import VitIR
-internal import VitOps
-internal import VitPasses
+package import VitIR
 internal import VitRuntime
 
 /// Numbers for the symbols of a model's inputs.
-struct ModelShapes {
+package struct ModelShapes {
   private let graph: Graph
   /// The first axis of the first input, where that is a symbol.
-  let batchSymbol: String?
+  package let batchSymbol: String?
 
-  init(_ graph: Graph) {
+  /// The shapes of this graph's inputs.
+  package init(_ graph: Graph) {
     self.graph = graph
     batchSymbol = graph.inputs.first.flatMap { id in
       graph.type(id).shape.first.flatMap { first in
@@ -21,7 +20,9 @@ struct ModelShapes {
   /// Sizes of images that are tried in order.
   private static let sizes = [224, 256, 112, 64, 32, 28, 16, 518, 8, 4, 1]
 
-  func shapes(batch: Int) throws -> [[Int]] {
+  /// The extents of the inputs for a batch: symbols other than the batch get the first of some usual sizes that the type
+  /// rules accept. Throws where none does.
+  package func shapes(batch: Int) throws -> [[Int]] {
     let symbols = Set(graph.inputs.flatMap { graph.type($0).shape.flatMap(\.symbols) })
     if symbols.subtracting(batchSymbol.map { [$0] } ?? []).isEmpty {
       return try shapes(batch: batch, size: 1)
@@ -53,7 +54,7 @@ struct ModelShapes {
 
   /// The graph for images of one size: every symbol but the batch gets the number that a sample of the shape `sample` gives
   /// it. `nil` where there is no such symbol.
-  func fixed(to sample: [Int], pool: any WorkPool) throws -> Hybrid? {
+  func fixed(to sample: [Int], context: PassContext) throws -> Graph? {
     guard let input = graph.inputs.first, graph.type(input).rank == sample.count + 1 else { return nil }
     var numbers: [String: Int] = [:]
     for (dimension, extent) in zip(graph.type(input).shape.dropFirst(), sample) {
@@ -65,12 +66,12 @@ struct ModelShapes {
       let type = graph.type(id)
       return TensorType(type.element, type.shape.map { $0.substituting { numbers[$0].map(Dimension.fixed) } })
     }
-    let types = try GraphBuilder.infer(graph, inputTypes: inputs, fold: ConstantFolder(pool: pool).fold).types
+    let types = try GraphBuilder.infer(
+      graph, inputTypes: inputs, fold: ConstantFolder(pool: context.pool).fold
+    ).types
     var result = graph
     for (index, type) in types.enumerated() { result.setType(type, of: result.valueID(index)) }
-    var hybrid = Hybrid(result)
-    try Pipeline([Fold()]).run(on: &hybrid, context: PassContext(pool: pool, registry: .standard))
-    hybrid.findLayers()
-    return hybrid
+    _ = try Fold().run(on: &result, context: context)
+    return result
   }
 }

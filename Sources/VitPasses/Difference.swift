@@ -1,4 +1,4 @@
-public import VitIR
+package import VitIR
 internal import VitRuntime
 
 /// What tells two models apart.
@@ -24,18 +24,16 @@ public struct Difference: Sendable {
   /// What stands in one and in the other.
   public let message: String
 
-  /// The differences of `b` from `a`: the first of structure and of attributes, every tensor, and what both compute from
-  /// `input`, or from random numbers where that is `nil`.
+  /// The differences of `b` from `a`, which are run on `inputs`: the first of structure and of attributes, every tensor, and what both
+  /// compute.
   ///
   /// Numbers may differ by `tolerance`, relative to the largest magnitude of a tensor. Names of values inside do not matter.
-  public static func find(
-    _ a: Model, _ b: Model, input: [Tensor]? = nil, tolerance: Double = 0, threads: Int? = nil
+  package static func find(
+    _ a: Graph, _ b: Graph, inputs: [Tensor], tolerance: Double, pool: any WorkPool
   ) throws -> [Difference] {
-    var finder = DifferenceFinder(a.graph, b.graph, tolerance: tolerance)
+    var finder = DifferenceFinder(a, b, tolerance: tolerance)
     try finder.compareGraphs()
-    try finder.compareRuns(
-      inputs: try input ?? GraphProbe.inputs(a.graph, shapes: a.inputShapes()),
-      pool: ThreadPool(threads: threads))
+    try finder.compareRuns(inputs: inputs, pool: pool)
     return finder.found
   }
 }

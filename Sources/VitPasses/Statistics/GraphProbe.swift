@@ -1,10 +1,10 @@
-internal import VitIR
+package import VitIR
 internal import VitRuntime
 
 /// Compares what two graphs compute on an input that is the same on every machine.
-enum GraphProbe {
+package enum GraphProbe {
   /// Inputs of `shapes` for `graph`: normal numbers for floats, zeros for whole numbers, true for truth values.
-  static func inputs(_ graph: Graph, shapes: [[Int]], seed: UInt64 = 0) -> [Tensor] {
+  package static func inputs(_ graph: Graph, shapes: [[Int]], seed: UInt64 = 0) -> [Tensor] {
     zip(graph.inputs, shapes).enumerated().map { index, input in
       let type = TensorType(graph.type(input.0).element, fixed: input.1)
       var random = SplitMix(seed: seed).split("probe").split(index)
@@ -20,22 +20,31 @@ enum GraphProbe {
 
   /// The largest difference of an output element, relative to the largest magnitude of that output; `nil` where the
   /// graphs cannot be run.
-  static func deviation(of graph: Graph, from reference: Graph, pool: any WorkPool) throws -> Double? {
+  package static func deviation(of graph: Graph, from reference: Graph, pool: any WorkPool) throws -> Double?
+  {
     guard !reference.tensors.names.contains(where: { reference.tensors[$0]?.isElided ?? false }) else {
       return nil
     }
     let inputs = inputs(reference, shapes: try ModelShapes(reference).shapes(batch: 1))
-    let expected = try Session(reference, pool: pool).run(inputs)
+    let expected = try outputs(reference, inputs, pool)
     for name in reference.tensors.names { reference.tensors[name]?.storage.release() }
-    let found = try Session(graph, pool: pool).run(inputs)
+    let found = try outputs(graph, inputs, pool)
     return try zip(found, expected).map { try $0.deviation(from: $1) }.max() ?? 0
+  }
+
+  private static func outputs(_ graph: Graph, _ inputs: [Tensor], _ pool: any WorkPool) throws -> [Tensor] {
+    let executor = try Executor(
+      graph, weights: WeightStore(graph), inputShapes: inputs.map(\.shape), pool: pool)
+    for (tensor, view) in zip(inputs, executor.inputs) { try tensor.copy(to: view) }
+    executor.run()
+    return executor.outputs.map(Tensor.init(copying:))
   }
 }
 
 extension Tensor {
   /// The largest difference of an element to `reference`'s, relative to the largest finite magnitude there; infinite where
   /// one of two is no number, or shapes differ.
-  func deviation(from reference: Tensor) throws -> Double {
+  package func deviation(from reference: Tensor) throws -> Double {
     guard shape == reference.shape else { return .infinity }
     let (a, b) = (try doubles(), try reference.doubles())
     let scale = b.reduce(0) { $1.isFinite ? max($0, $1.magnitude) : $0 }

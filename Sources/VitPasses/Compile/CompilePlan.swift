@@ -1,0 +1,85 @@
+package import VitIR
+
+/// The numbers of a compile that follow from the model and the budget, and the pipeline that they give.
+package struct CompilePlan: Sendable {
+  /// What runs.
+  package let pipeline: Pipeline
+  /// Samples that nothing is trained on.
+  package let heldOut: Int
+
+  /// The samples that `score` looks at, twice each: as they are and with each layer dropped, roughly.
+  private static let scored = 512
+
+  /// The plan for a teacher, of which one sample costs `cost`, and so many samples.
+  package init(_ options: CompilerOptions, teacher: Teacher, cost: ModelCost, samples: Int) {
+    let work = Double(max(cost.total.flops, 1))
+    let trained = teacher.layers.filter(\.isReplaceable)
+    let layers = trained.reduce(0) { sum, layer in
+      teacher.graph.places(of: layer).reduce(sum) { $0 + Double(cost.nodes[$1].flops) }
+    }
+    let batch = options.batch ?? (work > 1e9 ? 32 : 64)
+    // They are the same for every budget: the pipeline, which records its steps, then makes the same hybrid again.
+    let judged = trained.count + 8
+    let share = CompilerOptions().timeBudget * 0.1
+    let affordable = Int(min(share * Budget.rate / (work * Double(judged)), 1e9))
+    heldOut = options.heldOut ?? max(1, min(samples / 10, max(affordable, 32), 1000))
+    let budget = Budget(
+      seconds: options.timeBudget,
+      work: Budget.Work(
+        teacher: work, layers: layers, batch: batch, measured: CompilePlan.scored + judged * heldOut))
+    pipeline = options.pipeline(
+      distilSteps: options.distilSteps ?? budget.distilSteps,
+      fineTuneSteps: options.fineTuneSteps ?? budget.fineTuneSteps, batch: batch)
+  }
+
+  /// Throws where a teacher has no layer that can be replaced, and a usage error where such a layer is asked for.
+  package static func check(_ options: CompilerOptions, _ layers: [Layer]) throws(VitError) {
+    guard let first = layers.first else {
+      throw VitError(
+        "the model has no attention layers", code: "no-attention",
+        help: "'vitc inspect --explain' tells what was nearly recognised")
+    }
+    if let obstacle = first.obstacle, layers.allSatisfy({ !$0.isReplaceable }) {
+      throw VitError(
+        "none of the \(layers.count) attention layers can be replaced: \(obstacle)", code: "no-replaceable")
+    }
+    guard options.pipeline == nil else { return }
+    let replaceable = layers.filter(\.isReplaceable).map(\.index)
+    func bad(_ message: String) -> VitError {
+      VitError(
+        message, kind: .usage, code: "layer-not-replaceable",
+        help: "vitc inspect lists the layers and the reasons")
+    }
+    switch options.replace {
+    case .count(let count) where count > replaceable.count:
+      throw bad("\(count) layers are to be replaced, but only \(replaceable.count) of \(layers.count) can be")
+    case .layers(let wanted):
+      if let layer = wanted.first(where: { !replaceable.contains($0) }) {
+        throw bad(
+          layers.contains { $0.index == layer }
+            ? "layer \(layer) cannot be replaced"
+            : "there is no layer \(layer): the model has \(layers.count)")
+      }
+    default: break
+    }
+  }
+}
+
+extension Pipeline {
+  /// How many of a model's layers the pipeline replaces.
+  func replacements(among layers: [Layer]) -> Int {
+    for pass in passes.reversed() {
+      if let select = pass as? Select { return select.count(among: layers) }
+    }
+    let replaceable = layers.filter(\.isReplaceable).map(\.index)
+    var replaced: Set<Int> = []
+    for case let swap as Swap in passes {
+      switch swap.layers {
+      case .all: replaced.formUnion(replaceable)
+      case .listed(let numbers): replaced.formUnion(numbers)
+      case .selected: break
+      }
+    }
+    return replaced.count
+  }
+}

@@ -1,0 +1,31 @@
+internal import VitIR
+internal import VitOps
+
+/// Hybrids with the same layers replaced by mixers that do not mix, or by nothing: what a mixer has to beat.
+package enum Controls {
+  /// The kinds of mixers that controls have.
+  package static let kinds = [NoMixer.kind, Pointwise.kind]
+
+  /// The pipelines of the controls of `pipeline`, which replaced `layers`: the same passes for the same steps, with every
+  /// mixer another; none of the kind that all of its mixers are already.
+  package static func pipelines(
+    of pipeline: Pipeline, layers: [Int]
+  ) -> [(kind: String, pipeline: Pipeline)] {
+    let own = Set(pipeline.passes.compactMap { ($0 as? Swap)?.mixer })
+    guard !layers.isEmpty, !own.isEmpty else { return [] }
+    return kinds.filter { own != [$0] }.map { kind in
+      (kind, Pipeline(pipeline.passes.compactMap { control($0, kind, layers) }))
+    }
+  }
+
+  /// The pass of a control in the place of `pass`: it does not score, and takes the layers that were chosen.
+  private static func control(_ pass: any Pass, _ kind: String, _ layers: [Int]) -> (any Pass)? {
+    switch pass {
+    case is Score: return nil
+    case let swap as Swap:
+      return Swap(mixer: kind, layers: swap.layers == .all ? .listed(layers) : swap.layers)
+    case is Select: return Select(layers: layers)
+    default: return pass
+    }
+  }
+}

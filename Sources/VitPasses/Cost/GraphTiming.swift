@@ -1,0 +1,25 @@
+package import VitIR
+package import VitRuntime
+
+/// Times graphs on random inputs.
+package enum GraphTiming {
+  /// The time that one run of each takes, measured in turn for `seconds`; throws where somebody wants to stop.
+  package static func times(
+    _ graphs: [Graph], shapes: [[[Int]]], pool: any WorkPool, seconds: Double,
+    isCancelled: @Sendable () -> Bool
+  ) throws -> [Timing] {
+    let executors = try zip(graphs, shapes).map { try executor($0, shapes: $1, pool: pool) }
+    let timings = Timing.measure(executors, seconds: seconds, isCancelled: isCancelled)
+    if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
+    return timings
+  }
+
+  /// An executor on random inputs.
+  package static func executor(_ graph: Graph, shapes: [[Int]], pool: any WorkPool) throws -> Executor {
+    let executor = try Executor(graph, weights: WeightStore(graph), inputShapes: shapes, pool: pool)
+    for (view, tensor) in zip(executor.inputs, GraphProbe.inputs(graph, shapes: shapes)) {
+      try tensor.copy(to: view)
+    }
+    return executor
+  }
+}

@@ -1,0 +1,82 @@
+internal import VitIR
+public import VitPasses
+
+extension Report {
+  /// The report as JSON in the form of `schemas/report.schema.json`; without times where they shall not enter.
+  public func json(withTimes: Bool = true) -> JSON {
+    func size(_ size: Size, _ timing: Timing?) -> JSON {
+      var members: [(String, JSON)] = [("parameters", .int(size.parameters)), ("flops", .int(size.flops))]
+      if let bytes = size.bytes, withTimes { members.append(("bytes", .int(bytes))) }
+      if let timing, withTimes { members += timing.members }
+      return .object(members)
+    }
+    let shares = zip(bound.layers, bound.replaceable).map { share, replaceable -> JSON in
+      var members: [(String, JSON)] = [
+        ("flops", .number(share.flops)), ("parameters", .number(share.parameters)),
+        ("replaceable", .bool(replaceable)),
+      ]
+      if withTimes { members.append(("time", .number(share.time))) }
+      return .object(members)
+    }
+    return .object([
+      ("schema", "vitc.report/1"), ("version", .string(Version.current)), ("pipeline", .string(pipeline)),
+      ("seed", .int(Int(clamping: seed))), ("mixer", .string(mixer)),
+      ("selected", .array(selected.map(JSON.int))),
+      ("bound", .array(shares)), ("teacher", size(teacher, timing?.teacher)),
+      ("hybrid", size(hybrid, timing?.hybrid)),
+      (
+        "layers",
+        .array(
+          layers.map { layer in
+            .object([
+              ("index", .int(layer.index)), ("node", .string(layer.node)),
+              ("selected", .bool(layer.isSelected)),
+              ("scores", .object(layer.scores.map { ($0.key, .number($0.value)) })),
+            ])
+          })
+      ),
+      ("correlation", .object(correlations.map { ($0.name, .optional($0.value)) })),
+      (
+        "data",
+        .object([
+          ("training", .int(samples.training)), ("held_out", .int(samples.heldOut)),
+          ("evaluation", .int(samples.evaluation)),
+        ])
+      ),
+      ("fidelity", fidelity.json),
+      (
+        "controls",
+        .array(controls.map { .object([("mixer", .string($0.mixer)), ("fidelity", $0.fidelity.json)]) })
+      ),
+      ("beats_controls", beatsControls.map(JSON.bool) ?? .null),
+      (
+        "divergences",
+        .array(
+          divergences.map { divergence in
+            .object([
+              ("pass", .string(divergence.pass)), ("layer", divergence.layer.map(JSON.int) ?? .null),
+              ("step", .int(divergence.step)), ("rate", .number(divergence.rate)),
+            ])
+          })
+      ),
+    ])
+  }
+}
+
+extension Fidelity {
+  /// The fidelity as JSON: fractions of 1, null where it has no meaning.
+  public var json: JSON {
+    .object([
+      ("images", .int(images)), ("accuracy", .optional(accuracy)), ("agreement", .optional(agreement)),
+      ("kl", .optional(divergence)), ("relative_error", .number(relativeError)),
+      ("teacher", .object([("accuracy", .optional(teacherAccuracy))])),
+    ])
+  }
+}
+
+extension Timing {
+  /// The members of a JSON object that hold it.
+  var members: [(String, JSON)] {
+    [("ms", .number(median)), ("ms_low", .number(low)), ("ms_high", .number(high))]
+  }
+}
