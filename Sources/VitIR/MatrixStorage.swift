@@ -1,22 +1,28 @@
 /// Rows of a matrix that lies in another storage, or of its transpose: put together each time they are asked for, so that
 /// a weight which was turned round takes no memory beside the file it came from.
 public final class MatrixStorage: TensorStorage {
-  private let source: any TensorStorage
-  private let elementSize: Int
-  /// Where each row starts, in elements of the source.
-  private let starts: [Int]
-  private let columns: Int
-  /// How far the elements of a row lie apart.
-  private let stride: Int
+  /// What is taken of the source.
+  struct View: Hashable {
+    let elementSize: Int
+    /// Where each row starts, in elements of the source.
+    let starts: [Int]
+    let columns: Int
+    /// How far the elements of a row lie apart.
+    let stride: Int
+  }
 
-  private init(
-    _ source: any TensorStorage, elementSize: Int, starts: [Int], columns: Int, stride: Int
-  ) {
+  /// Where the rows lie.
+  let source: any TensorStorage
+  /// Which they are.
+  let view: View
+  private var elementSize: Int { view.elementSize }
+  private var starts: [Int] { view.starts }
+  private var columns: Int { view.columns }
+  private var stride: Int { view.stride }
+
+  private init(_ source: any TensorStorage, _ view: View) {
     self.source = source
-    self.elementSize = elementSize
-    self.starts = starts
-    self.columns = columns
-    self.stride = stride
+    self.view = view
   }
 
   /// The number of bytes.
@@ -56,8 +62,12 @@ public final class MatrixStorage: TensorStorage {
 
   /// The transpose of a matrix with `shape` in `storage`.
   static func transpose(of storage: any TensorStorage, shape: [Int], elementSize: Int) -> MatrixStorage {
-    MatrixStorage(
-      storage, elementSize: elementSize, starts: Array(0..<shape[1]), columns: shape[0], stride: shape[1])
+    MatrixStorage(storage, transposition(of: shape, elementSize: elementSize))
+  }
+
+  /// The view that turns a matrix with `shape`.
+  static func transposition(of shape: [Int], elementSize: Int) -> View {
+    View(elementSize: elementSize, starts: Array(0..<shape[1]), columns: shape[0], stride: shape[1])
   }
 
   /// `rows` of a matrix with `columns` columns in `storage`.
@@ -66,18 +76,26 @@ public final class MatrixStorage: TensorStorage {
   ) -> MatrixStorage {
     if let matrix = storage as? MatrixStorage, matrix.columns == columns, matrix.elementSize == elementSize {
       return MatrixStorage(
-        matrix.source, elementSize: elementSize, starts: rows.map { matrix.starts[$0] }, columns: columns,
-        stride: matrix.stride)
+        matrix.source,
+        View(
+          elementSize: elementSize, starts: rows.map { matrix.starts[$0] }, columns: columns,
+          stride: matrix.stride))
     }
     return MatrixStorage(
-      storage, elementSize: elementSize, starts: rows.map { $0 * columns }, columns: columns, stride: 1)
+      storage,
+      View(elementSize: elementSize, starts: rows.map { $0 * columns }, columns: columns, stride: 1))
   }
 }
 
 extension Tensor {
-  /// The transpose of this matrix, whose bytes are turned when they are asked for.
+  /// The transpose of this matrix, whose bytes are turned when they are asked for; of a transpose, what it was made of.
   public func transposed() -> Tensor {
     precondition(shape.count == 2)
+    if let matrix = storage as? MatrixStorage, matrix.source.byteCount == matrix.byteCount,
+      matrix.view == MatrixStorage.transposition(of: [shape[1], shape[0]], elementSize: element.size)
+    {
+      return Tensor(unchecked: element, shape: [shape[1], shape[0]], storage: matrix.source)
+    }
     return Tensor(
       unchecked: element, shape: [shape[1], shape[0]],
       storage: MatrixStorage.transpose(of: storage, shape: shape, elementSize: element.size))

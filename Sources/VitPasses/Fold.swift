@@ -26,6 +26,8 @@ public struct Fold: GraphPass {
     builder.graph.nodes = []
     var replaced: [Int: ValueID] = [:]
     var changes = 0
+    /// The constants that were made of constants: the same operation on the same ones gives the same, not another.
+    var made: [Derivation: [ValueID]] = [:]
     let folder = ConstantFolder(pool: context.pool, limit: Fold.limit)
     for var node in nodes {
       node.operands = node.operands.map { id in id.map { replaced[$0.index] ?? $0 } }
@@ -48,7 +50,14 @@ public struct Fold: GraphPass {
         }
         if constantTensor(value, types[place]) == nil { isConstant = false }
       }
-      if isConstant {
+      let derivation = Derivation(node, builder.graph)
+      if isConstant, let derivation, let earlier = made[derivation] {
+        for (id, same) in zip(node.results, earlier) { replaced[id.index] = same }
+        changes += 1
+      } else if isConstant {
+        defer {
+          if let derivation { made[derivation] = node.results.map { replaced[$0.index] ?? $0 } }
+        }
         for (place, id) in node.results.enumerated() {
           guard let value = results[place], let tensor = constantTensor(value, types[place]) else { continue }
           replaced[id.index] = builder.graph.addConstant(tensor, name: builder.graph[id].name)
@@ -65,6 +74,23 @@ public struct Fold: GraphPass {
     builder.graph.removeDeadNodes()
     graph = builder.graph
     return PassResult(changes: changes)
+  }
+
+  /// What a constant was computed from, where that is constants alone.
+  private struct Derivation: Hashable {
+    let operation: String
+    let operands: [ValueID?]
+    let resultCount: Int
+
+    init?(_ node: Node, _ graph: Graph) {
+      let operands = node.operands
+      guard operands.contains(where: { $0 != nil }),
+        operands.allSatisfy({ $0.map { graph[$0].isConstant } ?? true })
+      else { return nil }
+      operation = node.name + node.operation.attributes.text
+      self.operands = operands
+      resultCount = node.results.count
+    }
   }
 
   private func constantTensor(_ value: KnownValue, _ type: TensorType) -> Tensor? {

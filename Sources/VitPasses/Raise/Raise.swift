@@ -49,6 +49,7 @@ public struct Raise: GraphPass {
       result.changes += rewriter.changes
       result.notes.append("\(pattern.name): \(rewriter.changes)")
     }
+    _ = graph.shareConstants()
     return (result, misses)
   }
 }

@@ -32,6 +32,16 @@ struct OnnxTranspose: MovingOperation {
       order(results[0].rank).enumerated().map { AxisMap.Letter(.parallel, [$0.element], [$0.offset]) })
   }
 
+  /// A weight that is turned round stays a view of itself, so that one which is used both ways stays one.
+  func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
+    if case .tensor(let tensor)? = operands.value(0), tensor.element.isFloat, tensor.count > 0,
+      order(tensor.shape.count) == [1, 0]
+    {
+      return [.tensor(tensor.transposed())]
+    }
+    return knownMoves(operands, results)
+  }
+
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
     let strides = rowMajorStrides(shapes.operand(0))
     let source = Move.Region(strides: order(strides.count).map { strides[$0] })

@@ -98,6 +98,11 @@ extension MovingOperation {
   }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
+    knownMoves(operands, results)
+  }
+
+  /// Whole numbers, moved as the operation moves its operands.
+  func knownMoves(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
     for index in steering where operands.has(index) && operands.value(index)?.integers == nil { return [] }
     guard results.allSatisfy({ !$0.element.isFloat }), let shapes = MoveShapes(operands, results),
       shapes.results.allSatisfy({ $0.reduce(1, *) <= KnownValue.maximumIntegers })
