@@ -77,6 +77,11 @@ public final class Dataset: Sendable {
   /// How many samples could not be read so far.
   public var skipped: Int { unreadable.withLock { $0.before + $0.indices.count } }
 
+  /// What a message calls a sample: its file, or its number in the data set.
+  public func name(of index: Int) -> String {
+    (source as? ImageFiles)?.paths[index] ?? "\(name), sample \(index)"
+  }
+
   /// Whether what can be said of one sample holds for all: they lie in one array.
   var isUniform: Bool { !(source is ImageFiles) }
 

@@ -56,14 +56,17 @@ public struct Fidelity: Sendable, Hashable {
   public var divergence: Double?
   /// Σ‖model − teacher‖² / Σ‖teacher‖², the mean over outputs.
   public var relativeError = 0.0
+  /// For how many samples an output of the model is no number; they count as wrong.
+  public var nonFinite = 0
 
   /// Nothing measured yet, of so many samples.
   init(images: Int) { self.images = images }
 
   /// What a model says of labelled samples, compared with no other.
-  public init(images: Int, accuracy: Double?) {
+  public init(images: Int, accuracy: Double?, nonFinite: Int) {
     self.images = images
     self.accuracy = accuracy
+    self.nonFinite = nonFinite
   }
 
   /// What selection and training compare by: the divergence, or the relative error.
@@ -74,15 +77,13 @@ public struct Fidelity: Sendable, Hashable {
 public final class FidelityMeter {
   private let data: any SampleSource
   private let samples: [Int]
-  private let batch: Int
-  private let pool: any WorkPool
+  private let runner: SampleRunner
   private let kind: OutputKind
   private let context: PassContext
   /// The teacher's outputs: for each of them the values of all samples.
   private var reference: [[Float]] = []
-
-  /// The most samples that run at once, and the bytes that the values around one node may then take.
-  private static let most = (samples: 32, bytes: 8 << 20)
+  /// For how many samples the teacher gives something that is no number.
+  public private(set) var referenceNonFinite = 0
 
   /// A meter on `samples` of `data` (all by default).
   ///
@@ -93,20 +94,16 @@ public final class FidelityMeter {
   ) throws {
     self.data = data
     self.samples = samples ?? Array(0..<data.count)
-    let widest = teacher.nodes.map { node in
-      MicroBatch.bytes(of: node.operands.compactMap { $0 } + node.results, in: teacher)
-    }.max()
-    let fitting = FidelityMeter.most.bytes / max(1, widest ?? 1)
-    batch = max(1, min(fitting, FidelityMeter.most.samples, self.samples.count))
-    pool = context.pool
+    runner = SampleRunner(teacher, data: data, samples: self.samples, context: context)
     self.context = context
     kind = context.outputs(of: teacher, data)
     guard !self.samples.isEmpty else {
       throw VitError("there are no samples to measure on", code: "data-empty")
     }
     var reference: [[Float]] = []
-    try run(teacher, context.weights(of: teacher), progress: progress) { _, outputs, count in
+    try runner.run(teacher, context.weights(of: teacher), progress: progress) { _, outputs, count in
       if reference.isEmpty { reference = outputs.map { _ in [] } }
+      for row in 0..<count where !SampleRunner.isFinite(outputs, row: row) { referenceNonFinite += 1 }
       for (index, output) in outputs.enumerated() {
         let values = output.count / output.shape[0] * count
         reference[index] += UnsafeBufferPointer(start: output.f32, count: values)
@@ -131,7 +128,9 @@ public final class FidelityMeter {
     for row in 0..<count {
       guard let label = data.label(samples[first + row]), (0..<classes).contains(label) else { continue }
       labelled += 1
-      if FidelityMeter.best(logits + row * classes, classes) == label { right += 1 }
+      let values = logits + row * classes
+      // Among what is no number nothing is the largest.
+      if values[0].isFinite, FidelityMeter.best(values, classes) == label { right += 1 }
     }
     return (labelled > 0 ? Double(right) / Double(labelled) : nil, right, labelled)
   }
@@ -141,33 +140,6 @@ public final class FidelityMeter {
     var best = 0
     for index in 0..<count where values[index] > values[best] { best = index }
     return best
-  }
-
-  private func run(
-    _ graph: Graph, _ weights: WeightStore, progress: (Int, Int) -> Void,
-    _ body: (_ first: Int, _ outputs: [View], _ count: Int) throws -> Void
-  ) throws {
-    let executor = try Executor(
-      graph, weights: weights, inputShapes: try InputShapes.of(graph, batch: batch, data: data),
-      packing: false, pool: pool)
-    let reader = BatchReader(data: data, pool: pool)
-    for start in stride(from: 0, to: samples.count, by: batch) {
-      try context.checkCancelled()
-      let count = min(batch, samples.count - start)
-      // A last, shorter batch is filled up with its first sample; what that gives is left out.
-      try reader.read(
-        (0..<batch).map { (index: samples[start + ($0 < count ? $0 : 0)], variant: nil) },
-        into: executor.inputs[0])
-      executor.run()
-      for (output, view) in zip(graph.outputs, executor.outputs)
-      where view.element != .f32 || view.shape.first != batch {
-        throw VitError(
-          "the output '\(output.name)' has the type \(view.element.rawValue)\(view.shape), expected f32 of one row a sample",
-          code: "output-type")
-      }
-      try body(start, executor.outputs, count)
-      progress(start + count, samples.count)
-    }
   }
 
   /// Runs `graph` on the samples and compares its outputs with the teacher's.
@@ -184,10 +156,11 @@ public final class FidelityMeter {
     var divergence = 0.0
     var errors = [Double](repeating: 0, count: reference.count)
     var squares = errors
-    try run(graph, weights, progress: progress) { first, outputs, count in
+    try runner.run(graph, weights, progress: progress) { first, outputs, count in
       guard outputs.count == reference.count else {
         throw VitError("expected \(reference.count) outputs as in the teacher, found \(outputs.count)")
       }
+      for row in 0..<count where !SampleRunner.isFinite(outputs, row: row) { result.nonFinite += 1 }
       for (index, output) in outputs.enumerated() {
         let size = output.count / output.shape[0]
         guard reference[index].count == size * samples.count else {

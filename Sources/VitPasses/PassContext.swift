@@ -91,8 +91,15 @@ public protocol SampleSource: Sendable {
   var shape: [Int] { get }
   /// The class of a sample, or `nil` where it has no label.
   func label(_ index: Int) -> Int?
+  /// What a message calls a sample.
+  func name(of index: Int) -> String
   /// Writes sample `index`; with a `variant`, an augmented version of it that the number decides.
   func read(_ index: Int, variant: UInt64?, into target: UnsafeMutableBufferPointer<Float>) throws
+}
+
+extension SampleSource {
+  /// Its number.
+  public func name(of index: Int) -> String { "sample \(index)" }
 }
 
 /// Keeps the state of long work by name.

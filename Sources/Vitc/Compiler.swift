@@ -89,6 +89,7 @@ private struct CompileJob {
   private let run: CompileRun
   private let training: Samples
   private let heldOut: Samples
+  private let nonFiniteSamples: Int
   private let lineage: [(key: String, value: String)]
   /// Where what was trained so far is kept.
   let checkpoint: CheckpointFile?
@@ -98,9 +99,9 @@ private struct CompileJob {
     _ progress: Progress
   ) throws {
     self.options = options
-    if let problem = original.diagnostics.first(where: { $0.code == "non-finite-weight" }) {
+    if let weight = original.nonFiniteWeights.first {
       throw VitError(
-        problem.message, code: problem.code, help: "a model with such weights cannot be distilled")
+        weight.message, code: "non-finite-weight", help: "a model with such weights cannot be distilled")
     }
     try CompilePlan.check(options, original.hybrid.layers)
     pool = ThreadPool(threads: options.threads)
@@ -122,10 +123,23 @@ private struct CompileJob {
       options, teacher: origin, cost: try ModelCost(teacher.graph, inputShapes: shapes, pool: pool),
       samples: data.count)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
-    (training, heldOut) = data.holdingOut(plan.heldOut, seed: options.seed)
+    let parts = data.holdingOut(plan.heldOut, seed: options.seed)
+    func without(_ part: Samples, _ places: [Int]? = nil) throws -> Samples {
+      part.without(
+        try SampleScreen.nonFinite(teacher.graph, part, places: places, context: context) {
+          progress.advance("look at samples", $0, $1, "")
+        })
+    }
+    training = try without(
+      parts.0, SampleScreen.places(readBy: plan.pipeline, of: parts.0.count, context: context))
+    heldOut = try without(parts.1)
+    let measured = try evaluation.map { try without($0) }
+    nonFiniteSamples =
+      parts.0.count + parts.1.count + (evaluation?.count ?? 0)
+      - training.count - heldOut.count - (measured?.count ?? 0)
     run = CompileRun(
       plan, teacher: origin, shapes: shapes,
-      data: .init(training: training, heldOut: heldOut, evaluation: evaluation ?? heldOut),
+      data: .init(training: training, heldOut: heldOut, evaluation: measured ?? heldOut),
       options: options, pool: pool, progress: progress)
     lineage = try Lineage.entries(
       teacher: teacher, data: data, pipeline: plan.pipeline, seed: options.seed)
@@ -154,6 +168,7 @@ private struct CompileJob {
   func run(_ events: (Compiler.Event) -> Void) throws -> Compiler.Compilation {
     var (hybrid, report) = try run.compile(checkpoint: checkpoint, events: events)
     report.teacher.bytes = teacher.byteCount
+    report.nonFiniteSamples = nonFiniteSamples
     hybrid.teacher = nil
     let card = Model.Card(preprocessing: training.settings, labels: teacher.labels ?? [])
     let origin = Model.Origin(

@@ -18,7 +18,8 @@ public enum Evaluation {
       teacher: (reference ?? model).graph, data: data, context: context,
       progress: { progress.advance(reference == nil ? "evaluate" : "evaluate reference", $0, $1, "") })
     guard reference != nil else {
-      return Fidelity(images: data.count, accuracy: meter.teacherAccuracy)
+      return Fidelity(
+        images: data.count, accuracy: meter.teacherAccuracy, nonFinite: meter.referenceNonFinite)
     }
     return try meter.measure(model.graph) { progress.advance("evaluate", $0, $1, "") }
   }

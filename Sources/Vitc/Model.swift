@@ -49,6 +49,18 @@ public struct Model: Sendable {
   public let byteCount: Int
   /// What a user should know about it: warnings and notes of reading it.
   public internal(set) var diagnostics: [Diagnostic]
+  /// A weight that is no number.
+  public struct NonFinite: Hashable, Sendable {
+    /// The tensor's name.
+    public let tensor: String
+    /// `NaN` or `infinity`.
+    public let number: String
+    /// What is wrong, in words.
+    public var message: String { "tensor '\(tensor)' holds \(number)" }
+  }
+
+  /// The weights of the file that are no numbers, of which the diagnostics warn.
+  public internal(set) var nonFiniteWeights: [NonFinite] = []
   /// How its inputs are made and what its outputs mean, where the model itself says so.
   var card = Card()
   /// Where it comes from.

@@ -33,13 +33,15 @@ struct ModelReader {
       contents = VModFile(Hybrid(try opened(model.graph)))
     }
     try checkSizes(contents.graph)
-    try checkNumbers(contents.graph)
+    let nonFinite = try nonFinite(contents.graph)
     if format == .onnx, raising { contents.hybrid = try raised(contents.graph) }
     if format != .onnx, contents.hybrid.layers.isEmpty { contents.hybrid.findLayers() }
     let bytes = try external.reduce(file.count) { try $0 + MappedFile(path: $1).count }
-    return Model(
+    var model = Model(
       contents, path: path, format: format, files: [path] + external, byteCount: bytes,
       diagnostics: diagnostics)
+    model.nonFiniteWeights = nonFinite
+    return model
   }
 
   /// The graph with its batch open, where it does the same to each image.
@@ -71,15 +73,17 @@ struct ModelReader {
     }
   }
 
-  /// Warns of weights that are no numbers. Minus infinity alone is what masks are made of.
-  private mutating func checkNumbers(_ graph: Graph) throws {
+  /// Finds the weights that are no numbers, and warns of them. Minus infinity alone is what masks are made of.
+  private mutating func nonFinite(_ graph: Graph) throws -> [Model.NonFinite] {
+    var result: [Model.NonFinite] = []
     for name in graph.tensors.names {
-      guard let tensor = graph.tensors[name], let found = try tensor.nonFiniteNumber() else { continue }
+      guard let tensor = graph.tensors[name], let number = try tensor.nonFiniteNumber() else { continue }
+      let found = Model.NonFinite(tensor: name, number: number)
       diagnostics.append(
-        Diagnostic(
-          .warning, "tensor '\(name)' holds \(found)", code: "non-finite-weight",
-          location: Location(file: path)))
+        Diagnostic(.warning, found.message, code: "non-finite-weight", location: Location(file: path)))
+      result.append(found)
     }
+    return result
   }
 
   /// The model in vitc's operations with its layers, or as it was where that would not be the same function.
@@ -100,36 +104,5 @@ struct ModelReader {
         "the raised model differs from the file by \(Float(deviation)) on a random input; it is used unraised",
         code: "raise-differs", location: Location(file: path)))
     return Hybrid(finding: original)
-  }
-}
-
-extension Tensor {
-  /// `NaN` or `infinity`, where a float tensor holds one; minus infinity does not count.
-  func nonFiniteNumber() throws -> String? {
-    guard element.isFloat, !isElided else { return nil }
-    func first<Bits: FixedWidthInteger>(
-      _ bytes: UnsafeRawBufferPointer, _ infinity: Bits, _ sign: Bits
-    ) -> String? {
-      var sum: Bits = 0
-      let size = MemoryLayout<Bits>.size
-      // The greatest magnitude tells whether to look closer: a loop that vectorises.
-      for index in 0..<count {
-        sum = max(sum, bytes.loadUnaligned(fromByteOffset: index * size, as: Bits.self) & ~sign)
-      }
-      guard sum >= infinity else { return nil }
-      if sum > infinity { return "NaN" }
-      let isPositive = (0..<count).contains {
-        bytes.loadUnaligned(fromByteOffset: $0 * size, as: Bits.self) == infinity
-      }
-      return isPositive ? "infinity" : nil
-    }
-    return try storage.withBytes { bytes in
-      switch element {
-      case .f64: first(bytes, 0x7ff0_0000_0000_0000 as UInt64, 1 << 63)
-      case .f32: first(bytes, 0x7f80_0000 as UInt32, 1 << 31)
-      case .f16: first(bytes, 0x7c00 as UInt16, 1 << 15)
-      default: first(bytes, 0x7f80 as UInt16, 1 << 15)
-      }
-    }
   }
 }

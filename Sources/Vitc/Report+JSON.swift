@@ -40,7 +40,7 @@ extension Report {
         "data",
         .object([
           ("training", .int(samples.training)), ("held_out", .int(samples.heldOut)),
-          ("evaluation", .int(samples.evaluation)),
+          ("evaluation", .int(samples.evaluation)), ("non_finite", .int(nonFiniteSamples)),
         ])
       ),
       ("fidelity", fidelity.json),
@@ -69,6 +69,7 @@ extension Fidelity {
     .object([
       ("images", .int(images)), ("accuracy", .optional(accuracy)), ("agreement", .optional(agreement)),
       ("kl", .optional(divergence)), ("relative_error", .number(relativeError)),
+      ("non_finite", .int(nonFinite)),
       ("teacher", .object([("accuracy", .optional(teacherAccuracy))])),
     ])
   }

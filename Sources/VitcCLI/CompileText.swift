@@ -66,6 +66,18 @@ enum CompileText {
       row("ms", time(teacher), time(hybrid), "\(((hybrid.median / teacher.median - 1) * 100).fixed(1)) %")
     }
     text += table.text
+    if report.nonFiniteSamples > 0 {
+      text +=
+        "\nleft out: \(report.nonFiniteSamples.grouped) samples, for which the teacher gives no numbers\n"
+    }
+    if report.fidelity.nonFinite > 0 {
+      text +=
+        "\nthe hybrid gives no numbers for \(report.fidelity.nonFinite.grouped) of the images measured\n"
+    }
+    if report.hybrid.parameters > report.teacher.parameters {
+      text +=
+        "\nthe hybrid has more parameters: mixers have weights of their own, attention may have shared them\n"
+    }
     let known = report.correlations.compactMap { entry in entry.value.map { "\(entry.name) \($0.fixed(2))" } }
     if !known.isEmpty {
       text += "\nrank correlation with the damage of a swap: \(known.joined(separator: ", "))\n"

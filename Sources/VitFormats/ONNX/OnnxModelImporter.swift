@@ -71,7 +71,6 @@ struct OnnxModelImporter {
       flattener: flattener, nodes: nodes, outputs: outputs, name: source.name)
     var graph = try build(program, inputs)
     graph.removeDeadNodes()
-    try checkNumbers(graph)
     return OnnxImport(graph: graph, diagnostics: diagnostics, externalFiles: [])
   }
 
@@ -130,53 +129,5 @@ struct OnnxModelImporter {
     try importer.add(program.nodes)
     for output in program.outputs { try importer.addOutput(output.value, name: output.name) }
     return importer.builder.graph
-  }
-
-  /// Warns of constants that are no numbers.
-  private mutating func checkNumbers(_ graph: Graph) throws {
-    for name in graph.tensors.names {
-      guard let tensor = graph.tensors[name], let number = try tensor.nonFinite() else { continue }
-      note(.warning, "tensor '\(name)' holds \(number)", code: "not-finite")
-    }
-  }
-}
-
-extension Tensor {
-  /// What is wrong with the numbers: a NaN, or infinities among others than zeros (a mask is made of just those).
-  fileprivate func nonFinite() throws -> String? {
-    guard element.isFloat else { return nil }
-    return try storage.withBytes { bytes in
-      // Most tensors are clean, which the bits of the exponents tell fast.
-      guard bytes.hasFullExponent(element) else { return nil }
-      var (infinite, ordinary) = (false, false)
-      for index in 0..<count {
-        let value = bytes.loadNumber(at: index, as: element)
-        if value.isNaN { return "a NaN" }
-        if value.isInfinite { infinite = true } else if value != 0 { ordinary = true }
-      }
-      return infinite && ordinary ? "an infinity" : nil
-    }
-  }
-}
-
-extension UnsafeRawBufferPointer {
-  /// Whether some float has the exponent of infinities and NaNs.
-  fileprivate func hasFullExponent(_ element: ElementType) -> Bool {
-    func search<T: FixedWidthInteger & UnsignedInteger>(_ mask: T) -> Bool {
-      let size = MemoryLayout<T>.size
-      var found: T = 0
-      for index in 0..<count / size {
-        let bits = loadUnaligned(fromByteOffset: index * size, as: T.self)
-        found |= bits & mask == mask ? 1 : 0
-      }
-      return found != 0
-    }
-    return switch element {
-    case .f64: search(UInt64(0x7ff) << 52)
-    case .f32: search(UInt32(0xff) << 23)
-    case .f16: search(UInt16(0x1f) << 10)
-    case .bf16: search(UInt16(0xff) << 7)
-    default: false
-    }
   }
 }

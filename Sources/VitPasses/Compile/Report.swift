@@ -50,6 +50,8 @@ public struct Report: Sendable {
   public var fidelity: Fidelity
   /// The data: how many samples trained, how many judged, on how many the fidelity was measured.
   public var samples: (training: Int, heldOut: Int, evaluation: Int)
+  /// How many samples were left out, for the teacher gives no numbers for them.
+  public var nonFiniteSamples = 0
   /// Milliseconds of one run, teacher and hybrid in turn; `nil` where they were not measured.
   public var timing: (teacher: Timing, hybrid: Timing)?
   /// The controls, where they were asked for.

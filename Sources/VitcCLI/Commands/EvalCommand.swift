@@ -12,7 +12,9 @@ extension Command {
       Option("--against", "TEACHER", "the model to compare with: agreement, KL and its accuracy"),
       Option.json("eval"), Option.preprocess, Option.threads,
     ],
-    notes: ["Of data with two splits the test split is taken unless :train is asked for."]
+    notes: [
+      "Of data with two splits the test split is taken unless :train is asked for. Exit code 1 where an output is no number."
+    ]
   ) { arguments, terminal in
     guard arguments.text("--data") != nil else { throw usage("eval needs --data", code: "option-missing") }
     let threads = try arguments.threads()
@@ -33,7 +35,7 @@ extension Command {
     } else {
       terminal.write(fidelity.text)
     }
-    return .done
+    return fidelity.nonFinite == 0 ? .done : .checkFailed
   }
 }
 
@@ -52,6 +54,7 @@ extension Fidelity {
       ("teacher accuracy", teacherAccuracy?.percent),
       ("agreement", agreement?.percent), ("KL", divergence?.short),
       ("relative error", agreement == nil && relativeError > 0 ? relativeError.short : nil),
+      ("not finite", nonFinite > 0 ? "\(nonFinite.grouped) of \(images.grouped) images" : nil),
     ]
     return rows.compactMap { name, value in
       value.map { name + String(repeating: " ", count: 18 - name.count) + $0 + "\n" }
