@@ -14,12 +14,19 @@ public protocol MovementOperation: Operation {}
 
 /// A convolution, which says what it expects of an image whose extents a file leaves open.
 public protocol ConvolutionOperation: Operation {
-  /// The operand with the windows, `[filters, channels, …]`.
+  /// The operand with the windows, `[filters, channels, …]`, of two axes at least.
   var windows: Int { get }
   /// How many parts the channels come in, each with filters of its own.
   var groups: Int { get }
   /// The steps between windows, where they are not all one.
   var steps: [Int]? { get }
+  /// How many channels an image must have for windows of that shape.
+  func channels(_ windows: Shape) -> Dimension
+}
+
+extension ConvolutionOperation {
+  /// Those of all parts.
+  public func channels(_ windows: Shape) -> Dimension { windows[1] * .fixed(groups) }
 }
 
 /// A product of matrices, in which either factor may be what a layer has learned.

@@ -48,6 +48,8 @@ struct FlatNode {
   let label: String
   /// The operation's name in the registry.
   var operation: String { (source.domain.isEmpty ? "onnx" : source.domain) + "." + source.type }
+  /// The operator, where the decoder knows it.
+  var known: OnnxOperator? { OnnxOperator(rawValue: operation) }
 }
 
 /// Turns graphs, functions and names into one list of nodes over numbered values.
@@ -216,7 +218,7 @@ struct Flattener {
         location: place)
     }
     for (from, to) in passed {
-      let identity = OnnxNode(name: node.name, type: "Identity")
+      let identity = OnnxNode(name: node.name, type: OnnxOperator.identity.type)
       result.append(
         FlatNode(
           source: identity, scope: inner, inputs: [from], outputs: [to], captures: [], label: label))

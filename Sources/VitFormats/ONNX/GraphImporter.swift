@@ -104,13 +104,6 @@ struct GraphImporter {
 
   // MARK: - Nodes
 
-  /// The operators that are dealt with here and not by the registry.
-  private static let structural: Set<String> = [
-    "onnx.Constant", "onnx.If", "onnx.SplitToSequence", "onnx.SequenceConstruct", "onnx.SequenceEmpty",
-    "onnx.SequenceAt", "onnx.SequenceInsert", "onnx.SequenceErase", "onnx.SequenceLength",
-    "onnx.ConcatFromSequence",
-  ]
-
   /// Throws one error that lists every operator among `nodes` that vitc has not.
   func checkOperators(_ nodes: [FlatNode]) throws(VitError) {
     var found: [(operation: String, nodes: [FlatNode])] = []
@@ -131,7 +124,7 @@ struct GraphImporter {
       return "\(name) (\(entry.nodes.count)×: \(names)\(entry.nodes.count > 3 ? ", …" : ""))"
     }
     var help: String?
-    if found.contains(where: { ["onnx.Loop", "onnx.Scan"].contains($0.operation) }) {
+    if found.contains(where: { [.loop, .scan].contains($0.nodes.first?.known) }) {
       help = "control flow (Loop, Scan) is not supported; export the model with its loops unrolled"
     } else if found.contains(where: { $0.operation.hasPrefix("com.microsoft.nchwc.") }) {
       help = "ONNX Runtime has laid this model out for one machine; take the file that it was made from"
@@ -145,7 +138,7 @@ struct GraphImporter {
   }
 
   private func isSupported(_ node: FlatNode) -> Bool {
-    Self.structural.contains(node.operation) || builder.registry[node.operation] != nil
+    node.known?.isStructural ?? false || builder.registry[node.operation] != nil
   }
 
   /// Adds nodes, which are in an order of definition.
@@ -163,20 +156,20 @@ struct GraphImporter {
   }
 
   private mutating func add(_ node: FlatNode) throws(VitError) {
-    switch node.operation {
-    case "onnx.Constant": try addConstant(node)
-    case "onnx.If": try addBranch(node)
-    case "onnx.SplitToSequence": try addSplit(node)
-    case "onnx.ConcatFromSequence": try addConcat(node)
-    case "onnx.SequenceEmpty": define(node, .sequence([]))
-    case "onnx.SequenceConstruct":
+    switch node.known {
+    case .constant: try addConstant(node)
+    case .branch: try addBranch(node)
+    case .splitToSequence: try addSplit(node)
+    case .concatFromSequence: try addConcat(node)
+    case .sequenceEmpty: define(node, .sequence([]))
+    case .sequenceConstruct:
       var parts: [ValueID] = []
       for index in node.inputs.indices { parts.append(try operand(node, index)) }
       define(node, .sequence(parts))
-    case "onnx.SequenceAt":
+    case .sequenceAt:
       let parts = try sequence(node)
       define(node, .value(parts[try place(node, 1, in: parts)]))
-    case "onnx.SequenceInsert":
+    case .sequenceInsert:
       var parts = try sequence(node)
       guard parts.count < Self.maximumParts else {
         throw VitError("a sequence of more than \(Self.maximumParts) tensors", code: "too-many")
@@ -185,19 +178,19 @@ struct GraphImporter {
       parts.insert(
         value, at: node.inputs.count > 2 ? try place(node, 2, in: parts, orEnd: true) : parts.count)
       define(node, .sequence(parts))
-    case "onnx.SequenceErase":
+    case .sequenceErase:
       var parts = try sequence(node)
       parts.remove(at: node.inputs.count > 1 ? try place(node, 1, in: parts) : try last(parts))
       define(node, .sequence(parts))
-    case "onnx.SequenceLength":
+    case .sequenceLength:
       define(node, .value(builder.integers([try sequence(node).count], shape: [], name: name(node))))
-    case "onnx.Identity":
+    case .identity:
       if let value = node.inputs.first, value != 0, case .sequence(let parts) = try binding(value) {
         define(node, .sequence(parts))
       } else {
         try addOperation(node)
       }
-    case "onnx.BatchNormalization":
+    case .batchNormalization:
       if try !addStandardisation(node) { try addOperation(node) }
     default: try addOperation(node)
     }
@@ -213,7 +206,7 @@ struct GraphImporter {
     }
     var attributes = Attributes()
     if case .plain(let epsilon)? = node.source.attribute("epsilon")?.value { attributes["epsilon"] = epsilon }
-    let operation = try builder.registry.make("onnx.InstanceNormalization", attributes)
+    let operation = try builder.registry.make(OnnxOperator.instanceNormalization.rawValue, attributes)
     let operands = [input, try operand(node, 1), try operand(node, 2)]
     let result = try builder.add(
       operation, operands, names: [name(node)], location: Location(file: file, node: node.label))
@@ -234,7 +227,7 @@ struct GraphImporter {
       }
       switch attribute.value {
       case .plain(let value): attributes[attribute.name] = value
-      case .tensor(let tensor) where node.operation == "onnx.ConstantOfShape" && attribute.name == "value":
+      case .tensor(let tensor) where node.known == .constantOfShape && attribute.name == "value":
         let (number, code) = try scalar(tensor)
         attributes["value"] = .float(number)
         attributes["element"] = .int(code)
@@ -246,11 +239,12 @@ struct GraphImporter {
     }
     var operands: [ValueID?] = []
     for value in node.inputs { operands.append(try tensor(value)) }
-    if node.operation == "onnx.CastLike", let code = storedType(operands, 1) {
+    if node.known == .castLike, let code = storedType(operands, 1) {
       try addCast(node, operands[0], to: code)
       return
     }
-    if node.source.type == "QuantizeLinear", attributes["output_dtype"] == nil,
+    if node.known == .quantizeLinear || node.known == .microsoftQuantizeLinear,
+      attributes["output_dtype"] == nil,
       let code = storedType(operands, 2)
     {
       attributes["output_dtype"] = .int(code)
@@ -291,7 +285,7 @@ struct GraphImporter {
   }
 
   private mutating func addCast(_ node: FlatNode, _ value: ValueID?, to code: Int) throws(VitError) {
-    let operation = try builder.registry.make("onnx.Cast", Attributes([("to", .int(code))]))
+    let operation = try builder.registry.make(OnnxOperator.cast.rawValue, Attributes([("to", .int(code))]))
     let results = try builder.add(
       operation, [value], names: [name(node)], location: Location(file: file, node: node.label))
     bindings[node.outputs[0]] = .value(results[0])
@@ -422,7 +416,7 @@ struct GraphImporter {
     guard !sizes.isEmpty, sizes.count <= Self.maximumParts else {
       throw VitError("a sequence of \(sizes.count) parts, expected 1 to \(Self.maximumParts)")
     }
-    let split = try builder.registry.make("onnx.Split", Attributes([("axis", .int(axis))]))
+    let split = try builder.registry.make(OnnxOperator.split.rawValue, Attributes([("axis", .int(axis))]))
     let place = Location(file: file, node: node.label)
     let counts = builder.integers(sizes, name: name(node) + ".sizes")
     var parts = try builder.add(
@@ -430,7 +424,7 @@ struct GraphImporter {
     if !keepsAxis, node.inputs.count < 2 {
       let axes = builder.integers([axis], name: name(node) + ".axis")
       for index in parts.indices {
-        parts[index] = try builder.add("onnx.Squeeze", [parts[index], axes], location: place)
+        parts[index] = try builder.add(OnnxOperator.squeeze.rawValue, [parts[index], axes], location: place)
       }
     }
     define(node, .sequence(parts))
@@ -443,10 +437,11 @@ struct GraphImporter {
     if try option(node, "new_axis", default: 0) != 0 {
       let axes = builder.integers([axis], name: name(node) + ".axis")
       for index in parts.indices {
-        parts[index] = try builder.add("onnx.Unsqueeze", [parts[index], axes], location: place)
+        parts[index] = try builder.add(
+          OnnxOperator.unsqueeze.rawValue, [parts[index], axes], location: place)
       }
     }
-    let concat = try builder.registry.make("onnx.Concat", Attributes([("axis", .int(axis))]))
+    let concat = try builder.registry.make(OnnxOperator.concat.rawValue, Attributes([("axis", .int(axis))]))
     let result = try builder.add(concat, parts, names: [name(node)], location: place)
     define(node, .value(result[0]))
   }

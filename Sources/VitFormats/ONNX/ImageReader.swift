@@ -9,55 +9,87 @@ struct ImageReader {
   /// The step between patches.
   private(set) var step = 1
 
-  /// Operators that leave the axes of an image alone.
-  private static let pointwise: Set<String> = [
-    "Cast", "Identity", "Sub", "Add", "Mul", "Div", "Clip", "Pad", "Resize", "QuantizeLinear",
-    "DequantizeLinear",
-  ]
+  /// The types of images on their way from an input, and of constants.
+  private var types: [FlatValue: TensorType] = [:]
+  /// The input that each image came in by.
+  private var sources: [FlatValue: FlatValue] = [:]
+  private var constants: [FlatValue: Tensor] = [:]
 
   /// Looks for a convolution of an input, normalised or not.
-  init(_ nodes: [FlatNode], _ constants: [FlatValue: OnnxTensor], _ inputs: InputTypes) {
-    var sources: [FlatValue: FlatValue] = [:]
-    for input in inputs.inputs where input.type.rank == 4 { sources[input.value] = input.value }
-    var shapes: [FlatValue: [Int]] = [:]
-    for node in nodes where node.source.domain.isEmpty {
-      if node.source.type == "Constant", case .tensor(let tensor)? = node.source.attribute("value")?.value,
-        case .success(let value) = tensor.content
-      {
-        shapes[node.outputs[0]] = value.shape
+  init(
+    _ nodes: [FlatNode], _ initializers: [FlatValue: OnnxTensor], _ inputs: InputTypes, registry: Registry
+  ) {
+    for input in inputs.inputs where input.type.rank == 4 {
+      sources[input.value] = input.value
+      types[input.value] = input.type
+    }
+    for node in nodes {
+      for value in node.inputs where constants[value] == nil {
+        if case .success(let tensor)? = initializers[value]?.content { define(value, tensor) }
       }
-      guard let first = node.inputs.first, let source = node.inputs.lazy.compactMap({ sources[$0] }).first
-      else {
-        // Weights may be stored as integers, or as half floats.
-        if let first = node.inputs.first, Self.pointwise.contains(node.source.type) {
-          shapes[node.outputs[0]] = shape(first, shapes, constants)
+      if node.known == .constant {
+        if case .tensor(let tensor)? = node.source.attribute("value")?.value,
+          case .success(let value) = tensor.content
+        {
+          define(node.outputs[0], value)
         }
-        continue
-      }
-      if Self.pointwise.contains(node.source.type) {
-        sources[node.outputs[0]] = source
-      } else if node.source.type == "Conv", sources[first] != nil, node.inputs.count > 1,
-        let weight = shape(node.inputs[1], shapes, constants), weight.count == 4
-      {
-        input = source
-        var group = 1
-        if case .plain(.int(let value))? = node.source.attribute("group")?.value { group = value }
-        let (product, overflow) = weight[1].multipliedReportingOverflow(by: group)
-        if !overflow, product > 0 { channels = product }
-        if case .plain(.ints(let steps))? = node.source.attribute("strides")?.value, let first = steps.first {
-          step = max(1, first)
-        }
-        return
+      } else if node.inputs.contains(where: { types[$0] != nil }), let operation = make(node, registry) {
+        if let convolution = operation as? any ConvolutionOperation, read(node, convolution) { return }
+        follow(node, operation)
       }
     }
   }
 
-  private func shape(
-    _ value: FlatValue, _ shapes: [FlatValue: [Int]], _ constants: [FlatValue: OnnxTensor]
-  ) -> [Int]? {
-    if let shape = shapes[value] { return shape }
-    guard case .success(let tensor)? = constants[value]?.content else { return nil }
-    return tensor.shape
+  private mutating func define(_ value: FlatValue, _ tensor: Tensor) {
+    constants[value] = tensor
+    types[value] = tensor.type.computed
+  }
+
+  private func make(_ node: FlatNode, _ registry: Registry) -> (any Operation)? {
+    var attributes = Attributes()
+    for attribute in node.source.attributes {
+      guard case .plain(let value) = attribute.value else { return nil }
+      attributes[attribute.name] = value
+    }
+    return try? registry.make(
+      node.operation, attributes, opset: node.scope.opsets[node.source.domain] ?? 1)
+  }
+
+  /// Takes what a convolution says about the image that it reads, if it does read one.
+  private mutating func read(_ node: FlatNode, _ convolution: any ConvolutionOperation) -> Bool {
+    guard let first = node.inputs.first, let source = sources[first],
+      node.inputs.count > convolution.windows, let windows = types[node.inputs[convolution.windows]],
+      windows.rank == 4
+    else { return false }
+    input = source
+    if let count = convolution.channels(windows.shape).fixedValue, count > 0, count < Int.max {
+      channels = count
+    }
+    step = max(1, convolution.steps?.first ?? 1)
+    return true
+  }
+
+  /// Follows an image through what keeps its channels apart, and constants through what they are made of: weights may be
+  /// stored as integers, or as half floats.
+  private mutating func follow(_ node: FlatNode, _ operation: any Operation) {
+    let image = node.inputs.firstIndex { sources[$0] != nil }
+    let known = node.inputs.map { constants[$0].map(KnownValue.tensor) }
+    let operands = Operands(
+      node.inputs.map { types[$0] }, values: known, resultCount: node.outputs.count)
+    var results = try? operation.resultTypes(operands)
+    // Numbers for each channel, of which the file does not say how many there are.
+    if results == nil, operation is any PointwiseOperation, node.outputs.count == 1 {
+      results = (image ?? 0) < node.inputs.count ? types[node.inputs[image ?? 0]].map { [$0] } : nil
+    }
+    guard let results, let result = results.first, let output = node.outputs.first else { return }
+    guard let image else {
+      if operation is any PointwiseOperation { types[output] = result }
+      return
+    }
+    let letter = operation.axes(operands, results).letter(ofResult: 0, axis: 1)
+    guard result.rank == 4, letter?.kind == .parallel, letter?.axis(ofOperand: image) == 1 else { return }
+    sources[output] = sources[node.inputs[image]]
+    types[output] = result
   }
 }
 

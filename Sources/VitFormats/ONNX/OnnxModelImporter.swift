@@ -105,7 +105,8 @@ struct OnnxModelImporter {
     let first: VitError
     try GraphImporter(program.flattener, file: path, graph: Graph(name: ""), registry: registry, fold: nil)
       .checkOperators(program.nodes)
-    let reader = ImageReader(program.nodes, program.flattener.initializers, inputs)
+    let reader = ImageReader(
+      program.nodes, program.flattener.initializers, inputs, registry: registry)
     let inputs = inputs.withChannels(of: reader)
     do { return try attempt(program, inputs) } catch { first = error }
     // Each attempt takes as long as the model is large; no model of images is that large.

@@ -16,12 +16,6 @@ public struct OnnxImport: Sendable {
 /// the model's folder is opened, and what is malformed or not supported is an error that names it. Tensors stay ranges of the
 /// mapped file.
 public enum OnnxReader {
-  /// Whether a file that starts with these bytes could be an ONNX model: it starts with a field of one.
-  public static func mayRead(_ start: UnsafeRawBufferPointer) -> Bool {
-    guard let first = start.first else { return false }
-    return [0x08, 0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42, 0x72].contains(first)
-  }
-
   /// Reads the model at `path` into operations of `registry`.
   ///
   /// `fold` computes what follows from constants alone where a shape depends on it (`ConstantFolder.fold`).

@@ -80,6 +80,7 @@ struct OnnxConvTranspose: ConvolutionOperation {
   var windows: Int { 1 }
   /// Windows lie as close as pixels; strides spread them in the result.
   var steps: [Int]? { nil }
+  func channels(_ windows: Shape) -> Dimension { windows[0] }
 
   func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
     imageAxes(operands, results, parameters: [2], filterAxis: 1)
