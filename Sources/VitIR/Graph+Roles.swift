@@ -55,10 +55,8 @@ public struct ValueRoles: Sendable {
     return result
   }
 
-  /// Whether a type holds one number for each channel of `[n, c, h, w]`: what images are normalised with.
-  private static func isPerChannel(_ type: TensorType) -> Bool {
-    type.rank >= 3 && type.shape.indices.allSatisfy { $0 == type.rank - 3 || type.shape[$0] == 1 }
-  }
+  /// Whether a type holds one number for each channel, or one for all: what images are normalised with.
+  private static func isPerChannel(_ type: TensorType) -> Bool { type.shape.count { $0 != 1 } <= 1 }
 }
 
 extension Graph {

@@ -30,14 +30,17 @@ public struct ModelCost: Sendable {
 }
 
 extension Graph {
-  /// The number of weights: elements of what the layers have learned, whole numbers that stand for quantised ones
-  /// among them; not of 64-bit integers and truth values, with which shapes are computed.
-  public var parameterCount: Int {
-    parameters().reduce(0) { sum, parameter in
-      guard let tensor = tensor(parameter.id), tensor.element != .i64, tensor.element != .bool else {
-        return sum
-      }
-      return sum + tensor.count
+  /// The number of weights; see `weightCounts`.
+  public var parameterCount: Int { weightCounts().values.reduce(0, +) }
+
+  /// The elements of each constant that a layer has learned, whole numbers that stand for quantised ones among them; not
+  /// 64-bit integers and truth values, with which shapes are computed.
+  func weightCounts() -> [ValueID: Int] {
+    var counts: [ValueID: Int] = [:]
+    for (id, _) in parameters() {
+      guard let tensor = tensor(id), tensor.element != .i64, tensor.element != .bool else { continue }
+      counts[id] = tensor.count
     }
+    return counts
   }
 }

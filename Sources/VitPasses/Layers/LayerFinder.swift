@@ -8,6 +8,8 @@ struct LayerFinder {
   private let layouts: LayoutAnalysis
   private let producer: [Int?]
   private let consumers: [[Int]]
+  /// The sizes of what is learned.
+  private let weights: [ValueID: Int]
   private(set) var layers: [Layer] = []
   private(set) var others: [AttentionLike] = []
 
@@ -16,6 +18,7 @@ struct LayerFinder {
     layouts = LayoutAnalysis(graph)
     producer = graph.producers()
     consumers = graph.consumers()
+    weights = graph.weightCounts()
   }
 
   mutating func run() {
@@ -283,8 +286,8 @@ struct LayerFinder {
     var counted: Set<Int> = []
     var total = 0
     func count(_ node: Node) {
-      for case let id? in node.operands where isConstant(id) && graph.type(id).element.isFloat {
-        if counted.insert(id.index).inserted { total += graph.type(id).elements.fixedValue ?? 0 }
+      for case let id? in node.operands {
+        if let count = weights[id], counted.insert(id.index).inserted { total += count }
       }
     }
     guard let output, let input else {

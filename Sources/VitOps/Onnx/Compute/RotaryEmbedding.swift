@@ -152,17 +152,61 @@ struct Rotation: Sendable {
   }
 }
 
+/// An operation that turns pairs of channels of operand 0.
+protocol RotatingOperation: Operation {
+  var rotation: Rotation { get }
+  /// The operands with the cosines of all angles, their sines, and the positions with which they are looked up.
+  var cosines: Int { get }
+  var sines: Int { get }
+  var positions: Int { get }
+}
+
+extension RotatingOperation {
+  var attributes: Attributes { rotation.attributes }
+  var isDifferentiable: Bool { true }
+
+  /// Images run side by side; tokens and channels are turned by their own angles.
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    rotation.axes(operands, results, positions: positions)
+  }
+
+  func role(of index: Int) -> OperandRole {
+    if index == positions { return .index }
+    return index == 0 ? .data : .setting
+  }
+
+  func forward(_ context: KernelContext) {
+    rotation.turn(
+      context.input(0), context.input(cosines), context.input(sines), context.optionalInput(positions),
+      into: context.output, backwards: false, pool: context.pool)
+  }
+
+  func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
+    guard let dy = resultGradients[0] else { return }
+    let places = context.optionalInput(positions)
+    if let dx = operandGradients[0] {
+      rotation.turn(
+        dy, context.input(cosines), context.input(sines), places, into: dx, backwards: true,
+        pool: context.pool)
+    }
+    rotation.accumulate(
+      context.input(0), dy: dy, places, into: operandGradients[cosines], operandGradients[sines],
+      cacheShape: context.input(cosines).shape)
+  }
+}
+
 /// `onnx.RotaryEmbedding`: operands X, cosines, sines and, where the caches are looked up, positions.
-struct OnnxRotaryEmbedding: Operation {
+struct OnnxRotaryEmbedding: RotatingOperation {
   static let name = "onnx.RotaryEmbedding"
   static let summary = "Pairs of channels turned by angles that depend on a token's position"
   let rotation: Rotation
+  var cosines: Int { 1 }
+  var sines: Int { 2 }
+  var positions: Int { 3 }
 
   init(attributes: inout AttributeReader) throws(VitError) {
     rotation = try Rotation(attributes: &attributes)
   }
-  var attributes: Attributes { rotation.attributes }
-  var isDifferentiable: Bool { true }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(3...4)
@@ -179,42 +223,11 @@ struct OnnxRotaryEmbedding: Operation {
     try rotation.check(x, cosines: cosines, sines: sines, positions: operands[3])
     return [x]
   }
-
-  /// Images run side by side; tokens and channels are turned by their own angles.
-  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    rotation.axes(operands, results, caches: [1, 2], positions: 3)
-  }
-
-  func role(of index: Int) -> OperandRole {
-    switch index {
-    case 1, 2: .setting
-    case 3: .index
-    default: .data
-    }
-  }
-
-  func forward(_ context: KernelContext) {
-    rotation.turn(
-      context.input(0), context.input(1), context.input(2), context.optionalInput(3), into: context.output,
-      backwards: false, pool: context.pool)
-  }
-
-  func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
-    guard let dy = resultGradients[0] else { return }
-    let positions = context.optionalInput(3)
-    if let dx = operandGradients[0] {
-      rotation.turn(
-        dy, context.input(1), context.input(2), positions, into: dx, backwards: true, pool: context.pool)
-    }
-    rotation.accumulate(
-      context.input(0), dy: dy, positions, into: operandGradients[1], operandGradients[2],
-      cacheShape: context.input(1).shape)
-  }
 }
 
 extension Rotation {
   /// Images run side by side, with the positions and angles that each has of its own.
-  func axes(_ operands: Operands, _ results: [TensorType], caches: [Int], positions: Int) -> AxisMap {
+  func axes(_ operands: Operands, _ results: [TensorType], positions: Int) -> AxisMap {
     guard let shape = operands[0]?.shape else { return .mixed }
     let own = (0..<operands.count).map { index -> Int? in
       guard let type = operands[index] else { return nil }

@@ -159,74 +159,72 @@ func cast(_ input: View, into output: View, as target: ElementType, _ pool: any 
   pool.run(tasks: (count + grain - 1) / grain) { task, _ in
     let range = task * grain..<min((task + 1) * grain, count)
     switch input.element {
-    case .f64: castFloats(input.pointer(as: Double.self), range, output, target)
-    case .i64: castIntegers(input.pointer(as: Int64.self), range, output, target)
-    case .i32: castIntegers(input.pointer(as: Int32.self), range, output, target)
-    case .i8: castIntegers(input.pointer(as: Int8.self), range, output, target)
-    case .u8, .bool: castIntegers(input.pointer(as: UInt8.self), range, output, target)
-    default: castFloats(input.pointer(as: Float.self), range, output, target)
+    case .f64: castRun(input.pointer(as: Double.self), range, output, target)
+    case .i64: castRun(input.pointer(as: Int64.self), range, output, target)
+    case .i32: castRun(input.pointer(as: Int32.self), range, output, target)
+    case .i8: castRun(input.pointer(as: Int8.self), range, output, target)
+    case .u8, .bool: castRun(input.pointer(as: UInt8.self), range, output, target)
+    default: castRun(input.pointer(as: Float.self), range, output, target)
     }
   }
 }
 
-private func castFloats<T: BinaryFloatingPoint>(
-  _ from: UnsafePointer<T>, _ range: Range<Int>, _ output: View, _ target: ElementType
-) {
-  func whole<U: FixedWidthInteger, V: FixedWidthInteger>(_ narrow: U.Type, _ wide: V.Type) {
-    let to = output.pointer(as: V.self)
-    for index in range { to[index] = V(truncatingIfNeeded: U(clamping: Double(from[index]))) }
-  }
-  switch target {
-  case .f64:
-    let to = output.f64
-    for index in range { to[index] = Double(from[index]) }
-  case .f32:
-    let to = output.f32
-    for index in range { to[index] = Float(from[index]) }
-  case .f16:
-    let to = output.f32
-    for index in range { to[index] = Float(half: Float(from[index]).halfBits) }
-  case .bf16:
-    let to = output.f32
-    for index in range { to[index] = roundedToBrain(Float(from[index])) }
-  case .bool:
-    let to = output.pointer(as: UInt8.self)
-    for index in range { to[index] = from[index] == 0 ? 0 : 1 }
-  case .i64: whole(Int64.self, Int64.self)
-  case .u64: whole(UInt64.self, Int64.self)
-  case .u32: whole(UInt32.self, Int64.self)
-  case .i16: whole(Int16.self, Int64.self)
-  case .u16: whole(UInt16.self, Int64.self)
-  case .i32: whole(Int32.self, Int32.self)
-  case .i8: whole(Int8.self, Int8.self)
-  case .u8: whole(UInt8.self, UInt8.self)
+/// A number that is cast.
+private protocol CastSource: AdditiveArithmetic, BitwiseCopyable {
+  var single: Float { get }
+  var double: Double { get }
+  /// The whole number: of floats without their fraction, saturated; of whole numbers the lowest bits.
+  func whole<U: FixedWidthInteger>(as type: U.Type) -> U
+}
+
+extension BinaryFloatingPoint {
+  @inline(__always) fileprivate var single: Float { Float(self) }
+  @inline(__always) fileprivate var double: Double { Double(self) }
+  @inline(__always) fileprivate func whole<U: FixedWidthInteger>(as type: U.Type) -> U {
+    U(clamping: Double(self))
   }
 }
 
-private func castIntegers<T: FixedWidthInteger>(
+extension FixedWidthInteger {
+  @inline(__always) fileprivate var single: Float { Float(self) }
+  @inline(__always) fileprivate var double: Double { Double(self) }
+  @inline(__always) fileprivate func whole<U: FixedWidthInteger>(as type: U.Type) -> U {
+    U(truncatingIfNeeded: self)
+  }
+}
+
+extension Float: CastSource {}
+extension Double: CastSource {}
+extension Int64: CastSource {}
+extension Int32: CastSource {}
+extension Int8: CastSource {}
+extension UInt8: CastSource {}
+
+private func castRun<T: CastSource>(
   _ from: UnsafePointer<T>, _ range: Range<Int>, _ output: View, _ target: ElementType
 ) {
   func whole<U: FixedWidthInteger, V: FixedWidthInteger>(_ narrow: U.Type, _ wide: V.Type) {
     let to = output.pointer(as: V.self)
-    for index in range { to[index] = V(truncatingIfNeeded: U(truncatingIfNeeded: from[index])) }
+    for index in range { to[index] = V(truncatingIfNeeded: from[index].whole(as: U.self)) }
   }
   switch target {
   case .f64:
     let to = output.f64
-    for index in range { to[index] = Double(from[index]) }
+    for index in range { to[index] = from[index].double }
   case .f32:
     let to = output.f32
-    for index in range { to[index] = Float(from[index]) }
+    for index in range { to[index] = from[index].single }
   case .f16:
     let to = output.f32
-    for index in range { to[index] = Float(half: Float(from[index]).halfBits) }
+    for index in range { to[index] = Float(half: from[index].single.halfBits) }
   case .bf16:
     let to = output.f32
-    for index in range { to[index] = roundedToBrain(Float(from[index])) }
+    for index in range { to[index] = roundedToBrain(from[index].single) }
   case .bool:
     let to = output.pointer(as: UInt8.self)
-    for index in range { to[index] = from[index] == 0 ? 0 : 1 }
-  case .i64, .u64: whole(Int64.self, Int64.self)
+    for index in range { to[index] = from[index] == .zero ? 0 : 1 }
+  case .i64: whole(Int64.self, Int64.self)
+  case .u64: whole(UInt64.self, Int64.self)
   case .u32: whole(UInt32.self, Int64.self)
   case .i16: whole(Int16.self, Int64.self)
   case .u16: whole(UInt16.self, Int64.self)
