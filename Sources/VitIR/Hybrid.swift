@@ -32,7 +32,7 @@ public struct Hybrid: Sendable {
   /// The place in `layers` of the layer of that number.
   public func place(of index: Int) -> Int? { layers.firstIndex { $0.index == index } }
 
-  /// The most heads that a layer may have.
+  /// The most heads that the layers may have together.
   public static let maximumHeads = 1 << 16
 
   /// Throws unless graph and layers are well formed: numbers ascend, every core is the result of a node, all that layers
@@ -41,7 +41,7 @@ public struct Hybrid: Sendable {
     try graph.checkInvariants()
     guard !layers.isEmpty else { return }
     let producers = graph.producers()
-    var last = -1
+    var (last, heads) = (-1, 0)
     for layer in layers {
       func broken(_ what: String) -> VitError {
         VitError("layer \(layer.index) \(what)", code: "invalid-layer", location: Location(node: layer.node))
@@ -56,9 +56,10 @@ public struct Hybrid: Sendable {
           graph[id].isConstant || producers[id.index] != nil || graph.inputs.contains(id)
         else { throw broken("names a value that is not there") }
       }
-      guard (0...Hybrid.maximumHeads).contains(layer.heads), layer.parameters >= 0 else {
+      guard (0...Hybrid.maximumHeads - heads).contains(layer.heads), layer.parameters >= 0 else {
         throw broken("has \(layer.heads) heads and \(layer.parameters) parameters")
       }
+      heads += layer.heads
       if layer.isReplaceable {
         guard let input = layer.input.map(graph.type), let output = layer.output.map(graph.type),
           input.rank == 3, output.rank == 3,

@@ -123,7 +123,7 @@ private struct CompileJob {
       options, teacher: origin, cost: try ModelCost(teacher.graph, inputShapes: shapes, pool: pool),
       samples: data.count)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
-    let parts = data.holdingOut(plan.heldOut, seed: options.seed)
+    let parts = try data.holdingOut(plan.heldOut, seed: options.seed)
     func without(_ part: Samples, _ places: [Int]? = nil) throws -> Samples {
       part.without(
         try SampleScreen.nonFinite(teacher.graph, part, places: places, context: context) {

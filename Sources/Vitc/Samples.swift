@@ -121,9 +121,17 @@ public struct Samples: SampleSource {
     }
   }
 
-  /// Divides the samples at random into those to train on and `count` to judge by. A single sample has to do for both.
-  public func holdingOut(_ count: Int, seed: UInt64) -> (training: Samples, heldOut: Samples) {
+  /// Divides the samples at random into those to train on and `count` to judge by. A single sample has to do for both; of
+  /// several some must be left to train on, else this throws a usage error.
+  public func holdingOut(
+    _ count: Int, seed: UInt64
+  ) throws(VitError) -> (training: Samples, heldOut: Samples) {
     guard self.count > 1 else { return (self, self) }
+    guard (1..<self.count).contains(count) else {
+      throw VitError(
+        "\(count) of \(self.count) samples cannot be held out", kind: .usage, code: "held-out",
+        help: "give --held-out a number below that of the samples")
+    }
     let parts = Dataset.holdOut(count, of: indices, seed: seed)
     var (training, heldOut) = (self, self)
     training.indices = parts.training

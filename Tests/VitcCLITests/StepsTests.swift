@@ -80,6 +80,31 @@ struct StepsTests {
     #expect(!result.output.contains("rank correlation"))
   }
 
+  @Test("a compile that is killed leaves its checkpoint, from which the same command comes to the same file")
+  func killed() throws {
+    let scratch = try Scratch()
+    let flags =
+      [
+        "compile", Tool.teacher, "--reproducible", "--passes",
+        "swap{layers=[1,4]},distil{steps=400,batch=2},fine-tune{steps=2,batch=2,rate=0.001}",
+      ] + Self.data
+    let out = scratch.file("h.vmod")
+    let logs = try Scratch()
+    let run = try Tool.start(flags + ["-o", out], scratch: logs)
+    while run.process.isRunning, !(try scratch.names.contains("h.vmod.checkpoint")) { usleep(20_000) }
+    kill(run.process.processIdentifier, SIGKILL)
+    _ = try run.finish()
+    #expect(try scratch.names.contains("h.vmod.checkpoint") && !scratch.names.contains("h.vmod"))
+    let resumed = try Tool.run(flags + ["-o", out, "--resume"])
+    #expect(resumed.status == 0, "\(resumed.errors)")
+    #expect(try !scratch.names.contains("h.vmod.checkpoint"))
+    let whole = try Tool.run(flags + ["-o", scratch.file("w.vmod")])
+    #expect(whole.status == 0, "\(whole.errors)")
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: out))
+        == Data(contentsOf: URL(fileURLWithPath: scratch.file("w.vmod"))))
+  }
+
   @Test(
     "an output that the disk has no room for leaves the checkpoint, and says how to go on",
     .enabled(if: TinyDisk.isPossible, "no tmpfs can be mounted"))

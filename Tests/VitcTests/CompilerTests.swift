@@ -69,6 +69,12 @@ import Vitc
     #expect(exists(scratch.file("state.checkpoint")) && !exists(scratch.file("h.vmod")))
   }
 
+  @Test("as many samples as there are cannot be held out", arguments: [0, 6, 7])
+  func heldOut(count: Int) throws {
+    let error = #expect(throws: VitError.self) { try data(teacher()).holdingOut(count, seed: 0) }
+    #expect(error?.kind == .usage)
+  }
+
   @Test("a step goes on from a file, whose teacher is known by its digest")
   func steps() throws {
     let scratch = try Scratch()
@@ -77,7 +83,7 @@ import Vitc
       Fixture.bytes("teacher/fashion-vit.preprocessor_config.json"), to: "t.preprocessor_config.json")
     let teacher = try Model(contentsOf: path)
     let data = try data(teacher)
-    let (training, heldOut) = data.holdingOut(2, seed: 3)
+    let (training, heldOut) = try data.holdingOut(2, seed: 3)
     func run(_ passes: [any Pass], on model: Model, teacher: Model? = nil) throws -> Model {
       let result = try Pipeline(passes).run(
         on: model, training, heldOut: heldOut, teacher: teacher, seed: 3)

@@ -48,7 +48,7 @@ extension Command {
     let model = try terminal.load(arguments.operands[0], raising: false, threads: threads, &files)
     let samples = try arguments.samples(
       "--data", for: model, limit: CompilerOptions.maximumImages, seed: seed, terminal: terminal, &files)
-    let split = heldOut.flatMap { count in samples?.holdingOut(count, seed: seed) }
+    let split = try heldOut.flatMap { count in try samples?.holdingOut(count, seed: seed) }
     let teacher = try arguments.text("--teacher").map { try terminal.load($0, threads: threads, &files) }
     var observers: [any PassObserver] = []
     if arguments.flag("--time-passes") { observers.append(PassTimer(terminal)) }
