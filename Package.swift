@@ -36,11 +36,12 @@ let package = Package(
     .executable(name: "vitc", targets: ["vitc"]),
   ],
   targets: [
-    .target(name: "VitIR", swiftSettings: swift, linkerSettings: math),
+    .target(name: "VitSystem", swiftSettings: swift),
+    .target(name: "VitIR", dependencies: ["VitSystem"], swiftSettings: swift, linkerSettings: math),
     .target(
       name: "CVitKernels",
-      linkerSettings: [.linkedLibrary("openblas"), .linkedLibrary("m")]),
-    .target(name: "VitRuntime", dependencies: ["VitIR", "CVitKernels"], swiftSettings: swift),
+      linkerSettings: [.linkedLibrary("dl"), .linkedLibrary("m")]),
+    .target(name: "VitRuntime", dependencies: ["VitIR", "VitSystem", "CVitKernels"], swiftSettings: swift),
     .target(name: "VitOps", dependencies: ["VitIR", "VitRuntime"], swiftSettings: swift),
     .target(
       name: "CVitFormats",
@@ -55,7 +56,7 @@ let package = Package(
     .target(
       name: "Vitc",
       dependencies: [
-        "VitIR", "VitRuntime", "VitOps", "VitFormats", "VitData", "VitTrain", "VitPasses",
+        "VitSystem", "VitIR", "VitRuntime", "VitOps", "VitFormats", "VitData", "VitTrain", "VitPasses",
       ],
       swiftSettings: swift),
     .target(name: "VitcCLI", dependencies: ["Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
@@ -64,6 +65,7 @@ let package = Package(
       name: "VitTestSupport",
       dependencies: ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitFormats", "VitPasses"],
       path: "Tests/VitTestSupport", swiftSettings: swift),
+    test("VitSystem", ["VitSystem"]),
     test("VitIR", ["VitIR"]),
     test("VitRuntime", ["VitIR", "VitRuntime", "CVitKernels"]),
     test("VitOps", ["VitIR", "CVitKernels", "VitRuntime", "VitOps", "VitTrain"]),

@@ -79,9 +79,9 @@ static void FN(gemm)(const vk_product *p, size_t m0, size_t m1, size_t n0, size_
   if (p->beta == 0)  // OpenBLAS multiplies by 0 in some of its kernels, which keeps NaN
     for (int i = 0; i < m; i++) memset(c + (ptrdiff_t)i * p->c_row, 0, (size_t)n * sizeof(real));
 #if REAL_IS_F32
-  cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, (float)p->alpha, a, lda, b, ldb, (float)p->beta, c, ldc < n ? n : ldc);
+  vk_sgemm(CblasRowMajor, ta, tb, m, n, k, (float)p->alpha, a, lda, b, ldb, (float)p->beta, c, ldc < n ? n : ldc);
 #else
-  cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, p->alpha, a, lda, b, ldb, p->beta, c, ldc < n ? n : ldc);
+  vk_dgemm(CblasRowMajor, ta, tb, m, n, k, p->alpha, a, lda, b, ldb, p->beta, c, ldc < n ? n : ldc);
 #endif
   gemm_finish(p, m0, m1, n0, n1);
 }

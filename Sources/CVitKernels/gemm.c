@@ -1,5 +1,4 @@
-#include <cblas.h>
-
+#include "blas.h"
 #include "levels.h"
 
 #define BODY "gemm.body.h"

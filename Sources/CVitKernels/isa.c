@@ -1,5 +1,4 @@
 #define _GNU_SOURCE
-#include <cblas.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,8 @@
 
 static int machine_level = VK_BASE;
 static _Thread_local int thread_cap = VK_AVX512;
+
+int vk_machine_level(void) { return machine_level; }
 
 int vk_level(void) { return machine_level < thread_cap ? machine_level : thread_cap; }
 
@@ -23,13 +24,10 @@ __attribute__((constructor)) static void find_level(void) {
       machine_level = VK_AVX512;
   }
 #endif
-  openblas_set_num_threads(1);  // our pool is the only source of threads
   const char *wanted = getenv("VITC_ISA");
   if (wanted && !strcmp(wanted, "base")) machine_level = VK_BASE;
   if (wanted && !strcmp(wanted, "avx2") && machine_level > VK_AVX2) machine_level = VK_AVX2;
 }
-
-const char *vk_blas_core(void) { return openblas_get_corename(); }
 
 int vk_affinity_cores(void) {
   cpu_set_t set;

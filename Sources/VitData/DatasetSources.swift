@@ -74,7 +74,7 @@ struct ArraySamples: DatasetSource {
       case .tensor:
         let shape = Array(array.shape.dropFirst())
         return .tensor(
-          Tensor(.f32, shape: shape) { target in
+          try Tensor(.f32, shape: shape) { target in
             if array.element == .f32 { return target.copyMemory(from: part) }
             for offset in 0..<shape.reduce(1, *) {
               target.storeBytes(

@@ -29,7 +29,7 @@ struct ArrayLayout {
       return try Tensor(element: element, shape: shape, storage: part)
     }
     return try part.withBytes { source in
-      Tensor(element, shape: shape) { target in
+      try Tensor(element, shape: shape) { target in
         if isInOrder { target.copyMemory(from: source) } else { transpose(source, into: target) }
         if isBigEndian { swapBytes(target) }
         if element == .bool { for index in target.indices where target[index] != 0 { target[index] = 1 } }

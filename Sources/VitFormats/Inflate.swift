@@ -92,7 +92,7 @@ let maximumDeflateRatio = 1032
     /// The caller has checked `count` against `maximumDeflateRatio`.
     mutating func rest(_ count: Int, _ what: String) throws -> MemoryStorage {
       var outcome: Result<Int, VitError> = .success(0)
-      let storage = MemoryStorage(byteCount: count) { buffer in
+      let storage = try MemoryStorage(byteCount: count) { buffer in
         do throws(VitError) { outcome = .success(try read(into: buffer)) } catch { outcome = .failure(error) }
       }
       let got = try outcome.get()

@@ -100,6 +100,11 @@ public struct VitError: Error, Hashable, Sendable, CustomStringConvertible {
     self.diagnostic = Diagnostic(.error, message, code: code, location: location, help: help)
   }
 
+  /// What some other code threw: the error itself where it is one of vitc's.
+  public init(_ error: any Error) {
+    self = (error as? VitError) ?? VitError("\(error)", kind: .environment)
+  }
+
   /// The same error, its unknown parts of the location filled in.
   public func at(_ location: Location) -> VitError {
     var copy = self

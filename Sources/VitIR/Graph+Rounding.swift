@@ -26,7 +26,7 @@ extension Tensor {
   fileprivate func rounded(to element: ElementType) throws -> Tensor? {
     try storage.withBytes { bytes in
       var overflows = false
-      let result = Tensor(element, shape: shape) { buffer in
+      let result = try Tensor(element, shape: shape) { buffer in
         for index in 0..<count {
           let value = bytes.loadUnaligned(fromByteOffset: index * 4, as: Float.self)
           let bits = element == .f16 ? value.halfBits : value.brainBits

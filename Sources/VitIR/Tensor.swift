@@ -1,4 +1,4 @@
-internal import Glibc
+package import VitSystem
 
 /// Where a tensor's bytes are: memory, a range of a mapped file, a compressed frame. Loaded when asked for.
 public protocol TensorStorage: AnyObject, Sendable {
@@ -24,29 +24,41 @@ extension TensorStorage {
 public final class MemoryStorage: TensorStorage, @unchecked Sendable {
   // Written only in `init`, before anybody else can see it.
   private let buffer: UnsafeMutableRawBufferPointer
-  private let isPaged: Bool
+  /// What the buffer is, unless it is small.
+  private let pages: Pages?
 
   /// The size from which bytes get pages of their own.
   private static let pagedSize = 1 << 17
 
-  /// Memory of `byteCount` bytes, filled by `fill` (which gets it zeroed).
-  public init(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws -> Void) rethrows {
-    isPaged = byteCount >= MemoryStorage.pagedSize
-    if isPaged {
-      let pages = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-      guard let pages, pages != MAP_FAILED else { preconditionFailure("no memory for \(byteCount) bytes") }
-      buffer = UnsafeMutableRawBufferPointer(start: pages, count: byteCount)
+  /// Memory of `byteCount` bytes, filled by `fill` (which gets it zeroed). Throws what `fill` throws, and where the memory
+  /// does not fit.
+  public init(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws {
+    if byteCount >= MemoryStorage.pagedSize {
+      let pages = try Pages.forTensor(byteCount)
+      buffer = pages.buffer
+      self.pages = pages
     } else {
-      buffer = .allocate(byteCount: byteCount, alignment: 64)
-      buffer.initializeMemory(as: UInt8.self, repeating: 0)
+      buffer = MemoryStorage.small(byteCount)
+      pages = nil
     }
     // Where this throws, `deinit` frees the memory: all stored properties are set.
     try fill(buffer)
   }
 
-  deinit {
-    if isPaged { munmap(buffer.baseAddress, buffer.count) } else { buffer.deallocate() }
+  /// Memory for numbers that lie in an array already.
+  init(likeArray byteCount: Int, fill: (UnsafeMutableRawBufferPointer) -> Void) {
+    buffer = MemoryStorage.small(byteCount)
+    pages = nil
+    fill(buffer)
   }
+
+  private static func small(_ byteCount: Int) -> UnsafeMutableRawBufferPointer {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
+    buffer.initializeMemory(as: UInt8.self, repeating: 0)
+    return buffer
+  }
+
+  deinit { if pages == nil { buffer.deallocate() } }
 
   /// The number of bytes.
   public var byteCount: Int { buffer.count }
@@ -57,6 +69,22 @@ public final class MemoryStorage: TensorStorage, @unchecked Sendable {
   /// Lends the bytes.
   public func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
     try body(UnsafeRawBufferPointer(buffer))
+  }
+}
+
+extension Pages {
+  /// Pages for a tensor.
+  fileprivate static func forTensor(_ byteCount: Int) throws(VitError) -> Pages {
+    do { return try Pages(byteCount: byteCount) } catch { throw VitError(error, for: "a tensor") }
+  }
+}
+
+extension VitError {
+  /// Memory that does not fit: `what` needs it.
+  package init(_ failure: OutOfMemory, for what: String) {
+    self.init(
+      "\(what) needs \(failure.text)", kind: .environment, code: "memory",
+      help: "use a smaller batch or model, or raise the limit")
   }
 }
 
@@ -85,7 +113,7 @@ public struct Tensor: Sendable {
   /// A tensor of numbers in memory, converted to `element`; there are as many as the shape has elements.
   public init(_ element: ElementType = .f32, shape: [Int], values: [Double]) {
     precondition(values.count == shape.reduce(1, *))
-    self.init(element, shape: shape) { buffer in
+    self.init(likeArray: element, shape: shape) { buffer in
       for (index, value) in values.enumerated() { buffer.store(value, at: index, as: element) }
     }
   }
@@ -93,7 +121,7 @@ public struct Tensor: Sendable {
   /// A tensor of 64-bit integers in memory.
   public init(shape: [Int], integers: [Int]) {
     precondition(integers.count == shape.reduce(1, *))
-    self.init(.i64, shape: shape) { buffer in
+    self.init(likeArray: .i64, shape: shape) { buffer in
       for (index, value) in integers.enumerated() {
         buffer.storeBytes(of: Int64(value), toByteOffset: index * 8, as: Int64.self)
       }
@@ -103,23 +131,32 @@ public struct Tensor: Sendable {
   /// A tensor of 32-bit floats in memory.
   public init(shape: [Int], floats: [Float]) {
     precondition(floats.count == shape.reduce(1, *))
-    self.init(.f32, shape: shape) { buffer in
+    self.init(likeArray: .f32, shape: shape) { buffer in
       floats.withUnsafeBytes { buffer.copyMemory(from: $0) }
     }
   }
 
-  /// A tensor in memory whose bytes `fill` writes.
+  /// A tensor of numbers that lie in an array already.
+  package init(
+    likeArray element: ElementType, shape: [Int], fill: (UnsafeMutableRawBufferPointer) -> Void
+  ) {
+    self.init(
+      unchecked: element, shape: shape,
+      storage: MemoryStorage(likeArray: shape.reduce(1, *) * element.size, fill: fill))
+  }
+
+  /// A tensor in memory whose bytes `fill` writes. Throws what `fill` throws, and where the memory does not fit.
   public init(
     _ element: ElementType, shape: [Int], fill: (UnsafeMutableRawBufferPointer) throws -> Void
-  ) rethrows {
+  ) throws {
     self.element = element
     self.shape = shape
     self.storage = try MemoryStorage(byteCount: shape.reduce(1, *) * element.size, fill: fill)
   }
 
-  /// A copy of what a view holds.
-  public init(copying view: View) {
-    self.init(view.element, shape: view.shape) { buffer in
+  /// A copy of what a view holds. Throws where the memory does not fit.
+  public init(copying view: View) throws {
+    try self.init(view.element, shape: view.shape) { buffer in
       buffer.copyMemory(from: UnsafeRawBufferPointer(start: view.base, count: view.byteCount))
     }
   }

@@ -251,7 +251,7 @@ struct TextReader {
         "the tensor has \(words.count) values, but its type has \(count) elements", code: "syntax",
         location: place)
     }
-    return Tensor(element, shape: shape) { buffer in
+    return Tensor(likeArray: element, shape: shape) { buffer in
       for (index, word) in words.enumerated() { _ = buffer.store(word: word, at: index, as: element) }
     }
   }

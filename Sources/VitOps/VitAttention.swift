@@ -214,7 +214,7 @@ public struct VitAttention: Operation {
     let biases = [2, 4, 6].map { context.optionalInput($0) }
     let (dim, element) = (weights[0].shape[1], weights[0].element)
     let rows = weights.reduce(0) { $0 + $1.shape[0] }
-    let joined = Tensor(element, shape: [rows, dim]) { buffer in
+    let joined = Tensor(likeArray: element, shape: [rows, dim]) { buffer in
       var start = 0
       for weight in weights {
         UnsafeMutableRawBufferPointer(rebasing: buffer[start..<start + weight.byteCount])

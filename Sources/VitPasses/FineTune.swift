@@ -96,7 +96,7 @@ public struct FineTune: Pass {
       context.report(note)
       return PassResult(notes: ["not trained"])
     }
-    let start = trainer.weights(of: graph)
+    let start = try trainer.weights(of: graph)
     var step = 0
     if let resumed = try trainer.resume(of: steps) {
       step = resumed

@@ -1,42 +1,33 @@
-internal import Glibc
 public import VitIR
+internal import VitSystem
 
 /// One block of memory, aligned to 64 bytes and zeroed, given back to the system when the arena goes. What is never written
 /// takes no memory.
-public final class Arena: @unchecked Sendable {
-  // The pointer never changes; who may write where is the plan's business.
-  private let memory: UnsafeMutableRawBufferPointer
+public final class Arena: Sendable {
+  private let memory: Pages
 
   /// Alignment of everything that an arena hands out.
   public static let alignment = 64
 
-  /// An arena of `byteCount` bytes (at least one alignment unit).
-  public init(byteCount: Int) {
-    let size = max(byteCount, Arena.alignment)
-    let pages = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-    guard let pages, pages != MAP_FAILED else { preconditionFailure("no memory for \(size) bytes") }
-    memory = UnsafeMutableRawBufferPointer(start: pages, count: size)
+  /// An arena of `byteCount` bytes (at least one alignment unit) for `what`. Throws where they do not fit.
+  public init(byteCount: Int, for what: String) throws(VitError) {
+    do { memory = try Pages(byteCount: max(byteCount, Arena.alignment)) } catch {
+      throw VitError(error, for: what)
+    }
   }
 
-  deinit { munmap(memory.baseAddress, memory.count) }
-
   /// The bytes in it.
-  public var byteCount: Int { memory.count }
+  public var byteCount: Int { memory.buffer.count }
 
   /// The tensor of `type` at `offset`.
   public func view(_ type: TensorType, at offset: Int) -> View {
-    precondition(offset >= 0 && offset + type.count * type.element.size <= memory.count)
-    return View(base: base + offset, element: type.element, shape: type.extents)
+    precondition(offset >= 0 && offset + type.count * type.element.size <= byteCount)
+    return View(base: memory.base + offset, element: type.element, shape: type.extents)
   }
 
   /// A view of `type` that nobody may read: what stands for a tensor of which only the shape is wanted.
   func placeholder(_ type: TensorType) -> View {
-    View(base: base, element: type.element, shape: type.extents)
-  }
-
-  private var base: UnsafeMutableRawPointer {
-    guard let base = memory.baseAddress else { preconditionFailure("an arena is never empty") }
-    return base
+    View(base: memory.base, element: type.element, shape: type.extents)
   }
 }
 

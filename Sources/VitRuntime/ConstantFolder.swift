@@ -37,10 +37,12 @@ package struct ConstantFolder {
   ) throws(VitError) -> [Tensor] {
     let mode = ExecutionMode(training: false, workers: pool.workers)
     let inputTypes = operands.types.compactMap { $0 }
+    try Blas.require(for: inputTypes, on: pool)
     let scratchTypes = operation.scratchTypes(operands, mode: mode)
     let blocks = inputTypes + results + scratchTypes
-    let arena = Arena(
-      byteCount: blocks.reduce(0) { $0 + ArenaLayout.rounded($1.count * $1.element.size) })
+    let arena = try Arena(
+      byteCount: blocks.reduce(0) { $0 + ArenaLayout.rounded($1.count * $1.element.size) },
+      for: "computing a constant")
     var offset = 0
     func place(_ type: TensorType) -> View {
       defer { offset += ArenaLayout.rounded(type.count * type.element.size) }
@@ -63,6 +65,8 @@ package struct ConstantFolder {
     } else {
       operation.forward(KernelContext(inputs: inputs, outputs: outputs, scratch: scratch, pool: pool))
     }
-    return outputs.map(Tensor.init(copying:))
+    do { return try outputs.map(Tensor.init(copying:)) } catch {
+      throw VitError(error)
+    }
   }
 }

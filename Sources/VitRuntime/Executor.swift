@@ -1,9 +1,5 @@
 public import VitIR
 
-#if canImport(Glibc)
-  internal import Glibc
-#endif
-
 /// A graph laid out in memory for inputs of known shapes.
 public struct Plan: Sendable {
   /// One node that runs, with those whose work it does along with its own.
@@ -33,15 +29,6 @@ public struct Plan: Sendable {
   /// Where a value lies; `nil` where it is never written, since the node that reads it is done along with the one
   /// before. Its contents may be gone after a run, unless it is an input, an output or the plan is for training.
   public func view(_ id: ValueID) -> View? { views[id.index] }
-}
-
-extension Planner {
-  /// The most that a plan may take: the machine's memory.
-  static let memoryLimit: Int = {
-    let (bytes, overflow) = sysconf(Int32(_SC_PHYS_PAGES)).multipliedReportingOverflow(
-      by: sysconf(Int32(_SC_PAGESIZE)))
-    return overflow || bytes <= 0 ? Int.max : bytes
-  }()
 }
 
 /// Runs a graph on inputs of known shapes. Nothing is allocated after `init`.

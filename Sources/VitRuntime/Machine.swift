@@ -11,6 +11,6 @@ public enum Machine {
     }
   }
 
-  /// The kernels that OpenBLAS has chosen.
+  /// The kernels of OpenBLAS that products in double use, and all products at the base level.
   public static var blas: String { String(cString: vk_blas_core()) }
 }

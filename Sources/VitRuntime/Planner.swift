@@ -34,6 +34,7 @@ struct Planner {
     if training { Planner.forgetTrained(graph, weights, types, &known) }
     self.known = known
     groups = FusionPlanner.groups(of: graph, types: types, known: known, fusing: !training)
+    try Blas.require(for: types, on: pool)
     for node in graph.nodes {
       for id in node.results where types[id.index].fixedShape == nil {
         throw VitError(
@@ -136,16 +137,7 @@ struct Planner {
         }
       }
     }
-    guard layout.byteCount <= Planner.memoryLimit else {
-      let largest = graph.nodes.max { a, b in
-        a.results.reduce(0) { $0 + bytes[$1.index] } < b.results.reduce(0) { $0 + bytes[$1.index] }
-      }
-      throw VitError(
-        "running on this shape needs \(layout.byteCount >> 20) MiB, the machine has "
-          + "\(Planner.memoryLimit >> 20); the largest value is this node's", code: "memory",
-        location: largest?.location ?? Location(), help: "use a smaller batch or image")
-    }
-    let arena = Arena(byteCount: layout.byteCount)
+    let arena = try makeArena(layout.byteCount, bytes)
     let isPacked = packedConstants { !prepared[$0].isEmpty }
     let views = try views(in: arena, storage: storage, offsets: offsets, isPacked: isPacked)
     var steps: [Plan.Step] = []
@@ -168,6 +160,17 @@ struct Planner {
         Plan.Step(nodes: group.nodes, operation: group.operation, context: context, runs: !isAlias))
     }
     return Plan(arena: arena, views: views, types: types, steps: steps)
+  }
+
+  private func makeArena(_ byteCount: Int, _ bytes: [Int]) throws(VitError) -> Arena {
+    do { return try Arena(byteCount: byteCount, for: "running on this shape") } catch {
+      let largest = graph.nodes.max { a, b in
+        a.results.reduce(0) { $0 + bytes[$1.index] } < b.results.reduce(0) { $0 + bytes[$1.index] }
+      }
+      var error = error
+      error.diagnostic.message += "; the largest value is this node's"
+      throw error.at(largest?.location ?? Location())
+    }
   }
 
   /// Which constants are read by packing alone, by index, where `isPrepared` says of a group whether it packs.

@@ -2,6 +2,7 @@ internal import CVitKernels
 internal import Glibc
 internal import Synchronization
 public import VitIR
+internal import VitSystem
 
 /// A pool of POSIX threads, the caller's thread being worker 0.
 ///
@@ -16,7 +17,9 @@ public final class ThreadPool: WorkPool {
   ///
   /// Where the system gives fewer threads than asked for, the pool has fewer workers.
   public init(threads count: Int? = nil) {
-    let wanted = max(1, count ?? ThreadPool.availableCores)
+    let asked = max(1, count ?? ThreadPool.availableCores)
+    // Results are the same for any number of threads, so where address space is short there are fewer.
+    let wanted = max(1, min(asked, SystemMemory.available.bytes / ThreadPool.threadBytes))
     let crew = Crew(capacity: wanted, spins: wanted <= ThreadPool.availableCores ? 1500 : 0)
     var started: [pthread_t] = []
     for worker in 1..<max(2, wanted) where worker < wanted {
@@ -39,6 +42,9 @@ public final class ThreadPool: WorkPool {
     self.crew = crew
     self.threads = started
   }
+
+  /// What a thread takes: its stack and its scratch.
+  private static let threadBytes = 8 << 20 + WorkScratch.byteCount
 
   deinit {
     crew.stop()

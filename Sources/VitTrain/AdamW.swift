@@ -38,12 +38,12 @@ public final class AdamW {
   /// The steps taken.
   public private(set) var steps = 0
 
-  /// An optimiser of `parameters`, all `f32`, by their `gradients`.
+  /// An optimiser of `parameters`, all `f32`, by their `gradients`. Throws where its state does not fit into memory.
   public init(
     parameters: [View], gradients: [View], decays: [Bool], factors: [Double]? = nil,
     options: Options = Options(),
     pool: any WorkPool
-  ) {
+  ) throws(VitError) {
     precondition(parameters.count == gradients.count && parameters.count == decays.count)
     self.parameters = parameters
     self.gradients = gradients
@@ -51,7 +51,8 @@ public final class AdamW {
     self.factors = factors ?? parameters.map { _ in 1 }
     self.options = options
     self.pool = pool
-    let arena = Arena(byteCount: parameters.reduce(0) { $0 + 3 * AdamW.room($1) })
+    let arena = try Arena(
+      byteCount: parameters.reduce(0) { $0 + 3 * AdamW.room($1) }, for: "the optimiser")
     self.arena = arena
     var offset = 0
     func views() -> [View] {

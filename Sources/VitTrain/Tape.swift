@@ -38,7 +38,7 @@ public final class Tape {
     let graph = executor.graph
     let plan = executor.plan
     let layout = try GradientLayout(graph, plan, wanted: parameters + inputs)
-    arena = Arena(byteCount: layout.byteCount)
+    arena = try Arena(byteCount: layout.byteCount, for: "the gradients")
     let arena = arena
     func view(_ id: ValueID?) -> View? {
       guard let id, let offset = layout.offset(of: id) else { return nil }

@@ -44,7 +44,7 @@ public final class Session {
       try tensor.copy(to: view)
     }
     executor.run()
-    return executor.outputs.map(Tensor.init(copying:))
+    return try executor.outputs.map(Tensor.init(copying:))
   }
 
   /// The output of a model that has one input and one output.

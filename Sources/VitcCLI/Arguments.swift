@@ -38,6 +38,10 @@ struct Option: Sendable {
   ]
   /// How many threads compute.
   static let threads = Option("--threads", "T", "threads that compute (default: the cores that may be used)")
+  /// How much memory is used.
+  static let memoryLimit = Option(
+    "--memory-limit", "SIZE",
+    "memory that may be used, as 500M or 4G (default: what the machine, its control groups and ulimit allow)")
   /// The data of a command.
   static let data = Option(
     "--data", "PATH[:SPLIT]",
@@ -135,9 +139,12 @@ struct Arguments: Sendable {
   /// The value of an option, or `nil` where it is not given.
   func text(_ name: String) -> String? { texts(name).first }
 
+  /// Whether the command has this option.
+  func takes(_ name: String) -> Bool { declared.contains { $0.name == name } }
+
   /// The values of a repeatable option, in order.
   func texts(_ name: String) -> [String] {
-    precondition(declared.contains { $0.name == name }, "\(name) is not declared")
+    precondition(takes(name), "\(name) is not declared")
     return values.filter { $0.name == name }.map(\.value)
   }
 

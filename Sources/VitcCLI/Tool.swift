@@ -44,6 +44,10 @@ public enum Tool {
       return .done
     }
     Interrupts.install(terminal)
+    try ProcessMemory.check()
+    if arguments.takes("--memory-limit"), let limit = try arguments.memoryLimit() {
+      ProcessMemory.setLimit(limit)
+    }
     do { return try command.run(arguments, terminal) } catch let error as VitError
       where error.kind == .input
     {

@@ -41,7 +41,7 @@ struct MixerBenchmark {
       shape: executor.outputs[0].shape)
     defer { target.base.deallocate() }
     for index in 0..<target.count { target.f32[index] = Float(random.normal()) }
-    let optimiser = AdamW(
+    let optimiser = try AdamW(
       parameters: parameters.compactMap { weights.view(builder.graph[$0].name) },
       gradients: tape.parameterGradients,
       decays: mixer.parameters(layout).map(\.decay), pool: pool)

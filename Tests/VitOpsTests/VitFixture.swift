@@ -78,19 +78,19 @@ struct VitFixture: Sendable, CustomTestStringConvertible {
     guard let end = data.firstIndex(of: 10) else { throw VitError("the fixtures have no header") }
     let header = try JSONDecoder().decode(Header.self, from: data[..<end])
     let numbers = Data(data[(end + 1)...])
-    func tensor(_ entry: TensorEntry) -> Tensor {
+    func tensor(_ entry: TensorEntry) throws -> Tensor {
       let count = entry.shape.reduce(1, *)
-      return Tensor(.f64, shape: entry.shape) { buffer in
+      return try Tensor(.f64, shape: entry.shape) { buffer in
         numbers.copyBytes(to: buffer, from: entry.offset * 8..<(entry.offset + count) * 8)
       }
     }
-    return header.cases.map { entry in
-      VitFixture(
+    return try header.cases.map { entry in
+      try VitFixture(
         name: entry.name, operation: entry.operation,
         attributes: entry.attributes.sorted { $0.key < $1.key }.map { ($0.key, $0.value.attribute) },
-        operands: entry.operands.map { $0.map(tensor) }, result: tensor(entry.result),
+        operands: entry.operands.map { try $0.map(tensor) }, result: tensor(entry.result),
         upstream: tensor(entry.upstream),
-        gradients: entry.gradients.map { $0.map(tensor) })
+        gradients: entry.gradients.map { try $0.map(tensor) })
     }
   }
 }

@@ -32,5 +32,5 @@ func operandGradients(
     if let view = tape.outputGradients[0] { try store(upstream, in: view) }
     tape.backward()
   }
-  return ids.map { id in id.flatMap { tape.gradient(ofInput: $0) }.map(Tensor.init(copying:)) }
+  return try ids.map { id in try id.flatMap { tape.gradient(ofInput: $0) }.map(Tensor.init(copying:)) }
 }

@@ -10,6 +10,13 @@ internal import VitRuntime
     (43, 17, 100), (85, 70, 3), (100, 48, 385), (29, 65, 800), (13, 31, 1024), (90, 400, 20),
   ]
 
+  /// Σ |a|·|b|: the scale of the sums.
+  static func sizes(
+    _ a: [Double], _ b: [Double], transA: Bool, transB: Bool, m: Int, n: Int, k: Int, lda: Int, ldb: Int
+  ) -> [Double] {
+    reference(a.map(abs), b.map(abs), transA: transA, transB: transB, m: m, n: n, k: k, lda: lda, ldb: ldb)
+  }
+
   /// op(a)·op(b) in double.
   static func reference(
     _ a: [Double], _ b: [Double], transA: Bool, transB: Bool, m: Int, n: Int, k: Int, lda: Int, ldb: Int
@@ -41,14 +48,19 @@ internal import VitRuntime
           let expected = Self.reference(
             a.values, b.values, transA: transA, transB: transB, m: m, n: n, k: k, lda: lda, ldb: ldb
           ).map { 0.5 * $0 }
-          #expect(error(c.values, expected) < variant.bound(4e-6, 1e-14), "\(m)×\(n)×\(k), \(flags)")
+          let sizes = Self.sizes(
+            a.values, b.values, transA: transA, transB: transB, m: m, n: n, k: k, lda: lda, ldb: ldb)
+          #expect(
+            sumError(c.values, expected, sizes: sizes, terms: k, variant) < 1, "\(m)×\(n)×\(k), \(flags)")
           let packed = PackedMatrix(b.view, transposed: transB, k: k, n: n, ldb: ldb)
           let d = Buffer(variant.element, [m, n]) { Double($0) }
           Kernel.gemm(
             transA: transA, m: m, alpha: 0.5, a: a.view, lda: lda, b: packed, beta: 2, c: d.view,
             pool: SerialPool())
           let sum = expected.enumerated().map { $1 + 2 * Double($0) }
-          #expect(error(d.values, sum) < variant.bound(4e-6, 1e-14), "packed \(m)×\(n)×\(k), \(flags)")
+          #expect(
+            sumError(d.values, sum, sizes: zip(sizes, sum).map { $0 + abs($1) }, terms: k + 1, variant) < 1,
+            "packed \(m)×\(n)×\(k), \(flags)")
         }
       }
     }
@@ -64,7 +76,9 @@ internal import VitRuntime
       Kernel.gemm(m: m, n: n, k: k, a: a.view, lda: 1024, b: b.view, c: c.view, pool: SerialPool())
       let expected = Self.reference(
         a.values, b.values, transA: false, transB: false, m: m, n: n, k: k, lda: 1024, ldb: n)
-      #expect(error(c.values, expected) < variant.bound(4e-6, 1e-14))
+      let sizes = Self.sizes(
+        a.values, b.values, transA: false, transB: false, m: m, n: n, k: k, lda: 1024, ldb: n)
+      #expect(sumError(c.values, expected, sizes: sizes, terms: k, variant) < 1)
     }
   }
 
@@ -81,6 +95,12 @@ internal import VitRuntime
         let residual = Buffer(variant.element, [m, n], seed: 7)
         let product = Self.reference(
           x.values, weight.values, transA: false, transB: true, m: m, n: n, k: k, lda: k, ldb: k)
+        let products = Self.sizes(
+          x.values, weight.values, transA: false, transB: true, m: m, n: n, k: k, lda: k, ldb: k)
+        // No activation here is steeper than 1.1.
+        let sizes = products.enumerated().map { index, size in
+          1.1 * (size + abs(bias[index % n])) * abs(scale[index % n]) + abs(residual[index])
+        }
         for kind in [UnaryKind.identity, .relu, .silu, .clip(low: -1, high: 0.5)] {
           let expected = (0..<m * n).map { index in
             let v = product[index] + bias[index % n]
@@ -97,12 +117,12 @@ internal import VitRuntime
             bias: bias.view, activation: kind, scale: scale.view, residual: residual.view)
           let y = Buffer(variant.element, [m, n])
           Kernel.linear(x.view, weight: weight.view, epilogue: epilogue, into: y.view, pool: SerialPool())
-          #expect(error(y.values, expected) < variant.bound(4e-6, 1e-14))
+          #expect(sumError(y.values, expected, sizes: sizes, terms: k, variant) < 1)
           let z = Buffer(variant.element, [m, n])
           Kernel.linear(
             x.view, weight: PackedMatrix(weight: weight.view), epilogue: epilogue, into: z.view,
             pool: SerialPool())
-          #expect(error(z.values, expected) < variant.bound(4e-6, 1e-14))
+          #expect(sumError(z.values, expected, sizes: sizes, terms: k, variant) < 1)
         }
       }
     }
@@ -125,16 +145,22 @@ internal import VitRuntime
           cStride: stride, epilogue: Epilogue(bias: bias.view), columnStride: BatchStride(inner: w),
           pool: SerialPool())
         var expected = [Double](repeating: 0, count: r.view.count)
+        var sizes = expected
         for row in 0..<outer * rows {
           for head in 0..<heads {
             for i in 0..<w {
-              var sum = bias[head * w + i]
-              for j in 0..<w { sum += weight[(head * w + i) * w + j] * v[row * heads * w + head * w + j] }
+              var (sum, size) = (bias[head * w + i], abs(bias[head * w + i]))
+              for j in 0..<w {
+                let term = weight[(head * w + i) * w + j] * v[row * heads * w + head * w + j]
+                sum += term
+                size += abs(term)
+              }
               expected[row * heads * w + head * w + i] = sum
+              sizes[row * heads * w + head * w + i] = size
             }
           }
         }
-        #expect(error(r.values, expected) < variant.bound(4e-6, 1e-14))
+        #expect(sumError(r.values, expected, sizes: sizes, terms: w, variant) < 1)
       }
     }
   }

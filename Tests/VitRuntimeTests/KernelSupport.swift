@@ -53,6 +53,21 @@ struct Variant: CustomTestStringConvertible, Sendable {
   }
 }
 
+/// The largest difference of sums beside what rounding explains: the rounding unit of the type for each of `terms` terms,
+/// and a few for what comes after the sum, times the sum of the terms' sizes. At most 1 whatever the order of summation.
+func sumError(_ found: [Double], _ expected: [Double], sizes: [Double], terms: Int, _ variant: Variant)
+  -> Double
+{
+  guard found.count == expected.count, sizes.count == expected.count else { return .infinity }
+  let unit = Double(terms + 16) * variant.bound(0x1p-24, 0x1p-53)
+  var worst = 0.0
+  for (index, (a, b)) in zip(found, expected).enumerated() where a != b {
+    let share = abs(a - b) / (unit * sizes[index])
+    worst = share.isNaN ? .infinity : max(worst, share)
+  }
+  return worst
+}
+
 /// The largest difference beside the scale of what was expected; infinite where the lengths or the NaN differ.
 func error(_ found: [Double], _ expected: [Double]) -> Double {
   guard found.count == expected.count else { return .infinity }

@@ -90,7 +90,7 @@ public struct OpCase {
   {
     let executor = try executor(graph, training: training, pool: pool)
     executor.run()
-    return executor.outputs.map(Tensor.init(copying:))
+    return try executor.outputs.map(Tensor.init(copying:))
   }
 
   /// The results of the graph that is read from its own text; throws unless that prints as the same text.

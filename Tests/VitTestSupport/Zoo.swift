@@ -107,7 +107,7 @@ public enum Zoo {
       }
     }
     executor.run()
-    return executor.outputs.map(Tensor.init(copying:))
+    return try executor.outputs.map(Tensor.init(copying:))
   }
 
   /// The largest difference, in units of `scale`; infinite where a number is none.

@@ -26,11 +26,13 @@ struct AdamWTests {
     let gradients: [View]
     let optimiser: AdamW
 
-    init(_ weights: [[Double]], decays: [Bool], factors: [Double]? = nil, pool: any WorkPool = SerialPool()) {
+    init(_ weights: [[Double]], decays: [Bool], factors: [Double]? = nil, pool: any WorkPool = SerialPool())
+      throws
+    {
       let memory = memory
       self.weights = weights.map { memory.view($0) }
       gradients = weights.map { memory.view([Double](repeating: 0, count: $0.count)) }
-      optimiser = AdamW(
+      optimiser = try AdamW(
         parameters: self.weights, gradients: gradients, decays: decays, factors: factors, pool: pool)
     }
 
@@ -48,7 +50,7 @@ struct AdamWTests {
   @Test("weights, their average and the norm follow PyTorch's AdamW, with decay and without, clipped or not")
   func followsPyTorch() throws {
     for run in try trainFixture("adamw.json", as: [Run].self) {
-      let setting = Setting(run.first, decays: run.decays, factors: run.factors)
+      let setting = try Setting(run.first, decays: run.decays, factors: run.factors)
       for (step, rate) in run.rates.enumerated() {
         setting.setGradients(run.gradients[step])
         let norm = setting.optimiser.step(rate: rate, clip: run.clip)
@@ -68,16 +70,16 @@ struct AdamWTests {
   }
 
   @Test("decay shrinks only the parameters marked for it")
-  func decaysWhatIsMarked() {
-    let setting = Setting([[1, -2], [1, -2]], decays: [true, false])
+  func decaysWhatIsMarked() throws {
+    let setting = try Setting([[1, -2], [1, -2]], decays: [true, false])
     setting.optimiser.step(rate: 0.1, clip: 1)
     #expect(difference(setting.weights[0].numbers, [0.995, -1.99]) < 1e-6)
     #expect(setting.weights[1].numbers == [1, -2])
   }
 
   @Test("gradients that are no finite numbers change nothing")
-  func leavesOutBrokenGradients() {
-    let setting = Setting([[1, 2], [3]], decays: [true, true])
+  func leavesOutBrokenGradients() throws {
+    let setting = try Setting([[1, 2], [3]], decays: [true, true])
     for broken in [Double.nan, .infinity] {
       setting.setGradients([[1, broken], [1]])
       #expect(!setting.optimiser.step(rate: 0.1, clip: 1).isFinite)
@@ -90,13 +92,13 @@ struct AdamWTests {
   func restoresItsState() throws {
     let first = [(0..<50).map { Double($0) / 7 }, [0.5, -0.25]]
     var random = SplitMix(seed: 4)
-    let whole = Setting(first, decays: [true, false])
+    let whole = try Setting(first, decays: [true, false])
     for _ in 0..<3 {
       whole.setRandomGradients(&random)
       whole.optimiser.step(rate: 1e-2, clip: 1)
     }
     let state = whole.optimiser.stateBytes
-    let resumed = Setting(first, decays: [true, false])
+    let resumed = try Setting(first, decays: [true, false])
     try resumed.optimiser.restore(state)
     #expect(resumed.optimiser.stateBytes == state)
     var copy = random
@@ -112,33 +114,33 @@ struct AdamWTests {
 
   @Test("a state of other parameters is refused")
   func refusesAnotherState() throws {
-    let setting = Setting([[1, 2]], decays: [true])
-    let other = Setting([[1, 2, 3]], decays: [true])
+    let setting = try Setting([[1, 2]], decays: [true])
+    let other = try Setting([[1, 2, 3]], decays: [true])
     #expect(throws: VitError("the training state has 56 bytes, expected 40", code: "checkpoint")) {
       try setting.optimiser.restore(other.optimiser.stateBytes)
     }
   }
 
   @Test("forgetting starts moments, steps and average anew")
-  func forgets() {
-    let setting = Setting([[1, 2]], decays: [true])
+  func forgets() throws {
+    let setting = try Setting([[1, 2]], decays: [true])
     setting.setGradients([[1, 1]])
     setting.optimiser.step(rate: 0.1, clip: 1)
     setting.optimiser.resetState()
     #expect(setting.optimiser.steps == 0)
-    let fresh = Setting([setting.weights[0].numbers], decays: [true])
+    let fresh = try Setting([setting.weights[0].numbers], decays: [true])
     #expect(setting.optimiser.stateBytes == fresh.optimiser.stateBytes)
   }
 
   @Test("one thread and three give the same bytes, the norm included")
-  func isTheSameOnAnyThreads() {
+  func isTheSameOnAnyThreads() throws {
     // More than the blocks that steps and norms are cut into.
     var random = SplitMix(seed: 9)
     let first = [(0..<70_001).map { _ in random.normal() }, [1, 2, 3]]
     let pools: [any WorkPool] = [SerialPool(), ThreadPool(threads: 3)]
-    let results = pools.map { pool -> (state: [UInt8], norm: Double) in
+    let results = try pools.map { pool -> (state: [UInt8], norm: Double) in
       var random = SplitMix(seed: 10)
-      let setting = Setting(first, decays: [true, false], pool: pool)
+      let setting = try Setting(first, decays: [true, false], pool: pool)
       var norm = 0.0
       for _ in 0..<2 {
         setting.setRandomGradients(&random)

@@ -5,14 +5,22 @@ import VitTestSupport
 
 /// Memory for a few views, alive as long as it is held.
 final class Memory {
-  private let arena: Arena
+  private let bytes: UnsafeMutableRawBufferPointer
   private var used = 0
 
-  init(byteCount: Int = 1 << 20) { arena = Arena(byteCount: byteCount) }
+  init(byteCount: Int = 1 << 20) {
+    bytes = .allocate(byteCount: byteCount, alignment: 64)
+    bytes.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  deinit { bytes.deallocate() }
 
   /// A view that holds these numbers.
   func view(_ values: [Double], shape: [Int]? = nil, element: ElementType = .f32) -> View {
-    let view = arena.view(TensorType(element, fixed: shape ?? [values.count]), at: used)
+    let view = View(
+      base: bytes.baseAddress.map { $0 + used } ?? UnsafeMutableRawPointer(bitPattern: 64).unsafelyUnwrapped,
+      element: element, shape: shape ?? [values.count])
+    precondition(used + view.byteCount <= bytes.count)
     used += (max(view.byteCount, 1) + 63) / 64 * 64
     let buffer = UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount)
     for (index, value) in values.enumerated() { buffer.store(value, at: index, as: element) }

@@ -39,10 +39,11 @@ struct Tool {
 
   /// Starts vitc with these words, its output going to files in `scratch`.
   static func start(
-    _ words: [String], in folder: String? = nil, environment: [String: String] = [:], scratch: Scratch
+    _ words: [String], in folder: String? = nil, environment: [String: String] = [:],
+    executable: String = path, scratch: Scratch
   ) throws -> (process: Process, finish: () throws -> Result) {
     let process = Process()
-    process.executableURL = URL(fileURLWithPath: path)
+    process.executableURL = URL(fileURLWithPath: executable)
     process.arguments = words
     // After a trap a backtrace process would outlive vitc and hold its files.
     process.environment = ProcessInfo.processInfo.environment

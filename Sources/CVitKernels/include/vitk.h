@@ -17,8 +17,8 @@ enum { VK_BASE = 0, VK_AVX2 = 1, VK_AVX512 = 2 };
 int vk_level(void);
 // Caps the level of the calling thread alone, for tests that compare levels; a negative cap removes it.
 void vk_cap_thread_level(int cap);
-// The name of the kernels that OpenBLAS has chosen for this processor.
-const char *vk_blas_core(void);
+// The same without the thread's cap.
+int vk_machine_level(void);
 
 // Cores that the affinity mask of the process allows; at least 1.
 int vk_affinity_cores(void);
@@ -32,6 +32,7 @@ static inline void vk_relax(void) {
 }
 
 #include "vitk_attention.h"
+#include "vitk_blas.h"
 #include "vitk_elementwise.h"
 #include "vitk_gemm.h"
 #include "vitk_integer.h"

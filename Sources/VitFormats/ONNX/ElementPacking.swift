@@ -18,7 +18,7 @@ struct ElementPacking {
     let sign = isSigned ? UInt8(1 << (bits - 1)) : 0
     do {
       return try packed.withBytes { bytes in
-        MemoryStorage(byteCount: count) { buffer in
+        try MemoryStorage(byteCount: count) { buffer in
           for index in 0..<count {
             let value = bytes[index / perByte] >> UInt8(index % perByte * bits) & mask
             // The sign bit counts negative.

@@ -169,7 +169,9 @@ struct TensorDecoder {
       var all: [UInt8] = []
       all.reserveCapacity(bytes)
       for piece in pieces { all.append(contentsOf: reader[piece]) }
-      return MemoryStorage(byteCount: bytes) { $0.copyBytes(from: all) }
+      do { return try MemoryStorage(byteCount: bytes) { $0.copyBytes(from: all) } } catch {
+        throw VitError(error)
+      }
     case .varint:
       let found = pieces.reduce(0) { sum, piece in sum + reader[piece].reduce(0) { $0 + ($1 < 0x80 ? 1 : 0) }
       }
@@ -182,9 +184,8 @@ struct TensorDecoder {
     _ pieces: [Range<Int>], _ name: StaticString, _ type: TensorType, _ reader: WireReader
   ) throws(VitError) -> any TensorStorage {
     let element = type.element
-    var failure: VitError?
-    let storage = MemoryStorage(byteCount: type.count * element.size) { buffer in
-      do throws(VitError) {
+    do {
+      return try MemoryStorage(byteCount: type.count * element.size) { buffer in
         var index = 0
         for piece in pieces {
           var run = reader.run(piece)
@@ -196,10 +197,8 @@ struct TensorDecoder {
             index += 1
           }
         }
-      } catch { failure = error }
-    }
-    if let failure { throw failure }
-    return storage
+      }
+    } catch { throw VitError(error) }
   }
 
   /// Decodes a SparseTensorProto into a dense tensor.

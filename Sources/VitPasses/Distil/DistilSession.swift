@@ -111,7 +111,7 @@ final class DistilSession {
           inner.inputs[0].copy(from: input(tap, place))
           inner.run()
         }
-        regressions[index].readout.add(
+        try regressions[index].readout.add(
           regressions[index].inner?.outputs[0] ?? empty, branch(tap, place), pool: context.pool)
       }
     }
@@ -141,11 +141,11 @@ final class DistilSession {
   private func keepIfBetter() throws {
     let errors = try errors()
     if kept.isEmpty {
-      kept = zip(errors, trainers).map { ($0, $1.snapshot) }
+      kept = try zip(errors, trainers).map { ($0, try $1.snapshot) }
       return
     }
     for (place, error) in errors.enumerated() where error.relative < kept[place].error.relative {
-      kept[place] = (error, trainers[place].snapshot)
+      kept[place] = (error, try trainers[place].snapshot)
     }
   }
 
@@ -249,7 +249,7 @@ final class DistilSession {
     var notes: [String] = []
     for (place, trainer) in trainers.enumerated() {
       if place < kept.count { try trainer.restore(kept[place].weights) }
-      for (name, tensor) in trainer.tensors {
+      for (name, tensor) in try trainer.tensors {
         if let id = hybrid.graph.value(named: name) { hybrid.graph.setTensor(tensor, of: id) }
       }
       let layer = mixers[place].layer

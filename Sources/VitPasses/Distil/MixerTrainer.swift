@@ -62,12 +62,13 @@ final class MixerTrainer {
           location: node.location))
       alone.outputs = [("y", scaled)]
     }
+    if mixer.readout != nil { try Blas.require(on: pool) }
     let store = try WeightStore(alone, trainable: Set(names.map(\.name)))
     executor = try Executor(
       alone, weights: store, inputShapes: [[batch] + extents], training: true, pool: pool)
     tape = try Tape(executor, parameters: constants)
     weights = names.compactMap { store.view($0.name) }
-    optimiser = AdamW(
+    optimiser = try AdamW(
       parameters: weights, gradients: tape.parameterGradients, decays: names.map(\.decay), pool: pool)
   }
 
@@ -105,7 +106,7 @@ final class MixerTrainer {
   func resetAverage() { optimiser.resetAverage() }
 
   /// The weights as they are.
-  var snapshot: [Tensor] { weights.map(Tensor.init(copying:)) }
+  var snapshot: [Tensor] { get throws { try weights.map(Tensor.init(copying:)) } }
 
   /// Takes weights back.
   func restore(_ tensors: [Tensor]) throws {
@@ -118,7 +119,7 @@ final class MixerTrainer {
 
   /// The weights by the names of their constants.
   var tensors: [(name: String, tensor: Tensor)] {
-    zip(parameters, weights).map { ($0.name, Tensor(copying: $1)) }
+    get throws { try zip(parameters, weights).map { ($0.name, try Tensor(copying: $1)) } }
   }
 
   /// Takes up a checkpoint.
@@ -136,14 +137,14 @@ final class MixerTrainer {
     let operands = graph.nodes[0].operands
     for (place, id) in operands.enumerated().dropFirst() {
       guard let id, place - 1 < weights.count else { continue }
-      var tensor = Tensor(copying: weights[place - 1])
+      var tensor = try Tensor(copying: weights[place - 1])
       if place == weight {
         let inputs = tensor.shape[1]
-        tensor = Tensor(.f32, shape: [inputs, inputs]) { buffer in
+        tensor = try Tensor(.f32, shape: [inputs, inputs]) { buffer in
           for index in 0..<inputs { buffer.store(1, at: index * inputs + index, as: .f32) }
         }
       } else if place == readout.bias {
-        tensor = Tensor(.f32, shape: [weightInputs(weight)]) { _ in }
+        tensor = try Tensor(.f32, shape: [weightInputs(weight)]) { _ in }
       }
       graph.setTensor(tensor, of: id)
     }

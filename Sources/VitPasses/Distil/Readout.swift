@@ -21,10 +21,10 @@ struct Readout {
   }
 
   /// Adds rows of inner values and of the target.
-  mutating func add(_ inner: View, _ target: View, pool: any WorkPool) {
+  mutating func add(_ inner: View, _ target: View, pool: any WorkPool) throws {
     let count = outputs == 0 ? 0 : target.count / outputs
     let width = inputs + 1
-    let arena = Arena(byteCount: (count * (width + outputs) + width * (width + outputs)) * 8 + 1024)
+    let arena = try Arena(byteCount: count * (width + outputs) * 8 + 1024, for: "solving for a readout")
     let s = arena.view(TensorType(.f64, fixed: [count, width]), at: 0)
     let y = arena.view(TensorType(.f64, fixed: [count, outputs]), at: aligned(s.byteCount))
     for row in 0..<count {

@@ -151,7 +151,7 @@ private struct ScoreSession {
         }
         if let layer = layerOfSum[result.index], let residual = tap.residuals[layer] {
           if !isDone {
-            before = executor.plan.view(residual.before).map(Tensor.init(copying:))
+            before = executor.plan.view(residual.before).flatMap { try? Tensor(copying: $0) }
           } else if let view = executor.plan.view(result), let stream = before {
             view.withFloats { addCosine(layer, stream, $0, images: wanted) }
           }

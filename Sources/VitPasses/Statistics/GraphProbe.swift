@@ -37,7 +37,7 @@ package enum GraphProbe {
       graph, weights: WeightStore(graph), inputShapes: inputs.map(\.shape), pool: pool)
     for (tensor, view) in zip(inputs, executor.inputs) { try tensor.copy(to: view) }
     executor.run()
-    return executor.outputs.map(Tensor.init(copying:))
+    return try executor.outputs.map(Tensor.init(copying:))
   }
 }
 

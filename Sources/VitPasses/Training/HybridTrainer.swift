@@ -56,7 +56,7 @@ final class HybridTrainer {
     student = try Executor(tapped, weights: store, inputShapes: shapes, training: true, pool: context.pool)
     tape = try Tape(student, parameters: trainable.map(\.id))
     weights = names.compactMap { store.view($0) }
-    optimiser = AdamW(
+    optimiser = try AdamW(
       parameters: weights, gradients: tape.parameterGradients,
       decays: trainable.map(\.decays),
       factors: names.map { parameters.contains($0) ? HybridTrainer.mixerFactor : 1 }, pool: context.pool)
@@ -197,9 +197,13 @@ final class HybridTrainer {
 
   /// The weights that `graph` has, which are the trainer's before it has trained; its own tensors where they are floats of
   /// 32 bits.
-  func weights(of graph: Graph) -> [Tensor] {
-    zip(names, weights).map { name, view in
-      if let tensor = graph.tensors[name], tensor.element == .f32 { tensor } else { Tensor(copying: view) }
+  func weights(of graph: Graph) throws -> [Tensor] {
+    try zip(names, weights).map { name, view in
+      if let tensor = graph.tensors[name], tensor.element == .f32 {
+        tensor
+      } else {
+        try Tensor(copying: view)
+      }
     }
   }
 

@@ -9,7 +9,7 @@ extension Command {
     operands: [("MODEL", "an .onnx, .vmod or textual IR file")],
     options: [
       Option("--against", "OTHER", "a model to run in turn with"),
-      Option("--batch", "B", "images of a run (default 1)"), Option.threads,
+      Option("--batch", "B", "images of a run (default 1)"), Option.threads, Option.memoryLimit,
       Option("--time", "TIME", "how long to measure (default 3s)"),
       Option("--profile", "where the time goes, by operation"), Option.json("bench"),
     ],

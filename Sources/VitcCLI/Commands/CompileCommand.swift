@@ -32,7 +32,7 @@ extension Command {
       Option("--fine-tune-steps", "N", "steps of fine-tuning, whatever the budget; 0 for none"),
       Option("--fine-tune-rate", "R", "the rate of fine-tuning (default: the best of four)"),
       Option("--batch", "N", "images of a step (default 64; 32 for large models)"), Option.heldOut,
-      Option.seed, Option.threads,
+      Option.seed, Option.threads, Option.memoryLimit,
       Option("--weights", "TYPE", "how weights are stored: f16 (default) or f32"),
       Option("--controls", "also trains the same layers as none and as pointwise, to compare with"),
       Option(

@@ -13,7 +13,7 @@ extension Command {
         isRepeatable: true),
       Option(
         "--tolerance", "R", "how far numbers may differ, relative to the largest of a tensor (default 0)"),
-      Option.json("diff"), Option.threads,
+      Option.json("diff"), Option.threads, Option.memoryLimit,
     ],
     notes: ["Exit code 1 where they differ. The first value that diverges is named."]
   ) { arguments, terminal in

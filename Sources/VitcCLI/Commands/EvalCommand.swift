@@ -10,7 +10,7 @@ extension Command {
     options: [
       Option.data,
       Option("--against", "TEACHER", "the model to compare with: agreement, KL and its accuracy"),
-      Option.json("eval"), Option.preprocess, Option.threads,
+      Option.json("eval"), Option.preprocess, Option.threads, Option.memoryLimit,
     ],
     notes: [
       "Of data with two splits the test split is taken unless :train is asked for. Exit code 1 where an output is no number."

@@ -20,7 +20,7 @@ extension Command {
       Option(
         "--teacher", "TEACHER",
         "the model that the layers of MODEL were replaced in, where they were: the one that it was made from"),
-      Option.data, Option.heldOut, Option.preprocess, Option.seed, Option.threads,
+      Option.data, Option.heldOut, Option.preprocess, Option.seed, Option.threads, Option.memoryLimit,
     ] + Option.dependencies,
     notes: [
       "A compile can be run in steps, as in 'score', 'swap{layers=all}', 'distil', 'select,restore', 'fine-tune' and 'round': "

@@ -14,7 +14,7 @@ extension Command {
         "--output", "[NAME=]Y.npy", "where an output goes; without names in the order of the outputs",
         isRepeatable: true),
       Option("--top", "K", "classes to show for an image (default 5)"), Option.json("run"), Option.preprocess,
-      Option.threads,
+      Option.threads, Option.memoryLimit,
     ],
     operandCount: 1...Int.max
   ) { arguments, terminal in

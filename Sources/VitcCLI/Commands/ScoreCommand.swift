@@ -11,7 +11,7 @@ extension Command {
       Option.data, Option("--images", "N", "images to look at (default: as in 'vitc help pass score')"),
       Option.json("score"),
       Option("-o", "OUT", "writes the model with the scores noted in it (.vit or .vmod)"),
-      Option.preprocess, Option.seed, Option.threads,
+      Option.preprocess, Option.seed, Option.threads, Option.memoryLimit,
     ] + Option.dependencies,
     notes: [
       "Indices (Mixers.md §1): normalised entropy, Gini, Hoyer, top mass and mean attention distance of the attention maps; "

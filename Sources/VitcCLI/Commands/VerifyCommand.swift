@@ -7,7 +7,7 @@ extension Command {
     "verify",
     "checks a model: its types, its tensors' digests, and the outputs for the inputs that it carries",
     operands: [("MODEL", "a .vmod; another model has no inputs to check, its types are")],
-    options: [Option.threads, Option.json("verify")]
+    options: [Option.threads, Option.memoryLimit, Option.json("verify")]
   ) { arguments, terminal in
     let threads = try arguments.threads()
     var files = FileUse()
