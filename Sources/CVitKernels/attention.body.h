@@ -36,7 +36,8 @@ static void FN(attend)(const vk_attention *p, size_t batch, size_t head, size_t 
   const size_t key_head = head * p->key_heads / p->heads, row = attention_rows(p);
   real *packed = (real *)((char *)scratch + VK_GEMM_SCRATCH), *scores = packed + attention_pack(p, p->width);
   const size_t first = (batch * p->heads + head) * p->queries;
-  vk_gemm_pack(ATTENTION_TYPE, p->width, p->keys, attention_head(&p->k, batch, key_head, 0), 1, p->k.token, packed);
+  vk_gemm_pack(ATTENTION_TYPE, p->width, p->keys, attention_head(&p->k, batch, key_head, 0), 1, p->k.token, 0,
+               p->keys, packed);
   for (size_t top = q0; top < q1; top += ATTENTION_TILE) {
     const size_t rows = q1 - top < ATTENTION_TILE ? q1 - top : ATTENTION_TILE;
     const vk_product score = {.m = rows, .n = p->keys, .k = p->width, .a = attention_head(&p->q, batch, head, top),
@@ -48,7 +49,6 @@ static void FN(attend)(const vk_attention *p, size_t batch, size_t head, size_t 
       real *s = scores + i * row;
       const size_t index = first + top + i;
       softmax_row(0, p->keys, (real)p->scale, s, bias, s, p->lse ? (real *)p->lse + index : NULL);
-      if (p->probabilities) memcpy((real *)p->probabilities + index * p->keys, s, p->keys * sizeof(real));
     }
     const vk_product value = {.m = rows, .n = p->value_width, .k = p->keys, .a = scores, .a_row = (ptrdiff_t)row,
                               .a_column = 1, .b = attention_head(&p->v, batch, key_head, 0), .b_row = p->v.token,
@@ -72,8 +72,8 @@ static void FN(attend_gradient)(const vk_attention *p, size_t batch, size_t key_
   real *keys = (real *)((char *)scratch + VK_GEMM_SCRATCH), *values = keys + attention_pack(p, p->width);
   real *weights = values + attention_pack(p, p->value_width), *slopes = weights + ATTENTION_GRADIENT_TILE * row;
   const real *k = attention_head(&p->k, batch, key_head, 0), *v = attention_head(&p->v, batch, key_head, 0);
-  vk_gemm_pack(ATTENTION_TYPE, p->width, p->keys, k, 1, p->k.token, keys);
-  vk_gemm_pack(ATTENTION_TYPE, p->value_width, p->keys, v, 1, p->v.token, values);
+  vk_gemm_pack(ATTENTION_TYPE, p->width, p->keys, k, 1, p->k.token, 0, p->keys, keys);
+  vk_gemm_pack(ATTENTION_TYPE, p->value_width, p->keys, v, 1, p->v.token, 0, p->keys, values);
   for (size_t head = key_head * group; head < (key_head + 1) * group; head++) {
     for (size_t top = 0; top < p->queries; top += ATTENTION_GRADIENT_TILE) {
       const size_t rows = p->queries - top < ATTENTION_GRADIENT_TILE ? p->queries - top : ATTENTION_GRADIENT_TILE;

@@ -47,11 +47,12 @@ static void gemm_finish(const vk_product *p, size_t m0, size_t m1, size_t n0, si
 static size_t FN(gemm_packed_count)(size_t k, size_t n) { return k * n; }
 
 // [k, n], row-major.
-static void FN(gemm_pack)(size_t k, size_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
+static void FN(gemm_pack)(size_t k, size_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, size_t n0, size_t n1,
+                          void *packed) {
   const real *from = b;
-  real *to = packed;
+  real *to = (real *)packed + n0;
   for (size_t p = 0; p < k; p++)
-    for (size_t j = 0; j < n; j++) to[p * n + j] = from[(ptrdiff_t)p * b_row + (ptrdiff_t)j * b_column];
+    for (size_t j = 0; j < n1 - n0; j++) to[p * n + j] = from[(ptrdiff_t)p * b_row + (ptrdiff_t)j * b_column];
 }
 
 static void FN(gemm)(const vk_product *p, size_t m0, size_t m1, size_t n0, size_t n1, void *scratch) {
@@ -259,10 +260,12 @@ static void gemm_pack_panel(size_t k, size_t columns, size_t width, const float 
 
 static size_t FN(gemm_packed_count)(size_t k, size_t n) { return k * ((n + 15) & ~(size_t)15); }
 
-static void FN(gemm_pack)(size_t k, size_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *packed) {
-  for (size_t j = 0; j < n; j += GEMM_PANEL) {
-    const size_t columns = n - j < GEMM_PANEL ? n - j : GEMM_PANEL;
-    gemm_pack_panel(k, columns, columns <= 16 ? 16 : GEMM_PANEL, (const float *)b + (ptrdiff_t)j * b_column, b_row,
+static void FN(gemm_pack)(size_t k, size_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, size_t n0, size_t n1,
+                          void *packed) {
+  (void)n;
+  for (size_t j = n0; j < n1; j += GEMM_PANEL) {
+    const size_t columns = n1 - j < GEMM_PANEL ? n1 - j : GEMM_PANEL;
+    gemm_pack_panel(k, columns, columns <= 16 ? 16 : GEMM_PANEL, (const float *)b + (ptrdiff_t)(j - n0) * b_column, b_row,
                     b_column, (float *)packed + j * k);
   }
 }
@@ -324,7 +327,7 @@ static void FN(gemm)(const vk_product *p, size_t m0, size_t m1, size_t n0, size_
           if (rest % GEMM_LANES)
             gemm_pack_panel(k, rest, rest <= 16 ? 16 : GEMM_PANEL, b + first, p->b_row, 1, packing);
         } else {
-          FN(gemm_pack)(k, columns, b, p->b_row, p->b_column, packing);
+          FN(gemm_pack)(k, columns, b, p->b_row, p->b_column, 0, columns, packing);
         }
       }
       for (size_t tile = 0; tile < tiles; tile++) {

@@ -75,12 +75,8 @@ struct ArraySamples: DatasetSource {
         let shape = Array(array.shape.dropFirst())
         return .tensor(
           try Tensor(.f32, shape: shape) { target in
-            if array.element == .f32 { return target.copyMemory(from: part) }
-            for offset in 0..<shape.reduce(1, *) {
-              target.storeBytes(
-                of: Float(part.loadNumber(at: offset, as: array.element)), toByteOffset: 4 * offset,
-                as: Float.self)
-            }
+            guard let from = part.baseAddress, let to = target.baseAddress else { return }
+            Conversion.copy(shape.reduce(1, *), from: from, array.element, to: to, .f32)
           })
       }
     }

@@ -59,14 +59,14 @@ public struct ExecutionMode: Sendable, Hashable {
   }
 }
 
-/// What is done to the first result while it is written: `result·scale + residual`.
-public struct Finish: Sendable {
+/// What is done to the first result while it is in cache: `result·scale + residual`.
+public struct Epilogue: Sendable {
   /// One factor for each entry of the last axis.
   public var scale: View?
-  /// Laid out as the result, whose memory it never is.
+  /// Laid out as the result, whose memory it is only where it is read nowhere else.
   public var residual: View?
 
-  /// A finish; without arguments, none.
+  /// An epilogue; without arguments, none.
   public init(scale: View? = nil, residual: View? = nil) {
     self.scale = scale
     self.residual = residual
@@ -85,20 +85,20 @@ public struct KernelContext: Sendable {
   public let saved: [View]
   /// Memory of `scratchTypes`; its contents do not outlast the call.
   public let scratch: [View]
-  /// Memory of `preparedTypes`, filled by `prepare`; empty in training.
+  /// What `packings` asked for; empty in training.
   public let prepared: [View]
-  /// What is done to the first result on top; nothing, unless the operation says that it `finishesResult`.
-  public let finish: Finish
+  /// What is done to the first result on top; nothing, unless the operation `takesEpilogue`.
+  public let epilogue: Epilogue
   /// Where parallel work runs.
   public let pool: any WorkPool
 
   /// A context.
   public init(
     inputs: [View?], outputs: [View], saved: [View] = [], scratch: [View] = [], prepared: [View] = [],
-    finish: Finish = Finish(), pool: any WorkPool
+    epilogue: Epilogue = Epilogue(), pool: any WorkPool
   ) {
     self.prepared = prepared
-    self.finish = finish
+    self.epilogue = epilogue
     self.inputs = inputs
     self.outputs = outputs
     self.saved = saved

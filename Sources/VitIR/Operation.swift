@@ -149,8 +149,8 @@ public enum ResultMemory: Hashable, Sendable {
   case fresh
 }
 
-/// How an operation of two operands can be done by the one before it, while that writes its result.
-public enum FinishRole: Hashable, Sendable {
+/// How an operation of two operands can be part of the epilogue of the one before it.
+public enum EpilogueRole: Hashable, Sendable {
   /// Operand 0 is multiplied with operand 1, one factor for each entry of the last axis.
   case scale
   /// The operands are added; done by the one before only where both have the type of the result.
@@ -188,23 +188,19 @@ public protocol Operation: Sendable {
   func savedTypes(_ operands: Operands) -> [TensorType]
   /// Working memory of `forward` (and of `vjp` when `mode.training`), for concrete operands. Default: none.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType]
-  /// Memory for derived forms of constant operands (packed weights), made once per plan by `prepare`;
-  /// `isConstant` says which operands are constant. Asked in inference only. Default: none.
-  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType]
-  /// Fills `context.prepared` from the constant operands; the other operands hold nothing yet.
-  func prepare(_ context: KernelContext)
-  /// The operands of which `forward` reads the shape alone, once they are prepared. Default: none.
-  var packedOperands: [Int] { get }
+  /// Forms of constant operands that `forward` reads in their place, as `context.prepared`; `isConstant` says which operands
+  /// are constant. Asked in inference only. Default: none.
+  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing]
   /// How results lie in memory. Default: fresh.
   var memory: ResultMemory { get }
   /// The cost for concrete operands and results; `parameters` is filled in by the caller.
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost
   /// Computes the results.
   func forward(_ context: KernelContext)
-  /// Whether `forward` applies `context.finish` to its only result. Default: false.
-  var finishesResult: Bool { get }
+  /// Whether `forward` applies `context.epilogue` to its only result. Default: false.
+  var takesEpilogue: Bool { get }
   /// How the operation that computes operand 0 or 1 can do this one's work. Default: not at all.
-  var finish: FinishRole? { get }
+  var epilogueRole: EpilogueRole? { get }
   /// Whether there is a `vjp`. Default: false.
   var isDifferentiable: Bool { get }
   /// The vector-Jacobian product: *adds* to each operand's gradient; skips those that are `nil`. A result's
@@ -229,12 +225,8 @@ extension Operation {
   public func savedTypes(_ operands: Operands) -> [TensorType] { [] }
   /// No working memory.
   public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] { [] }
-  /// Nothing is prepared.
-  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] { [] }
-  /// Nothing is prepared.
-  public func prepare(_ context: KernelContext) {}
-  /// None.
-  public var packedOperands: [Int] { [] }
+  /// Operands are read as they are.
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] { [] }
   /// Memory of its own.
   public var memory: ResultMemory { .fresh }
   /// One operation for each element of the results; every operand read once.
@@ -244,9 +236,9 @@ extension Operation {
     return Cost(flops: written, bytes: read + results.reduce(0) { $0 + $1.count * $1.element.size })
   }
   /// Writes its results as they are.
-  public var finishesResult: Bool { false }
+  public var takesEpilogue: Bool { false }
   /// Done by itself.
-  public var finish: FinishRole? { nil }
+  public var epilogueRole: EpilogueRole? { nil }
   /// No gradient.
   public var isDifferentiable: Bool { false }
   /// Never called: `isDifferentiable` is false.

@@ -177,13 +177,12 @@ public struct Tensor: Sendable {
   /// The elements as 32-bit floats, whatever their type.
   public func floats() throws -> [Float] {
     try storage.withBytes { bytes in
-      if element == .f32 {
-        return [Float](unsafeUninitializedCapacity: count) { target, initialized in
-          UnsafeMutableRawBufferPointer(target).copyMemory(from: bytes)
-          initialized = count
+      [Float](unsafeUninitializedCapacity: count) { target, initialized in
+        if let from = bytes.baseAddress, let to = target.baseAddress {
+          Conversion.copy(count, from: from, element, to: to, .f32)
         }
+        initialized = count
       }
-      return (0..<count).map { Float(bytes.loadNumber(at: $0, as: element)) }
     }
   }
 
@@ -217,16 +216,8 @@ public struct Tensor: Sendable {
 extension Tensor {
   /// Writes the elements into a view of as many, converted where both types are floats or both whole numbers.
   public func copy(to view: View) throws {
-    let target = UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount)
-    try storage.withBytes { bytes in
-      if element == view.element {
-        target.copyMemory(from: bytes)
-      } else {
-        for index in 0..<count {
-          target.store(bytes.loadNumber(at: index, as: element), at: index, as: view.element)
-        }
-      }
-    }
+    precondition(view.count == count)
+    try storage.withBytes { view.convert(from: $0, element) }
   }
 }
 

@@ -193,47 +193,31 @@ public struct VitAttention: Operation {
   }
 
   /// The weights of queries, keys and values, packed as one; their biases; the packed weight of the output.
-  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
-    guard let x = operands[0], let sizes = sizes(operands), [1, 3, 5].allSatisfy({ isConstant[$0] }),
-      [2, 4, 6].allSatisfy({ isConstant[$0] || operands[$0] == nil })
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
+    let maps = [Self.queries, Self.keys, Self.values]
+    guard let x = operands[0], let sizes = sizes(operands), maps.allSatisfy({ isConstant[$0.weight] }),
+      maps.allSatisfy({ isConstant[$0.bias] || operands[$0.bias] == nil })
     else { return [] }
-    let output = Self.output.preparedTypes(operands, isConstant)
+    let output = Self.output.packings(operands, isConstant)
     guard output.count == 1 else { return [] }
+    let (biases, places) = biasPlaces(operands, maps)
     return [
-      Kernel.packedType(weight: TensorType(x.element, fixed: [sizes.columns, sizes.dim])),
-      TensorType(x.element, fixed: [sizes.columns]),
+      .weights(maps.map(\.weight), x.element, rows: sizes.columns, columns: sizes.dim),
+      .vector(biases, at: places, x.element, count: sizes.columns),
     ] + output
   }
 
-  /// The weights that are packed.
-  public var packedOperands: [Int] { [1, 3, 5, Self.output.weight] }
-
-  /// Packs the weights.
-  public func prepare(_ context: KernelContext) {
-    let weights = [1, 3, 5].map { context.input($0) }
-    let biases = [2, 4, 6].map { context.optionalInput($0) }
-    let (dim, element) = (weights[0].shape[1], weights[0].element)
-    let rows = weights.reduce(0) { $0 + $1.shape[0] }
-    let joined = Tensor(likeArray: element, shape: [rows, dim]) { buffer in
-      var start = 0
-      for weight in weights {
-        UnsafeMutableRawBufferPointer(rebasing: buffer[start..<start + weight.byteCount])
-          .copyMemory(from: UnsafeRawBufferPointer(start: weight.base, count: weight.byteCount))
-        start += weight.byteCount
+  /// The biases that are there, and where each stands beside the others.
+  private func biasPlaces(_ operands: Operands, _ maps: [LinearMap]) -> ([Int], [Int]) {
+    var (biases, places, start): ([Int], [Int], Int) = ([], [], 0)
+    for map in maps {
+      if operands.has(map.bias) {
+        biases.append(map.bias)
+        places.append(start)
       }
+      start += operands[map.weight]?.extents[0] ?? 0
     }
-    if let base = joined.storage.resident?.baseAddress {
-      Kernel.pack(
-        weight: View(base: UnsafeMutableRawPointer(mutating: base), element: element, shape: [rows, dim]),
-        into: context.prepared[0])
-    }
-    context.prepared[1].zero()
-    var start = 0
-    for (weight, bias) in zip(weights, biases) {
-      if let bias { context.prepared[1].part(start, of: bias.count).copy(from: bias) }
-      start += weight.shape[0]
-    }
-    Self.output.prepare(context, into: context.prepared[2])
+    return (biases, places)
   }
 
   /// The products, those of the core included.
@@ -245,7 +229,7 @@ public struct VitAttention: Operation {
   }
 
   /// In the epilogue of the last product.
-  public var finishesResult: Bool { true }
+  public var takesEpilogue: Bool { true }
 
   /// Computes the result.
   public func forward(_ context: KernelContext) {
@@ -257,14 +241,14 @@ public struct VitAttention: Operation {
     } else {
       Kernel.linear(
         context.input(0), weight: [sizes.columns, sizes.dim], packed: context.prepared[0],
-        epilogue: Epilogue(bias: context.prepared[1]), into: qkv, pool: context.pool)
+        bias: context.prepared[1], into: qkv, pool: context.pool)
     }
     sizes.core.forward(
       q: sizes.q(qkv), k: sizes.k(qkv), v: sizes.v(qkv), bias: context.optionalInput(Self.bias),
       into: sizes.o(o),
       logSumExp: context.saved.last, scratch: context.scratch[2...], pool: context.pool)
     Self.output.forward(
-      context, o, finish: context.finish, into: context.output, prepared: context.prepared.last)
+      context, o, epilogue: context.epilogue, into: context.output, prepared: context.prepared.last)
   }
 
   /// Queries, keys and values beside one another, each by its own product.
@@ -275,7 +259,7 @@ public struct VitAttention: Operation {
       Kernel.gemm(
         transB: true, m: sizes.batch * sizes.tokens, n: width, k: sizes.dim, a: context.input(0),
         b: context.input(map.weight), c: qkv.part(start, of: max(0, qkv.count - start)), ldc: sizes.columns,
-        epilogue: Epilogue(bias: context.optionalInput(map.bias)), pool: context.pool)
+        bias: context.optionalInput(map.bias), pool: context.pool)
       start += width
     }
   }

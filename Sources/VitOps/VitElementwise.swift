@@ -35,7 +35,7 @@ public struct VitAdd: PointwiseOperation {
   public var memory: ResultMemory { .inPlace(operands: [0, 1]) }
 
   /// A residual, where `b` is not repeated.
-  public var finish: FinishRole? { .residual }
+  public var epilogueRole: EpilogueRole? { .residual }
 
   /// Computes the sum.
   public func forward(_ context: KernelContext) {
@@ -97,7 +97,7 @@ public struct VitScale: PointwiseOperation {
   }
 
   /// A factor.
-  public var finish: FinishRole? { .scale }
+  public var epilogueRole: EpilogueRole? { .scale }
 
   /// Computes the product.
   public func forward(_ context: KernelContext) {

@@ -57,16 +57,8 @@ public struct VitLinear: Operation {
   }
 
   /// The weight, packed.
-  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
-    LinearMap(weight: 1, bias: 2).preparedTypes(operands, isConstant)
-  }
-
-  /// The weights that are packed.
-  public var packedOperands: [Int] { [1] }
-
-  /// Packs the weight.
-  public func prepare(_ context: KernelContext) {
-    LinearMap(weight: 1, bias: 2).prepare(context, into: context.prepared.first)
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
+    LinearMap(weight: 1, bias: 2).packings(operands, isConstant)
   }
 
   /// The product.
@@ -75,14 +67,15 @@ public struct VitLinear: Operation {
   }
 
   /// In the epilogue of the last product.
-  public var finishesResult: Bool { true }
+  public var takesEpilogue: Bool { true }
 
   /// Computes the result.
   public func forward(_ context: KernelContext) {
     let map = LinearMap(weight: 1, bias: 2)
     guard let before = context.saved.first else {
       return map.forward(
-        context, context.input(0), activation: activation.kind, finish: context.finish, into: context.output,
+        context, context.input(0), activation: activation.kind, epilogue: context.epilogue,
+        into: context.output,
         prepared: context.prepared.first)
     }
     map.forward(context, context.input(0), into: before)

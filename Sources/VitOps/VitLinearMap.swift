@@ -30,31 +30,26 @@ struct LinearMap {
     return x.with(x.shape.dropLast() + [type.shape[0]])
   }
 
-  /// Memory for the packed weight, where the weight is constant.
-  func preparedTypes(_ operands: Operands, _ isConstant: [Bool]) -> [TensorType] {
+  /// The packed weight, where it is constant.
+  func packings(_ operands: Operands, _ isConstant: [Bool]) -> [Packing] {
     guard isConstant[weight], let type = operands[weight] else { return [] }
-    return [Kernel.packedType(weight: type)]
+    return [.weights([weight], type.element, rows: type.extents[0], columns: type.extents[1])]
   }
 
-  /// Packs the weight into `prepared`.
-  func prepare(_ context: KernelContext, into prepared: View?) {
-    if let prepared { Kernel.pack(weight: context.input(weight), into: prepared) }
-  }
-
-  /// `y ← activation(x·weightᵀ + bias)`, and `finish` on top.
+  /// `y ← activation(x·weightᵀ + bias)`, and `epilogue` on top.
   func forward(
-    _ context: KernelContext, _ x: View, activation: UnaryKind = .identity, finish: Finish = Finish(),
+    _ context: KernelContext, _ x: View, activation: UnaryKind = .identity, epilogue: Epilogue = Epilogue(),
     into y: View, prepared: View? = nil
   ) {
-    let epilogue = Epilogue(
-      bias: context.optionalInput(bias), activation: activation, scale: finish.scale,
-      residual: finish.residual)
-    let weight = context.input(weight)
+    let (weight, bias) = (context.input(weight), context.optionalInput(bias))
     if let prepared {
       Kernel.linear(
-        x, weight: weight.shape, packed: prepared, epilogue: epilogue, into: y, pool: context.pool)
+        x, weight: weight.shape, packed: prepared, bias: bias, activation: activation, epilogue: epilogue,
+        into: y, pool: context.pool)
     } else {
-      Kernel.linear(x, weight: weight, epilogue: epilogue, into: y, pool: context.pool)
+      Kernel.linear(
+        x, weight: weight, bias: bias, activation: activation, epilogue: epilogue, into: y, pool: context.pool
+      )
     }
   }
 

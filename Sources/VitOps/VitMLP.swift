@@ -57,19 +57,10 @@ public struct VitMLP: Operation {
   }
 
   /// The packed weights.
-  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
-    let first = Self.first.preparedTypes(operands, isConstant)
-    let second = Self.second.preparedTypes(operands, isConstant)
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
+    let first = Self.first.packings(operands, isConstant)
+    let second = Self.second.packings(operands, isConstant)
     return first.isEmpty || second.isEmpty ? [] : first + second
-  }
-
-  /// The weights that are packed.
-  public var packedOperands: [Int] { [Self.first.weight, Self.second.weight] }
-
-  /// Packs the weights.
-  public func prepare(_ context: KernelContext) {
-    Self.first.prepare(context, into: context.prepared[0])
-    Self.second.prepare(context, into: context.prepared[1])
   }
 
   /// The two products and the function.
@@ -80,7 +71,7 @@ public struct VitMLP: Operation {
   }
 
   /// In the epilogue of the last product.
-  public var finishesResult: Bool { true }
+  public var takesEpilogue: Bool { true }
 
   /// Computes the result.
   public func forward(_ context: KernelContext) {
@@ -94,7 +85,7 @@ public struct VitMLP: Operation {
       )
     }
     Self.second.forward(
-      context, hidden, finish: context.finish, into: context.output, prepared: context.prepared.last)
+      context, hidden, epilogue: context.epilogue, into: context.output, prepared: context.prepared.last)
   }
 
   /// There is a gradient.

@@ -68,18 +68,10 @@ public struct VitPatchEmbed: Operation {
   }
 
   /// The weight, packed as a matrix.
-  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
     guard isConstant[1], let weight = operands[1] else { return [] }
-    return [Kernel.packedType(weight: TensorType(weight.element, fixed: Self.flat(weight.extents)))]
-  }
-
-  /// The weights that are packed.
-  public var packedOperands: [Int] { [1] }
-
-  /// Packs the weight.
-  public func prepare(_ context: KernelContext) {
-    let weight = context.input(1)
-    Kernel.pack(weight: weight.reshaped(Self.flat(weight.shape)), into: context.prepared[0])
+    let shape = Self.flat(weight.extents)
+    return [.weights([1], weight.element, rows: shape[0], columns: shape[1])]
   }
 
   private static func flat(_ weight: [Int]) -> [Int] { [weight[0], weight[1] * weight[2] * weight[3]] }

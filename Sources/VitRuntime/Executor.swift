@@ -23,7 +23,7 @@ public struct Plan: Sendable {
   /// The nodes that run, in order.
   public let steps: [Step]
 
-  /// The bytes of activations, scratch and packed weights.
+  /// The bytes of activations and scratch; packed weights are the store's.
   public var byteCount: Int { arena.byteCount }
 
   /// Where a value lies; `nil` where it is never written, since the node that reads it is done along with the one
@@ -33,8 +33,8 @@ public struct Plan: Sendable {
 
 /// Runs a graph on inputs of known shapes. Nothing is allocated after `init`.
 ///
-/// Write the inputs into `inputs`, call `run`, read `outputs`. Not for use from two threads at once.
-public final class Executor {
+/// Write the inputs into `inputs`, call `run`, read `outputs`. Not for use from two threads at once: each needs its own.
+public final class Executor: Sendable {
   /// The graph that runs.
   public let graph: Graph
   /// Its layout.
@@ -48,8 +48,9 @@ public final class Executor {
 
   /// Plans `graph` for these input shapes.
   ///
-  /// `training` keeps every value until the next run. `packing` rearranges weights once for the kernels: the fastest on
-  /// small batches, for as much memory again as the weights; large batches repay the packing in every run. Throws where a
+  /// `training` keeps every value until the next run. `packing` rearranges weights for the kernels, once for all plans on
+  /// these weights: the fastest on small batches, for as much memory again as the weights; large batches repay the packing in
+  /// every run. Throws where a
   /// shape does not fit, a type rule refuses it, the shape of a value depends on data, or memory does not suffice.
   public init(
     _ graph: Graph, weights: WeightStore, inputShapes: [[Int]], training: Bool = false, packing: Bool = true,

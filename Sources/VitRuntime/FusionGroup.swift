@@ -59,12 +59,12 @@ struct FusionPlanner {
 
   /// Takes in the node that reads the group's result, where the operation can do its work.
   private func extend(_ group: inout FusionGroup, taken: inout [Bool]) -> Bool {
-    guard group.operation.finishesResult, group.residual == nil, group.results.count == 1,
+    guard group.operation.takesEpilogue, group.residual == nil, group.results.count == 1,
       let value = group.results.first, known[value.index] == nil, !isOutput[value.index],
       consumers[value.index].count == 1, let place = consumers[value.index].first, !taken[place]
     else { return false }
     let node = graph.nodes[place]
-    guard let role = node.operation.finish, node.operands.count == 2, node.results.count == 1,
+    guard let role = node.operation.epilogueRole, node.operands.count == 2, node.results.count == 1,
       let a = node.operands[0], let b = node.operands[1], a != b,
       types[node.results[0].index] == types[value.index]
     else { return false }

@@ -79,24 +79,23 @@ public struct AttentionShape: Sendable, Hashable {
 extension Kernel {
   /// `o ← softmax(scale·q·kᵀ + bias)·v` for each batch item and head.
   ///
-  /// A row whose keys are all masked becomes zeros. Dense outputs on demand: `logSumExp` `[batch, heads, queries]`,
-  /// which the gradient reads; `probabilities` `[batch, heads, queries, keys]`.
+  /// A row whose keys are all masked becomes zeros. `logSumExp`, dense `[batch, heads, queries]`, takes what the gradient
+  /// reads.
   public static func attention(
     _ shape: AttentionShape, q: Heads, k: Heads, v: Heads, bias: Heads? = nil, into o: Heads,
-    logSumExp: View? = nil, probabilities: View? = nil, pool: any WorkPool
+    logSumExp: View? = nil, pool: any WorkPool
   ) {
     guard shape.batch * shape.heads * shape.queries > 0 else { return }
     let rows = shape.batch * shape.heads * shape.queries
     precondition(logSumExp.map { $0.count == rows } ?? true)
-    precondition(probabilities.map { $0.count == rows * shape.keys } ?? true)
     precondition(
-      [k.view, v.view, o.view, bias?.view, logSumExp, probabilities].allSatisfy {
+      [k.view, v.view, o.view, bias?.view, logSumExp].allSatisfy {
         $0.map { $0.element == q.view.element } ?? true
       })
     let type = real(q.view)
+    Blas.demand(type, pool)
     var attention = raw(shape, q: q, k: k, v: v, o: o, bias: bias)
     attention.lse = logSumExp?.base
-    attention.probabilities = probabilities?.base
     let call = attention
     let bytes = vk_attention_scratch(type, &attention)
     let chunks = max(1, shape.queries / 84)
@@ -127,6 +126,7 @@ extension Kernel {
       [k.view, v.view, o.view, dO.view, bias?.view, logSumExp, dq?.view, dk?.view, dv?.view, biasGradient]
         .allSatisfy { $0.map { $0.element == q.view.element } ?? true })
     let type = real(q.view)
+    Blas.demand(type, pool)
     let none = vk_heads(base: nil, batch: 0, head: 0, token: 0)
     var attention = raw(shape, q: q, k: k, v: v, o: o, bias: bias)
     attention.lse = logSumExp.base

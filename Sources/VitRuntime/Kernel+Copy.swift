@@ -38,19 +38,6 @@ extension Kernel {
       toStrides: whole.strides, pool: pool)
   }
 
-  /// Copies into `part` what stands in `whole` from index `start` of `axis` on, every `step`-th.
-  public static func extract(
-    _ part: View, from whole: View, axis: Int, at start: Int, step: Int = 1, pool: any WorkPool
-  ) {
-    precondition(part.rank == whole.rank)
-    var strides = whole.strides
-    let offset = start * strides[axis]
-    strides[axis] *= step
-    copy(
-      shape: part.shape, from: whole, offset: offset, strides: strides, to: part, toStrides: part.strides,
-      pool: pool)
-  }
-
   /// Repeats `from` to the shape of `to` (last axes align). Any element type.
   public static func broadcast(_ from: View, into to: View, pool: any WorkPool) {
     precondition(from.rank <= to.rank)

@@ -1,28 +1,6 @@
 internal import CVitKernels
 public import VitIR
 
-/// What is done to a product while it is in cache: `c ← activation(c + bias)·scale + residual`.
-public struct Epilogue: Sendable {
-  /// One element for each column, added first.
-  public var bias: View?
-  /// Applied to each element.
-  public var activation: UnaryKind
-  /// One element for each column, multiplied with: a layer scale.
-  public var scale: View?
-  /// Added last; laid out as `c` is, and may be `c` only if it is read nowhere else.
-  public var residual: View?
-
-  /// An epilogue; without arguments, none.
-  public init(
-    bias: View? = nil, activation: UnaryKind = .identity, scale: View? = nil, residual: View? = nil
-  ) {
-    self.bias = bias
-    self.activation = activation
-    self.scale = scale
-    self.residual = residual
-  }
-}
-
 /// How far apart the items of a batch are, in elements: item `(i, j)` is at `i·outer + j·inner`.
 public struct BatchStride: Sendable, Hashable {
   /// Between items that follow each other in the outer batch axis.
@@ -37,19 +15,20 @@ public struct BatchStride: Sendable, Hashable {
 }
 
 extension Kernel {
-  /// `c ← alpha·op(a)·op(b) + beta·c`, then the epilogue; `op(a)` is `[m, k]`, `op(b)` `[k, n]`, `c` `[m, n]`.
+  /// `c ← activation(alpha·op(a)·op(b) + beta·c + bias)`, then the epilogue; `op(a)` is `[m, k]`, `op(b)` `[k, n]`, `c` `[m, n]`.
   ///
   /// Rows of the stored matrices start `lda`, `ldb`, `ldc` elements apart; the default is their width. With `beta`
-  /// 0, `c` is not read. `k` may be 0.
+  /// 0, `c` is not read. `k` may be 0. The bias has one element for each column.
   public static func gemm(
     transA: Bool = false, transB: Bool = false, m: Int, n: Int, k: Int, alpha: Double = 1, a: View,
     lda: Int? = nil, b: View, ldb: Int? = nil, beta: Double = 0, c: View, ldc: Int? = nil,
+    bias: View? = nil, activation: UnaryKind = .identity,
     epilogue: Epilogue = Epilogue(), pool: any WorkPool
   ) {
     precondition(a.element == b.element)
     var product = product(
       transA: transA, m: m, n: n, k: k, alpha: alpha, a: a, lda: lda, beta: beta, c: c, ldc: ldc,
-      epilogue: epilogue)
+      bias: bias, activation: activation, epilogue: epilogue)
     let row = ldb ?? (transB ? k : n)
     product.b = UnsafeRawPointer(b.base)
     product.b_row = transB ? 1 : row
@@ -57,47 +36,16 @@ extension Kernel {
     run(real(a), product, packing: transB ? 0.3 : 0.1, pool: pool)
   }
 
-  /// `c ← alpha·op(a)·b + beta·c` with a packed `b`, then the epilogue; otherwise as the other `gemm`.
-  public static func gemm(
-    transA: Bool = false, m: Int, alpha: Double = 1, a: View, lda: Int? = nil, b: PackedMatrix,
-    beta: Double = 0, c: View, ldc: Int? = nil, epilogue: Epilogue = Epilogue(), pool: any WorkPool
-  ) {
-    precondition(a.element == b.element)
-    gemm(
-      transA: transA, m: m, n: b.n, k: b.k, alpha: alpha, a: a, lda: lda, packed: b.base, beta: beta, c: c,
-      ldc: ldc, epilogue: epilogue, pool: pool)
-  }
-
-  /// The product with a `[k, n]` matrix that was packed at this thread's instruction set.
-  static func gemm(
-    transA: Bool = false, m: Int, n: Int, k: Int, alpha: Double = 1, a: View, lda: Int? = nil,
-    packed: UnsafeMutableRawPointer, beta: Double = 0, c: View, ldc: Int? = nil, epilogue: Epilogue,
-    pool: any WorkPool
-  ) {
-    var product = product(
-      transA: transA, m: m, n: n, k: k, alpha: alpha, a: a, lda: lda, beta: beta, c: c, ldc: ldc,
-      epilogue: epilogue)
-    product.packed = UnsafeRawPointer(packed)
-    run(real(a), product, packing: 0, pool: pool)
-  }
-
   /// `y ← x·weightᵀ`, then the epilogue: each row of `x` (its last axis) times a weight `[out, in]`.
   public static func linear(
-    _ x: View, weight: View, epilogue: Epilogue = Epilogue(), into y: View, pool: any WorkPool
+    _ x: View, weight: View, bias: View? = nil, activation: UnaryKind = .identity,
+    epilogue: Epilogue = Epilogue(), into y: View, pool: any WorkPool
   ) {
     precondition(weight.rank == 2)
     let (n, k) = (weight.shape[0], weight.shape[1])
     gemm(
-      transB: true, m: linearRows(x, k: k, y, n: n), n: n, k: k, a: x, b: weight, c: y, epilogue: epilogue,
-      pool: pool)
-  }
-
-  /// `y ← x·weightᵀ` with a weight that `PackedMatrix(weight:)` packed, then the epilogue.
-  public static func linear(
-    _ x: View, weight: PackedMatrix, epilogue: Epilogue = Epilogue(), into y: View, pool: any WorkPool
-  ) {
-    gemm(
-      m: linearRows(x, k: weight.k, y, n: weight.n), a: x, b: weight, c: y, epilogue: epilogue, pool: pool)
+      transB: true, m: linearRows(x, k: k, y, n: n), n: n, k: k, a: x, b: weight, c: y, bias: bias,
+      activation: activation, epilogue: epilogue, pool: pool)
   }
 
   static func linearRows(_ x: View, k: Int, _ y: View, n: Int) -> Int {
@@ -108,12 +56,13 @@ extension Kernel {
 
   /// The products `c ← alpha·op(a)·op(b) + beta·c` of a batch of `outer × inner` items, then the epilogue on each.
   ///
-  /// A stride of 0 shares an operand; items of `c` must not overlap. The epilogue's bias and scale are the same
+  /// A stride of 0 shares an operand; items of `c` must not overlap. Bias and the epilogue's scale are the same
   /// for all items unless `columnStride` says where an item's are; its residual has the strides of `c`.
   public static func batchedGemm(
     outer: Int = 1, inner: Int, transA: Bool = false, transB: Bool = false, m: Int, n: Int, k: Int,
     alpha: Double = 1, a: View, lda: Int? = nil, aStride: BatchStride, b: View, ldb: Int? = nil,
     bStride: BatchStride, beta: Double = 0, c: View, ldc: Int? = nil, cStride: BatchStride,
+    bias: View? = nil, activation: UnaryKind = .identity,
     epilogue: Epilogue = Epilogue(), columnStride: BatchStride = BatchStride(inner: 0), pool: any WorkPool
   ) {
     precondition(a.element == b.element)
@@ -121,7 +70,7 @@ extension Kernel {
     let size = a.element.size
     var shared = product(
       transA: transA, m: m, n: n, k: k, alpha: alpha, a: a, lda: lda, beta: beta, c: c, ldc: ldc,
-      epilogue: epilogue)
+      bias: bias, activation: activation, epilogue: epilogue)
     let row = ldb ?? (transB ? k : n)
     shared.b = UnsafeRawPointer(b.base)
     shared.b_row = transB ? 1 : row
@@ -164,28 +113,28 @@ extension Kernel {
     pool.run(tasks: tasks) { task, worker in body(task, pool.scratch(worker)) }
   }
 
-  private static func product(
+  static func product(
     transA: Bool, m: Int, n: Int, k: Int, alpha: Double, a: View, lda: Int?, beta: Double, c: View, ldc: Int?,
-    epilogue: Epilogue
+    bias: View?, activation: UnaryKind, epilogue: Epilogue
   ) -> vk_product {
     precondition(m >= 0 && n >= 0 && k >= 0 && a.element == c.element)
     let width = ldc ?? n
-    for view in [epilogue.bias, epilogue.scale] {
+    for view in [bias, epilogue.scale] {
       precondition(view.map { $0.element == c.element && $0.count >= n } ?? true)
     }
     precondition(epilogue.residual.map { $0.element == c.element } ?? true)
     let row = lda ?? (transA ? m : k)
-    let (kind, first, second) = epilogue.activation.code
+    let (kind, first, second) = activation.code
     return vk_product(
       m: m, n: n, k: k, a: UnsafeRawPointer(a.base), a_row: transA ? 1 : row, a_column: transA ? row : 1,
       b: nil, b_row: 0, b_column: 0, packed: nil, c: c.base, c_row: width, alpha: alpha, beta: beta,
       epilogue: vk_epilogue(
-        bias: UnsafeRawPointer(epilogue.bias?.base), activation: kind, a: first, b: second,
+        bias: UnsafeRawPointer(bias?.base), activation: kind, a: first, b: second,
         scale: UnsafeRawPointer(epilogue.scale?.base), residual: UnsafeRawPointer(epilogue.residual?.base),
         residual_row: width))
   }
 
-  private static func run(_ type: vk_real, _ product: vk_product, packing: Double, pool: any WorkPool) {
+  static func run(_ type: vk_real, _ product: vk_product, packing: Double, pool: any WorkPool) {
     guard product.m > 0, product.n > 0 else { return }
     Blas.demand(type, pool)
     let grid = Grid(m: Int(product.m), n: Int(product.n), k: Int(product.k), packing: packing)
@@ -205,7 +154,7 @@ struct Grid {
   private(set) var columns = 1
   private let n: Int
   /// The width of a panel of a packed matrix: cuts of columns fall between panels.
-  private static let panel = 32
+  static let panel = 32
 
   /// The grid of least waste. `packing` is what it costs to pack an element of B, which every task does for the
   /// columns that are its own, in the time of 32 multiplications and additions.

@@ -90,15 +90,21 @@ extension Kernel {
     return TensorType(recurrence.element, fixed: [shape[0], vk_lstm_packed_count(type, shape[2])])
   }
 
-  /// Packs a recurrence for `lstmScan`, or for `lstmScanGradient` where `transposed`.
+  /// Packs a recurrence, of any type and at any address, for `lstmScan`, or for `lstmScanGradient` where `transposed`.
   public static func pack(recurrence: View, transposed: Bool = false, into packed: View, pool: any WorkPool) {
-    let type = real(recurrence)
+    let type = real(packed)
     let width = recurrence.shape[2]
     precondition(recurrence.shape[1] == 4 * width && packed.shape[0] == recurrence.shape[0])
-    pool.run(tasks: recurrence.shape[0]) { head, _ in
-      vk_lstm_pack(
-        type, transposed ? 1 : 0, width, recurrence.at(head * 4 * width * width),
-        packed.at(head * packed.shape[1]))
+    let isPlain =
+      recurrence.element == packed.element && Int(bitPattern: recurrence.base) % packed.element.size == 0
+    let (count, rows) = (4 * width * width, packed.shape[1])
+    pool.run(tasks: recurrence.shape[0]) { head, worker in
+      let (from, to) = (recurrence.at(head * count), packed.at(head * rows))
+      if isPlain { return vk_lstm_pack(type, transposed ? 1 : 0, width, from, to) }
+      withScratch(count * packed.element.size, pool, worker) { scratch in
+        Conversion.copy(count, from: from, recurrence.element, to: scratch, packed.element)
+        vk_lstm_pack(type, transposed ? 1 : 0, width, scratch, to)
+      }
     }
   }
 

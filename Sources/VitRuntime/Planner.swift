@@ -99,17 +99,11 @@ struct Planner {
       offsets[index] = layout.allocate(bytes[index])
     }
     // What is used in every run, or by many nodes, lies apart from memory that values take in turns.
-    var prepared: [[(TensorType, Int)]] = []
     var scratch: [[TensorType]] = []
     var scratchBytes = 0
     for group in groups {
       let operands = operands(of: group)
       let runs = needsRun(group)
-      prepared.append(
-        !packing || !runs
-          ? []
-          : group.operation.preparedTypes(operands, isConstant: group.operands.map(isConstant))
-            .map { ($0, layout.allocate($0.count * $0.element.size)) })
       let types = runs ? group.operation.scratchTypes(operands, mode: mode) : []
       scratchBytes = max(
         scratchBytes, types.reduce(0) { $0 + ArenaLayout.rounded($1.count * $1.element.size) })
@@ -138,7 +132,8 @@ struct Planner {
       }
     }
     let arena = try makeArena(layout.byteCount, bytes)
-    let isPacked = packedConstants { !prepared[$0].isEmpty }
+    let packings = groups.map(packings)
+    let isPacked = packedConstants(packings)
     let views = try views(in: arena, storage: storage, offsets: offsets, isPacked: isPacked)
     var steps: [Plan.Step] = []
     for (index, group) in groups.enumerated() where needsRun(group) {
@@ -151,10 +146,9 @@ struct Planner {
           defer { offset += ArenaLayout.rounded(type.count * type.element.size) }
           return arena.view(type, at: offset)
         },
-        prepared: prepared[index].map { arena.view($0.0, at: $0.1) },
-        finish: Finish(scale: try view(group.scale, views), residual: try view(group.residual, views)),
+        prepared: try packings[index].map { packing throws(VitError) in try packed(packing, group) },
+        epilogue: Epilogue(scale: try view(group.scale, views), residual: try view(group.residual, views)),
         pool: pool)
-      if !context.prepared.isEmpty { try prepare(group, context) }
       let isAlias = if case .alias = group.operation.memory { true } else { false }
       steps.append(
         Plan.Step(nodes: group.nodes, operation: group.operation, context: context, runs: !isAlias))
@@ -173,13 +167,29 @@ struct Planner {
     }
   }
 
-  /// Which constants are read by packing alone, by index, where `isPrepared` says of a group whether it packs.
-  private func packedConstants(_ isPrepared: (_ group: Int) -> Bool) -> [Bool] {
+  /// The forms of its constants that a group reads in their place.
+  private func packings(_ group: FusionGroup) -> [Packing] {
+    guard packing, needsRun(group) else { return [] }
+    let isConstant = group.operands.map { id in
+      id.map { graph[$0].isConstant && !weights.isTrainable(graph[$0].name) } ?? false
+    }
+    return group.operation.packings(operands(of: group), isConstant: isConstant)
+  }
+
+  private func packed(_ packing: Packing, _ group: FusionGroup) throws(VitError) -> View {
+    let ids = packing.operands.compactMap { group.operands[$0] }
+    let view = try loading { try weights.packed(packing, of: ids.map { graph[$0].name }, pool: pool) }
+    if let view { return view }
+    throw missing(ids.first { graph.tensor($0) == nil } ?? group.results[0])
+  }
+
+  /// Which constants are read in a packed form alone, by index.
+  private func packedConstants(_ packings: [[Packing]]) -> [Bool] {
     var isPacked = graph.values.map { $0.isConstant && !weights.isTrainable($0.name) }
     for output in graph.outputs { isPacked[output.value.index] = false }
     var isRead = [Bool](repeating: false, count: types.count)
-    for (index, group) in groups.enumerated() where needsRun(group) {
-      let packed = isPrepared(index) ? group.operation.packedOperands : []
+    for (group, packings) in zip(groups, packings) where needsRun(group) {
+      let packed = Set(packings.flatMap(\.operands))
       for (place, id) in group.operands.enumerated() {
         guard let id else { continue }
         isRead[id.index] = true
@@ -190,23 +200,8 @@ struct Planner {
     return zip(isPacked, isRead).map { $0 && $1 }
   }
 
-  /// Lets a group pack its weights, which are in memory for that time only where nobody else reads them.
-  private func prepare(_ group: FusionGroup, _ context: KernelContext) throws(VitError) {
-    var owners: [WeightStore.Memory] = []
-    var inputs = context.inputs
-    for (place, id) in group.operands.enumerated() where group.operation.packedOperands.contains(place) {
-      guard let id, graph[id].isConstant else { continue }
-      guard let memory = try loading({ try weights.borrow(graph[id].name) }) else { throw missing(id) }
-      owners.append(memory)
-      inputs[place] = memory.view
-    }
-    let context = KernelContext(
-      inputs: inputs, outputs: context.outputs, prepared: context.prepared, pool: pool)
-    withExtendedLifetime(owners) { group.operation.prepare(context) }
-  }
-
   private func loading<Result>(_ body: () throws -> Result) throws(VitError) -> Result {
-    do { return try body() } catch { throw (error as? VitError) ?? VitError("\(error)", kind: .environment) }
+    do { return try body() } catch { throw VitError(error) }
   }
 
   private func view(_ id: ValueID?, _ views: [View?]) throws(VitError) -> View? {
@@ -230,11 +225,6 @@ struct Planner {
       group.operands.map { $0.map { types[$0.index] } },
       values: group.operands.map { $0.flatMap { known[$0.index] } },
       resultCount: group.results.count)
-  }
-
-  private func isConstant(_ id: ValueID?) -> Bool {
-    guard let id else { return false }
-    return graph[id].isConstant || known[id.index] != nil
   }
 
   private func needsRun(_ group: FusionGroup) -> Bool { group.results.contains { known[$0.index] == nil } }
@@ -317,17 +307,7 @@ struct Planner {
         target.store(Double(number), at: index, as: view.element)
       }
     case .tensor(let tensor):
-      do {
-        try tensor.storage.withBytes { bytes in
-          if tensor.element == view.element {
-            target.copyMemory(from: bytes)
-          } else {
-            for index in 0..<tensor.count {
-              target.store(bytes.loadNumber(at: index, as: tensor.element), at: index, as: view.element)
-            }
-          }
-        }
-      } catch { throw (error as? VitError) ?? VitError("\(error)", kind: .environment) }
+      do { try tensor.copy(to: view) } catch { throw VitError(error) }
     }
   }
 }

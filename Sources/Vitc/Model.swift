@@ -1,3 +1,4 @@
+internal import Synchronization
 internal import VitFormats
 public import VitIR
 internal import VitPasses
@@ -36,7 +37,10 @@ public struct Model: Sendable {
   }
 
   /// What it computes, and its layers with what was found out and decided about them.
-  public internal(set) var hybrid: Hybrid
+  public internal(set) var hybrid: Hybrid {
+    // Another graph has other weights.
+    didSet { shared = SharedWeights() }
+  }
   /// What it computes.
   public var graph: Graph { hybrid.graph }
   /// The file it came from, where there is one.
@@ -65,6 +69,7 @@ public struct Model: Sendable {
   var card = Card()
   /// Where it comes from.
   var origin = Origin()
+  private var shared = SharedWeights()
 
   /// Reads a model, whose format its contents tell.
   ///
@@ -117,6 +122,9 @@ public struct Model: Sendable {
     return file
   }
 
+  /// The weights that all sessions of this model and of its copies share, for as long as there is one.
+  func weights() throws -> WeightStore { try shared.store(of: graph) }
+
   /// Writes the model: as textual IR, its tensors in a file beside it unless they are elided, or as `.vmod`.
   ///
   /// Unless a format is given, a name that ends in `.vit` asks for the text. The file appears whole or not at all.
@@ -155,5 +163,22 @@ public struct Model: Sendable {
   public var preprocessing: String? {
     card.preprocessing.isEmpty
       ? nil : card.preprocessing.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+  }
+}
+
+/// A store of weights that is made when a session first asks for it, and lives as long as one does.
+private final class SharedWeights: Sendable {
+  private struct Reference {
+    weak var store: WeightStore?
+  }
+  private let reference = Mutex(Reference())
+
+  func store(of graph: Graph) throws -> WeightStore {
+    try reference.withLock { reference in
+      if let store = reference.store { return store }
+      let store = try WeightStore(graph)
+      reference.store = store
+      return store
+    }
   }
 }

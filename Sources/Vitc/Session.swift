@@ -1,31 +1,42 @@
+internal import Synchronization
 public import VitIR
 internal import VitRuntime
 
 /// Runs a model.
 ///
 /// Plans once for each combination of input shapes and keeps the last few plans, so that further runs on the same shapes
-/// allocate nothing but the tensors they return. Not for use from two threads at once; it uses several itself.
-public final class Session {
+/// allocate nothing but the tensors they return. All sessions of a model share its weights. May be used from several threads
+/// at once, each of which gets a plan of its own; the work of one run is spread over the session's threads, on which runs take
+/// turns, kernel by kernel.
+public final class Session: Sendable {
   /// What runs.
   public let graph: Graph
   private let pool: any WorkPool
   private let weights: WeightStore
-  private var executors: [(shapes: [[Int]], executor: Executor)] = []
+  /// The plans that nobody uses just now, the last used last.
+  private let idle: Mutex<[Executor]>
 
-  /// How many plans are kept.
+  /// How many idle plans are kept.
   private static let capacity = 4
 
   /// A session on `threads` threads, by default as many as cores may be used.
   ///
   /// Throws where a constant's data are missing or damaged.
   public convenience init(_ model: Model, threads: Int? = nil) throws {
-    try self.init(model.graph, pool: ThreadPool(threads: threads))
+    try self.init(model.graph, weights: model.weights(), pool: ThreadPool(threads: threads))
   }
 
-  init(_ graph: Graph, pool: any WorkPool) throws {
+  convenience init(_ graph: Graph, pool: any WorkPool) throws {
+    try self.init(graph, weights: WeightStore(graph), pool: pool)
+  }
+
+  private init(_ graph: Graph, weights: WeightStore, pool: any WorkPool) {
     self.graph = graph
     self.pool = pool
-    weights = try WeightStore(graph)
+    self.weights = weights
+    var plans: [Executor] = []
+    plans.reserveCapacity(Session.capacity + 1)
+    idle = Mutex(plans)
   }
 
   /// The outputs for these inputs, both in the model's order.
@@ -33,18 +44,62 @@ public final class Session {
   /// Numbers are converted to the type of the input where both are floats or both whole numbers. Throws where the number, a
   /// type or a shape of the inputs is not the model's.
   public func run(_ inputs: [Tensor]) throws -> [Tensor] {
-    let executor = try executor(for: inputs.map(\.shape))
-    for (index, (tensor, view)) in zip(inputs, executor.inputs).enumerated() {
-      let (from, to) = (tensor.element, view.element)
-      guard from == to || from.isFloat && to.isFloat || from.isInteger && to.isInteger else {
-        throw VitError(
-          "input '\(graph[graph.inputs[index]].name)' has elements of the type \(to.rawValue), found \(from.rawValue)",
-          code: "input-type")
-      }
-      try tensor.copy(to: view)
+    let executor = try take { executor in
+      zip(executor.inputs, inputs).allSatisfy { $0.shape == $1.shape }
+        && executor.inputs.count == inputs.count
+    } orPlanFor: {
+      inputs.map(\.shape)
+    }
+    defer { put(executor) }
+    for (index, tensor) in inputs.enumerated() {
+      try check(index, tensor.element)
+      try tensor.copy(to: executor.inputs[index])
     }
     executor.run()
     return try executor.outputs.map(Tensor.init(copying:))
+  }
+
+  /// Writes the outputs for these inputs, both in the model's order, into memory of the caller's. A second run on the same
+  /// shapes allocates nothing.
+  ///
+  /// Numbers are converted as by the other `run`. Throws where the number, a type or a shape of inputs or outputs is not the
+  /// model's.
+  public func run(_ inputs: [View], into outputs: [View]) throws {
+    let executor = try take { executor in
+      zip(executor.inputs, inputs).allSatisfy { $0.shape == $1.shape }
+        && executor.inputs.count == inputs.count
+    } orPlanFor: {
+      inputs.map(\.shape)
+    }
+    defer { put(executor) }
+    guard outputs.count == executor.outputs.count else {
+      throw VitError("the model has \(executor.outputs.count) outputs, found \(outputs.count)")
+    }
+    for (index, view) in outputs.enumerated() {
+      let own = executor.outputs[index]
+      guard view.shape == own.shape, view.element == own.element else {
+        throw VitError(
+          "output '\(graph.outputs[index].name)' is \(own.element.rawValue)\(own.shape), found memory for "
+            + "\(view.element.rawValue)\(view.shape)", code: "output-type")
+      }
+    }
+    for (index, view) in inputs.enumerated() {
+      try check(index, view.element)
+      executor.inputs[index].convert(
+        from: UnsafeRawBufferPointer(start: view.base, count: view.byteCount), view.element)
+    }
+    executor.run()
+    for (index, view) in outputs.enumerated() { view.copy(from: executor.outputs[index]) }
+  }
+
+  /// Throws where elements of an input cannot be converted.
+  private func check(_ index: Int, _ from: ElementType) throws(VitError) {
+    let to = graph.type(graph.inputs[index]).element
+    guard from == to || from.isFloat && to.isFloat || from.isInteger && to.isInteger else {
+      throw VitError(
+        "input '\(graph[graph.inputs[index]].name)' has elements of the type \(to.rawValue), found \(from.rawValue)",
+        code: "input-type")
+    }
   }
 
   /// The output of a model that has one input and one output.
@@ -56,16 +111,20 @@ public final class Session {
     return try run([input])[0]
   }
 
-  /// The plan for inputs of these shapes.
-  func executor(for shapes: [[Int]]) throws -> Executor {
-    if let index = executors.firstIndex(where: { $0.shapes == shapes }) {
-      let entry = executors.remove(at: index)
-      executors.append(entry)
-      return entry.executor
+  /// A plan that nobody else uses until it is `put` back.
+  private func take(
+    where fits: (Executor) -> Bool, orPlanFor shapes: () -> [[Int]]
+  ) throws -> Executor {
+    let found = idle.withLock { plans in
+      plans.lastIndex(where: fits).map { plans.remove(at: $0) }
     }
-    let executor = try Executor(graph, weights: weights, inputShapes: shapes, pool: pool)
-    if executors.count == Session.capacity { executors.removeFirst() }
-    executors.append((shapes, executor))
-    return executor
+    return try found ?? Executor(graph, weights: weights, inputShapes: shapes(), pool: pool)
+  }
+
+  private func put(_ executor: Executor) {
+    idle.withLock { plans in
+      if plans.count == Session.capacity { plans.removeFirst() }
+      plans.append(executor)
+    }
   }
 }

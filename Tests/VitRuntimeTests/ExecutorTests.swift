@@ -29,7 +29,7 @@ private struct Residual: Operation {
   var attributes: Attributes { Attributes() }
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "a")] }
   var memory: ResultMemory { .inPlace(operands: [0, 1]) }
-  var finish: FinishRole? { .residual }
+  var epilogueRole: EpilogueRole? { .residual }
   func forward(_ context: KernelContext) {
     let (a, b) = (context.input(0).f32, context.input(1).f32)
     for index in 0..<context.output.count { context.output.f32[index] = a[index] + b[index] }
@@ -44,7 +44,7 @@ private struct Factor: Operation {
   var attributes: Attributes { Attributes() }
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "x")] }
   var memory: ResultMemory { .inPlace(operands: [0]) }
-  var finish: FinishRole? { .scale }
+  var epilogueRole: EpilogueRole? { .scale }
   func forward(_ context: KernelContext) {
     let (x, factors) = (context.input(0).f32, context.input(1))
     for index in 0..<context.output.count {
@@ -60,13 +60,13 @@ private struct Halve: Operation {
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { [try operands.type(0, "x")] }
-  var finishesResult: Bool { true }
+  var takesEpilogue: Bool { true }
   func forward(_ context: KernelContext) {
     let (x, y) = (context.input(0).f32, context.output)
     for index in 0..<y.count {
       y.f32[index] = x[index] / 2
-      if let scale = context.finish.scale { y.f32[index] *= scale.f32[index % scale.count] }
-      if let residual = context.finish.residual { y.f32[index] += residual.f32[index] }
+      if let scale = context.epilogue.scale { y.f32[index] *= scale.f32[index % scale.count] }
+      if let residual = context.epilogue.residual { y.f32[index] += residual.f32[index] }
     }
   }
 }

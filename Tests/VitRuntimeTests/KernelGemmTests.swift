@@ -52,11 +52,13 @@ internal import VitRuntime
             a.values, b.values, transA: transA, transB: transB, m: m, n: n, k: k, lda: lda, ldb: ldb)
           #expect(
             sumError(c.values, expected, sizes: sizes, terms: k, variant) < 1, "\(m)×\(n)×\(k), \(flags)")
-          let packed = PackedMatrix(b.view, transposed: transB, k: k, n: n, ldb: ldb)
+          let packing = Packing.matrix(1, variant.element, transposed: transB, k: k, n: n, row: ldb)
+          let packed = Buffer(variant.element, packing.type.extents)
+          packing.pack([b.view], packed.view, SerialPool())
           let d = Buffer(variant.element, [m, n]) { Double($0) }
           Kernel.gemm(
-            transA: transA, m: m, alpha: 0.5, a: a.view, lda: lda, b: packed, beta: 2, c: d.view,
-            pool: SerialPool())
+            transA: transA, m: m, n: n, k: k, alpha: 0.5, a: a.view, lda: lda, packed: packed.view, beta: 2,
+            c: d.view, pool: SerialPool())
           let sum = expected.enumerated().map { $1 + 2 * Double($0) }
           #expect(
             sumError(d.values, sum, sizes: zip(sizes, sum).map { $0 + abs($1) }, terms: k + 1, variant) < 1,
@@ -101,6 +103,9 @@ internal import VitRuntime
         let sizes = products.enumerated().map { index, size in
           1.1 * (size + abs(bias[index % n])) * abs(scale[index % n]) + abs(residual[index])
         }
+        let packing = Packing.weights([1], variant.element, rows: n, columns: k)
+        let packed = Buffer(variant.element, packing.type.extents)
+        packing.pack([weight.view], packed.view, SerialPool())
         for kind in [UnaryKind.identity, .relu, .silu, .clip(low: -1, high: 0.5)] {
           let expected = (0..<m * n).map { index in
             let v = product[index] + bias[index % n]
@@ -113,15 +118,17 @@ internal import VitRuntime
               }
             return y * scale[index % n] + residual[index]
           }
-          let epilogue = Epilogue(
-            bias: bias.view, activation: kind, scale: scale.view, residual: residual.view)
+          let epilogue = Epilogue(scale: scale.view, residual: residual.view)
           let y = Buffer(variant.element, [m, n])
-          Kernel.linear(x.view, weight: weight.view, epilogue: epilogue, into: y.view, pool: SerialPool())
+          Kernel.linear(
+            x.view, weight: weight.view, bias: bias.view, activation: kind, epilogue: epilogue, into: y.view,
+            pool: SerialPool())
           #expect(sumError(y.values, expected, sizes: sizes, terms: k, variant) < 1)
           let z = Buffer(variant.element, [m, n])
           Kernel.linear(
-            x.view, weight: PackedMatrix(weight: weight.view), epilogue: epilogue, into: z.view,
-            pool: SerialPool())
+            x.view, weight: [n, k], packed: packed.view, bias: bias.view, activation: kind,
+            epilogue: epilogue,
+            into: z.view, pool: SerialPool())
           #expect(sumError(z.values, expected, sizes: sizes, terms: k, variant) < 1)
         }
       }
@@ -142,7 +149,7 @@ internal import VitRuntime
         Kernel.batchedGemm(
           outer: outer, inner: heads, transB: true, m: rows, n: w, k: w, a: v.view, lda: heads * w,
           aStride: stride, b: weight.view, bStride: BatchStride(inner: w * w), c: r.view, ldc: heads * w,
-          cStride: stride, epilogue: Epilogue(bias: bias.view), columnStride: BatchStride(inner: w),
+          cStride: stride, bias: bias.view, columnStride: BatchStride(inner: w),
           pool: SerialPool())
         var expected = [Double](repeating: 0, count: r.view.count)
         var sizes = expected

@@ -16,7 +16,6 @@ typedef struct {
   double scale;
   vk_heads q, k, v, o, bias;
   void *lse;            // NULL, or log Σ exp of each row: dense [batch, heads, queries]
-  void *probabilities;  // NULL, or dense [batch, heads, queries, keys]
   // Of the gradient alone; each of the first three may have a NULL base.
   vk_heads dq, dk, dv, d_o;
   void *d_scores;  // NULL, or the gradient of the bias: dense [batch, heads, queries, keys], overwritten

@@ -32,9 +32,11 @@ typedef struct {
 // Bytes of scratch, aligned to 64, that vk_gemm may overwrite.
 #define VK_GEMM_SCRATCH ((size_t)1 << 20)
 
-// Elements of B packed for the level of this thread, and the packing. Only products at that level can use it.
+// Elements of B packed for the level of this thread, and the packing of columns n0..<n1, to the first of which b points; n0
+// is a multiple of 32. Only products at that level can use it.
 size_t vk_gemm_packed_count(vk_real type, size_t k, size_t n);
-void vk_gemm_pack(vk_real type, size_t k, size_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, void *packed);
+void vk_gemm_pack(vk_real type, size_t k, size_t n, const void *b, ptrdiff_t b_row, ptrdiff_t b_column, size_t n0,
+                  size_t n1, void *packed);
 
 // Rows m0..<m1 and columns n0..<n1 of the product; n0 is a multiple of 32. At avx2 and avx512 an element of C is one
 // sum over k in order, so its bits do not depend on how the product was cut.

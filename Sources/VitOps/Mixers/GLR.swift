@@ -127,19 +127,9 @@ public struct GLR: Mixer {
   }
 
   /// The packed weights of values and output.
-  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
-    let types =
-      Self.values.preparedTypes(operands, isConstant) + Self.output.preparedTypes(operands, isConstant)
-    return types.count == 2 ? types : []
-  }
-
-  /// The weights that are packed.
-  public var packedOperands: [Int] { [Self.values.weight, Self.output.weight] }
-
-  /// Packs the weights.
-  public func prepare(_ context: KernelContext) {
-    Self.values.prepare(context, into: context.prepared[0])
-    Self.output.prepare(context, into: context.prepared[1])
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
+    let packings = Self.values.packings(operands, isConstant) + Self.output.packings(operands, isConstant)
+    return packings.count == 2 ? packings : []
   }
 
   /// The products of each head with its block of `weight`, `x·weightᵀ + bias`.
@@ -151,11 +141,11 @@ public struct GLR: Mixer {
       lda: width,
       aStride: own, b: context.input(weight), bStride: BatchStride(inner: headWidth * headWidth), c: y,
       ldc: width,
-      cStride: own, epilogue: Epilogue(bias: context.input(bias)), columnStride: own, pool: context.pool)
+      cStride: own, bias: context.input(bias), columnStride: own, pool: context.pool)
   }
 
   /// In the epilogue of the last product.
-  public var finishesResult: Bool { true }
+  public var takesEpilogue: Bool { true }
 
   /// Computes the result.
   public func forward(_ context: KernelContext) {
@@ -176,7 +166,7 @@ public struct GLR: Mixer {
       scan.table, v: v, r: r, q: q, keeping: isTraining ? memory[3] : nil, into: rows, pool: context.pool)
     if scan.hasCopies { scan.select(rows, into: s) }
     Self.output.forward(
-      context, s, finish: context.finish, into: context.output, prepared: context.prepared.last)
+      context, s, epilogue: context.epilogue, into: context.output, prepared: context.prepared.last)
   }
 
   /// There is a gradient.

@@ -141,26 +141,16 @@ public struct LSTM: Mixer {
   }
 
   /// The packed weights of gates, recurrence and output.
-  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
     guard isConstant[3], let recurrence = operands[3] else { return [] }
-    let types =
-      Self.gates.preparedTypes(operands, isConstant) + [Kernel.packedType(recurrence: recurrence)]
-      + Self.output.preparedTypes(operands, isConstant)
-    return types.count == 3 ? types : []
-  }
-
-  /// The weights that are packed.
-  public var packedOperands: [Int] { [Self.gates.weight, 3, Self.output.weight] }
-
-  /// Packs the weights.
-  public func prepare(_ context: KernelContext) {
-    Self.gates.prepare(context, into: context.prepared[0])
-    Kernel.pack(recurrence: context.input(3), into: context.prepared[1], pool: context.pool)
-    Self.output.prepare(context, into: context.prepared[2])
+    let packings =
+      Self.gates.packings(operands, isConstant) + [.recurrence(3, recurrence)]
+      + Self.output.packings(operands, isConstant)
+    return packings.count == 3 ? packings : []
   }
 
   /// In the epilogue of the last product.
-  public var finishesResult: Bool { true }
+  public var takesEpilogue: Bool { true }
 
   /// Computes the result.
   public func forward(_ context: KernelContext) {
@@ -181,7 +171,7 @@ public struct LSTM: Mixer {
       pool: context.pool)
     if scan.hasCopies { scan.select(h, into: s) }
     Self.output.forward(
-      context, s, finish: context.finish, into: context.output, prepared: context.prepared.last)
+      context, s, epilogue: context.epilogue, into: context.output, prepared: context.prepared.last)
   }
 
   /// There is a gradient.

@@ -74,15 +74,9 @@ public struct Pointwise: Mixer {
   }
 
   /// The packed weight.
-  public func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
-    Self.map.preparedTypes(operands, isConstant)
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
+    Self.map.packings(operands, isConstant)
   }
-
-  /// The weights that are packed.
-  public var packedOperands: [Int] { [Self.map.weight] }
-
-  /// Packs the weight.
-  public func prepare(_ context: KernelContext) { Self.map.prepare(context, into: context.prepared.first) }
 
   /// The product.
   public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
@@ -90,12 +84,12 @@ public struct Pointwise: Mixer {
   }
 
   /// In the epilogue of the product.
-  public var finishesResult: Bool { true }
+  public var takesEpilogue: Bool { true }
 
   /// Computes the result.
   public func forward(_ context: KernelContext) {
     Self.map.forward(
-      context, context.input(0), finish: context.finish, into: context.output,
+      context, context.input(0), epilogue: context.epilogue, into: context.output,
       prepared: context.prepared.first)
   }
 

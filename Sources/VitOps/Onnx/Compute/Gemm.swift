@@ -53,23 +53,18 @@ struct Gemm: Sendable {
       bytes: (read + results[0].count) * a.element.size)
   }
 
-  func preparedTypes(_ operands: Operands, _ isConstant: [Bool]) -> [TensorType] {
+  func packings(_ operands: Operands, _ isConstant: [Bool]) -> [Packing] {
     packedWeight(operands, isConstant, flags)
-  }
-
-  func prepare(_ context: KernelContext) {
-    let (a, b) = (context.input(0), context.input(1))
-    MatrixProduct(a.shape, b.shape, flags).forward.pack(b, into: context.prepared[0])
   }
 
   func forward(_ context: KernelContext, into y: View, activation: UnaryKind = .identity) {
     let (a, b) = (context.input(0), context.input(1))
     let product = MatrixProduct(a.shape, b.shape, flags)
-    var epilogue = Epilogue(activation: activation)
+    var bias: View?
     var factor = 0.0
     if let c = context.optionalInput(2), beta != 0 {
       if c.count == product.n, c.shape.last == product.n, beta == 1 {
-        epilogue.bias = c
+        bias = c
       } else {
         factor = beta
         let plan = Broadcasting(c.shape, c.shape, to: y.shape)
@@ -81,8 +76,8 @@ struct Gemm: Sendable {
       }
     }
     product.forward.run(
-      alpha: alpha, a: a, b: b, packed: context.prepared.first, beta: factor, c: y, epilogue: epilogue,
-      pool: context.pool)
+      alpha: alpha, a: a, b: b, packed: context.prepared.first, beta: factor, c: y, bias: bias,
+      activation: activation, pool: context.pool)
   }
 
   func accumulate(_ context: KernelContext, _ dy: View, _ gradients: [View?]) {
@@ -117,10 +112,7 @@ struct OnnxGemm: MatrixProductOperation {
 
   func role(of index: Int) -> OperandRole { index < 2 ? .weight : .bias }
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { gemm.cost(operands, results) }
-  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
-    gemm.preparedTypes(operands, isConstant)
-  }
-  func prepare(_ context: KernelContext) { gemm.prepare(context) }
+  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] { gemm.packings(operands, isConstant) }
   func forward(_ context: KernelContext) { gemm.forward(context, into: context.output) }
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0] else { return }

@@ -50,13 +50,8 @@ extension ProductOperation {
   }
 
   /// The packed right operand, where it is constant.
-  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
     packedWeight(operands, isConstant, flags)
-  }
-
-  func prepare(_ context: KernelContext) {
-    let (a, b) = (context.input(0), context.input(1))
-    MatrixProduct(a.shape, b.shape, flags).forward.pack(b, into: context.prepared[0])
   }
 
   func forward(_ context: KernelContext) {
@@ -73,9 +68,9 @@ extension ProductOperation {
   }
 }
 
-/// Memory for the packed second operand of a product of operands 0 and 1, where it is constant.
-func packedWeight(_ operands: Operands, _ isConstant: [Bool], _ flags: MatrixFlags) -> [TensorType] {
+/// The packed second operand of a product of operands 0 and 1, where it is constant.
+func packedWeight(_ operands: Operands, _ isConstant: [Bool], _ flags: MatrixFlags) -> [Packing] {
   guard isConstant[1], let a = operands[0], let b = operands[1] else { return [] }
   let product = MatrixProduct(a.extents, b.extents, flags).forward
-  return [product.packedType(a.element)].compactMap { $0 }
+  return [product.packing(1, a.element)].compactMap { $0 }
 }

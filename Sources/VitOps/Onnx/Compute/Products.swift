@@ -47,12 +47,11 @@ struct BatchedProduct {
     return result
   }
 
-  /// Computes the products. With an axis along which products are summed, `beta` is 1. `packed` is what
-  /// `pack` made of `b`, if it did.
+  /// Computes the products. With an axis along which products are summed, `beta` is 1. `packed` is the
+  /// packed form of `b`, if there is one.
   func run(
     alpha: Double = 1, a: View, b: View, packed: View? = nil, beta: Double = 0, c: View,
-    epilogue: Epilogue = Epilogue(),
-    pool: any WorkPool
+    bias: View? = nil, activation: UnaryKind = .identity, pool: any WorkPool
   ) {
     guard axes.allSatisfy({ $0.extent > 0 }), m > 0, n > 0 else { return }
     let product = joined()
@@ -61,7 +60,7 @@ struct BatchedProduct {
       return Kernel.gemm(
         transA: product.transA, m: product.m, n: product.n, k: product.k, alpha: alpha, a: a,
         lda: product.lda,
-        packed: packed, beta: beta, c: c, ldc: product.ldc, epilogue: epilogue, pool: pool)
+        packed: packed, beta: beta, c: c, ldc: product.ldc, bias: bias, activation: activation, pool: pool)
     }
     // The last two axes along which results lie apart run in parallel, the others one after the other.
     var parallel: [BatchAxis] = []
@@ -82,27 +81,23 @@ struct BatchedProduct {
           transA: product.transA, transB: product.transB, m: product.m, n: product.n, k: product.k,
           alpha: alpha,
           a: a.from(i), lda: product.lda, b: b.from(j), ldb: product.ldb, beta: beta, c: c.from(l),
-          ldc: product.ldc, epilogue: epilogue, pool: pool)
+          ldc: product.ldc, bias: bias, activation: activation, pool: pool)
       } else {
         Kernel.batchedGemm(
           outer: outer.extent, inner: inner.extent, transA: product.transA, transB: product.transB,
           m: product.m, n: product.n, k: product.k, alpha: alpha, a: a.from(i), lda: product.lda,
           aStride: BatchStride(outer: outer.a, inner: inner.a), b: b.from(j), ldb: product.ldb,
           bStride: BatchStride(outer: outer.b, inner: inner.b), beta: beta, c: c.from(l), ldc: product.ldc,
-          cStride: BatchStride(outer: outer.c, inner: inner.c), epilogue: epilogue, pool: pool)
+          cStride: BatchStride(outer: outer.c, inner: inner.c), bias: bias, activation: activation, pool: pool
+        )
       }
     }
   }
 
-  /// Memory for the packed form of the right operand, where it is one matrix of floats for the whole batch.
-  func packedType(_ element: ElementType) -> TensorType? {
+  /// The packed form for `run` of the right operand, operand `index`, where it is one matrix of floats for the whole batch.
+  func packing(_ index: Int, _ element: ElementType) -> Packing? {
     guard element.isFloat, joined().axes.isEmpty else { return nil }
-    return Kernel.packedType(element, k: k, n: n)
-  }
-
-  /// Packs the right operand for `run`.
-  func pack(_ b: View, into packed: View) {
-    Kernel.pack(b, transposed: transB, k: k, n: n, ldb: ldb, into: packed)
+    return .matrix(index, element, transposed: transB, k: k, n: n, row: ldb)
   }
 
   /// Products of whole numbers, which wrap around; alpha is 1 and beta 0.

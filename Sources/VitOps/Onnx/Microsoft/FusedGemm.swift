@@ -47,10 +47,7 @@ struct MicrosoftFusedGemm: MatrixProductOperation {
     return [type, type]
   }
 
-  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
-    gemm.preparedTypes(operands, isConstant)
-  }
-  func prepare(_ context: KernelContext) { gemm.prepare(context) }
+  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] { gemm.packings(operands, isConstant) }
 
   func forward(_ context: KernelContext) { gemm.forward(context, into: context.output, activation: kind) }
 

@@ -171,13 +171,8 @@ struct MicrosoftAttention: Operation {
     return (CachedAttention(core: core, past: past?.shape[3] ?? 0), sides)
   }
 
-  func preparedTypes(_ operands: Operands, isConstant: [Bool]) -> [TensorType] {
+  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
     packedWeight(operands, isConstant, MatrixFlags())
-  }
-
-  func prepare(_ context: KernelContext) {
-    let (x, weight) = (context.input(0), context.input(1))
-    MatrixProduct(x.shape, weight.shape).forward.pack(weight, into: context.prepared[0])
   }
 
   func forward(_ context: KernelContext) {
@@ -185,7 +180,7 @@ struct MicrosoftAttention: Operation {
     let projections = context.saved.first ?? context.scratch[1]
     MatrixProduct(x.shape, weight.shape).forward.run(
       a: x, b: weight, packed: context.prepared.first, c: projections,
-      epilogue: Epilogue(bias: context.optionalInput(2)), pool: context.pool)
+      bias: context.optionalInput(2), pool: context.pool)
     let (attention, sides) = attention(context, projections)
     attention.forward(
       parts(projections, attention.core)[0], sides[0], sides[1],

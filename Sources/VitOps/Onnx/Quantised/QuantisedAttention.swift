@@ -224,7 +224,7 @@ struct MicrosoftMatMulNBits: Operation {
   func forward(_ context: KernelContext) {
     let weight = unpack(context)
     Kernel.linear(
-      context.input(0), weight: weight, epilogue: Epilogue(bias: context.optionalInput(5)),
+      context.input(0), weight: weight, bias: context.optionalInput(5),
       into: context.output,
       pool: context.pool)
   }

@@ -208,7 +208,7 @@ struct OnnxLSTM: Operation {
       for gate in 0..<4 * shape.hidden { to[gate] = from[gate] + from[4 * shape.hidden + gate] }
     }
     Kernel.linear(
-      context.input(0), weight: context.input(1).slice(index), epilogue: Epilogue(bias: bias),
+      context.input(0), weight: context.input(1).slice(index), bias: bias,
       into: context.scratch[0], pool: context.pool)
   }
 

@@ -1,0 +1,25 @@
+/// A form of an operation's constant operands that its kernels read in their place: weights rearranged for the instruction set.
+///
+/// A model makes each form once, however many plans and sessions read it.
+public struct Packing: Sendable {
+  /// The operands that it is made of, all constant. `forward` reads nothing of them but their shapes.
+  public let operands: [Int]
+  /// What form it is: two packings of the same constants in one form are one.
+  public let form: String
+  /// Memory for it.
+  public let type: TensorType
+  /// Writes it from the constants as they are stored, which may be in another type than they are computed in, and lie at any
+  /// address.
+  public let pack: @Sendable (_ sources: [View], _ packed: View, _ pool: any WorkPool) -> Void
+
+  /// A packing.
+  public init(
+    _ operands: [Int], form: String, type: TensorType,
+    pack: @escaping @Sendable (_ sources: [View], _ packed: View, _ pool: any WorkPool) -> Void
+  ) {
+    self.operands = operands
+    self.form = form
+    self.type = type
+    self.pack = pack
+  }
+}
