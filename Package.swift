@@ -61,6 +61,7 @@ let package = Package(
       swiftSettings: swift),
     .target(name: "VitcCLI", dependencies: ["Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
     .executableTarget(name: "vitc", dependencies: ["VitcCLI"], swiftSettings: swift),
+    .target(name: "CVitTestSupport", path: "Tests/CVitTestSupport"),
     .target(
       name: "VitTestSupport",
       dependencies: ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitFormats", "VitPasses"],
@@ -73,7 +74,7 @@ let package = Package(
     test("VitData", ["VitIR", "VitFormats", "VitData"]),
     test("VitTrain", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),
     test("VitPasses", ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitData", "VitFormats", "VitPasses"]),
-    test("Vitc", ["VitIR", "VitPasses", "Vitc"]),
+    test("Vitc", ["VitIR", "VitPasses", "Vitc", "CVitTestSupport"]),
     test("VitcCLI", ["VitIR", "Vitc", "VitcCLI"]),
   ],
   cLanguageStandard: .c11

@@ -48,6 +48,11 @@ vk_walk vk_walk_broadcast(int rank, const ptrdiff_t *shape, int rank0, const ptr
   return vk_walk_make(rank, shape, stride[0], stride[1], stride[2], stride[3]);
 }
 
+vk_walk vk_walk_repeated(size_t rows, size_t width) {
+  const ptrdiff_t whole[2] = {(ptrdiff_t)rows, (ptrdiff_t)width}, part[1] = {(ptrdiff_t)width};
+  return vk_walk_broadcast(2, whole, 2, whole, 2, whole, 1, part);
+}
+
 int vk_walk_longest(const vk_walk *walk) {
   int longest = -1;
   for (int axis = 0; axis < walk->rank; axis++)

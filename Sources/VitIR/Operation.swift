@@ -160,7 +160,7 @@ public enum EpilogueRole: Hashable, Sendable {
 /// One operation, known in one place: its types, cost, forward kernel, gradient and ONNX form.
 ///
 /// Attributes are decoded once, in `init`. `resultTypes` is type rule and verifier: it throws for whatever a
-/// file could contain. After it, `forward` and `vjp` cannot fail: they neither throw nor allocate nor print.
+/// file could contain. After it, `forward` and `vjp` cannot fail: they neither throw nor print.
 public protocol Operation: Sendable {
   /// The name with its namespace: `vit.layer_norm`, `onnx.Softmax`, `com.microsoft.Gelu`.
   static var name: String { get }

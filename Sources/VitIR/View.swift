@@ -7,21 +7,32 @@ public struct View: @unchecked Sendable {
   public let base: UnsafeMutableRawPointer
   /// The type of the elements.
   public let element: ElementType
-  /// The extents, outermost first; empty for a scalar.
-  public let shape: [Int]
+  /// The extents, or `nil` for a plain run of elements: kernels cut such runs all the time, and an array would be memory.
+  @usableFromInline let extents: [Int]?
   /// The number of elements.
   public let count: Int
+
+  /// The extents, outermost first; empty for a scalar.
+  @inlinable public var shape: [Int] { extents ?? [count] }
 
   /// A view of memory that holds `shape`'s elements in row-major order.
   public init(base: UnsafeMutableRawPointer, element: ElementType, shape: [Int]) {
     self.base = base
     self.element = element
-    self.shape = shape
+    self.extents = shape
     self.count = shape.reduce(1, *)
   }
 
+  /// A view of `count` elements.
+  public init(base: UnsafeMutableRawPointer, element: ElementType, count: Int) {
+    self.base = base
+    self.element = element
+    self.extents = nil
+    self.count = count
+  }
+
   /// The number of axes.
-  @inlinable public var rank: Int { shape.count }
+  @inlinable public var rank: Int { extents?.count ?? 1 }
 
   /// The bytes that the elements take.
   @inlinable public var byteCount: Int { count * element.size }
@@ -54,6 +65,11 @@ public struct View: @unchecked Sendable {
     let view = View(base: base, element: element, shape: shape)
     precondition(view.count == count)
     return view
+  }
+
+  /// `count` elements from element `start` on.
+  public func part(_ start: Int, of count: Int) -> View {
+    View(base: base + start * element.size, element: element, count: count)
   }
 
   /// Entry `index` of the outermost axis.

@@ -154,7 +154,6 @@ public struct VitAttention: Operation {
     return Sizes(
       batch: x[0], tokens: x[1], dim: x[2], heads: heads, queries: queries, keys: keys, values: values,
       core: SoftmaxAttention(
-        outer: [x[0]],
         sizes: AttentionShape(
           batch: x[0], heads: heads, keyHeads: kvHeads, queries: x[1], keys: x[1], width: width,
           valueWidth: values / kvHeads, scale: scale ?? 1 / Double(max(1, width)).squareRoot()),
@@ -240,7 +239,7 @@ public struct VitAttention: Operation {
       project(context, sizes, into: qkv)
     } else {
       Kernel.linear(
-        context.input(0), weight: [sizes.columns, sizes.dim], packed: context.prepared[0],
+        context.input(0), rows: sizes.columns, columns: sizes.dim, packed: context.prepared[0],
         bias: context.prepared[1], into: qkv, pool: context.pool)
     }
     sizes.core.forward(

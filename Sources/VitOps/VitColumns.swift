@@ -5,27 +5,17 @@ internal import VitRuntime
 extension Kernel {
   /// `y ← a + b`, `b` repeated as often as `a` is longer; `y` may be `a`, or `b` where that is as long.
   static func addRepeated(_ a: View, _ b: View, into y: View, pool: any WorkPool) {
-    repeated(.add, a, b, into: y, pool: pool)
+    binary(.add, a, repeating: b, into: y, pool: pool)
   }
 
   /// `y ← x·factors`, the factors repeated as often as `x` is longer.
   static func multiplyRepeated(_ x: View, _ factors: View, into y: View, pool: any WorkPool) {
-    repeated(.multiply, x, factors, into: y, pool: pool)
+    binary(.multiply, x, repeating: factors, into: y, pool: pool)
   }
 
   /// `y ← y + x·factors`, the factors repeated as often as `x` is longer.
   static func addProductRepeated(_ x: View, _ factors: View, to y: View, pool: any WorkPool) {
-    repeated(.multiply, x, factors, into: y, adding: true, pool: pool)
-  }
-
-  private static func repeated(
-    _ kind: BinaryKind, _ a: View, _ b: View, into y: View, adding: Bool = false, pool: any WorkPool
-  ) {
-    guard a.count > 0 else { return }
-    precondition(b.count > 0 && a.count % b.count == 0)
-    let shape = [a.count / b.count, b.count]
-    binary(
-      kind, a.reshaped(shape), b.reshaped([b.count]), into: y.reshaped(shape), adding: adding, pool: pool)
+    binary(.multiply, x, repeating: factors, into: y, adding: true, pool: pool)
   }
 
   /// `sums ← sums + Σ x` over the rows of `x` that are as long as `sums`.

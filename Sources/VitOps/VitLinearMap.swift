@@ -44,7 +44,8 @@ struct LinearMap {
     let (weight, bias) = (context.input(weight), context.optionalInput(bias))
     if let prepared {
       Kernel.linear(
-        x, weight: weight.shape, packed: prepared, bias: bias, activation: activation, epilogue: epilogue,
+        x, rows: weight.shape[0], columns: weight.shape[1], packed: prepared, bias: bias,
+        activation: activation, epilogue: epilogue,
         into: y, pool: context.pool)
     } else {
       Kernel.linear(

@@ -94,8 +94,16 @@ public struct VitPatchEmbed: Operation {
   public func forward(_ context: KernelContext) {
     let patches = Patches(context.input(0).shape, context.input(1).shape)
     patches.gather(context.input(0), into: context.scratch[0], pool: context.pool)
-    Self.map.forward(
-      flattened(context), context.scratch[0], into: context.output, prepared: context.prepared.first)
+    let (rows, bias) = (context.input(1).shape[0], context.optionalInput(2))
+    if let packed = context.prepared.first {
+      Kernel.linear(
+        context.scratch[0], rows: rows, columns: patches.size, packed: packed, bias: bias,
+        into: context.output, pool: context.pool)
+    } else {
+      Kernel.gemm(
+        transB: true, m: patches.count, n: rows, k: patches.size, a: context.scratch[0], b: context.input(1),
+        c: context.output, bias: bias, pool: context.pool)
+    }
   }
 
   /// There is a gradient.

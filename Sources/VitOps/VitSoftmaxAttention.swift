@@ -10,15 +10,18 @@ typealias AttentionOperand = VitRuntime.Heads
 /// goes beyond, several outer axes that the bias repeats in different ways, a bias of one column, a causal
 /// mask, is unfolded here.
 struct SoftmaxAttention {
-  let outer: [Int]
+  private let axes: [Int]?
   let sizes: AttentionShape
   let isCausal: Bool
   /// The extents of the bias, or `nil` where there is none.
   let bias: [Int]?
 
+  /// The outer batch axes, one where none are told.
+  var outer: [Int] { axes ?? [sizes.batch] }
+
   /// `sizes.batch` is the product of `outer`.
-  init(outer: [Int], sizes: AttentionShape, isCausal: Bool, bias: [Int]?) {
-    self.outer = outer
+  init(outer: [Int]? = nil, sizes: AttentionShape, isCausal: Bool, bias: [Int]?) {
+    axes = outer
     self.sizes = sizes
     self.isCausal = isCausal
     self.bias = bias
@@ -147,13 +150,6 @@ struct SoftmaxAttention {
       let part = bias.part(offset * item, of: bias.count - offset * item)
       body(inner, run * inner.batch, AttentionOperand(part, batch: itemStride, head: heads, token: token))
     }
-  }
-}
-
-extension View {
-  /// `count` elements from element `start` on.
-  func part(_ start: Int, of count: Int) -> View {
-    View(base: base + start * element.size, element: element, shape: [count])
   }
 }
 

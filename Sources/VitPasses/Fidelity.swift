@@ -153,14 +153,13 @@ public final class FidelityMeter {
   ) throws -> Fidelity {
     var result = Fidelity(images: samples.count)
     var (right, labelled, agreeing) = (0, 0, 0)
-    var divergence = 0.0
-    var errors = [Double](repeating: 0, count: reference.count)
-    var squares = errors
+    var sums = TreeSum<BatchSums>()
     try runner.run(graph, weights, progress: progress) { first, outputs, count in
       guard outputs.count == reference.count else {
         throw VitError("expected \(reference.count) outputs as in the teacher, found \(outputs.count)")
       }
       for row in 0..<count where !SampleRunner.isFinite(outputs, row: row) { result.nonFinite += 1 }
+      var batch = BatchSums(outputs: reference.count)
       for (index, output) in outputs.enumerated() {
         let size = output.count / output.shape[0]
         guard reference[index].count == size * samples.count else {
@@ -171,8 +170,8 @@ public final class FidelityMeter {
           let teacher = base + first * size
           for place in 0..<size * count {
             let difference = Double(output.f32[place]) - Double(teacher[place])
-            errors[index] += difference * difference
-            squares[index] += Double(teacher[place]) * Double(teacher[place])
+            batch.errors[index] += difference * difference
+            batch.squares[index] += Double(teacher[place]) * Double(teacher[place])
           }
           guard index == 0, kind == .classes else { return }
           let score = accuracy(output.f32, classes: size, first: first, count: count)
@@ -181,20 +180,40 @@ public final class FidelityMeter {
           for row in 0..<count {
             let (t, s) = (teacher + row * size, output.f32 + row * size)
             if FidelityMeter.best(t, size) == FidelityMeter.best(s, size) { agreeing += 1 }
-            divergence += FidelityMeter.divergence(t, s, size)
+            batch.divergence += FidelityMeter.divergence(t, s, size)
           }
         }
       }
+      sums.add(batch)
     }
-    let relative = zip(errors, squares).map { $0 / max($1, .leastNormalMagnitude) }
+    let sum = sums.total ?? BatchSums(outputs: reference.count)
+    let relative = zip(sum.errors, sum.squares).map { $0 / max($1, .leastNormalMagnitude) }
     result.relativeError = relative.reduce(0, +) / Double(max(relative.count, 1))
     if kind == .classes {
       result.accuracy = labelled > 0 ? Double(right) / Double(labelled) : nil
       result.teacherAccuracy = teacherAccuracy
       result.agreement = Double(agreeing) / Double(samples.count)
-      result.divergence = divergence / Double(samples.count)
+      result.divergence = sum.divergence / Double(samples.count)
     }
     return result
+  }
+
+  /// What is summed over the samples, of a batch or of several.
+  private struct BatchSums: TreeTerm {
+    /// ‖student − teacher‖² and ‖teacher‖² of each output.
+    var errors: [Double], squares: [Double]
+    var divergence = 0.0
+
+    init(outputs: Int) {
+      errors = Array(repeating: 0, count: outputs)
+      squares = errors
+    }
+
+    mutating func add(_ later: BatchSums) {
+      errors.add(later.errors)
+      squares.add(later.squares)
+      divergence += later.divergence
+    }
   }
 
   /// KL(softmax(a)‖softmax(b)).

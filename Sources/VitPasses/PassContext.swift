@@ -112,14 +112,3 @@ public protocol CheckpointStore: AnyObject {
     _ byteCount: Int, _ key: String, _ body: (_ write: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
   ) throws
 }
-
-extension CheckpointStore {
-  /// What was kept under `key`, or `nil`.
-  func load(_ key: String) throws -> [UInt8]? {
-    try load(key) { reader in
-      var bytes = [UInt8](repeating: 0, count: reader.remaining)
-      try bytes.withUnsafeMutableBytes { try reader.read(into: $0) }
-      return bytes
-    }
-  }
-}

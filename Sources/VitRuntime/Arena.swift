@@ -33,18 +33,21 @@ public final class Arena: Sendable {
 
 /// Places blocks in an address range so that blocks which live at the same time do not overlap: best fit over
 /// a list of free ranges, which is what grows the range least in the order in which a graph runs.
-struct ArenaLayout {
+package struct ArenaLayout {
   private var free: [(offset: Int, size: Int)] = []
   /// The size of the range so far.
-  private(set) var byteCount = 0
+  package private(set) var byteCount = 0
+
+  /// An empty range.
+  package init() {}
 
   /// Bytes rounded up to the alignment; zero-sized blocks take one unit, so that bases differ.
-  static func rounded(_ bytes: Int) -> Int {
+  package static func rounded(_ bytes: Int) -> Int {
     (max(bytes, 1) + Arena.alignment - 1) / Arena.alignment * Arena.alignment
   }
 
   /// A block of at least `bytes`; its offset.
-  mutating func allocate(_ bytes: Int) -> Int {
+  package mutating func allocate(_ bytes: Int) -> Int {
     let size = ArenaLayout.rounded(bytes)
     var best: Int?
     for (index, range) in free.enumerated() where range.size >= size {
@@ -71,7 +74,7 @@ struct ArenaLayout {
   }
 
   /// Gives a block of `bytes` at `offset` back.
-  mutating func release(_ bytes: Int, at offset: Int) {
+  package mutating func release(_ bytes: Int, at offset: Int) {
     var size = ArenaLayout.rounded(bytes)
     var offset = offset
     var index = free.firstIndex { $0.offset > offset } ?? free.count

@@ -31,7 +31,7 @@ public struct Plan: Sendable {
   public func view(_ id: ValueID) -> View? { views[id.index] }
 }
 
-/// Runs a graph on inputs of known shapes. Nothing is allocated after `init`.
+/// Runs a graph on inputs of known shapes. All its memory is there after `init`.
 ///
 /// Write the inputs into `inputs`, call `run`, read `outputs`. Not for use from two threads at once: each needs its own.
 public final class Executor: Sendable {

@@ -23,7 +23,7 @@ public struct Heads: Sendable {
     let (tokens, row) = (view.shape[1], view.shape[2])
     let offset = part * (row / parts)
     self.init(
-      View(base: view.at(offset), element: view.element, shape: [max(0, view.count - offset)]),
+      view.part(offset, of: max(0, view.count - offset)),
       batch: tokens * row, head: row / parts / heads, token: row)
   }
 
@@ -88,10 +88,9 @@ extension Kernel {
     guard shape.batch * shape.heads * shape.queries > 0 else { return }
     let rows = shape.batch * shape.heads * shape.queries
     precondition(logSumExp.map { $0.count == rows } ?? true)
-    precondition(
-      [k.view, v.view, o.view, bias?.view, logSumExp].allSatisfy {
-        $0.map { $0.element == q.view.element } ?? true
-      })
+    let element = q.view.element
+    precondition(k.view.element == element && v.view.element == element && o.view.element == element)
+    precondition((bias?.view.element ?? element) == element && (logSumExp?.element ?? element) == element)
     let type = real(q.view)
     Blas.demand(type, pool)
     var attention = raw(shape, q: q, k: k, v: v, o: o, bias: bias)

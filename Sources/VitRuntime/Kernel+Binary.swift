@@ -32,6 +32,23 @@ extension Kernel {
     }
   }
 
+  /// The same of floats where `y` is laid out as `a`, and `b`, of the last elements' extents, is repeated as often as `a` is
+  /// longer. `y` may be `a`, or `b` where that is as long.
+  public static func binary(
+    _ kind: BinaryKind, _ a: View, repeating b: View, into y: View, adding: Bool = false, pool: any WorkPool
+  ) {
+    guard a.count > 0 else { return }
+    precondition(a.element == y.element && b.element == y.element && y.count == a.count)
+    precondition(b.count > 0 && a.count % b.count == 0)
+    let type = real(y)
+    let walk = vk_walk_repeated(a.count / b.count, b.count)
+    forParts(of: walk, grain: elementwiseGrain, pool: pool) { part in
+      vk_binary(
+        type, kind.rawValue, adding ? 1 : 0, &part.walk, y.at(part.offset.0), a.at(part.offset.1),
+        b.at(part.offset.2))
+    }
+  }
+
   /// Adds the gradients of `binary` to `da` and `db`, each of which may be absent: sums over the axes that were
   /// broadcast, in index order.
   public static func binaryGradient(

@@ -123,13 +123,13 @@ extension Kernel {
     run(real(a), product, packing: 0, pool: pool)
   }
 
-  /// `y ← x·weightᵀ`, then the epilogue, with a weight of the given shape that was packed.
+  /// `y ← x·weightᵀ`, then the epilogue, with a weight `[rows, columns]` that was packed.
   public static func linear(
-    _ x: View, weight shape: [Int], packed: View, bias: View? = nil, activation: UnaryKind = .identity,
+    _ x: View, rows: Int, columns: Int, packed: View, bias: View? = nil, activation: UnaryKind = .identity,
     epilogue: Epilogue = Epilogue(), into y: View, pool: any WorkPool
   ) {
     gemm(
-      m: linearRows(x, k: shape[1], y, n: shape[0]), n: shape[0], k: shape[1], a: x, packed: packed, c: y,
+      m: linearRows(x, k: columns, y, n: rows), n: rows, k: columns, a: x, packed: packed, c: y,
       bias: bias, activation: activation, epilogue: epilogue, pool: pool)
   }
 }

@@ -144,29 +144,20 @@ public final class AdamW {
     }
   }
 
-  /// Takes up a state that `writeState` gave, read straight into the memory of weights and moments; throws where it belongs
-  /// to other parameters.
+  /// Takes up a state that `writeState` gave, part by part, and all that `reader` has left; throws where it belongs to other
+  /// parameters.
   public func restore(from reader: inout StateReader) throws(VitError) {
-    let found = reader.remaining
-    guard found == stateByteCount else {
-      throw VitError("the training state has \(found) bytes, expected \(stateByteCount)", code: "checkpoint")
+    let (found, wanted) = (reader.remaining, stateByteCount)
+    guard found == wanted else {
+      throw VitError("the training state has \(found) bytes, expected \(wanted)", code: "checkpoint")
     }
-    steps = try reader.integer(in: 0...AdamW.maximumSteps, "the steps of training")
+    steps = try reader.integer(in: 0...1 << 40, "the optimiser's steps")
     for index in parameters.indices {
       for view in [parameters[index], first[index], second[index], average[index]] {
         try reader.read(into: UnsafeMutableRawBufferPointer(start: view.base, count: view.byteCount))
       }
     }
   }
-
-  /// Takes up a state in memory.
-  public func restore(_ bytes: [UInt8]) throws(VitError) {
-    var reader = StateReader(bytes)
-    try restore(from: &reader)
-  }
-
-  /// More steps than anybody takes, far from where counting them overflows.
-  private static let maximumSteps = 1 << 40
 }
 
 /// The arithmetic of one step on a run of weights.

@@ -4,8 +4,7 @@ internal import VitRuntime
 
 /// Runs a model.
 ///
-/// Plans once for each combination of input shapes and keeps the last few plans, so that further runs on the same shapes
-/// allocate nothing but the tensors they return. All sessions of a model share its weights. May be used from several threads
+/// Plans once for each combination of input shapes and keeps the last few plans. All sessions of a model share its weights. May be used from several threads
 /// at once, each of which gets a plan of its own; the work of one run is spread over the session's threads, on which runs take
 /// turns, kernel by kernel.
 public final class Session: Sendable {
@@ -39,6 +38,9 @@ public final class Session: Sendable {
     idle = Mutex(plans)
   }
 
+  /// The bytes of the model's weights that are in memory beside its file: packed for the kernels, or widened.
+  public var weightByteCount: Int { weights.byteCount }
+
   /// The outputs for these inputs, both in the model's order.
   ///
   /// Numbers are converted to the type of the input where both are floats or both whole numbers. Throws where the number, a
@@ -59,8 +61,9 @@ public final class Session: Sendable {
     return try executor.outputs.map(Tensor.init(copying:))
   }
 
-  /// Writes the outputs for these inputs, both in the model's order, into memory of the caller's. A second run on the same
-  /// shapes allocates nothing.
+  /// Writes the outputs for these inputs, both in the model's order, into memory of the caller's. On one thread a second run
+  /// on the same shapes allocates nothing in a vision transformer or hybrid of `vit.*` operations; with several, handing out a
+  /// kernel's work takes one small allocation.
   ///
   /// Numbers are converted as by the other `run`. Throws where the number, a type or a shape of inputs or outputs is not the
   /// model's.

@@ -126,7 +126,7 @@ internal import VitRuntime
           #expect(sumError(y.values, expected, sizes: sizes, terms: k, variant) < 1)
           let z = Buffer(variant.element, [m, n])
           Kernel.linear(
-            x.view, weight: [n, k], packed: packed.view, bias: bias.view, activation: kind,
+            x.view, rows: n, columns: k, packed: packed.view, bias: bias.view, activation: kind,
             epilogue: epilogue,
             into: z.view, pool: SerialPool())
           #expect(sumError(z.values, expected, sizes: sizes, terms: k, variant) < 1)

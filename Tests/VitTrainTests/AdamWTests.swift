@@ -99,7 +99,8 @@ struct AdamWTests {
     }
     let state = whole.optimiser.stateBytes
     let resumed = try Setting(first, decays: [true, false])
-    try resumed.optimiser.restore(state)
+    var reader = StateReader(state)
+    try resumed.optimiser.restore(from: &reader)
     #expect(resumed.optimiser.stateBytes == state)
     var copy = random
     for _ in 0..<3 {
@@ -117,7 +118,8 @@ struct AdamWTests {
     let setting = try Setting([[1, 2]], decays: [true])
     let other = try Setting([[1, 2, 3]], decays: [true])
     #expect(throws: VitError("the training state has 56 bytes, expected 40", code: "checkpoint")) {
-      try setting.optimiser.restore(other.optimiser.stateBytes)
+      var reader = StateReader(other.optimiser.stateBytes)
+      try setting.optimiser.restore(from: &reader)
     }
   }
 

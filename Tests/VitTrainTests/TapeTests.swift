@@ -150,17 +150,20 @@ struct TapeTests {
   }
 
   /// The gradients of half the squares of the outputs.
-  private func gradients(_ problem: Problem, passes: Int = 1, pool: any WorkPool) throws -> [[Double]] {
+  private func gradients(
+    _ problem: Problem, passes: Int = 1, only: Int? = nil, batch: Int = 5, pool: any WorkPool
+  ) throws -> [[Double]] {
     let graph = problem.builder.graph
     let executor = try Executor(
-      graph, weights: WeightStore(graph), inputShapes: [[5, 17, 33]], training: true, pool: pool)
+      graph, weights: WeightStore(graph), inputShapes: [[batch, 17, 33]], training: true, pool: pool)
     let tape = try Tape(executor, parameters: problem.parameters)
     tape.zeroGradients()
     var random = SplitMix(seed: 8)
-    for _ in 0..<passes {
+    for pass in 0..<passes {
       let input = executor.inputs[0]
       let buffer = UnsafeMutableRawBufferPointer(start: input.base, count: input.byteCount)
       for index in 0..<input.count { buffer.store(random.normal(), at: index, as: input.element) }
+      guard only.map({ $0 == pass }) ?? true else { continue }
       executor.run()
       tape.zeroOutputGradients()
       guard let gradient = tape.outputGradients[0] else { continue }
@@ -171,6 +174,20 @@ struct TapeTests {
       tape.backward()
     }
     return tape.parameterGradients.map(\.numbers)
+  }
+
+  @Test("the gradients of a batch are the sum of its micro-batches', each complete on its own, to the bit")
+  func sumOfMicroBatches() throws {
+    let problem = try perceptron(element: .f32)
+    // More rows than a product takes at a time.
+    let whole = try gradients(problem, passes: 3, batch: 40, pool: SerialPool())
+    let parts = try (0..<3).map { try gradients(problem, passes: 3, only: $0, batch: 40, pool: SerialPool()) }
+    for (parameter, sums) in whole.enumerated() {
+      for (index, sum) in sums.enumerated() {
+        let found = parts.reduce(Float(0)) { $0 + Float($1[parameter][index]) }
+        #expect(found == Float(sum))
+      }
+    }
   }
 
   @Test("gradients are the same to the bit on one thread and on two")

@@ -28,6 +28,8 @@ vk_walk vk_walk_make(int rank, const ptrdiff_t *shape, const ptrdiff_t *stride0,
 // just that shape.
 vk_walk vk_walk_broadcast(int rank, const ptrdiff_t *shape, int rank0, const ptrdiff_t *shape0, int rank1,
                           const ptrdiff_t *shape1, int rank2, const ptrdiff_t *shape2);
+// The walk over dense operands 0 and 1 of [rows, width] and a dense operand 2 of `width`, repeated.
+vk_walk vk_walk_repeated(size_t rows, size_t width);
 // The longest axis along which operand 0 moves, the outermost of equals; −1 if there is none.
 int vk_walk_longest(const vk_walk *walk);
 // The part begin..<begin + count along an axis.

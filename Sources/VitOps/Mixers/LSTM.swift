@@ -156,13 +156,14 @@ public struct LSTM: Mixer {
   public func forward(_ context: KernelContext) {
     let isTraining = !context.saved.isEmpty
     let isPrepared = !context.prepared.isEmpty
-    let memory = isTraining ? context.saved : Array(context.scratch.dropFirst())
-    let (gates, cells, h) = (memory[0], memory[1], memory[2])
+    let memory = isTraining ? context.saved[...] : context.scratch.dropFirst()
+    let first = memory.startIndex
+    let (gates, cells, h) = (memory[first], memory[first + 1], memory[first + 2])
     let recurrence = isPrepared ? context.prepared[1] : context.scratch[0]
     if !isPrepared { Kernel.pack(recurrence: context.input(3), into: recurrence, pool: context.pool) }
     var (x, s) = (context.input(0), h)
     if scan.hasCopies {
-      (s, x) = (memory[3], memory[4])
+      (s, x) = (memory[first + 3], memory[first + 4])
       scan.extend(context.input(0), into: x)
     }
     Self.gates.forward(context, x, into: gates, prepared: context.prepared.first)

@@ -83,41 +83,48 @@ extension MixerScan {
     return TensorType(x.element, fixed: [x.extents[0], rows ? order.rows : order.tokens, width])
   }
 
+  /// Rows `range` of an item of `[items, steps, width]`.
+  private func part(_ view: View, _ item: Int, _ range: Range<Int>) -> View {
+    let (steps, width) = (view.shape[1], view.shape[2])
+    return view.part((item * steps + range.lowerBound) * width, of: range.count * width)
+  }
+
+  private var outputs: Range<Int> { 0..<order.outputs }
+  private var copies: Range<Int> { order.tokens..<order.rows }
+  private var others: Range<Int> { order.outputs..<order.tokens }
+
   /// The tokens, and behind them copies of the output tokens.
   func extend(_ tokens: View, into rows: View) {
     for item in 0..<tokens.shape[0] {
-      let (from, to) = (tokens.slice(item), rows.slice(item))
-      to.slice(0..<order.tokens).copy(from: from)
-      to.slice(order.tokens..<order.rows).copy(from: from.slice(0..<order.outputs))
+      part(rows, item, 0..<order.tokens).copy(from: part(tokens, item, 0..<order.tokens))
+      part(rows, item, copies).copy(from: part(tokens, item, outputs))
     }
   }
 
   /// Adds to the gradient of the tokens that of the rows made of them.
   func addExtended(_ rows: View, to tokens: View, pool: any WorkPool) {
     for item in 0..<tokens.shape[0] {
-      let (from, to) = (rows.slice(item), tokens.slice(item))
-      Kernel.addRepeated(to, from.slice(0..<order.tokens), into: to, pool: pool)
-      let outputs = to.slice(0..<order.outputs)
-      Kernel.addRepeated(outputs, from.slice(order.tokens..<order.rows), into: outputs, pool: pool)
+      let whole = part(tokens, item, 0..<order.tokens)
+      Kernel.addRepeated(whole, part(rows, item, 0..<order.tokens), into: whole, pool: pool)
+      let first = part(tokens, item, outputs)
+      Kernel.addRepeated(first, part(rows, item, copies), into: first, pool: pool)
     }
   }
 
   /// The rows whose results are the tokens'.
   func select(_ rows: View, into tokens: View) {
     for item in 0..<tokens.shape[0] {
-      let (from, to) = (rows.slice(item), tokens.slice(item))
-      to.slice(0..<order.outputs).copy(from: from.slice(order.tokens..<order.rows))
-      to.slice(order.outputs..<order.tokens).copy(from: from.slice(order.outputs..<order.tokens))
+      part(tokens, item, outputs).copy(from: part(rows, item, copies))
+      part(tokens, item, others).copy(from: part(rows, item, others))
     }
   }
 
   /// The gradient of the rows from that of the tokens; zero where a row's result is nobody's.
   func spread(_ tokens: View, into rows: View) {
     for item in 0..<tokens.shape[0] {
-      let (from, to) = (tokens.slice(item), rows.slice(item))
-      to.slice(0..<order.outputs).zero()
-      to.slice(order.tokens..<order.rows).copy(from: from.slice(0..<order.outputs))
-      to.slice(order.outputs..<order.tokens).copy(from: from.slice(order.outputs..<order.tokens))
+      part(rows, item, outputs).zero()
+      part(rows, item, copies).copy(from: part(tokens, item, outputs))
+      part(rows, item, others).copy(from: part(tokens, item, others))
     }
   }
 }

@@ -84,15 +84,14 @@ final class DistilSession {
 
   /// Measures the targets' mean squares.
   func normalise() throws {
-    var squares = [Double](repeating: 0, count: trainers.count)
+    var squares = TreeSum<[Double]>()
     var samples = 0
     try sweep(tap, count: dataCount, limit: Distil.checkSamples) {
       samples += micro
-      for place in trainers.indices {
-        squares[place] += SquaredNorm.squared(target(tap, place), pool: context.pool)
-      }
+      squares.add(
+        trainers.indices.map { SquaredNorm.squared(target(tap, $0), pool: context.pool) })
     }
-    norms = squares.map { max($0 / Double(samples), .leastNormalMagnitude) * Double(batch) }
+    norms = (squares.total ?? []).map { max($0 / Double(samples), .leastNormalMagnitude) * Double(batch) }
   }
 
   /// Solves each mixer's last linear map on calibration tokens.
@@ -125,16 +124,17 @@ final class DistilSession {
 
   /// The error of each layer on the held-out samples.
   private func errors() throws -> [LayerError] {
-    var errors = trainers.indices.map { LayerError(width: target(checks, $0).shape.last ?? 1) }
+    var errors = TreeSum<[LayerError]>()
     try sweep(checks, count: heldOutCount, limit: Distil.checkSamples) {
-      for (place, trainer) in trainers.enumerated() {
-        let y = target(checks, place)
-        errors[place].add(
-          error: trainer.squaredError(input(checks, place), y), of: y,
-          squares: SquaredNorm.squared(y, pool: context.pool))
-      }
+      errors.add(
+        trainers.enumerated().map { place, trainer in
+          let y = target(checks, place)
+          return LayerError(
+            error: trainer.squaredError(input(checks, place), y), of: y,
+            squares: SquaredNorm.squared(y, pool: context.pool))
+        })
     }
-    return errors
+    return errors.total ?? []
   }
 
   /// Keeps each layer's weights where they are better on the held-out samples than what was kept.
@@ -217,31 +217,17 @@ final class DistilSession {
 
   /// Takes up a checkpoint, where there is one; the step to go on with.
   private func resume(of steps: Int) throws -> Int {
-    guard let bytes = try context.checkpoint?.load(context.checkpointKey(Distil.name)) else { return 0 }
-    let foreign = VitError("the checkpoint belongs to another distillation", code: "checkpoint")
-    var offset = 0
-    func number() throws(VitError) -> Int {
-      guard offset + 8 <= bytes.count else { throw foreign }
-      defer { offset += 8 }
-      let bits = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: Int64.self) }
-      return Int(truncatingIfNeeded: Int64(littleEndian: bits))
-    }
-    let step = try number()
-    guard (0...steps).contains(step) else { throw foreign }
-    for (place, trainer) in trainers.enumerated() {
-      let (diverged, rate) = (try number(), try number())
-      guard diverged < steps else { throw foreign }
-      if diverged >= 0 {
-        divergences[place] = Layer.Divergence(
-          step: diverged, rate: Double(bitPattern: UInt64(bitPattern: Int64(rate))))
+    try context.checkpoint?.load(context.checkpointKey(Distil.name)) { reader in
+      let step = try reader.integer(in: 0...steps, "the step")
+      for (place, trainer) in trainers.enumerated() {
+        let diverged = try reader.integer(in: -1...steps, "the step at which a layer diverged")
+        let rate = try reader.number("the rate at which it did")
+        if diverged >= 0 { divergences[place] = Layer.Divergence(step: diverged, rate: rate) }
+        var state = try reader.part(try reader.integer(in: 0...reader.remaining, "the size of a state"))
+        try trainer.restore(from: &state)
       }
-      let size = try number()
-      guard size >= 0, size <= bytes.count - offset else { throw foreign }
-      try trainer.restore(Array(bytes[offset..<offset + size]))
-      offset += size
-    }
-    guard offset == bytes.count else { throw foreign }
-    return step
+      return step
+    } ?? 0
   }
 
   /// Writes the weights that were kept into the graph, and the errors into the layers.

@@ -123,7 +123,7 @@ final class MixerTrainer {
   }
 
   /// Takes up a checkpoint.
-  func restore(_ state: [UInt8]) throws(VitError) { try optimiser.restore(state) }
+  func restore(from reader: inout StateReader) throws(VitError) { try optimiser.restore(from: &reader) }
 
   // MARK: Readout
 

@@ -7,7 +7,7 @@ internal import VitRuntime
 struct Readout {
   private let inputs: Int
   private let outputs: Int
-  /// Σ ŝᵀŝ with ŝ = [s, 1], and Σ ŝᵀy; row-major, in double.
+  /// Σ ŝᵀŝ with ŝ = [s, 1], and Σ ŝᵀy; row-major, in double. Sums over batches, each of which is summed on its own first.
   private var gram: [Double]
   private var cross: [Double]
   private var targetSquares = 0.0
@@ -24,26 +24,33 @@ struct Readout {
   mutating func add(_ inner: View, _ target: View, pool: any WorkPool) throws {
     let count = outputs == 0 ? 0 : target.count / outputs
     let width = inputs + 1
-    let arena = try Arena(byteCount: count * (width + outputs) * 8 + 1024, for: "solving for a readout")
+    let arena = try Arena(
+      byteCount: (count + width) * (width + outputs) * 8 + 1024, for: "solving for a readout")
     let s = arena.view(TensorType(.f64, fixed: [count, width]), at: 0)
     let y = arena.view(TensorType(.f64, fixed: [count, outputs]), at: aligned(s.byteCount))
     for row in 0..<count {
       for column in 0..<inputs { s.f64[row * width + column] = Double(inner.f32[row * inputs + column]) }
       s.f64[row * width + inputs] = 1
     }
+    var squares = 0.0
     for index in 0..<count * outputs {
       let value = Double(target.f32[index])
       y.f64[index] = value
-      targetSquares += value * value
+      squares += value * value
     }
-    gram.withUnsafeMutableBufferPointer { gram in
-      cross.withUnsafeMutableBufferPointer { cross in
-        guard let g = gram.baseAddress, let c = cross.baseAddress else { return }
-        let gramView = View(base: UnsafeMutableRawPointer(g), element: .f64, shape: [width, width])
-        let crossView = View(base: UnsafeMutableRawPointer(c), element: .f64, shape: [width, outputs])
-        Kernel.gemm(transA: true, m: width, n: width, k: count, a: s, b: s, beta: 1, c: gramView, pool: pool)
-        Kernel.gemm(
-          transA: true, m: width, n: outputs, k: count, a: s, b: y, beta: 1, c: crossView, pool: pool)
+    targetSquares += squares
+    let product = arena.view(
+      TensorType(.f64, fixed: [width, width + outputs]), at: aligned(s.byteCount) + aligned(y.byteCount))
+    let row = width + outputs
+    Kernel.gemm(transA: true, m: width, n: width, k: count, a: s, b: s, c: product, ldc: row, pool: pool)
+    Kernel.gemm(
+      transA: true, m: width, n: outputs, k: count, a: s, b: y,
+      c: View(base: product.base + width * 8, element: .f64, shape: [product.count - width]),
+      ldc: row, pool: pool)
+    for index in 0..<width {
+      for column in 0..<width { gram[index * width + column] += product.f64[index * row + column] }
+      for column in 0..<outputs {
+        cross[index * outputs + column] += product.f64[index * row + width + column]
       }
     }
     rows += count

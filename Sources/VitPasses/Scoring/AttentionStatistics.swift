@@ -1,14 +1,15 @@
 internal import Glibc
 package import VitIR
 internal import VitOps
+internal import VitTrain
 
 /// Count, mean and spread of a number that comes in parts (Chan, Golub and LeVeque's rule; Mixers.md §1).
-struct Moments: Sendable {
+struct Moments: Sendable, TreeTerm {
   private(set) var count = 0.0
   private(set) var mean = 0.0
   private var squares = 0.0
 
-  mutating func add(_ value: Double) { merge(Moments(value)) }
+  mutating func add(_ value: Double) { add(Moments(value)) }
 
   init() {}
 
@@ -17,7 +18,7 @@ struct Moments: Sendable {
     mean = value
   }
 
-  mutating func merge(_ other: Moments) {
+  mutating func add(_ other: Moments) {
     guard other.count > 0 else { return }
     let total = count + other.count
     let difference = other.mean - mean

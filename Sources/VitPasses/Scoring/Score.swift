@@ -2,6 +2,7 @@ public import VitIR
 internal import Glibc
 internal import VitOps
 internal import VitRuntime
+internal import VitTrain
 
 /// Finds out how sparse each layer's attention is, and how much each layer matters, on calibration samples.
 ///
@@ -95,13 +96,34 @@ private struct ScoreSession {
   private let data: any SampleSource
   private let context: PassContext
   private let batch: Int
-  /// Per layer and head.
-  private var heads: [[HeadMoments]]
-  private var cosines: [Moments]
+  /// What a batch shows, and what all batches show: per layer and head.
+  private var gathered: Gathered
+  private var sums = TreeSum<Gathered>()
 
-  private struct HeadMoments {
+  private struct HeadMoments: TreeTerm {
     var values = [Moments](repeating: Moments(), count: 8)
     var lag = [Moments](repeating: Moments(), count: 4)
+
+    mutating func add(_ later: HeadMoments) {
+      values.add(later.values)
+      lag.add(later.lag)
+    }
+  }
+
+  private struct Gathered: TreeTerm {
+    var heads: [[HeadMoments]]
+    var cosines: [Moments]
+
+    /// Nothing yet.
+    init(_ layers: [Layer]) {
+      heads = layers.map { Array(repeating: HeadMoments(), count: max(1, $0.heads)) }
+      cosines = layers.map { _ in Moments() }
+    }
+
+    mutating func add(_ later: Gathered) {
+      heads.add(later.heads)
+      cosines.add(later.cosines)
+    }
   }
 
   /// The names of the values of `HeadMoments`, in order.
@@ -126,8 +148,7 @@ private struct ScoreSession {
       else { return nil }
       return try? MapReader(tokens: tokens, geometry: TokenGeometry(graph, tokens: tokens))
     }
-    heads = layers.map { Array(repeating: HeadMoments(), count: max(1, $0.heads)) }
-    cosines = layers.map { _ in Moments() }
+    gathered = Gathered(layers)
   }
 
   mutating func run(count: Int, sorting: Int) throws {
@@ -157,6 +178,8 @@ private struct ScoreSession {
           }
         }
       }
+      sums.add(gathered)
+      gathered = Gathered(layers)
       context.progress(Score.name, start + wanted, count, "")
     }
   }
@@ -164,7 +187,7 @@ private struct ScoreSession {
   private mutating func addMaps(_ layer: Int, _ view: View, images: Int, sorting: Bool) {
     guard let reader = readers[layer], let tokens = view.shape.last else { return }
     let size = tokens * tokens
-    let headCount = heads[layer].count
+    let headCount = gathered.heads[layer].count
     // [batch·windows, heads, tokens, tokens], or with the heads inside the batch: either way heads vary
     // fastest.
     let maps = view.count / size / batch * images
@@ -184,9 +207,9 @@ private struct ScoreSession {
       for (place, number) in numbers.enumerated() {
         let isSorted = place == 1 || place == 3 || place == 4
         if (isSorted && !sorting) || number.isNaN { continue }
-        heads[layer][head].values[place].add(number)
+        gathered.heads[layer][head].values[place].add(number)
       }
-      for direction in 0..<4 { heads[layer][head].lag[direction].add(value.lag[direction]) }
+      for direction in 0..<4 { gathered.heads[layer][head].lag[direction].add(value.lag[direction]) }
     }
   }
 
@@ -205,12 +228,14 @@ private struct ScoreSession {
         }
         sum += 1 - dot / max((a * b).squareRoot(), 1e-12)
       }
-      cosines[layer].add(sum / Double(max(rows, 1)))
+      gathered.cosines[layer].add(sum / Double(max(rows, 1)))
     }
   }
 
   /// Writes what was gathered into the layers.
   func note(_ hybrid: inout Hybrid) {
+    let gathered = sums.total ?? Gathered(layers)
+    let (heads, cosines) = (gathered.heads, gathered.cosines)
     for (layer, scored) in layers.enumerated() {
       guard let index = hybrid.place(of: scored.index) else { continue }
       var scores = scored.scores

@@ -246,12 +246,12 @@ final class HybridTrainer {
   /// Keeps what it takes to go on with `step`, where there is a store.
   func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
-    let byteCount = 18 + 16 * divergences.count + optimiser.stateByteCount
+    let byteCount = 25 + 16 * divergences.count + optimiser.stateByteCount
     try checkpoint.save(byteCount, context.checkpointKey(FineTune.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       try withUnsafeBytes(of: peak.bitPattern.littleEndian, write)
       try withUnsafeBytes(of: UInt8(isProbed ? 1 : 0), write)
-      try withUnsafeBytes(of: UInt8(clamping: divergences.count), write)
+      try withUnsafeBytes(of: Int64(divergences.count).littleEndian, write)
       for divergence in divergences {
         try withUnsafeBytes(of: Int64(divergence.step).littleEndian, write)
         try withUnsafeBytes(of: divergence.rate.bitPattern.littleEndian, write)
@@ -262,27 +262,18 @@ final class HybridTrainer {
 
   /// Takes up a checkpoint; the step to go on with, or `nil` where there is none.
   func resume(of steps: Int) throws -> Int? {
-    guard let bytes = try context.checkpoint?.load(context.checkpointKey(FineTune.name)) else { return nil }
-    let truncated = VitError("the checkpoint is truncated", code: "checkpoint")
-    guard bytes.count >= 18 else { throw truncated }
-    func word(_ offset: Int) -> UInt64 {
-      UInt64(
-        littleEndian: bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: UInt64.self) })
+    try context.checkpoint?.load(context.checkpointKey(FineTune.name)) { reader in
+      let done = try reader.integer(in: 0...steps, "the step")
+      peak = try reader.number("the rate")
+      isProbed = try reader.flag("whether the rate was tried")
+      let count = try reader.integer(in: 0...reader.remaining / 16, "the number of divergences")
+      divergences = try (0..<count).map { _ in
+        PassResult.Divergence(
+          pass: FineTune.name, step: try reader.integer(in: 0...Int.max, "the step of a divergence"),
+          rate: try reader.number("the rate of a divergence"))
+      }
+      try optimiser.restore(from: &reader)
+      return done
     }
-    let done = Int(truncatingIfNeeded: Int64(bitPattern: word(0)))
-    peak = Double(bitPattern: word(8))
-    isProbed = bytes[16] != 0
-    let head = 18 + 16 * Int(bytes[17])
-    guard bytes.count >= head else { throw truncated }
-    divergences = stride(from: 18, to: head, by: 16).map { offset in
-      PassResult.Divergence(
-        pass: FineTune.name, step: Int(truncatingIfNeeded: Int64(bitPattern: word(offset))),
-        rate: Double(bitPattern: word(offset + 8)))
-    }
-    try optimiser.restore(Array(bytes[head...]))
-    guard (0...steps).contains(done) else {
-      throw VitError("the checkpoint belongs to another training", code: "checkpoint")
-    }
-    return done
   }
 }

@@ -133,6 +133,6 @@ struct BatchedProduct {
 extension View {
   /// The elements from `offset` on.
   func from(_ offset: Int) -> View {
-    View(base: base + offset * element.size, element: element, shape: [max(0, count - offset)])
+    part(offset, of: max(0, count - offset))
   }
 }

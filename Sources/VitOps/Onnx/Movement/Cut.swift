@@ -42,6 +42,29 @@ struct OnnxConcat: MovingOperation {
     return .joined(operands, results[0], along: place, parts: Array(0..<operands.count))
   }
 
+  /// In every entry of the axes before the joined one an operand is one run of memory.
+  func forward(_ context: KernelContext) {
+    let result = context.output
+    let place = axis < 0 ? axis + result.rank : axis
+    let inner = result.shape[(place + 1)...].reduce(result.element.size, *)
+    let row = result.shape[place] * inner
+    guard row > 0 else { return }
+    let rows = result.byteCount / row
+    func join(_ entry: Int) {
+      var offset = entry * row
+      for case let operand? in context.inputs {
+        let bytes = operand.shape[place] * inner
+        (result.base + offset).copyMemory(from: operand.base + entry * bytes, byteCount: bytes)
+        offset += bytes
+      }
+    }
+    if rows > 1, result.byteCount > 1 << 18 {
+      context.pool.run(tasks: rows) { entry, _ in join(entry) }
+    } else {
+      for entry in 0..<rows { join(entry) }
+    }
+  }
+
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
     let result = shapes.results[0]
     let place = axis < 0 ? axis + result.count : axis
