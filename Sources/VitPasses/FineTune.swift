@@ -58,6 +58,14 @@ public struct FineTune: Pass {
     try Effort.check(FineTune.name, steps: steps, batch: batch)
   }
 
+  /// For each weight its gradient, two moments and the running average.
+  public func leastMemory(_ graph: Graph) -> Int {
+    guard steps > 0 else { return 0 }
+    return graph.parameters().reduce(0) { sum, parameter in
+      sum + 4 * 4 * (graph.type(parameter.id).elements.fixedValue ?? 0)
+    }
+  }
+
   private static func badRate(_ text: String) -> VitError {
     VitError(
       "fine-tune: option 'rate' cannot be '\(text)' (expected a number above 0, or auto)", kind: .usage,

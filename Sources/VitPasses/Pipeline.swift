@@ -1,4 +1,5 @@
 public import VitIR
+internal import VitRuntime
 
 /// Passes in order, written as in `score,select{by=drop,count=4}`.
 public struct Pipeline: Sendable, CustomStringConvertible {
@@ -53,6 +54,9 @@ public struct Pipeline: Sendable, CustomStringConvertible {
     var results: [PassResult] = []
     let isGiven = hybrid.teacher != nil
     try check()
+    for pass in passes {
+      try Arena.check(byteCount: pass.leastMemory(hybrid.graph), for: "the pass '\(type(of: pass).name)'")
+    }
     defer { if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = nil } }
     for (place, pass) in passes.enumerated() {
       try context.checkCancelled()
