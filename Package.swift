@@ -29,6 +29,15 @@ func test(_ name: String, _ dependencies: [String]) -> Target {
     swiftSettings: swift)
 }
 
+/// Executables for `tools/fuzz` and `tools/bench`, there only while these ask for them: the fuzzer has no `main` of its own,
+/// and an embedder wants neither.
+let toolExecutables: [Target] = [
+  ("VITC_FUZZ", "VitFuzz", "VitFuzzing"), ("VITC_BENCH", "VitBench", "VitBenchmarks"),
+].filter { Context.environment[$0.0] != nil }.map {
+  .executableTarget(
+    name: $0.1, dependencies: [.byName(name: $0.2)], path: "Tests/\($0.1)", swiftSettings: swift)
+}
+
 let package = Package(
   name: "vitc",
   products: [
@@ -67,15 +76,23 @@ let package = Package(
       dependencies: ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitFormats", "VitPasses"],
       path: "Tests/VitTestSupport", swiftSettings: swift),
     test("VitSystem", ["VitSystem"]),
+    .target(
+      name: "VitFuzzing",
+      dependencies: ["VitIR", "VitRuntime", "VitOps", "VitFormats", "VitData", "VitPasses", "Vitc"],
+      path: "Tests/VitFuzzing", swiftSettings: swift),
+    test("VitFuzzing", ["VitFuzzing"]),
+    .target(
+      name: "VitBenchmarks", dependencies: ["VitIR", "CVitKernels", "VitRuntime", "VitOps", "VitTrain"],
+      path: "Tests/VitBenchmarks", swiftSettings: swift),
     test("VitIR", ["VitIR"]),
     test("VitRuntime", ["VitIR", "VitRuntime", "CVitKernels"]),
     test("VitOps", ["VitIR", "CVitKernels", "VitRuntime", "VitOps", "VitTrain"]),
-    test("VitFormats", ["VitIR", "VitFormats"]),
+    test("VitFormats", ["VitIR", "VitFormats", "VitFuzzing"]),
     test("VitData", ["VitIR", "VitFormats", "VitData"]),
     test("VitTrain", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),
     test("VitPasses", ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitData", "VitFormats", "VitPasses"]),
     test("Vitc", ["VitIR", "VitPasses", "Vitc", "CVitTestSupport"]),
     test("VitcCLI", ["VitIR", "Vitc", "VitcCLI"]),
-  ],
+  ] + toolExecutables,
   cLanguageStandard: .c11
 )

@@ -2,7 +2,6 @@
 """The measurements of tools/bench, which prepares what they need."""
 import argparse
 import json
-import os
 import pathlib
 import re
 import statistics
@@ -142,18 +141,17 @@ def forward(arguments):
 
 
 def mixers(arguments):
-    """Alternates the peers with our own benchmark, which is a test that prints."""
+    """Alternates the peers with our own benchmark."""
     line = re.compile(r"(glr|lstm) (\d+ tokens x \d+ x batch \d+): (\d+) samples/s")
     sides = {
-        "vitc": (["swift", "test", "-c", "release", "--scratch-path", ".build/release", "--disable-xctest", "--filter",
-                  "MixerBenchmark"], {"VITC_BENCH": str(arguments.threads), "VITC_BENCH_SECONDS": str(arguments.seconds)}),
-        "torch": ([sys.executable, "tools/bench_mixers.py", "--threads", str(arguments.threads), "--seconds",
-                   str(arguments.seconds)], {}),
+        "vitc": [arguments.bench, "mixers", str(arguments.threads), str(arguments.seconds)],
+        "torch": [sys.executable, "tools/bench_mixers.py", "--threads", str(arguments.threads), "--seconds",
+                  str(arguments.seconds)],
     }
     rates = {}
     for _ in range(arguments.rounds):
-        for side, (command, extra) in sides.items():
-            text = subprocess.run(command, cwd=ROOT, env=os.environ | extra, check=True, capture_output=True, text=True).stdout
+        for side, command in sides.items():
+            text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
             for kind, size, rate in line.findall(text):
                 rates.setdefault((kind, size), {}).setdefault(side, []).append(int(rate))
     print(f"a training step, {arguments.threads} threads, samples a second: median of {arguments.rounds} rounds")
@@ -212,6 +210,7 @@ def main():
         kind = kinds.add_parser(name)
         kind.set_defaults(run=function)
         kind.add_argument("--vitc", required=True)
+        kind.add_argument("--bench", required=True)
         kind.add_argument("--threads", type=int, default=2)
         if name == "memory":
             kind.add_argument("--model", default="deit-small")

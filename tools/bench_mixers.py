@@ -4,7 +4,7 @@
 The peer of `vit.lstm` is torch.nn.LSTM, bidirectional, with a linear map behind it; that of `vit.glr` is the same module with the
 scan as a hand-written autograd function, one fused operation for each step. The other side of the comparison:
 
-    VITC_BENCH=2 swift test -c release --disable-xctest --filter MixerBenchmark
+    tools/bench mixers
 """
 import argparse
 import statistics

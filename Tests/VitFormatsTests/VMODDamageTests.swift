@@ -1,5 +1,6 @@
 import Testing
 import VitFormats
+import VitFuzzing
 import VitIR
 import VitTestSupport
 
@@ -38,44 +39,9 @@ import VitTestSupport
     #expect(error?.diagnostic.location.file == path)
   }
 
-  /// A file whose sections are changed and whose checksums are right again: what an attacker would write.
-  private struct Forgery {
-    var manifest: [UInt8]
-    var frames: [UInt8]
-    var table: [UInt8]
-    var measurements: [UInt8]
-    var version: UInt64 = 2
-
-    init(_ file: [UInt8]) {
-      func size(_ offset: Int) -> Int { (0..<8).reduce(0) { $0 | Int(file[offset + $1]) << (8 * $1) } }
-      var rest = file.dropFirst(128)
-      func section(_ offset: Int) -> [UInt8] {
-        defer { rest = rest.dropFirst(size(offset)) }
-        return Array(rest.prefix(size(offset)))
-      }
-      manifest = section(16)
-      frames = section(56)
-      table = section(64)
-      measurements = section(80)
-    }
-
-    var bytes: [UInt8] {
-      func number(_ value: UInt64, _ count: Int = 8) -> [UInt8] {
-        (0..<count).map { UInt8(truncatingIfNeeded: value >> UInt64(8 * $0)) }
-      }
-      var header: [UInt8] = [0x89, 0x56, 0x4d, 0x4f, 0x44, 0x0d, 0x0a, 0x1a] + number(version, 4)
-      header += number(128, 4)
-      header += number(UInt64(manifest.count)) + Digest(of: manifest).bytes
-      header += number(UInt64(frames.count)) + number(UInt64(table.count)) + number(checksum(table))
-      header += number(UInt64(measurements.count)) + number(checksum(measurements))
-      header += [UInt8](repeating: 0, count: 24)
-      return header + number(checksum(header)) + manifest + frames + table + measurements
-    }
-  }
-
-  private func failure(_ change: (inout Forgery) -> Void) throws -> String? {
+  private func failure(_ change: (inout VModForgery) -> Void) throws -> String? {
     let scratch = try Scratch()
-    var forgery = Forgery(try VModSample.bytes(VModSample.file()))
+    var forgery = VModForgery(try VModSample.bytes(VModSample.file()))
     change(&forgery)
     do {
       try VModSample.readAll(forgery.bytes, in: scratch)
@@ -95,7 +61,7 @@ import VitTestSupport
   @Test("a forged manifest gives errors and never a trap")
   func forgedManifest() throws {
     let scratch = try Scratch()
-    let honest = Forgery(try VModSample.bytes(VModSample.file()))
+    let honest = VModForgery(try VModSample.bytes(VModSample.file()))
     #expect(
       damaged(honest.manifest, step: 2) {
         var forgery = honest
@@ -147,7 +113,7 @@ import VitTestSupport
 
   @Test("tensors of fields that are passed over have the last frames, from version 2 on")
   func surplusFrames() throws {
-    func more(_ forgery: inout Forgery) {
+    func more(_ forgery: inout VModForgery) {
       forgery.frames.append(0)
       forgery.table += [0x0a, 2, 0x08, 1]
     }
@@ -172,7 +138,7 @@ import VitTestSupport
   }
 
   private func manifestSize() throws -> Int {
-    Forgery(try VModSample.bytes(VModSample.file())).manifest.count
+    VModForgery(try VModSample.bytes(VModSample.file())).manifest.count
   }
 
   @Test("a manifest of very many empty parts is refused before memory is spent on them")

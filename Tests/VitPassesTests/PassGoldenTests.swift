@@ -33,6 +33,16 @@ struct PassGoldenTests {
     Golden.expect(input + Self.divider + outcome(input, pipeline, file), "\(Self.folder)/\(file)")
   }
 
+  @Test("every standard pass has a file in which it changes a graph, or finds nothing to do")
+  func everyPass() throws {
+    let named = try Self.files.map {
+      String(decoding: try Fixture.bytes("\(Self.folder)/\($0)"), as: UTF8.self)
+    }
+    .filter { !$0.contains("\n// error: ") }.compactMap { $0.split(separator: "\n").first }
+    .flatMap { try Pipeline(String($0.dropFirst("// passes: ".count))).passes.map { type(of: $0).name } }
+    #expect(Set(Pipeline.standardPasses.map { $0.name }).subtracting(named).isEmpty)
+  }
+
   private func outcome(_ input: String, _ pipeline: String, _ file: String) -> String {
     do {
       let passes = try Pipeline(pipeline)
