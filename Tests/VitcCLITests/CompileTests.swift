@@ -191,13 +191,13 @@ import VitTestSupport
       #expect(!result.output.contains("pipeline"))
     }
     let nameless = try Tool.run("compile", Tool.teacher, "--data", "synthetic:8", "-o", "")
-    #expect(nameless.status == 4 && !nameless.output.contains("pipeline"), "\(nameless.errors)")
+    #expect(nameless.status == 2 && !nameless.output.contains("pipeline"), "\(nameless.errors)")
     #expect(try scratch.names == [])
     #expect(try Tool.run("opt", Tool.teacher, "--passes", "fold", "-o", scratch.file("no/x.vit")).status == 4)
   }
 
   @Test(
-    "a full disk is exit code 4, and leaves nothing behind",
+    "a full disk is exit code 4, and leaves nothing but the checkpoint behind",
     .enabled(if: TinyDisk.isPossible, "no tmpfs can be mounted"))
   func fullDisk() throws {
     let scratch = try Scratch()
@@ -205,7 +205,7 @@ import VitTestSupport
     let result = try Tool.run(CompileTests.quick + ["-o", disk.path + "/h.vmod"])
     #expect(result.status == 4, "\(result.errors)")
     #expect(result.errors.contains("No space left"))
-    #expect(try FileManager.default.contentsOfDirectory(atPath: disk.path) == [])
+    #expect(try FileManager.default.contentsOfDirectory(atPath: disk.path) == ["h.vmod.checkpoint"])
   }
 
   @Test("results that standard output cannot take are exit code 4") func fullOutput() throws {
