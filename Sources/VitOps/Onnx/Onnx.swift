@@ -2,12 +2,9 @@ package import VitIR
 
 /// The operators of ONNX that passes look for or make, by type: their names stand with them.
 package enum Onnx {
-  package static let abs: any Operation.Type = OnnxAbs.self
   package static let add: any Operation.Type = OnnxBinary<AddFunction>.self
   package static let attention: any Operation.Type = OnnxAttention.self
-  package static let batchNormalization: any Operation.Type = OnnxBatchNormalization.self
   package static let cast: any Operation.Type = OnnxCast.self
-  package static let clip: any Operation.Type = OnnxClip.self
   package static let concat: any Operation.Type = OnnxConcat.self
   package static let conv: any Operation.Type = OnnxConv.self
   package static let div: any Operation.Type = OnnxBinary<DivFunction>.self
@@ -16,7 +13,6 @@ package enum Onnx {
   package static let erf: any Operation.Type = OnnxErf.self
   package static let exp: any Operation.Type = OnnxExp.self
   package static let expand: any Operation.Type = OnnxExpand.self
-  package static let flatten: any Operation.Type = OnnxFlatten.self
   package static let gather: any Operation.Type = OnnxGather.self
   package static let gelu: any Operation.Type = OnnxGelu.self
   package static let gemm: any Operation.Type = OnnxGemm.self
@@ -25,10 +21,7 @@ package enum Onnx {
   package static let layerNormalization: any Operation.Type = OnnxRowNormalization<LayerNormalizationFunction>
     .self
   package static let matMul: any Operation.Type = OnnxMatMul.self
-  package static let max: any Operation.Type = OnnxVariadic<MaxFunction>.self
-  package static let min: any Operation.Type = OnnxVariadic<MinFunction>.self
   package static let mul: any Operation.Type = OnnxBinary<MulFunction>.self
-  package static let neg: any Operation.Type = OnnxNeg.self
   package static let pow: any Operation.Type = OnnxPow.self
   package static let reciprocal: any Operation.Type = OnnxReciprocal.self
   package static let reduceMax: any Operation.Type = OnnxReduction<ReduceMaxFunction>.self
@@ -40,13 +33,10 @@ package enum Onnx {
   package static let sigmoid: any Operation.Type = OnnxSigmoid.self
   package static let slice: any Operation.Type = OnnxSlice.self
   package static let softmax: any Operation.Type = OnnxSoftmax<SoftmaxRows>.self
-  package static let split: any Operation.Type = OnnxSplit.self
   package static let sqrt: any Operation.Type = OnnxSqrt.self
-  package static let squeeze: any Operation.Type = OnnxSqueeze.self
   package static let sub: any Operation.Type = OnnxBinary<SubFunction>.self
   package static let tanh: any Operation.Type = OnnxTanh.self
   package static let transpose: any Operation.Type = OnnxTranspose.self
-  package static let unsqueeze: any Operation.Type = OnnxUnsqueeze.self
   package static let `where`: any Operation.Type = OnnxWhere.self
 }
 
@@ -57,6 +47,5 @@ package enum Microsoft {
   package static let fusedMatMul: any Operation.Type = MicrosoftFusedMatMul.self
   package static let gelu: any Operation.Type = MicrosoftGelu.self
   package static let multiHeadAttention: any Operation.Type = MicrosoftMultiHeadAttention.self
-  package static let qLinearSoftmax: any Operation.Type = MicrosoftQLinearSoftmax.self
   package static let quickGelu: any Operation.Type = MicrosoftQuickGelu.self
 }
