@@ -1,22 +1,45 @@
 public import VitIR
 internal import VitRuntime
 
+/// A sum or product of a value and one that is repeated over its leading axes: no attributes, and an ONNX operator
+/// that does the same.
+protocol RepeatingOperation: PointwiseOperation {
+  /// The ONNX operator.
+  static var lowered: String { get }
+  /// The operation.
+  init()
+}
+
+extension RepeatingOperation {
+  /// Takes nothing.
+  public init(attributes: inout AttributeReader) throws(VitError) { self.init() }
+
+  /// None.
+  public var attributes: Attributes { Attributes() }
+
+  /// There is a gradient.
+  public var isDifferentiable: Bool { true }
+
+  /// The ONNX operator.
+  public func lower(
+    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
+  ) throws(VitError) -> [ValueID] {
+    [try builder.add(Self.lowered, operands)]
+  }
+}
+
 /// `vit.add(a, b)`: the sum, where `b` is repeated over leading axes of `a`: a residual, or a table of
 /// positions.
-public struct VitAdd: PointwiseOperation {
+public struct VitAdd: RepeatingOperation {
   /// The operation's name.
   public static let name = "vit.add"
+  /// The operator that does the same.
+  static let lowered = "onnx.Add"
   /// What it computes.
   public static let summary = "The sum of a value and one of its shape, or of the shape of its last axes"
 
   /// A sum.
   public init() {}
-
-  /// Takes nothing.
-  public init(attributes: inout AttributeReader) throws(VitError) {}
-
-  /// None.
-  public var attributes: Attributes { Attributes() }
 
   /// The type of `a`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
@@ -42,39 +65,25 @@ public struct VitAdd: PointwiseOperation {
     Kernel.addRepeated(context.input(0), context.input(1), into: context.output, pool: context.pool)
   }
 
-  /// There is a gradient.
-  public var isDifferentiable: Bool { true }
-
   /// Adds the gradient to both; to `b` summed over what it was repeated for.
   public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0] else { return }
     if let da = operandGradients[0] { Kernel.addRepeated(da, dy, into: da, pool: context.pool) }
     if let db = operandGradients[1] { Kernel.addColumnSums(of: dy, to: db, pool: context.pool) }
   }
-
-  /// An `Add`.
-  public func lower(
-    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
-  ) throws(VitError) -> [ValueID] {
-    [try builder.add("onnx.Add", operands)]
-  }
 }
 
 /// `vit.scale(x, gamma)`: each channel of the last axis times its factor (LayerScale).
-public struct VitScale: PointwiseOperation {
+public struct VitScale: RepeatingOperation {
   /// The operation's name.
   public static let name = "vit.scale"
+  /// The operator that does the same.
+  static let lowered = "onnx.Mul"
   /// What it computes.
   public static let summary = "Each channel of the last axis times its own factor"
 
   /// A scale.
   public init() {}
-
-  /// Takes nothing.
-  public init(attributes: inout AttributeReader) throws(VitError) {}
-
-  /// None.
-  public var attributes: Attributes { Attributes() }
 
   /// The type of `x`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
@@ -104,9 +113,6 @@ public struct VitScale: PointwiseOperation {
     Kernel.multiplyRepeated(context.input(0), context.input(1), into: context.output, pool: context.pool)
   }
 
-  /// There is a gradient.
-  public var isDifferentiable: Bool { true }
-
   /// Adds the gradients of `x` and `gamma`.
   public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0] else { return }
@@ -118,12 +124,5 @@ public struct VitScale: PointwiseOperation {
       Kernel.multiplyRepeated(dy, context.input(0), into: products, pool: context.pool)
       Kernel.addColumnSums(of: products, to: dgamma, pool: context.pool)
     }
-  }
-
-  /// A `Mul`.
-  public func lower(
-    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
-  ) throws(VitError) -> [ValueID] {
-    [try builder.add("onnx.Mul", operands)]
   }
 }

@@ -35,7 +35,7 @@ struct MicrosoftFusedConv: ConvolutionOperation {
     return types
   }
 
-  var windows: Int { 1 }
+  var windows: Int { convolution.windows }
   var groups: Int { convolution.groups }
   var steps: [Int]? { convolution.steps }
 
@@ -50,13 +50,7 @@ struct MicrosoftFusedConv: ConvolutionOperation {
     return map
   }
 
-  func role(of index: Int) -> OperandRole {
-    switch index {
-    case 1: .weight
-    case 2: .bias
-    default: .data
-    }
-  }
+  func role(of index: Int) -> OperandRole { index == 3 ? .data : convolution.role(of: index) }
 
   /// That of the convolution; in training the sum before the activation, and its gradient.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {

@@ -39,14 +39,38 @@ struct QuantisedParameters: Sendable {
   }
 }
 
-/// `QuantizeLinear(x, scale, zero_point?)`: `saturate(round(x/scale) + zero_point)`, halves to even.
-protocol QuantisingOperation: PointwiseOperation {
+/// Numbers, a scale and a zero point for all, for each entry of an axis, or for each block of its entries.
+protocol LinearQuantisation: PointwiseOperation {
   var parameters: QuantisedParameters { get }
+  init(parameters: QuantisedParameters)
 }
+
+extension LinearQuantisation {
+  init(attributes: inout AttributeReader) throws(VitError) {
+    self.init(parameters: try QuantisedParameters(&attributes))
+  }
+
+  var attributes: Attributes { parameters.attributes }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    parameters.axes(operands, results)
+  }
+
+  func role(of index: Int) -> OperandRole { index == 0 ? .data : .quantisation }
+
+  /// The rule for the scale of the numbers `x`.
+  fileprivate func scale(_ operands: Operands, of x: TensorType) throws(VitError) -> TensorType {
+    let scale = try operands.floats(1, "scale")
+    try QuantisedGrid.check(x, scale, axis: parameters.axis, block: parameters.block)
+    return scale
+  }
+}
+
+/// `QuantizeLinear(x, scale, zero_point?)`: `saturate(round(x/scale) + zero_point)`, halves to even.
+protocol QuantisingOperation: LinearQuantisation {}
 
 extension QuantisingOperation {
   static var summary: String { "Rounds to multiples of a scale, as small whole numbers" }
-  var attributes: Attributes { parameters.attributes }
 
   /// The type that is meant. 16-bit numbers are computed as `i64`, so there the attribute, or the constant
   /// zero point's stored type, tells which.
@@ -66,8 +90,7 @@ extension QuantisingOperation {
     guard x.element.isFloat || x.element == .i32 else {
       throw VitError("input 0 ('x') is \(x), expected a float type or i32", code: "element-type")
     }
-    let scale = try operands.floats(1, "scale")
-    try QuantisedGrid.check(x, scale, axis: parameters.axis, block: parameters.block)
+    let scale = try scale(operands, of: x)
     let target = try target(operands)
     guard target.quantisedRange != nil else {
       throw VitError(
@@ -76,12 +99,6 @@ extension QuantisingOperation {
     try operands.expectZero(2, of: target.computed, elements: scale.elements)
     return [TensorType(target.computed, x.shape)]
   }
-
-  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    parameters.axes(operands, results)
-  }
-
-  func role(of index: Int) -> OperandRole { index == 0 ? .data : .quantisation }
 
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let x = operands[0], x.element == .i32 else { return [] }
@@ -102,28 +119,19 @@ extension QuantisingOperation {
 struct OnnxQuantizeLinear: QuantisingOperation {
   static let name = "onnx.QuantizeLinear"
   let parameters: QuantisedParameters
-  init(attributes: inout AttributeReader) throws(VitError) {
-    parameters = try QuantisedParameters(&attributes)
-  }
 }
 
 /// `com.microsoft.QuantizeLinear`.
 struct MicrosoftQuantizeLinear: QuantisingOperation {
   static let name = "com.microsoft.QuantizeLinear"
   let parameters: QuantisedParameters
-  init(attributes: inout AttributeReader) throws(VitError) {
-    parameters = try QuantisedParameters(&attributes)
-  }
 }
 
 /// `DequantizeLinear(x, scale, zero_point?)`: `(x − zero_point)·scale`.
-protocol DequantisingOperation: PointwiseOperation {
-  var parameters: QuantisedParameters { get }
-}
+protocol DequantisingOperation: LinearQuantisation {}
 
 extension DequantisingOperation {
   static var summary: String { "The numbers that quantised whole numbers stand for" }
-  var attributes: Attributes { parameters.attributes }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(2...3)
@@ -132,8 +140,7 @@ extension DequantisingOperation {
     guard x.element.isInteger else {
       throw VitError("input 0 ('x') is \(x), expected whole numbers", code: "element-type")
     }
-    let scale = try operands.floats(1, "scale")
-    try QuantisedGrid.check(x, scale, axis: parameters.axis, block: parameters.block)
+    let scale = try scale(operands, of: x)
     try operands.expectZero(2, of: x.element, elements: scale.elements)
     let element = parameters.output?.computed ?? scale.element
     guard element.isFloat else {
@@ -142,12 +149,6 @@ extension DequantisingOperation {
     }
     return [TensorType(element, x.shape)]
   }
-
-  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    parameters.axes(operands, results)
-  }
-
-  func role(of index: Int) -> OperandRole { index == 0 ? .data : .quantisation }
 
   func forward(_ context: KernelContext) {
     let (x, scale) = (context.input(0), context.input(1))
@@ -161,18 +162,12 @@ extension DequantisingOperation {
 struct OnnxDequantizeLinear: DequantisingOperation {
   static let name = "onnx.DequantizeLinear"
   let parameters: QuantisedParameters
-  init(attributes: inout AttributeReader) throws(VitError) {
-    parameters = try QuantisedParameters(&attributes)
-  }
 }
 
 /// `com.microsoft.DequantizeLinear`.
 struct MicrosoftDequantizeLinear: DequantisingOperation {
   static let name = "com.microsoft.DequantizeLinear"
   let parameters: QuantisedParameters
-  init(attributes: inout AttributeReader) throws(VitError) {
-    parameters = try QuantisedParameters(&attributes)
-  }
 }
 
 /// The scale and zero point with which the range of a tensor, and zero, fits 8 bits.

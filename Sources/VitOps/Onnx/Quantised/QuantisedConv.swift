@@ -50,71 +50,75 @@ private struct WholeConvolution {
   }
 }
 
-/// The rule for quantised images and weights; returns the shape of the result.
-private func quantisedConvolution(
-  _ operands: Operands, _ image: Int, _ weight: Int, zeros: (Int, Int), window: WindowParameters, groups: Int
-) throws(VitError) -> Shape {
-  let (x, w) = (try operands.bytes(image, "x"), try operands.bytes(weight, "w"))
-  let shape = try convolutionShape(x, w, nil, window: window, groups: groups)
-  try operands.expectZero(zeros.0, of: x.element, elements: 1)
-  if let zero = operands[zeros.1], zero.elements != 1 {
-    try operands.expectZero(zeros.1, of: w.element, elements: w.shape[0])
-  } else {
-    try operands.expectZero(zeros.1, of: w.element, elements: 1)
-  }
-  return shape
+/// A convolution of 8-bit numbers that are summed in whole numbers.
+private protocol WholeConvolvingOperation: ConvolvingOperation {
+  /// The zero points of the image, one, and of the weights, one or one for each filter.
+  var zeros: (image: Int, weight: Int) { get }
 }
 
-/// `onnx.ConvInteger(x, w, x_zero?, w_zero?)`.
-struct OnnxConvInteger: ConvolvingOperation {
-  static let name = "onnx.ConvInteger"
-  static let summary = "Convolution of 8-bit numbers in whole numbers"
-  let window: WindowParameters
-  let groups: Int
-
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    try operands.expectCount(2...4)
-    try operands.expectResults()
-    let shape = try quantisedConvolution(operands, 0, 1, zeros: (2, 3), window: window, groups: groups)
-    return [TensorType(.i32, shape)]
+extension WholeConvolvingOperation {
+  /// The rule for quantised images and weights; returns the shape of the result.
+  fileprivate func shape(_ operands: Operands) throws(VitError) -> Shape {
+    let (x, w) = (try operands.bytes(0, "x"), try operands.bytes(windows, "w"))
+    let shape = try convolutionShape(x, w, nil, window: window, groups: groups)
+    try operands.expectZero(zeros.image, of: x.element, elements: 1)
+    let isSingle = operands[zeros.weight].map { $0.elements == 1 } ?? true
+    try operands.expectZero(zeros.weight, of: w.element, elements: isSingle ? 1 : w.shape[0])
+    return shape
   }
 
-  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    imageAxes(operands, results, parameters: [3])
-  }
-
-  func role(of index: Int) -> OperandRole {
-    switch index {
-    case 0: .data
-    case 1: .weight
-    default: .quantisation
-    }
-  }
-
-  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
-    guard let image = operands[0], let weight = operands[1] else { return [] }
+  /// Working memory of `sum`.
+  fileprivate func sumScratch(_ operands: Operands) -> [TensorType] {
+    guard let image = operands[0], let weight = operands[windows] else { return [] }
     return WholeConvolution.scratch(window, groups: groups, image, weight)
   }
 
-  func forward(_ context: KernelContext) {
-    let (image, weight) = (context.input(0), context.input(1))
+  /// The convolution in whole numbers.
+  fileprivate func sum(_ context: KernelContext, into sums: View) {
+    let (image, weight) = (context.input(0), context.input(windows))
     WholeConvolution(window, groups: groups, image: image.shape, weight: weight.shape).run(
-      image, context.optionalInput(2), weight, context.optionalInput(3), into: context.output,
+      image, context.optionalInput(zeros.image), weight, context.optionalInput(zeros.weight), into: sums,
       scratch: context.scratch, context.pool)
   }
 }
 
+/// `onnx.ConvInteger(x, w, x_zero?, w_zero?)`.
+struct OnnxConvInteger: WholeConvolvingOperation {
+  static let name = "onnx.ConvInteger"
+  static let summary = "Convolution of 8-bit numbers in whole numbers"
+  let window: WindowParameters
+  let groups: Int
+  var windows: Int { 1 }
+  var bias: Int? { nil }
+  fileprivate var zeros: (image: Int, weight: Int) { (2, 3) }
+  var filterParameters: [Int] { [zeros.weight] }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(2...4)
+    try operands.expectResults()
+    return [TensorType(.i32, try shape(operands))]
+  }
+
+  func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] { sumScratch(operands) }
+
+  func forward(_ context: KernelContext) { sum(context, into: context.output) }
+}
+
 /// `onnx.QLinearConv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias?)`.
-struct OnnxQLinearConv: ConvolvingOperation {
+struct OnnxQLinearConv: WholeConvolvingOperation {
   static let name = "onnx.QLinearConv"
   static let summary = "Convolution of quantised numbers, quantised again"
   let window: WindowParameters
   let groups: Int
+  var windows: Int { 3 }
+  var bias: Int? { 8 }
+  fileprivate var zeros: (image: Int, weight: Int) { (2, 5) }
+  var filterParameters: [Int] { [4, zeros.weight, 8] }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(8...9)
     try operands.expectResults()
-    let shape = try quantisedConvolution(operands, 0, 3, zeros: (2, 5), window: window, groups: groups)
+    let shape = try shape(operands)
     guard try operands.floats(1, "x_scale").elements == 1 else {
       throw VitError("input 1 ('x_scale') is not one number", code: "shape-mismatch")
     }
@@ -130,35 +134,15 @@ struct OnnxQLinearConv: ConvolvingOperation {
     return [TensorType(y.element, shape)]
   }
 
-  var windows: Int { 3 }
-
-  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    imageAxes(operands, results, parameters: [4, 5, 8])
-  }
-
-  func role(of index: Int) -> OperandRole {
-    switch index {
-    case 0: .data
-    case 3: .weight
-    case 8: .bias
-    default: .quantisation
-    }
-  }
-
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
-    guard let image = operands[0], let weight = operands[3], let types = try? resultTypes(operands) else {
-      return []
-    }
-    return WholeConvolution.scratch(window, groups: groups, image, weight) + [
-      TensorType(.i32, types[0].shape)
-    ]
+    guard let types = try? resultTypes(operands) else { return [] }
+    return sumScratch(operands) + [TensorType(.i32, types[0].shape)]
   }
 
   func forward(_ context: KernelContext) {
-    let (image, weight, output) = (context.input(0), context.input(3), context.output)
+    let output = context.output
     let sums = context.scratch[2]
-    WholeConvolution(window, groups: groups, image: image.shape, weight: weight.shape).run(
-      image, context.input(2), weight, context.input(5), into: sums, scratch: context.scratch, context.pool)
+    sum(context, into: sums)
     let (filters, places) = (output.shape[1], output.shape[2...].reduce(1, *))
     guard output.count > 0 else { return }
     let to = sums.pointer(as: Int32.self)

@@ -6,6 +6,10 @@ protocol ConvolvingOperation: ConvolutionOperation {
   var window: WindowParameters { get }
   /// The number of groups whose channels are apart.
   var groups: Int { get }
+  /// The bias, where there is one.
+  var bias: Int? { get }
+  /// Operands with one number for each filter.
+  var filterParameters: [Int] { get }
   init(window: WindowParameters, groups: Int)
 }
 
@@ -16,18 +20,19 @@ extension ConvolvingOperation {
 
   var attributes: Attributes { Attributes(window.entries + [("group", .int(groups))]) }
 
-  var windows: Int { 1 }
   var steps: [Int]? { window.strides }
 
   func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    imageAxes(operands, results, parameters: [2])
+    imageAxes(operands, results, parameters: filterParameters)
   }
 
+  /// What is none of image, windows and bias, says how numbers are quantised.
   func role(of index: Int) -> OperandRole {
     switch index {
-    case 1: .weight
-    case 2: .bias
-    default: .data
+    case 0: .data
+    case windows: .weight
+    case bias: .bias
+    default: .quantisation
     }
   }
 }
@@ -41,6 +46,9 @@ struct OnnxConv: ConvolvingOperation {
   static let summary = "Convolution"
   let window: WindowParameters
   let groups: Int
+  var windows: Int { 1 }
+  var bias: Int? { 2 }
+  var filterParameters: [Int] { [2] }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(2...3)

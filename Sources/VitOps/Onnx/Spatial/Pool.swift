@@ -1,27 +1,37 @@
 internal import Glibc
 internal import VitIR
 
-/// What pools have in common: windows over each channel by itself.
-protocol PoolingOperation: Operation {
-  var window: WindowParameters { get }
-  var rounding: PoolRounding { get }
-}
-
-/// Whether a last window that does not fit is dropped or kept.
-struct PoolRounding {
+/// The attributes that pools share: how windows lie, and whether a last one that does not fit is dropped or kept.
+struct PoolParameters: Sendable {
+  let window: WindowParameters
   let ceiling: Bool
 
   init(_ reader: inout AttributeReader) throws(VitError) {
+    window = try WindowParameters(&reader)
     ceiling = try reader.bool("ceil_mode", default: false)
   }
 
-  var entries: [(String, Attribute)] { ceiling ? [("ceil_mode", .int(1))] : [] }
+  /// The attributes in canonical form.
+  var entries: [(String, Attribute)] { window.entries + (ceiling ? [("ceil_mode", .int(1))] : []) }
+}
+
+/// What pools have in common: windows over each channel by itself.
+protocol PoolingOperation: Operation {
+  var parameters: PoolParameters { get }
 }
 
 extension PoolingOperation {
+  /// Of floats, the same.
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(1...1)
+    try operands.expectResults()
+    let image = try operands.floats(0, "x")
+    return [TensorType(image.element, try pooledShape(image))]
+  }
+
   /// The shape of the result, and the rule for the operand.
   func pooledShape(_ image: TensorType) throws(VitError) -> Shape {
-    let axes = image.rank - 2
+    let (axes, window) = (image.rank - 2, parameters.window)
     guard let kernel = window.kernel else {
       throw VitError("attribute 'kernel_shape' (ints) is missing", code: "attribute-missing")
     }
@@ -36,7 +46,8 @@ extension PoolingOperation {
         throw VitError("padding of \(pad) is not smaller than the window's reach of \(reach)")
       }
       let count = window.positions(
-        axis: axis, extent: image.shape[axis + 2], kernel: kernel[axis], axes: axes, ceiling: rounding.ceiling
+        axis: axis, extent: image.shape[axis + 2], kernel: kernel[axis], axes: axes,
+        ceiling: parameters.ceiling
       )
       if let fixed = count.fixedValue, fixed < 1, image.shape[axis + 2] != 0 {
         throw VitError("the image \(image) is smaller than the window \(kernel)", code: "shape-mismatch")
@@ -49,6 +60,7 @@ extension PoolingOperation {
   /// The windows over an image of known extents.
   func windows(_ image: [Int], _ result: [Int]) -> Window {
     let (extents, positions) = (Array(image[2...]), Array(result[2...]))
+    let window = parameters.window
     let kernel = window.kernel ?? []
     let before = extents.indices.map {
       window.before(axis: $0, extent: extents[$0], positions: positions[$0], kernel: kernel[$0])
@@ -58,7 +70,7 @@ extension PoolingOperation {
 
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     let bytes = (operands.types.compactMap { $0 } + results).reduce(0) { $0 + $1.count * $1.element.size }
-    return Cost(flops: results[0].count * (window.kernel ?? []).reduce(1, *), bytes: bytes)
+    return Cost(flops: results[0].count * (parameters.window.kernel ?? []).reduce(1, *), bytes: bytes)
   }
 
   /// Images and channels run side by side.
@@ -75,18 +87,16 @@ extension PoolingOperation {
 struct OnnxMaxPool: PoolingOperation {
   static let name = "onnx.MaxPool"
   static let summary = "The greatest element of each window"
-  let window: WindowParameters
-  let rounding: PoolRounding
+  let parameters: PoolParameters
   let countsColumns: Bool
 
   init(attributes: inout AttributeReader) throws(VitError) {
-    window = try WindowParameters(&attributes)
-    rounding = try PoolRounding(&attributes)
+    parameters = try PoolParameters(&attributes)
     countsColumns = try attributes.bool("storage_order", default: false)
   }
 
   var attributes: Attributes {
-    Attributes(window.entries + rounding.entries + (countsColumns ? [("storage_order", .int(1))] : []))
+    Attributes(parameters.entries + (countsColumns ? [("storage_order", .int(1))] : []))
   }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
@@ -167,37 +177,28 @@ struct OnnxMaxPool: PoolingOperation {
 struct OnnxAveragePool: PoolingOperation {
   static let name = "onnx.AveragePool"
   static let summary = "The mean of each window"
-  let window: WindowParameters
-  let rounding: PoolRounding
+  let parameters: PoolParameters
   let countsPadding: Bool
 
   init(attributes: inout AttributeReader) throws(VitError) {
-    window = try WindowParameters(&attributes)
-    rounding = try PoolRounding(&attributes)
+    parameters = try PoolParameters(&attributes)
     countsPadding = try attributes.bool("count_include_pad", default: false)
   }
 
   var attributes: Attributes {
-    Attributes(window.entries + rounding.entries + (countsPadding ? [("count_include_pad", .int(1))] : []))
-  }
-
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    try operands.expectCount(1...1)
-    try operands.expectResults()
-    let image = try operands.floats(0, "x")
-    return [TensorType(image.element, try pooledShape(image))]
+    Attributes(parameters.entries + (countsPadding ? [("count_include_pad", .int(1))] : []))
   }
 
   /// The padding after the image, along three axes.
   private func after(_ windows: Window) -> [Int] {
-    let axes = window.kernel?.count ?? 0
+    let axes = parameters.window.kernel?.count ?? 0
     return (0..<3).map { place in
       let axis = place - (3 - axes)
       guard axis >= 0 else { return 0 }
-      if window.autoPad == .upper || window.autoPad == .lower {
+      if parameters.window.autoPad == .upper || parameters.window.autoPad == .lower {
         return max(0, windows.full[place] - windows.image[place] - windows.before[place])
       }
-      return window.pads?[axis + axes] ?? 0
+      return parameters.window.pads?[axis + axes] ?? 0
     }
   }
 
@@ -280,25 +281,16 @@ struct OnnxAveragePool: PoolingOperation {
 struct OnnxLpPool: PoolingOperation {
   static let name = "onnx.LpPool"
   static let summary = "The p-norm of each window"
-  let window: WindowParameters
-  let rounding: PoolRounding
+  let parameters: PoolParameters
   let power: Int
 
   init(attributes: inout AttributeReader) throws(VitError) {
-    window = try WindowParameters(&attributes)
-    rounding = try PoolRounding(&attributes)
+    parameters = try PoolParameters(&attributes)
     power = try attributes.int("p", default: 2)
     guard power > 0 else { throw VitError("attribute 'p' is \(power), expected a positive number") }
   }
 
-  var attributes: Attributes { Attributes(window.entries + rounding.entries + [("p", .int(power))]) }
-
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    try operands.expectCount(1...1)
-    try operands.expectResults()
-    let image = try operands.floats(0, "x")
-    return [TensorType(image.element, try pooledShape(image))]
-  }
+  var attributes: Attributes { Attributes(parameters.entries + [("p", .int(power))]) }
 
   func forward(_ context: KernelContext) {
     let (image, output) = (context.input(0), context.output)
