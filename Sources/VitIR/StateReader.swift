@@ -99,7 +99,7 @@ public struct StateReader {
     offset += count
   }
 
-  private static func failure(_ message: String) -> VitError {
+  package static func failure(_ message: String) -> VitError {
     VitError(message, code: "checkpoint", help: "compile without --resume")
   }
 }

@@ -81,35 +81,50 @@ public final class FidelityMeter {
   private let kind: OutputKind
   private let context: PassContext
   /// The teacher's outputs: for each of them the values of all samples.
-  private var reference: [[Float]] = []
+  private let reference: [[Float]]
   /// For how many samples the teacher gives something that is no number.
-  public private(set) var referenceNonFinite = 0
+  public let referenceNonFinite: Int
 
-  /// A meter on `samples` of `data` (all by default).
+  /// A meter on `samples` of `data` (all by default); without those for which the teacher gives no numbers, where it is
+  /// `screening`.
   ///
-  /// `progress` hears of the samples done while the teacher runs.
+  /// `progress` hears of the samples done while the teacher runs. Throws where there are no samples, and where more than a
+  /// tenth of them are left out.
   public init(
     teacher: Graph, data: any SampleSource, samples: [Int]? = nil, context: PassContext,
-    progress: (Int, Int) -> Void = { _, _ in }
+    screening: Bool = true, progress: (Int, Int) -> Void = { _, _ in }
   ) throws {
-    self.data = data
-    self.samples = samples ?? Array(0..<data.count)
-    runner = SampleRunner(teacher, data: data, samples: self.samples, context: context)
-    self.context = context
-    kind = context.outputs(of: teacher, data)
-    guard !self.samples.isEmpty else {
+    let places = samples ?? Array(0..<data.count)
+    guard !places.isEmpty else {
       throw VitError("there are no samples to measure on", code: "data-empty")
     }
+    self.data = data
+    self.context = context
+    kind = context.outputs(of: teacher, data)
+    let screen = SampleScreen(data, context: context)
     var reference: [[Float]] = []
-    try runner.run(teacher, context.weights(of: teacher), progress: progress) { _, outputs, count in
-      if reference.isEmpty { reference = outputs.map { _ in [] } }
-      for row in 0..<count where !SampleRunner.isFinite(outputs, row: row) { referenceNonFinite += 1 }
-      for (index, output) in outputs.enumerated() {
-        let values = output.count / output.shape[0] * count
-        reference[index] += UnsafeBufferPointer(start: output.f32, count: values)
+    var kept: [Int] = []
+    var nonFinite = 0
+    try SampleRunner(teacher, data: data, samples: places, context: context)
+      .run(teacher, context.weights(of: teacher), progress: progress) { first, outputs, count in
+        if reference.isEmpty { reference = outputs.map { _ in [] } }
+        for row in 0..<count {
+          let isFinite = SampleScreen.isFinite(outputs, row: row, of: outputs[0].shape[0])
+          if !isFinite { nonFinite += 1 }
+          if screening { try screen.note(places[first + row], isFinite: isFinite) }
+          guard isFinite || !screening else { continue }
+          kept.append(places[first + row])
+          for (index, output) in outputs.enumerated() {
+            let size = output.count / output.shape[0]
+            reference[index] += UnsafeBufferPointer(start: output.f32 + row * size, count: size)
+          }
+        }
       }
-    }
+    if screening { try screen.finish() }
+    referenceNonFinite = nonFinite
+    self.samples = kept
     self.reference = reference
+    runner = SampleRunner(teacher, data: data, samples: kept, context: context)
   }
 
   /// The teacher against itself: its accuracy.
@@ -158,7 +173,9 @@ public final class FidelityMeter {
       guard outputs.count == reference.count else {
         throw VitError("expected \(reference.count) outputs as in the teacher, found \(outputs.count)")
       }
-      for row in 0..<count where !SampleRunner.isFinite(outputs, row: row) { result.nonFinite += 1 }
+      for row in 0..<count where !SampleScreen.isFinite(outputs, row: row, of: outputs[0].shape[0]) {
+        result.nonFinite += 1
+      }
       var batch = BatchSums(outputs: reference.count)
       for (index, output) in outputs.enumerated() {
         let size = output.count / output.shape[0]

@@ -136,6 +136,7 @@ public struct FineTune: Pass {
       step += 1
       if step % probe == 0 || step == steps { try trainer.save(step) }
     }
+    try trainer.finish()
     // The optimiser has both, the last weights and their average: no copy is made of either.
     var best = (damage: before.damage, label: "before")
     for label in ["after", "averaged"] {

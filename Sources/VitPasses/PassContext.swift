@@ -27,6 +27,8 @@ public final class PassContext {
   public var isCancelled: @Sendable () -> Bool = { false }
   /// Where long work keeps what it needs to go on after a kill, or `nil`.
   public var checkpoint: (any CheckpointStore)?
+  /// The samples that were left out, for the teacher gives no numbers for them.
+  var leftOut = LeftOutSamples()
   /// The place in its pipeline of the pass that runs.
   var place = 0
 

@@ -64,6 +64,7 @@ public struct Pipeline: Sendable, CustomStringConvertible {
       context.place = place
       for observer in observers { try observer.before(pass, hybrid) }
       let result = Result { try pass.run(on: &hybrid, context: context) }
+      context.leftOut.report(to: context.report)
       for observer in observers.reversed() { try observer.after(pass, hybrid, result) }
       results.append(try result.get())
     }

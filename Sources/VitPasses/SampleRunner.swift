@@ -50,12 +50,4 @@ struct SampleRunner {
       progress(start + count, samples.count)
     }
   }
-
-  /// Whether all outputs are numbers in one row.
-  static func isFinite(_ outputs: [View], row: Int) -> Bool {
-    outputs.allSatisfy { output in
-      let size = output.count / output.shape[0]
-      return (row * size..<(row + 1) * size).allSatisfy { output.f32[$0].isFinite }
-    }
-  }
 }

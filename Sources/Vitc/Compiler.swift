@@ -89,7 +89,6 @@ private struct CompileJob {
   private let run: CompileRun
   private let training: Samples
   private let heldOut: Samples
-  private let nonFiniteSamples: Int
   private let lineage: [(key: String, value: String)]
   /// Where what was trained so far is kept.
   let checkpoint: CheckpointFile?
@@ -124,22 +123,10 @@ private struct CompileJob {
       samples: data.count)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
     let parts = try data.holdingOut(plan.heldOut, seed: options.seed)
-    func without(_ part: Samples, _ places: [Int]? = nil) throws -> Samples {
-      part.without(
-        try SampleScreen.nonFinite(teacher.graph, part, places: places, context: context) {
-          progress.advance("look at samples", $0, $1, "")
-        })
-    }
-    training = try without(
-      parts.0, SampleScreen.places(readBy: plan.pipeline, of: parts.0.count, context: context))
-    heldOut = try without(parts.1)
-    let measured = try evaluation.map { try without($0) }
-    nonFiniteSamples =
-      parts.0.count + parts.1.count + (evaluation?.count ?? 0)
-      - training.count - heldOut.count - (measured?.count ?? 0)
+    (training, heldOut) = parts
     run = CompileRun(
       plan, teacher: origin, shapes: shapes,
-      data: .init(training: training, heldOut: heldOut, evaluation: measured ?? heldOut),
+      data: .init(training: training, heldOut: heldOut, evaluation: evaluation ?? heldOut),
       options: options, pool: pool, progress: progress)
     lineage = try Lineage.entries(
       teacher: teacher, data: data, pipeline: plan.pipeline, seed: options.seed)
@@ -168,7 +155,6 @@ private struct CompileJob {
   func run(_ events: (Compiler.Event) -> Void) throws -> Compiler.Compilation {
     var (hybrid, report) = try run.compile(checkpoint: checkpoint, events: events)
     report.teacher.bytes = teacher.byteCount
-    report.nonFiniteSamples = nonFiniteSamples
     hybrid.teacher = nil
     let card = Model.Card(preprocessing: training.settings, labels: teacher.labels ?? [])
     let origin = Model.Origin(
@@ -178,25 +164,35 @@ private struct CompileJob {
   }
 
   /// Inputs of the model with what it gives for them, computed from the rounded weights.
+  ///
+  /// The first held-out samples for which those are numbers; throws where there are none.
   private func probes(_ graph: Graph) throws -> [Probe] {
     let session = try Session(graph, pool: pool)
     let batch = teacher.batchSymbol == nil ? 1 : min(2, heldOut.count)
     let shape = [batch] + heldOut.shape
-    let input = try Tensor(.f32, shape: shape) { buffer in
-      let values = buffer.bindMemory(to: Float.self)
-      let size = values.count / batch
-      for row in 0..<batch {
-        try heldOut.read(
-          row, variant: nil, into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size])
-        )
+    for first in 0...heldOut.count - batch {
+      let input = try Tensor(.f32, shape: shape) { buffer in
+        let values = buffer.bindMemory(to: Float.self)
+        let size = values.count / batch
+        for row in 0..<batch {
+          try heldOut.read(
+            first + row, variant: nil,
+            into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size]))
+        }
       }
+      let outputs = try session.run([input])
+      guard try outputs.allSatisfy({ try $0.isFinite() }) else { continue }
+      return [
+        Probe(
+          inputs: zip(graph.inputs, [input]).map { (graph[$0].name, $1) },
+          outputs: zip(graph.outputs, outputs).map { ($0.name, $1) }, tolerance: CompileJob.tolerance)
+      ]
     }
-    let outputs = try session.run([input])
-    let tolerance = 1e-3
-    return [
-      Probe(
-        inputs: zip(graph.inputs, [input]).map { (graph[$0].name, $1) },
-        outputs: zip(graph.outputs, outputs).map { ($0.name, $1) }, tolerance: tolerance)
-    ]
+    throw VitError(
+      "the hybrid gives no numbers for any of \(heldOut.count) held-out samples", kind: .check,
+      code: "non-finite-hybrid")
   }
+
+  /// How far outputs may be from a probe's.
+  private static let tolerance = 1e-3
 }

@@ -15,7 +15,7 @@ public enum Evaluation {
       pool: ThreadPool(threads: threads), registry: .vitc, seed: 0, progress: progress)
     context.data = data
     let meter = try FidelityMeter(
-      teacher: (reference ?? model).graph, data: data, context: context,
+      teacher: (reference ?? model).graph, data: data, context: context, screening: false,
       progress: { progress.advance(reference == nil ? "evaluate" : "evaluate reference", $0, $1, "") })
     guard reference != nil else {
       return Fidelity(

@@ -104,13 +104,6 @@ public struct Samples: SampleSource {
   /// The file of a sample, or its number in the data.
   public func name(of index: Int) -> String { dataset.name(of: indices[index]) }
 
-  /// The samples but for those at `places`.
-  func without(_ places: Set<Int>) -> Samples {
-    var copy = self
-    copy.indices = indices.indices.filter { !places.contains($0) }.map { indices[$0] }
-    return copy
-  }
-
   /// Writes sample `index`; with a `variant`, mirrored and shifted as the number decides.
   public func read(_ index: Int, variant: UInt64?, into target: UnsafeMutableBufferPointer<Float>) throws {
     try input.write(try dataset.sample(at: indices[index]), to: target) { planes in

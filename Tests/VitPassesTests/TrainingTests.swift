@@ -6,7 +6,7 @@ import VitPasses
 import VitRuntime
 
 /// Keeps checkpoints in memory.
-private final class MemoryStore: CheckpointStore {
+final class MemoryStore: CheckpointStore {
   var states: [String: [UInt8]] = [:]
   func load<Result>(_ key: String, _ body: (inout StateReader) throws -> Result) throws -> Result? {
     guard let state = states[key] else { return nil }
@@ -25,6 +25,13 @@ private final class MemoryStore: CheckpointStore {
   }
   /// Whether the pass of this name has left something, wherever it stands in its pipeline.
   func has(_ pass: String) -> Bool { states.keys.contains { $0.hasSuffix(".\(pass)") } }
+}
+
+/// What asks work to stop.
+final class Flag: Sendable {
+  private let value = Mutex(false)
+  var isSet: Bool { value.withLock { $0 } }
+  func set() { value.withLock { $0 = true } }
 }
 
 struct TrainingTests {
@@ -327,12 +334,6 @@ struct TrainingTests {
       }
     }
     throw VitError("the work does not come to its end")
-  }
-
-  private final class Flag: Sendable {
-    private let value = Mutex(false)
-    var isSet: Bool { value.withLock { $0 } }
-    func set() { value.withLock { $0 = true } }
   }
 
   @Test(

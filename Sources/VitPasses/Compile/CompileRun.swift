@@ -24,6 +24,8 @@ package struct CompileRun {
   private let progress: Progress
   /// What the teacher's outputs mean, decided once from all samples.
   private let outputs: OutputKind
+  /// The samples that no pass and no measurement took, for the teacher gives no numbers for them.
+  private let leftOut = LeftOutSamples()
 
   /// The samples of a compile.
   package struct Split {
@@ -84,6 +86,7 @@ package struct CompileRun {
     context.data = data.training
     context.heldOut = data.heldOut
     context.outputs = outputs
+    context.leftOut = leftOut
     return context
   }
 
@@ -116,16 +119,20 @@ package struct CompileRun {
       return Report.Size(parameters: cost.total.parameters, flops: cost.total.flops)
     }
     let fidelity = try fidelity(of: hybrid.graph, named: "measure")
+    let lost = [data.training, data.heldOut, data.evaluation].map(leftOut.count)
     let timing = try GraphTiming.times(
       [teacher.graph, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1,
       isCancelled: progress.isCancelled)
-    return Report(
+    var report = Report(
       pipeline: plan.pipeline.description, seed: options.seed,
       mixer: hybrid.layers.first { !$0.isAttention }?.kind ?? Layer.attention,
       layers: Report.layers(of: hybrid, replaced: true), teacher: try size(teacher.graph),
       hybrid: try size(hybrid.graph), bound: bound, fidelity: fidelity,
-      samples: (data.training.count, data.heldOut.count, data.evaluation.count),
-      timing: (timing[0], timing[1]))
+      samples: (
+        data.training.count - lost[0], data.heldOut.count - lost[1], data.evaluation.count - lost[2]
+      ), timing: (timing[0], timing[1]))
+    report.nonFiniteSamples = leftOut.count
+    return report
   }
 
   private func fidelity(of graph: Graph, named phase: String? = nil) throws -> Fidelity {
@@ -134,6 +141,7 @@ package struct CompileRun {
     }
     let meter = try FidelityMeter(
       teacher: teacher.graph, data: data.evaluation, context: context(), progress: advance("teacher"))
+    leftOut.report(to: progress.report)
     return try meter.measure(graph, progress: advance("hybrid"))
   }
 }

@@ -45,9 +45,9 @@ final class DistilSession {
       batch, bytesPerSample: DistilSession.likesPerValue * MicroBatch.bytes(of: layers, in: teacher.graph))
     let weights = try context.weights(of: teacher.graph)
     tap = try TeacherTap(
-      teacher.graph, weights: weights, values: values, batch: micro, data: data, pool: context.pool)
+      teacher.graph, weights: weights, values: values, batch: micro, data: data, context: context)
     checks = try TeacherTap(
-      teacher.graph, weights: weights, values: values, batch: micro, data: heldOut, pool: context.pool)
+      teacher.graph, weights: weights, values: values, batch: micro, data: heldOut, context: context)
     // An image may be several groups of tokens.
     let outputs = tap.executor.outputs
     trainers = try mixers.enumerated().map { place, mixer in
@@ -203,9 +203,11 @@ final class DistilSession {
 
   private func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
-    let byteCount = 8 + trainers.reduce(0) { $0 + 24 + $1.optimiser.stateByteCount }
+    let byteCount =
+      8 + tap.screen.stateByteCount + trainers.reduce(0) { $0 + 24 + $1.optimiser.stateByteCount }
     try checkpoint.save(byteCount, context.checkpointKey(Distil.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
+      try tap.screen.write(to: write)
       for (trainer, divergence) in zip(trainers, divergences) {
         try withUnsafeBytes(of: Int64(divergence?.step ?? -1).littleEndian, write)
         try withUnsafeBytes(of: (divergence?.rate ?? 0).bitPattern.littleEndian, write)
@@ -219,6 +221,7 @@ final class DistilSession {
   private func resume(of steps: Int) throws -> Int {
     try context.checkpoint?.load(context.checkpointKey(Distil.name)) { reader in
       let step = try reader.integer(in: 0...steps, "the step")
+      try tap.screen.restore(from: &reader)
       for (place, trainer) in trainers.enumerated() {
         let diverged = try reader.integer(in: -1...steps, "the step at which a layer diverged")
         let rate = try reader.number("the rate at which it did")
@@ -232,6 +235,7 @@ final class DistilSession {
 
   /// Writes the weights that were kept into the graph, and the errors into the layers.
   func finish(_ hybrid: inout Hybrid) throws -> PassResult {
+    for tap in [tap, checks] { try tap.screen.finish() }
     var notes: [String] = []
     for (place, trainer) in trainers.enumerated() {
       if place < kept.count { try trainer.restore(kept[place].weights) }

@@ -160,28 +160,41 @@ private struct ScoreSession {
       if let residual { layerOfSum[residual.after.index] = place }
     }
     var before: Tensor?
+    let screen = SampleScreen(data, context: context)
     for start in stride(from: 0, to: count, by: batch) {
       try context.checkCancelled()
-      let wanted = min(batch, count - start)
-      try reader.read(
-        (0..<batch).map { (index: start + ($0 < wanted ? $0 : 0), variant: nil) }, into: executor.inputs[0])
-      executor.run { step, isDone in
-        guard let last = step.nodes.last, let result = tap.graph.nodes[last].results.first else { return }
-        if isDone, let layer = layerOfMap[result.index], let view = executor.plan.view(result) {
-          view.withFloats { addMaps(layer, $0, images: wanted, sorting: start < sorting) }
-        }
-        if let layer = layerOfSum[result.index], let residual = tap.residuals[layer] {
-          if !isDone {
-            before = executor.plan.view(residual.before).flatMap { try? Tensor(copying: $0) }
-          } else if let view = executor.plan.view(result), let stream = before {
-            view.withFloats { addCosine(layer, stream, $0, images: wanted) }
+      var places = Array(start..<min(start + batch, count))
+      var isScreened = false
+      // What a batch with a sample showed that gives no numbers is forgotten, and the rest of it runs again.
+      while !isScreened, !places.isEmpty {
+        let wanted = places.count
+        gathered = Gathered(layers)
+        try reader.read(
+          (0..<batch).map { (index: places[$0 < wanted ? $0 : 0], variant: nil) }, into: executor.inputs[0])
+        executor.run { step, isDone in
+          guard let last = step.nodes.last, let result = tap.graph.nodes[last].results.first else { return }
+          if isDone, let layer = layerOfMap[result.index], let view = executor.plan.view(result) {
+            view.withFloats { addMaps(layer, $0, images: wanted, sorting: start < sorting) }
+          }
+          if let layer = layerOfSum[result.index], let residual = tap.residuals[layer] {
+            if !isDone {
+              before = executor.plan.view(residual.before).flatMap { try? Tensor(copying: $0) }
+            } else if let view = executor.plan.view(result), let stream = before {
+              view.withFloats { addCosine(layer, stream, $0, images: wanted) }
+            }
           }
         }
+        places = try places.enumerated().filter { row, place in
+          let isFinite = SampleScreen.isFinite(executor.outputs, row: row, of: batch)
+          try screen.note(place, isFinite: isFinite)
+          return isFinite
+        }.map(\.element)
+        isScreened = places.count == wanted
       }
-      sums.add(gathered)
-      gathered = Gathered(layers)
-      context.progress(Score.name, start + wanted, count, "")
+      if isScreened { sums.add(gathered) }
+      context.progress(Score.name, min(start + batch, count), count, "")
     }
+    try screen.finish()
   }
 
   private mutating func addMaps(_ layer: Int, _ view: View, images: Int, sorting: Bool) {

@@ -12,6 +12,7 @@ final class HybridTrainer {
   private let names: [String]
   private let weights: [View]
   private let reader: BatchReader
+  private let screen: SampleScreen
   private let context: PassContext
   private let batch: Int
   private let micro: Int
@@ -61,6 +62,7 @@ final class HybridTrainer {
       decays: trainable.map(\.decays),
       factors: names.map { parameters.contains($0) ? HybridTrainer.mixerFactor : 1 }, pool: context.pool)
     reader = BatchReader(data: data, pool: context.pool)
+    screen = SampleScreen(data, context: context)
     order = SampleOrder(count: data.count, random: context.random("fine-tune"))
   }
 
@@ -139,10 +141,13 @@ final class HybridTrainer {
     let samples = order.batch(step, size: batch)
     var loss = 0.0
     for start in stride(from: 0, to: batch, by: micro) {
-      let part = samples[start..<start + micro].map { (index: $0.index, variant: Optional($0.variant)) }
-      try reader.read(part, into: teacherRun.inputs[0])
-      student.inputs[0].copy(from: teacherRun.inputs[0])
-      teacherRun.run()
+      var part = samples[start..<start + micro].map { (index: $0.index, variant: Optional($0.variant)) }
+      repeat {
+        try reader.read(part, into: teacherRun.inputs[0])
+        // The teacher may write over its inputs.
+        student.inputs[0].copy(from: teacherRun.inputs[0])
+        teacherRun.run()
+      } while try screen.replace(&part, by: teacherRun.outputs)
       student.run()
       tape.zeroOutputGradients()
       loss += outputLoss(part.map { reader.data.label($0.index) })
@@ -192,6 +197,9 @@ final class HybridTrainer {
         "\(FineTune.name): \(isTrial ? "the trial of a rate" : "training") diverges at step \(step + 1), rate \(Float(rate))",
         code: "diverged"))
   }
+
+  /// Throws where more than a tenth of the samples had to be left out.
+  func finish() throws(VitError) { try screen.finish() }
 
   // MARK: Weights
 
@@ -246,11 +254,12 @@ final class HybridTrainer {
   /// Keeps what it takes to go on with `step`, where there is a store.
   func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
-    let byteCount = 25 + 16 * divergences.count + optimiser.stateByteCount
+    let byteCount = 25 + screen.stateByteCount + 16 * divergences.count + optimiser.stateByteCount
     try checkpoint.save(byteCount, context.checkpointKey(FineTune.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       try withUnsafeBytes(of: peak.bitPattern.littleEndian, write)
       try withUnsafeBytes(of: UInt8(isProbed ? 1 : 0), write)
+      try screen.write(to: write)
       try withUnsafeBytes(of: Int64(divergences.count).littleEndian, write)
       for divergence in divergences {
         try withUnsafeBytes(of: Int64(divergence.step).littleEndian, write)
@@ -266,6 +275,7 @@ final class HybridTrainer {
       let done = try reader.integer(in: 0...steps, "the step")
       peak = try reader.number("the rate")
       isProbed = try reader.flag("whether the rate was tried")
+      try screen.restore(from: &reader)
       let count = try reader.integer(in: 0...reader.remaining / 16, "the number of divergences")
       divergences = try (0..<count).map { _ in
         PassResult.Divergence(

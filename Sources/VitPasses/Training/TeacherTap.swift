@@ -1,31 +1,38 @@
 internal import VitIR
 internal import VitRuntime
 
-/// A model that runs up to some of its values and shows them.
+/// A teacher that runs up to some of its values and shows them.
 struct TeacherTap {
   let executor: Executor
   private let reader: BatchReader
+  /// The samples for which a value is no number.
+  let screen: SampleScreen
   /// The samples of one run.
   let batch: Int
 
   /// A tap of `values` of `graph` on batches of `batch`.
   init(
     _ graph: Graph, weights: WeightStore, values: [ValueID], batch: Int, data: any SampleSource,
-    pool: any WorkPool
+    context: PassContext
   ) throws {
     var pruned = graph
     pruned.outputs = values.map { (graph[$0].name, $0) }
     pruned.removeDeadNodes()
     let shapes = try InputShapes.of(graph, batch: batch, data: data)
-    executor = try Executor(pruned, weights: weights, inputShapes: shapes, packing: false, pool: pool)
-    reader = BatchReader(data: data, pool: pool)
+    executor = try Executor(pruned, weights: weights, inputShapes: shapes, packing: false, pool: context.pool)
+    reader = BatchReader(data: data, pool: context.pool)
+    screen = SampleScreen(data, context: context)
     self.batch = batch
   }
 
-  /// Runs on samples; the values are then in `executor.outputs`.
+  /// Runs on samples; the values are then in `executor.outputs`. Samples for which they are no numbers give way to
+  /// others.
   func run(_ samples: [(index: Int, variant: UInt64?)]) throws {
-    try reader.read(samples, into: executor.inputs[0])
-    executor.run()
+    var samples = samples
+    repeat {
+      try reader.read(samples, into: executor.inputs[0])
+      executor.run()
+    } while try screen.replace(&samples, by: executor.outputs)
   }
 }
 
