@@ -86,7 +86,8 @@ public struct FineTune: Pass {
 
   /// Trains; where an operation has no gradient, warns and leaves the graph as it is.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
-    guard steps > 0, !hybrid.replaced.isEmpty else { return PassResult() }
+    guard steps > 0 else { return PassResult() }
+    guard !hybrid.replaced.isEmpty else { return context.nothingReplaced(for: FineTune.name) }
     let teacher = try hybrid.teacher(for: FineTune.name)
     let data = try context.samples(for: FineTune.name)
     let heldOut = context.heldOut ?? data
@@ -115,15 +116,18 @@ public struct FineTune: Pass {
     let probe = max(1, steps / 10)
     while step < steps {
       var isLost = false
+      var isWorse = false
       if step == probe, !trainer.isProbed {
-        isLost = !(try trainer.measure(graph, by: meter).damage <= before.damage * 1.5)
-        trainer.isProbed = !isLost
+        let damage = try trainer.measure(graph, by: meter).damage
+        isWorse = !(damage <= before.damage * 1.5)
+        isLost = !(damage <= before.damage * FineTune.hopeless)
+        trainer.isProbed = !isWorse
       }
-      if !isLost {
+      if !isWorse {
         isLost = !(try trainer.train(step, of: steps, rate: schedule.rate(at: step), clip: clip).isFinite)
       }
-      if isLost {
-        trainer.noteDivergence(step: step, rate: schedule.rate(at: step))
+      if isLost || isWorse {
+        trainer.noteSetback(step: step, rate: schedule.rate(at: step), isLost ? .lost : .worse)
         // What comes after a loss that is no number is lost; the rate is backed off once.
         if trainer.isProbed { break }
         try trainer.reset(to: start)
@@ -175,7 +179,7 @@ public struct FineTune: Pass {
         let loss = try trainer.train(
           step, of: count, rate: schedule.rate(at: step), clip: clip, phase: "rate \(rate)")
         isLost = !(loss <= FineTune.hopeless * (first ?? loss))
-        if isLost { trainer.noteDivergence(step: step, rate: rate, isTrial: true) }
+        if isLost { trainer.noteSetback(step: step, rate: rate, .lostTrial) }
         first = first ?? loss
       }
       if !isLost { trials.append((try trainer.measure(graph, by: meter).damage, rate)) }
@@ -185,7 +189,7 @@ public struct FineTune: Pass {
     return trials.first { $0.damage <= least * 1.2 }?.rate ?? FineTune.rates[FineTune.rates.count - 1]
   }
 
-  /// How many times its first loss a trial may reach before it is given up.
+  /// How many times what it began with a loss, or the damage, may reach before training counts as astray.
   private static let hopeless = 8.0
 
   /// The steps that one rate is tried for.

@@ -72,6 +72,15 @@ public final class PassContext {
     return try WeightStore(graph, trainable: trainable, sharing: base)
   }
 
+  /// Says that a pass which works on replaced layers has found none.
+  func nothingReplaced(for pass: String) -> PassResult {
+    report(
+      Diagnostic(
+        .warning, "\(pass): no layer of the model is replaced, so there is nothing to do",
+        code: "nothing-replaced", help: "put mixers in with 'swap' before"))
+    return PassResult(notes: ["nothing to do"])
+  }
+
   /// The key under which the running pass keeps its state: a pipeline may hold a pass twice.
   func checkpointKey(_ pass: String) -> String { "\(place).\(pass)" }
 

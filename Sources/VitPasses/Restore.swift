@@ -18,6 +18,7 @@ public struct Restore: Pass {
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     let teacher = try hybrid.teacher(for: Restore.name)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
+    guard !mixers.isEmpty else { return context.nothingReplaced(for: Restore.name) }
     let kept = mixers.filter { $0.layer.choice == .selected }
     let (graph, layers) = try MixerNode.transplant(
       kept, from: hybrid.graph, into: teacher, registry: context.registry)

@@ -170,6 +170,33 @@ import VitTestSupport
     #expect(try hybrid.weightBytes() == before)
   }
 
+  @Test("a rate that only makes things worse at first is backed off, which is no divergence")
+  func backOff() throws {
+    let context = TinyViT.context()
+    var reports: [Diagnostic] = []
+    context.report = { reports.append($0) }
+    var hybrid = try apply(
+      "swap{layers=[1]},distil{steps=40,batch=8}", to: try TinyViT.model(layers: 3), context)
+    let results = try Pipeline([FineTune(steps: 40, batch: 8, rate: 0.01)]).run(on: &hybrid, context: context)
+    #expect(results[0].divergences.isEmpty)
+    #expect(results[0].notes.first?.hasPrefix("rate 0.0025, ") == true)
+    #expect(reports.map(\.code) == ["back-off"])
+    #expect(reports.first?.message.hasPrefix("fine-tune: backs off at step 5, rate ") == true)
+  }
+
+  @Test(
+    "a pass that works on mixers says where there are none", arguments: ["distil", "fine-tune", "restore"])
+  func nothingReplaced(pass: String) throws {
+    let context = TinyViT.context()
+    var reports: [Diagnostic] = []
+    context.report = { reports.append($0) }
+    let model = try TinyViT.model()
+    let after = try apply(pass, to: model, context)
+    #expect(reports.map(\.code) == ["nothing-replaced"])
+    #expect(reports.first?.message == "\(pass): no layer of the model is replaced, so there is nothing to do")
+    #expect(try after.firstDifference(from: model) == nil)
+  }
+
   // MARK: Outputs
 
   /// Samples with these labels.

@@ -67,7 +67,7 @@ public struct Distil: Pass {
     let teacher = try hybrid.teacher(for: Distil.name)
     let data = try context.samples(for: Distil.name)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
-    guard !mixers.isEmpty else { return PassResult() }
+    guard !mixers.isEmpty else { return context.nothingReplaced(for: Distil.name) }
     let session = try DistilSession(
       mixers, graph: hybrid.graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
       batch: batch, context: context)

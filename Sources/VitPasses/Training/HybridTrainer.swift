@@ -188,13 +188,28 @@ final class HybridTrainer {
       pool: context.pool)
   }
 
-  /// Notes where training or the trial of a rate went astray, and says so.
-  func noteDivergence(step: Int, rate: Double, isTrial: Bool = false) {
+  /// What makes training start anew at a lower rate, or a rate be given up.
+  enum Setback {
+    /// Training, or the trial of a rate, went astray.
+    case lost, lostTrial
+    /// The rate is too high to begin with.
+    case worse
+  }
+
+  /// Says why training at this rate ends; what went astray is noted.
+  func noteSetback(step: Int, rate: Double, _ setback: Setback) {
+    let at = "at step \(step + 1), rate \(Float(rate))"
+    if setback == .worse {
+      return context.report(
+        Diagnostic(
+          .note, "\(FineTune.name): backs off \(at): the outputs are farther from the teacher's than before",
+          code: "back-off"))
+    }
     divergences.append(PassResult.Divergence(pass: FineTune.name, step: step, rate: rate))
     context.report(
       Diagnostic(
-        isTrial ? .note : .warning,
-        "\(FineTune.name): \(isTrial ? "the trial of a rate" : "training") diverges at step \(step + 1), rate \(Float(rate))",
+        setback == .lost ? .warning : .note,
+        "\(FineTune.name): \(setback == .lost ? "training" : "the trial of a rate") diverges \(at)",
         code: "diverged"))
   }
 
