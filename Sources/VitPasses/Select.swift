@@ -95,7 +95,7 @@ public struct Select: Pass {
   }
 
   /// Sets the choice of each layer that can be replaced, or is on trial; with `by=swap`, measures the damage of each
-  /// candidate first.
+  /// candidate first, and chooses among them.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
     guard !candidates.isEmpty else {
@@ -113,12 +113,13 @@ public struct Select: Pass {
       return PassResult(changes: layers.count, notes: ["layers \(layers.sorted()), as asked for"])
     }
     if criterion == .swap { try measure(&hybrid, context) }
-    let ranked = try rank(hybrid.layers.filter { $0.isReplaceable || $0.isReplaced })
+    let ranked = try rank(measured(hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }))
     let wanted = count(among: hybrid.layers)
     guard wanted <= ranked.count else {
       throw VitError(
         "\(wanted) layers are to be replaced, but only \(ranked.count) can be", kind: .usage,
-        code: "count-too-large")
+        code: "count-too-large",
+        help: criterion == .swap ? "select{by=swap} chooses among the layers that were swapped" : nil)
     }
     let chosen = ranked.prefix(wanted).map(\.index)
     choose(Set(chosen), among: candidates, &hybrid)
@@ -132,6 +133,13 @@ public struct Select: Pass {
       guard let place = hybrid.place(of: candidate.index) else { continue }
       hybrid.layers[place].choice = chosen.contains(candidate.index) ? .selected : .kept
     }
+  }
+
+  /// With `by=swap`, those whose mixer was measured: the others were not put on trial, and stay as they are. All where none was.
+  private func measured(_ layers: [Layer]) -> [Layer] {
+    guard criterion == .swap else { return layers }
+    let measured = layers.filter { $0.candidates.last?.damage != nil }
+    return measured.isEmpty ? layers : measured
   }
 
   private func rank(_ layers: [Layer]) throws(VitError) -> [Layer] {
