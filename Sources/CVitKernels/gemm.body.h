@@ -58,6 +58,14 @@ static void FN(gemm_pack)(size_t k, size_t n, const void *b, ptrdiff_t b_row, pt
 static void FN(gemm)(const vk_product *p, size_t m0, size_t m1, size_t n0, size_t n1, void *scratch) {
   (void)scratch;
   if (m1 <= m0 || n1 <= n0) return;
+  if (p->m == 1 && p->n == 1) {  // OpenBLAS need not be there for a sum
+    const real *x = p->a, *y = p->packed ? p->packed : p->b;
+    const ptrdiff_t row = p->packed ? 1 : p->b_row;
+    real *to = p->c, sum = 0;
+    for (size_t i = 0; i < p->k; i++) sum += x[(ptrdiff_t)i * p->a_column] * y[(ptrdiff_t)i * row];
+    *to = (real)p->alpha * sum + (p->beta == 0 ? 0 : (real)p->beta * *to);
+    return gemm_finish(p, 0, 1, 0, 1);
+  }
   const real *a = (const real *)p->a + (ptrdiff_t)m0 * p->a_row, *b;
   real *c = (real *)p->c + (ptrdiff_t)m0 * p->c_row + n0;
   ptrdiff_t b_row = p->b_row, b_column = p->b_column;

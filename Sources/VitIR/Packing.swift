@@ -9,13 +9,15 @@ public struct Packing: Sendable {
   /// Memory for it.
   public let type: TensorType
   /// Writes it from the constants as they are stored, which may be in another type than they are computed in, and lie at any
-  /// address.
-  public let pack: @Sendable (_ sources: [View], _ packed: View, _ pool: any WorkPool) -> Void
+  /// address. Throws where memory does not suffice.
+  public let pack:
+    @Sendable (_ sources: [View], _ packed: View, _ pool: any WorkPool) throws(VitError) -> Void
 
   /// A packing.
   public init(
     _ operands: [Int], form: String, type: TensorType,
-    pack: @escaping @Sendable (_ sources: [View], _ packed: View, _ pool: any WorkPool) -> Void
+    pack:
+      @escaping @Sendable (_ sources: [View], _ packed: View, _ pool: any WorkPool) throws(VitError) -> Void
   ) {
     self.operands = operands
     self.form = form

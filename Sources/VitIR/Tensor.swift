@@ -22,8 +22,11 @@ extension TensorStorage {
 
 /// Bytes in memory, aligned to 64 bytes. Large ones are pages of their own, which go back to the system with this object.
 public final class MemoryStorage: TensorStorage, @unchecked Sendable {
-  // Written only in `init`, before anybody else can see it.
-  private let buffer: UnsafeMutableRawBufferPointer
+  // Written in `init`, before anybody else can see it; after that only by who made it to write in it.
+  /// The first byte.
+  package let base: UnsafeMutableRawPointer
+  /// The number of bytes.
+  public let byteCount: Int
   /// What the buffer is, unless it is small.
   private let pages: Pages?
 
@@ -35,33 +38,36 @@ public final class MemoryStorage: TensorStorage, @unchecked Sendable {
   public init(byteCount: Int, fill: (UnsafeMutableRawBufferPointer) throws -> Void) throws {
     if byteCount >= MemoryStorage.pagedSize {
       let pages = try Pages.forTensor(byteCount)
-      buffer = pages.buffer
+      base = pages.base
       self.pages = pages
     } else {
-      buffer = MemoryStorage.small(byteCount)
+      base = MemoryStorage.small(byteCount)
       pages = nil
     }
+    self.byteCount = byteCount
     // Where this throws, `deinit` frees the memory: all stored properties are set.
     try fill(buffer)
   }
 
   /// Memory for numbers that lie in an array already.
   init(likeArray byteCount: Int, fill: (UnsafeMutableRawBufferPointer) -> Void) {
-    buffer = MemoryStorage.small(byteCount)
+    base = MemoryStorage.small(byteCount)
     pages = nil
+    self.byteCount = byteCount
     fill(buffer)
   }
 
-  private static func small(_ byteCount: Int) -> UnsafeMutableRawBufferPointer {
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: byteCount, alignment: 64)
-    buffer.initializeMemory(as: UInt8.self, repeating: 0)
-    return buffer
+  private static func small(_ byteCount: Int) -> UnsafeMutableRawPointer {
+    let base = UnsafeMutableRawPointer.allocate(byteCount: byteCount, alignment: 64)
+    base.initializeMemory(as: UInt8.self, repeating: 0, count: byteCount)
+    return base
   }
 
-  deinit { if pages == nil { buffer.deallocate() } }
+  deinit { if pages == nil { base.deallocate() } }
 
-  /// The number of bytes.
-  public var byteCount: Int { buffer.count }
+  private var buffer: UnsafeMutableRawBufferPointer {
+    UnsafeMutableRawBufferPointer(start: base, count: byteCount)
+  }
 
   /// The bytes.
   public var resident: UnsafeRawBufferPointer? { UnsafeRawBufferPointer(buffer) }

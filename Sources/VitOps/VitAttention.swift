@@ -188,7 +188,7 @@ public struct VitAttention: Operation {
   public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let element = operands[0]?.element, let sizes = sizes(operands) else { return [] }
     return [sizes.type(element, sizes.columns), sizes.type(element, sizes.outputs)]
-      + sizes.core.scratchTypes(element, withGradient: mode.training)
+      + sizes.core.scratchTypes(element, mode)
   }
 
   /// The weights of queries, keys and values, packed as one; their biases; the packed weight of the output.

@@ -113,10 +113,10 @@ public struct VitSDPA: Operation {
     operands[0].map { [TensorType($0.element, fixed: $0.extents.dropLast())] } ?? []
   }
 
-  /// The bias where the kernel cannot read it as it is, and its gradient.
+  /// The bias where the kernel cannot read it as it is, its gradient, and the kernel's.
   public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let core = core(operands), let element = operands[0]?.element else { return [] }
-    return core.scratchTypes(element, withGradient: mode.training)
+    return core.scratchTypes(element, mode)
   }
 
   /// The two products.

@@ -44,12 +44,18 @@ struct SoftmaxAttention {
     return (bias ?? []).dropLast(2) + [queries, keys]
   }
 
-  /// Work memory: the unfolded bias; where `withGradient` the gradient of the scores, if there is a bias to
-  /// take it.
-  func scratchTypes(_ element: ElementType, withGradient: Bool) -> [TensorType] {
-    var types = unfolded.map { [TensorType(element, fixed: $0)] } ?? []
-    if withGradient, bias != nil { types.append(TensorType(element, fixed: scores)) }
-    return types
+  /// Work memory: the unfolded bias; the kernel's; in training the gradient of the scores, if there is a bias to take it.
+  func scratchTypes(_ element: ElementType, _ mode: ExecutionMode) -> [TensorType] {
+    let kernel = Kernel.attentionScratch(sizes, element, workers: mode.workers)
+    return [
+      unfolded.map { TensorType(element, fixed: $0) }, kernel,
+      mode.training && bias != nil ? TensorType(element, fixed: scores) : nil,
+    ].compactMap { $0 }
+  }
+
+  /// The kernel's work memory, where it has any: it is of bytes alone.
+  private static func kernelScratch(_ scratch: ArraySlice<View>) -> View? {
+    scratch.first { $0.element == .u8 }
   }
 
   private var scores: [Int] { outer + [sizes.heads, sizes.queries, sizes.keys] }
@@ -71,7 +77,7 @@ struct SoftmaxAttention {
         sizes, q: q.moved(start), k: k.moved(start), v: v.moved(start), bias: bias, into: o.moved(start),
         logSumExp: logSumExp?.part(
           start * sizes.heads * sizes.queries, of: sizes.batch * sizes.heads * sizes.queries),
-        pool: pool)
+        scratch: Self.kernelScratch(scratch), pool: pool)
     }
   }
 
@@ -91,7 +97,7 @@ struct SoftmaxAttention {
         adding: dq?.moved(start),
         dk?.moved(start), dv?.moved(start),
         biasGradient: dscores?.part(start * rows * sizes.keys, of: sizes.batch * rows * sizes.keys),
-        pool: pool)
+        scratch: Self.kernelScratch(scratch), pool: pool)
     }
     if let dscores, let dbias, let bias {
       Kernel.binaryGradient(.add, dscores, bias, dy: dscores, adding: nil, dbias, pool: pool)

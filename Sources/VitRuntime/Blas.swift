@@ -34,7 +34,7 @@ public enum Blas {
     if let failure { throw failure }
   }
 
-  /// The same where a plan on values of these types may need it.
+  /// The same where a plan on values of these types may need it: a product of vectors is a sum that we compute ourselves.
   static func require(for types: some Sequence<TensorType>, on pool: any WorkPool) throws(VitError) {
     let isBase = vk_level() == VK_BASE
     if types.contains(where: { $0.rank > 1 && ($0.element == .f64 || isBase && $0.element == .f32) }) {
@@ -42,7 +42,8 @@ public enum Blas {
     }
   }
 
-  /// Loads it for a product that is about to run, where nobody has before.
+  /// Loads it for a product that is about to run outside a plan, where nobody has before. It cannot fail: whoever makes
+  /// plans, or computes products without one, has to `require` it.
   static func demand(_ type: vk_real, _ pool: any WorkPool) {
     guard type == VK_F64 || vk_level() == VK_BASE, callers.load(ordering: .acquiring) < pool.workers else {
       return

@@ -80,10 +80,10 @@ extension Kernel {
   /// `o ← softmax(scale·q·kᵀ + bias)·v` for each batch item and head.
   ///
   /// A row whose keys are all masked becomes zeros. `logSumExp`, dense `[batch, heads, queries]`, takes what the gradient
-  /// reads.
+  /// reads. `scratch` is memory of `attentionScratch`, where that is not `nil`.
   public static func attention(
     _ shape: AttentionShape, q: Heads, k: Heads, v: Heads, bias: Heads? = nil, into o: Heads,
-    logSumExp: View? = nil, pool: any WorkPool
+    logSumExp: View? = nil, scratch: View? = nil, pool: any WorkPool
   ) {
     guard shape.batch * shape.heads * shape.queries > 0 else { return }
     let rows = shape.batch * shape.heads * shape.queries
@@ -96,16 +96,14 @@ extension Kernel {
     var attention = raw(shape, q: q, k: k, v: v, o: o, bias: bias)
     attention.lse = logSumExp?.base
     let call = attention
-    let bytes = vk_attention_scratch(type, &attention)
+    let scratch = TaskScratch(vk_attention_scratch(type, &attention), scratch, pool)
     let chunks = max(1, shape.queries / 84)
     pool.run(tasks: shape.batch * shape.heads * chunks) { task, worker in
       let (head, chunk) = (task / chunks, task % chunks)
-      withScratch(bytes, pool, worker) { scratch in
-        var call = call
-        vk_attend(
-          type, &call, head / shape.heads, head % shape.heads, shape.queries * chunk / chunks,
-          shape.queries * (chunk + 1) / chunks, scratch)
-      }
+      var call = call
+      vk_attend(
+        type, &call, head / shape.heads, head % shape.heads, shape.queries * chunk / chunks,
+        shape.queries * (chunk + 1) / chunks, scratch[worker])
     }
   }
 
@@ -113,10 +111,11 @@ extension Kernel {
   /// and `logSumExp` and the gradient `dO`.
   ///
   /// `biasGradient`, dense `[batch, heads, queries, keys]`, is overwritten with the gradient of the scores; sum it
-  /// to the shape of the bias.
+  /// to the shape of the bias. `scratch` is memory of `attentionScratch`, where that is not `nil`.
   public static func attentionGradient(
     _ shape: AttentionShape, q: Heads, k: Heads, v: Heads, bias: Heads? = nil, o: Heads, logSumExp: View,
-    dO: Heads, adding dq: Heads?, _ dk: Heads?, _ dv: Heads?, biasGradient: View? = nil, pool: any WorkPool
+    dO: Heads, adding dq: Heads?, _ dk: Heads?, _ dv: Heads?, biasGradient: View? = nil,
+    scratch: View? = nil, pool: any WorkPool
   ) {
     guard shape.batch * shape.heads * shape.queries > 0, shape.keys > 0 else { return }
     let rows = shape.batch * shape.heads * shape.queries
@@ -135,29 +134,38 @@ extension Kernel {
     attention.d_o = dO.raw
     attention.d_scores = biasGradient?.base
     let call = attention
-    let bytes = vk_attention_scratch(type, &attention)
+    let scratch = TaskScratch(vk_attention_scratch(type, &attention), scratch, pool)
     pool.run(tasks: shape.batch * shape.keyHeads) { task, worker in
-      withScratch(bytes, pool, worker) { scratch in
-        var call = call
-        vk_attend_gradient(type, &call, task / shape.keyHeads, task % shape.keyHeads, scratch)
-      }
+      var call = call
+      vk_attend_gradient(type, &call, task / shape.keyHeads, task % shape.keyHeads, scratch[worker])
     }
   }
 
-  /// The worker's scratch, or memory of its own where the work is too large for that.
-  static func withScratch(
-    _ bytes: Int, _ pool: any WorkPool, _ worker: Int, _ body: (UnsafeMutableRawPointer) -> Void
-  ) {
-    if bytes <= WorkScratch.byteCount { return body(pool.scratch(worker)) }
-    let memory = UnsafeMutableRawPointer.allocate(byteCount: bytes, alignment: WorkScratch.alignment)
-    defer { memory.deallocate() }
-    body(memory)
+  /// The scratch that an attention or its gradient needs beside that of the pool's workers, `nil` for none: with many keys a
+  /// worker's does not hold a head's scores.
+  public static func attentionScratch(
+    _ shape: AttentionShape, _ element: ElementType, workers: Int
+  ) -> TensorType? {
+    var attention = vk_attention()
+    setSizes(shape, &attention)
+    return TaskScratch.type(
+      vk_attention_scratch(element == .f64 ? VK_F64 : VK_F32, &attention), workers: workers)
   }
 
   private static func raw(
     _ shape: AttentionShape, q: Heads, k: Heads, v: Heads, o: Heads, bias: Heads?
   ) -> vk_attention {
     var attention = vk_attention()
+    setSizes(shape, &attention)
+    attention.q = q.raw
+    attention.k = k.raw
+    attention.v = v.raw
+    attention.o = o.raw
+    attention.bias = bias?.raw ?? vk_heads(base: nil, batch: 0, head: 0, token: 0)
+    return attention
+  }
+
+  private static func setSizes(_ shape: AttentionShape, _ attention: inout vk_attention) {
     attention.heads = shape.heads
     attention.key_heads = shape.keyHeads
     attention.queries = shape.queries
@@ -165,11 +173,5 @@ extension Kernel {
     attention.width = shape.width
     attention.value_width = shape.valueWidth
     attention.scale = shape.scale
-    attention.q = q.raw
-    attention.k = k.raw
-    attention.v = v.raw
-    attention.o = o.raw
-    attention.bias = bias?.raw ?? vk_heads(base: nil, batch: 0, head: 0, token: 0)
-    return attention
   }
 }

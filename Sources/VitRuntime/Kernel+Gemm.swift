@@ -83,7 +83,7 @@ extension Kernel {
     let pieces = grid.rows * grid.columns
     let perTask = max(1, (1 << 19) / (m * n * max(1, k)))
     let groups = pieces > 1 ? items : (items + perTask - 1) / perTask
-    Blas.demand(type, pool)
+    if m * n > 1 { Blas.demand(type, pool) }
     run(tasks: groups * pieces, pool: pool) { task, scratch in
       let (group, piece) = (task / pieces, task % pieces)
       for item in items * group / groups..<items * (group + 1) / groups {
@@ -136,7 +136,7 @@ extension Kernel {
 
   static func run(_ type: vk_real, _ product: vk_product, packing: Double, pool: any WorkPool) {
     guard product.m > 0, product.n > 0 else { return }
-    Blas.demand(type, pool)
+    if product.m * product.n > 1 { Blas.demand(type, pool) }
     let grid = Grid(m: Int(product.m), n: Int(product.n), k: Int(product.k), packing: packing)
     run(tasks: grid.rows * grid.columns, pool: pool) { task, scratch in
       var product = product

@@ -21,8 +21,8 @@ extension Packing {
     return Packing(
       operands, form: "matrix \(element.rawValue) \(vk_level()) \(transposed) \(k) \(n) \(row)",
       type: TensorType(element, fixed: [vk_gemm_packed_count(real, k, n)])
-    ) { sources, packed, pool in
-      Kernel.pack(sources, transposed: transposed, k: k, n: n, row: row, into: packed, pool: pool)
+    ) { sources, packed, pool throws(VitError) in
+      try Kernel.pack(sources, transposed: transposed, k: k, n: n, row: row, into: packed, pool: pool)
     }
   }
 
@@ -31,7 +31,9 @@ extension Packing {
     let packed = Kernel.packedType(recurrence: type)
     return Packing(
       [operand], form: "recurrence \(type) \(vk_level())", type: packed
-    ) { sources, packed, pool in Kernel.pack(recurrence: sources[0], into: packed, pool: pool) }
+    ) { sources, packed, pool throws(VitError) in
+      try Kernel.pack(stored: sources[0], into: packed, pool: pool)
+    }
   }
 
   /// Vectors one behind the other: element 0 of each operand goes to its place in `count` elements, what is left is zero.
@@ -56,7 +58,7 @@ extension Kernel {
   /// panels are brought into the packed type on the way, so that no more than a few are there in both.
   static func pack(
     _ sources: [View], transposed: Bool, k: Int, n: Int, row: Int, into packed: View, pool: any WorkPool
-  ) {
+  ) throws(VitError) {
     guard k > 0, n > 0 else { return }
     let type = real(packed)
     let size = packed.element.size
@@ -66,6 +68,7 @@ extension Kernel {
     let wanted = max(1, min(WorkScratch.byteCount / size / k, (n + 7) / 8))
     let width = (wanted + Grid.panel - 1) / Grid.panel * Grid.panel
     let panels = (n + width - 1) / width
+    let scratch = try TaskScratch(ofOwn: min(n, width) * k * size, pool)
     pool.run(tasks: panels) { task, worker in
       let (low, high) = (task * width, min(n, (task + 1) * width))
       if sources.count == 1, let source = sources.first, source.element == packed.element,
@@ -75,18 +78,17 @@ extension Kernel {
           type, k, n, source.at(transposed ? low * row : low), transposed ? 1 : row, transposed ? row : 1,
           low, high, packed.base)
       }
-      withScratch((high - low) * k * size, pool, worker) { scratch in
-        if transposed {
-          gather(sources, rows: low..<high, k: k, row: row, into: scratch, packed.element)
-          vk_gemm_pack(type, k, n, scratch, 1, k, low, high, packed.base)
-        } else {
-          for p in 0..<k {
-            Conversion.copy(
-              high - low, from: sources[0].at(p * row + low), sources[0].element,
-              to: scratch + p * (high - low) * size, packed.element)
-          }
-          vk_gemm_pack(type, k, n, scratch, high - low, 1, low, high, packed.base)
+      let columns = scratch[worker]
+      if transposed {
+        gather(sources, rows: low..<high, k: k, row: row, into: columns, packed.element)
+        vk_gemm_pack(type, k, n, columns, 1, k, low, high, packed.base)
+      } else {
+        for p in 0..<k {
+          Conversion.copy(
+            high - low, from: sources[0].at(p * row + low), sources[0].element,
+            to: columns + p * (high - low) * size, packed.element)
         }
+        vk_gemm_pack(type, k, n, columns, high - low, 1, low, high, packed.base)
       }
     }
   }

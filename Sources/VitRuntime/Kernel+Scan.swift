@@ -90,22 +90,30 @@ extension Kernel {
     return TensorType(recurrence.element, fixed: [shape[0], vk_lstm_packed_count(type, shape[2])])
   }
 
-  /// Packs a recurrence, of any type and at any address, for `lstmScan`, or for `lstmScanGradient` where `transposed`.
+  /// Packs a recurrence for `lstmScan`, or for `lstmScanGradient` where `transposed`.
   public static func pack(recurrence: View, transposed: Bool = false, into packed: View, pool: any WorkPool) {
     let type = real(packed)
     let width = recurrence.shape[2]
     precondition(recurrence.shape[1] == 4 * width && packed.shape[0] == recurrence.shape[0])
-    let isPlain =
-      recurrence.element == packed.element && Int(bitPattern: recurrence.base) % packed.element.size == 0
+    precondition(recurrence.element == packed.element)
     let (count, rows) = (4 * width * width, packed.shape[1])
-    pool.run(tasks: recurrence.shape[0]) { head, worker in
-      let (from, to) = (recurrence.at(head * count), packed.at(head * rows))
-      if isPlain { return vk_lstm_pack(type, transposed ? 1 : 0, width, from, to) }
-      withScratch(count * packed.element.size, pool, worker) { scratch in
-        Conversion.copy(count, from: from, recurrence.element, to: scratch, packed.element)
-        vk_lstm_pack(type, transposed ? 1 : 0, width, scratch, to)
-      }
+    pool.run(tasks: recurrence.shape[0]) { head, _ in
+      vk_lstm_pack(type, transposed ? 1 : 0, width, recurrence.at(head * count), packed.at(head * rows))
     }
+  }
+
+  /// Packs a recurrence of any type and at any address for `lstmScan`. Throws where memory does not suffice.
+  static func pack(stored recurrence: View, into packed: View, pool: any WorkPool) throws(VitError) {
+    let size = packed.element.size
+    if recurrence.element == packed.element, Int(bitPattern: recurrence.base) % size == 0 {
+      return pack(recurrence: recurrence, into: packed, pool: pool)
+    }
+    let arena = try Arena(byteCount: recurrence.count * size, for: "packing a weight")
+    defer { withExtendedLifetime(arena) {} }
+    let computed = arena.view(TensorType(packed.element, fixed: recurrence.shape), at: 0)
+    Conversion.copy(
+      recurrence.count, from: recurrence.base, recurrence.element, to: computed.base, packed.element)
+    pack(recurrence: computed, into: packed, pool: pool)
   }
 
   /// The long short-term memory (Mixers.md §2.1) of heads that share the channels evenly.

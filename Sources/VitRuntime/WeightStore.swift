@@ -97,7 +97,7 @@ public final class WeightStore: Sendable {
         return try base.packed(packing, of: names, pool: pool)
       }
       let memory = try WeightStore.newMemory(packing.type.element, packing.type.extents) { target in
-        try WeightStore.lend(sources[...]) { packing.pack($0, target, pool) }
+        try WeightStore.lend(sources[...]) { try packing.pack($0, target, pool) }
       }
       contents.packed[form] = memory
       contents.byteCount += memory.view.byteCount
@@ -143,14 +143,9 @@ public final class WeightStore: Sendable {
   private static func newMemory(
     _ element: ElementType, _ shape: [Int], fill: (View) throws -> Void
   ) throws -> Memory {
-    var view: View?
-    let memory = try MemoryStorage(byteCount: max(shape.reduce(1, *) * element.size, 1)) { target in
-      guard let base = target.baseAddress else { return }
-      let whole = View(base: base, element: element, shape: shape)
-      try fill(whole)
-      view = whole
-    }
-    guard let view else { preconditionFailure("memory is resident") }
+    let memory = try MemoryStorage(byteCount: max(shape.reduce(1, *) * element.size, 1)) { _ in }
+    let view = View(base: memory.base, element: element, shape: shape)
+    try fill(view)
     return Memory(view: view, owner: memory)
   }
 }

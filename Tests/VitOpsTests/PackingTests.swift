@@ -67,4 +67,18 @@ import VitTestSupport
     let elided = graph
     #expect(throws: VitError.self) { try Self.run(elided, WeightStore(elided), packing: true) }
   }
+
+  @Test("a weight too wide for a worker's scratch is packed from 16 bits like one of 32")
+  func wide() throws {
+    var random = SplitMix(seed: 5)
+    let (rows, columns) = (32, 40_000)
+    let weight = Tensor(
+      .f16, shape: [rows, columns], values: (0..<rows * columns).map { _ in random.normal() })
+    let x = Tensor(.f32, shape: [1, columns], values: (0..<columns).map { _ in random.normal() })
+    let results = try [weight, Tensor(.f32, shape: weight.shape, values: weight.doubles())].map {
+      try OpCase("vit.linear", inputs: [x, $0], constantOperands: [1]).run(pool: ThreadPool(threads: 2))[0]
+        .floats()
+    }
+    #expect(results[0] == results[1] && results[0].allSatisfy { $0.isFinite && $0 != 0 })
+  }
 }

@@ -177,4 +177,42 @@ internal import VitRuntime
       return ([o, lse] + d).flatMap(\.bits)
     }
   }
+
+  @Test("heads with so many keys that no worker's scratch holds them compute in scratch of their own")
+  func manyKeys() {
+    let shape = AttentionShape(batch: 1, heads: 2, queries: 2, keys: 9000, width: 4, scale: 0.5)
+    let pool = ThreadPool(threads: 2)
+    for element in [ElementType.f32, .f64] {
+      guard let type = Kernel.attentionScratch(shape, element, workers: pool.workers) else {
+        Issue.record("\(element.rawValue): the workers' scratch is said to do")
+        continue
+      }
+      #expect(type.extents[0] == pool.workers && type.extents[1] > WorkScratch.byteCount)
+      let x = Operands(shape, element)
+      let memory = Buffer(.f64, [type.count / 8 + 1])
+      let scratch = View(base: memory.view.base, element: .u8, shape: type.extents)
+      let (y, lse) = (Buffer(element, x.dO.view.shape), Buffer(element, [2, 2]))
+      Kernel.attention(
+        shape, q: x.heads(x.q, 2), k: x.heads(x.k, 2), v: x.heads(x.v, 2),
+        bias: Heads(broadcast: x.bias.view),
+        into: x.heads(y, 2), logSumExp: lse.view, scratch: scratch, pool: pool)
+      let expected = x.reference().o
+      #expect(zip(y.values, expected).allSatisfy { abs($0 - $1) < 1e-4 })
+      let dv = Buffer(element, x.v.view.shape)
+      Kernel.attentionGradient(
+        shape, q: x.heads(x.q, 2), k: x.heads(x.k, 2), v: x.heads(x.v, 2),
+        bias: Heads(broadcast: x.bias.view),
+        o: x.heads(y, 2), logSumExp: lse.view, dO: x.heads(x.dO, 2), adding: nil, nil, x.heads(dv, 2),
+        scratch: scratch, pool: pool)
+      let p = x.reference().p
+      for (key, column) in [(0, 0), (1234, 3), (8999, 7)] {
+        let head = column / 4
+        let wanted = (0..<2).reduce(0.0) {
+          $0 + p[(head * 2 + $1) * 9000 + key] * x.dO[$1 * 8 + column]
+        }
+        #expect(abs(dv[key * 8 + column] - wanted) < 1e-5)
+      }
+    }
+    #expect(Kernel.attentionScratch(Self.shapes[0], .f64, workers: 2) == nil)
+  }
 }

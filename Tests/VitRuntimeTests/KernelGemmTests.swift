@@ -32,8 +32,8 @@ internal import VitRuntime
   }
 
   @Test("a product is the naive one, for every transposition, level and odd shape", arguments: Variant.all)
-  func naive(variant: Variant) {
-    variant.run {
+  func naive(variant: Variant) throws {
+    try variant.run {
       for (m, n, k) in Self.shapes {
         for flags in 0..<4 {
           let (transA, transB) = (flags & 1 != 0, flags & 2 != 0)
@@ -54,7 +54,7 @@ internal import VitRuntime
             sumError(c.values, expected, sizes: sizes, terms: k, variant) < 1, "\(m)×\(n)×\(k), \(flags)")
           let packing = Packing.matrix(1, variant.element, transposed: transB, k: k, n: n, row: ldb)
           let packed = Buffer(variant.element, packing.type.extents)
-          packing.pack([b.view], packed.view, SerialPool())
+          try packing.pack([b.view], packed.view, SerialPool())
           let d = Buffer(variant.element, [m, n]) { Double($0) }
           Kernel.gemm(
             transA: transA, m: m, n: n, k: k, alpha: 0.5, a: a.view, lda: lda, packed: packed.view, beta: 2,
@@ -87,8 +87,8 @@ internal import VitRuntime
   @Test(
     "the epilogue adds the bias, applies the activation and the scale, and adds the residual",
     arguments: Variant.all)
-  func epilogue(variant: Variant) {
-    variant.run {
+  func epilogue(variant: Variant) throws {
+    try variant.run {
       for (m, n, k) in [(7, 37, 5), (30, 64, 400), (2, 500, 8)] {
         let x = Buffer(variant.element, [m, k], seed: 3)
         let weight = Buffer(variant.element, [n, k], seed: 4)
@@ -105,7 +105,7 @@ internal import VitRuntime
         }
         let packing = Packing.weights([1], variant.element, rows: n, columns: k)
         let packed = Buffer(variant.element, packing.type.extents)
-        packing.pack([weight.view], packed.view, SerialPool())
+        try packing.pack([weight.view], packed.view, SerialPool())
         for kind in [UnaryKind.identity, .relu, .silu, .clip(low: -1, high: 0.5)] {
           let expected = (0..<m * n).map { index in
             let v = product[index] + bias[index % n]

@@ -91,6 +91,38 @@ struct OpMatrixTests {
     each(problem, constants: true, { try difference($0.runThroughFile(scratch), $0.run()) }, below: 0)
   }
 
+  /// Constants of 32 bits, as `element` rounds them: stored so, and stored in 32 bits.
+  private func rounded(_ test: OpCase, _ element: ElementType) throws -> (narrow: OpCase, wide: OpCase) {
+    var (narrow, wide) = (test.inputs, test.inputs)
+    for index in test.constantOperands.sorted() {
+      guard let tensor = test.inputs[index], tensor.element == .f32 else { continue }
+      let stored = Tensor(element, shape: tensor.shape, values: try tensor.doubles())
+      narrow[index] = stored
+      wide[index] = Tensor(.f32, shape: tensor.shape, values: try stored.doubles())
+    }
+    func made(_ inputs: [Tensor?]) -> OpCase {
+      OpCase(
+        test.operation, inputs: inputs, resultCount: test.resultCount, constantOperands: test.constantOperands
+      )
+    }
+    return (made(narrow), made(wide))
+  }
+
+  @Test(
+    "weights stored in 16 bits compute, packed or not, the bits that the same numbers in 32 bits do",
+    arguments: OpProblem.all, [ElementType.f16, .bf16])
+  func storage(_ problem: OpProblem, element: ElementType) {
+    each(
+      problem, constants: true,
+      { test in
+        let (narrow, wide) = try rounded(test, element)
+        let expected = try wide.run()
+        return max(
+          try difference(narrow.run(), expected),
+          try difference(narrow.run(pool: ThreadPool(threads: 2)), expected))
+      }, below: 0)
+  }
+
   @Test("lowered to ONNX operators it computes the same", arguments: OpProblem.all)
   func lowering(_ problem: OpProblem) {
     each(problem, { try difference($0.runLowered(), $0.run()) }, below: 1e-5)

@@ -70,7 +70,17 @@ struct MicrosoftQAttention: Operation {
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let x = operands[0], let weight = operands[1], let bias = operands[2] else { return [] }
     let shape = [x.shape[0], x.shape[1], weight.shape[1]]
-    return [TensorType(.i32, shape), TensorType(bias.element, shape)]
+    let kernel = Kernel.attentionScratch(
+      attention(x.extents, columns: weight.extents[1]), bias.element, workers: mode.workers)
+    return [TensorType(.i32, shape), TensorType(bias.element, shape)] + (kernel.map { [$0] } ?? [])
+  }
+
+  /// The attention of tokens `x` whose queries, keys and values have so many columns in all.
+  private func attention(_ x: [Int], columns: Int) -> AttentionShape {
+    let width = columns / 3 / heads
+    return AttentionShape(
+      batch: x[0], heads: heads, queries: x[1], keys: x[1], width: width,
+      scale: scale ?? 1 / Double(width).squareRoot())
   }
 
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
@@ -92,16 +102,13 @@ struct MicrosoftQAttention: Operation {
     let left = Float(context.input(3).number(0))
     let factors = context.input(4).columnNumbers(columns).map { left * $0 }
     rescale(sums, factors, bias: context.input(2), into: projected)
-    let width = columns / 3 / heads
-    let shape = AttentionShape(
-      batch: x.shape[0], heads: heads, queries: x.shape[1], keys: x.shape[1], width: width,
-      scale: scale ?? 1 / Double(width).squareRoot())
     func part(_ index: Int) -> VitRuntime.Heads {
       VitRuntime.Heads(tokens: projected, heads: heads, part: index, of: 3)
     }
     Kernel.attention(
-      shape, q: part(0), k: part(1), v: part(2), into: VitRuntime.Heads(tokens: output, heads: heads),
-      pool: context.pool)
+      attention(x.shape, columns: columns), q: part(0), k: part(1), v: part(2),
+      into: VitRuntime.Heads(tokens: output, heads: heads),
+      scratch: context.scratch.count > 2 ? context.scratch[2] : nil, pool: context.pool)
   }
 }
 
