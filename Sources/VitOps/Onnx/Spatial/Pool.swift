@@ -340,28 +340,31 @@ struct OnnxLpPool: PoolingOperation {
   }
 }
 
-/// The rule of pools whose window is the whole image.
-private func globalType(_ operands: Operands) throws(VitError) -> [TensorType] {
-  try operands.expectCount(1...1)
-  try operands.expectResults()
-  let image = try operands.floats(0, "x")
-  guard image.rank >= 2 else { throw VitError("x is \(image), expected [n, c, …]", code: "shape-mismatch") }
-  return [TensorType(image.element, image.shape[..<2] + Shape(repeating: 1, count: image.rank - 2))]
+/// A pool whose window is the whole image.
+protocol GlobalPoolingOperation: Operation {
+  init()
+}
+
+extension GlobalPoolingOperation {
+  init(attributes: inout AttributeReader) throws(VitError) { self.init() }
+  var attributes: Attributes { Attributes() }
+  var isDifferentiable: Bool { true }
+
+  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(1...1)
+    try operands.expectResults()
+    let image = try operands.floats(0, "x")
+    guard image.rank >= 2 else { throw VitError("x is \(image), expected [n, c, …]", code: "shape-mismatch") }
+    return [TensorType(image.element, image.shape[..<2] + Shape(repeating: 1, count: image.rank - 2))]
+  }
+
+  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap { .leading(2, results) }
 }
 
 /// `onnx.GlobalAveragePool(x)`.
-struct OnnxGlobalAveragePool: Operation {
+struct OnnxGlobalAveragePool: GlobalPoolingOperation {
   static let name = "onnx.GlobalAveragePool"
   static let summary = "The mean of each channel"
-  let attributes = Attributes()
-
-  init(attributes: inout AttributeReader) throws(VitError) {}
-
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try globalType(operands) }
-
-  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    .leading(2, results)
-  }
 
   func forward(_ context: KernelContext) {
     let (image, output) = (context.input(0), context.output)
@@ -378,8 +381,6 @@ struct OnnxGlobalAveragePool: Operation {
     if image.element == .f64 { run(image.f64, output.f64) } else { run(image.f32, output.f32) }
   }
 
-  var isDifferentiable: Bool { true }
-
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0], let dx = operandGradients[0], dy.count > 0 else { return }
     let pixels = dx.count / dy.count
@@ -394,18 +395,9 @@ struct OnnxGlobalAveragePool: Operation {
 }
 
 /// `onnx.GlobalMaxPool(x)`.
-struct OnnxGlobalMaxPool: Operation {
+struct OnnxGlobalMaxPool: GlobalPoolingOperation {
   static let name = "onnx.GlobalMaxPool"
   static let summary = "The greatest element of each channel"
-  let attributes = Attributes()
-
-  init(attributes: inout AttributeReader) throws(VitError) {}
-
-  func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] { try globalType(operands) }
-
-  func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    .leading(2, results)
-  }
 
   func forward(_ context: KernelContext) {
     let (image, output) = (context.input(0), context.output)
@@ -420,8 +412,6 @@ struct OnnxGlobalMaxPool: Operation {
     }
     if image.element == .f64 { run(image.f64, output.f64) } else { run(image.f32, output.f32) }
   }
-
-  var isDifferentiable: Bool { true }
 
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0], let dx = operandGradients[0], dy.count > 0 else { return }
