@@ -65,12 +65,13 @@ struct OnnxBatchNormalization: Operation {
     let (x, y) = (context.input(0), context.output)
     let (items, channels, plane) = extents(x.shape)
     func run<T: Real>(_ type: T.Type) {
-      let parameters = (1...4).map { context.input($0).pointer(as: T.self) }
+      func parameter(_ index: Int) -> UnsafeMutablePointer<T> { context.input(index).pointer(as: T.self) }
+      let (scale, bias, mean, variance) = (parameter(1), parameter(2), parameter(3), parameter(4))
       let (source, target) = (x.pointer(as: T.self), y.pointer(as: T.self))
       context.pool.run(tasks: items * channels) { task, _ in
         let channel = task % channels
-        let factor = parameters[0][channel] / (parameters[3][channel] + T(epsilon)).squareRoot()
-        let offset = parameters[1][channel] - parameters[2][channel] * factor
+        let factor = scale[channel] / (variance[channel] + T(epsilon)).squareRoot()
+        let offset = bias[channel] - mean[channel] * factor
         for index in task * plane..<(task + 1) * plane { target[index] = source[index] * factor + offset }
       }
     }

@@ -158,7 +158,8 @@ struct OnnxLSTM: Operation {
 
   private func run<Real: BinaryFloatingPoint>(_ context: KernelContext, _: Real.Type) {
     let x = context.input(0)
-    let hidden = context.input(2).shape[2]
+    let recurrence = context.input(2)
+    let hidden = recurrence.shape[2]
     let shape = Shape(
       steps: x.shape[isBatchFirst ? 1 : 0], batch: x.shape[isBatchFirst ? 0 : 1], input: x.shape[2],
       hidden: hidden,
@@ -168,13 +169,14 @@ struct OnnxLSTM: Operation {
     context.output.zero()
     for index in 0..<directions {
       let isReverse = direction == .reverse || index == 1
+      let weight = recurrence.part(index * 4 * hidden * hidden, of: 4 * hidden * hidden)
       project(context, shape, index, Real.self)
       load(context.optionalInput(5), shape, index, into: states, Real.self)
       load(context.optionalInput(6), shape, index, into: cells, Real.self)
       for step in 0..<shape.steps {
         Kernel.gemm(
-          transB: true, m: shape.batch, n: 4 * hidden, k: hidden, a: states, b: context.input(2).slice(index),
-          c: recurrent, pool: context.pool)
+          transB: true, m: shape.batch, n: 4 * hidden, k: hidden, a: states, b: weight, c: recurrent,
+          pool: context.pool)
         for item in 0..<shape.batch {
           let length = self.length(context, item, shape.steps)
           guard step < length else { continue }
@@ -188,7 +190,8 @@ struct OnnxLSTM: Operation {
           y.update(from: states.pointer(as: Real.self) + item * hidden, count: hidden)
         }
       }
-      for (result, source) in zip(context.outputs.dropFirst(), [states, cells]) {
+      for place in context.outputs.indices.dropFirst() {
+        let (result, source) = (context.outputs[place], place == 1 ? states : cells)
         for item in 0..<shape.batch {
           (result.pointer(as: Real.self) + shape.state(index, item))
             .update(from: source.pointer(as: Real.self) + item * hidden, count: hidden)
@@ -203,13 +206,15 @@ struct OnnxLSTM: Operation {
   ) {
     let bias = context.scratch[4]
     bias.zero()
-    if let both = context.optionalInput(3)?.slice(index) {
-      let (from, to) = (both.pointer(as: Real.self), bias.pointer(as: Real.self))
-      for gate in 0..<4 * shape.hidden { to[gate] = from[gate] + from[4 * shape.hidden + gate] }
+    let gates = 4 * shape.hidden
+    if let both = context.optionalInput(3) {
+      let (from, to) = (both.pointer(as: Real.self) + index * 2 * gates, bias.pointer(as: Real.self))
+      for gate in 0..<gates { to[gate] = from[gate] + from[gates + gate] }
     }
-    Kernel.linear(
-      context.input(0), weight: context.input(1).slice(index), bias: bias,
-      into: context.scratch[0], pool: context.pool)
+    Kernel.gemm(
+      transB: true, m: shape.steps * shape.batch, n: gates, k: shape.input, a: context.input(0),
+      b: context.input(1).part(index * gates * shape.input, of: gates * shape.input), c: context.scratch[0],
+      bias: bias, pool: context.pool)
   }
 
   private func load<Real: BinaryFloatingPoint>(
@@ -234,7 +239,7 @@ struct OnnxLSTM: Operation {
     _ recurrent: UnsafeMutablePointer<Real>,
     _ state: UnsafeMutablePointer<Real>, _ cell: UnsafeMutablePointer<Real>, _ hidden: Int
   ) {
-    let peepholes = context.optionalInput(7)?.slice(index).pointer(as: Real.self)
+    let peepholes = context.optionalInput(7).map { $0.pointer(as: Real.self) + index * 3 * hidden }
     let (gate, squash, output) = (
       activations[3 * index], activations[3 * index + 1], activations[3 * index + 2]
     )
