@@ -25,7 +25,7 @@ struct PipelineTests {
       ("distil{steps=9}", "distil{steps=9,batch=64,rate=0.002,clip=1.0,solve=true}"),
       ("fine-tune", "fine-tune{steps=200,batch=64,rate=auto,clip=1.0,temperature=2.0}"),
       ("fine-tune{rate=1e-4}", "fine-tune{steps=200,batch=64,rate=0.0001,clip=1.0,temperature=2.0}"),
-      ("restore{}", "restore"),
+      ("restore{}", "restore"), ("raise", "raise"), ("raise{max-rewrites=3}", "raise{max-rewrites=3}"),
     ])
   func canonical(_ text: String, _ expected: String) throws {
     let pipeline = try Pipeline(text)
@@ -69,6 +69,10 @@ struct PipelineTests {
       (
         "select{fraction=nan}", "select: expected a count of at least 1 and a fraction in (0, 1]",
         "option-value", nil
+      ),
+      (
+        "raise{max-rewrites=-1}",
+        "raise: option 'max-rewrites' cannot be '-1' (expected a number of at least 0)", "option-value", nil
       ),
       ("score{images=0}", "score: expected at least one image", "option-value", nil),
       (

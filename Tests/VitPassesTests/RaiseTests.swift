@@ -214,6 +214,25 @@ struct RaiseTests {
     #expect(graph.count("onnx.Transpose") == 2)
   }
 
+  @Test("raising stops after as many rewrites as are wanted, and each leaves the outputs as they were")
+  func limited() throws {
+    let graph = try apply("fold", to: try AttentionGraph.packed(.headRoleColumn))
+    var whole = graph
+    let total = try Raise.apply(to: &whole, registry: .standard).result.changes
+    #expect(total > 3)
+    let shapes = graph.inputs.map { graph.type($0).shape.map { $0.fixedValue ?? 2 } }
+    for limit in 0...total + 1 {
+      var hybrid = Hybrid(graph)
+      let passes = try Pipeline("raise{max-rewrites=\(limit)},dce")
+      let results = try passes.run(on: &hybrid, context: TinyViT.context())
+      #expect(results[0].changes == min(limit, total))
+      try Verifier.verify(hybrid.graph, registry: .standard)
+      #expect(try outputDifference(hybrid.graph, graph, shapes) < 1e-5)
+      if limit == 0 { #expect(hybrid.graph.operations == graph.operations) }
+      if limit >= total { #expect(hybrid.graph.operations == (try apply("dce", to: whole)).operations) }
+    }
+  }
+
   @Test("raising what is raised changes nothing")
   func isIdempotent() throws {
     var graph = try apply("fold,raise,dce", to: try AttentionGraph.packed(.headRoleColumn))

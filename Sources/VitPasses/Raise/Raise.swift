@@ -7,12 +7,28 @@ public struct Raise: GraphPass {
   /// See `Pass`.
   public static let summary = "Recognises attention, MLPs, norms and patch embeddings among ONNX operators"
 
-  /// The pass; it has no options.
-  public init() {}
-  /// The pass; it takes no options.
-  public init(options: inout OptionReader) throws(VitError) {}
-  /// None.
-  public var options: [(name: String, value: String)] { [] }
+  /// After how many rewrites it stops, or `nil` for all: the least number with which a result is wrong finds the
+  /// rewrite that makes it so.
+  public var maximumRewrites: Int?
+
+  /// The pass.
+  public init(maximumRewrites: Int? = nil) { self.maximumRewrites = maximumRewrites }
+  /// Takes `max-rewrites` (by default there is no limit).
+  public init(options: inout OptionReader) throws(VitError) {
+    maximumRewrites = try options.optional("max-rewrites")
+  }
+  /// `max-rewrites`, where there is a limit.
+  public var options: [(name: String, value: String)] {
+    maximumRewrites.map { [("max-rewrites", "\($0)")] } ?? []
+  }
+
+  /// Throws where the limit is below zero.
+  public func check() throws(VitError) {
+    guard let maximumRewrites, maximumRewrites < 0 else { return }
+    throw VitError(
+      "raise: option 'max-rewrites' cannot be '\(maximumRewrites)' (expected a number of at least 0)",
+      kind: .usage, code: "option-value")
+  }
 
   /// The patterns in the order in which they build on each other.
   private static let patterns: [any Pattern.Type] = [
@@ -31,17 +47,17 @@ public struct Raise: GraphPass {
 
   /// Runs the patterns once each.
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
-    try Raise.apply(to: &graph, registry: context.registry).result
+    try Raise.apply(to: &graph, registry: context.registry, limit: maximumRewrites ?? .max).result
   }
 
-  /// Runs the patterns and tells also where one nearly matched.
+  /// Runs the patterns, up to `limit` rewrites, and tells also where one nearly matched.
   public static func apply(
-    to graph: inout Graph, registry: Registry
+    to graph: inout Graph, registry: Registry, limit: Int = .max
   ) throws(VitError) -> (result: PassResult, misses: [NearMiss]) {
     var result = PassResult()
     var misses: [NearMiss] = []
     for pattern in patterns {
-      var rewriter = Rewriter(graph, registry: registry)
+      var rewriter = Rewriter(graph, registry: registry, limit: limit - result.changes)
       try pattern.sweep(&rewriter)
       misses += rewriter.misses
       guard rewriter.changes > 0 else { continue }

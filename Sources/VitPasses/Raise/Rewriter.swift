@@ -10,10 +10,13 @@ struct Rewriter {
   private let consumers: [[Int]]
   private let isOutput: [Bool]
   private var replaced: Set<ValueID> = []
+  /// How many values may be replaced.
+  private let limit: Int
   /// Where a pattern nearly matched and what stopped it.
   private(set) var misses: [NearMiss] = []
 
-  init(_ graph: Graph, registry: Registry) {
+  init(_ graph: Graph, registry: Registry, limit: Int = .max) {
+    self.limit = limit
     patch = Patch(graph, registry: registry)
     original = graph
     producer = graph.producers()
@@ -85,8 +88,9 @@ struct Rewriter {
   /// Whether a value was replaced already in this sweep.
   func isReplaced(_ id: ValueID) -> Bool { replaced.contains(id) }
 
-  /// Lets every reader of `old` read `new`; throws where the types differ.
+  /// Lets every reader of `old` read `new`, where the limit is not reached; throws where the types differ.
   mutating func replace(_ old: ValueID, with new: ValueID, by name: String) throws(VitError) {
+    guard changes < limit else { return patch.drop() }
     if try patch.replace(old, with: new, by: name) { replaced.insert(old) }
   }
 
