@@ -11,7 +11,7 @@ extension Graph {
     var result = self
     let roles = ValueRoles(self)
     for (index, value) in values.enumerated() where value.isConstant {
-      guard isLearned(ValueID(index), roles[ValueID(index)]), let tensor = tensors[value.name],
+      guard roles.isLearned(ValueID(index), of: self), let tensor = tensors[value.name],
         tensor.element == .f32,
         tensor.shape.filter({ $0 > 1 }).count > 1, let rounded = try tensor.rounded(to: element)
       else { continue }

@@ -12,7 +12,8 @@ public enum OperandRole: Int, Hashable, Sendable, CaseIterable {
   case statistic
   /// What goes into a softmax.
   case scores
-  /// Added to scores, or choosing among them: a learned table where it hides nothing, else a mask.
+  /// Added to scores or subtracted from them, or choosing among them: a learned table where it hides nothing, else
+  /// a mask.
   case mask
   /// The extents of the result.
   case shape
@@ -22,7 +23,7 @@ public enum OperandRole: Int, Hashable, Sendable, CaseIterable {
   case index
   /// The step and zero point of quantised numbers.
   case quantisation
-  /// A number of the formula: axes, pads, limits, tables of sines.
+  /// A number of the formula: axes, pads, limits, the cosines and sines of rotary positions.
   case setting
 
   /// Whether a constant in that role is what training changes; of a `mask` its numbers decide.

@@ -1,8 +1,24 @@
 /// An operation that computes each element of its results from the elements at that place in its operands,
 /// which broadcast.
-public protocol PointwiseOperation: Operation {}
+public protocol PointwiseOperation: Operation {
+  /// How operand `index` enters the result. Default: in none of these ways.
+  func use(of index: Int) -> PointwiseUse?
+}
+
+/// How an operand enters an elementwise result.
+public enum PointwiseUse: Hashable, Sendable {
+  /// It is added.
+  case term
+  /// It is subtracted.
+  case negatedTerm
+  /// It is multiplied with.
+  case factor
+}
 
 extension PointwiseOperation {
+  /// In some other way.
+  public func use(of index: Int) -> PointwiseUse? { nil }
+
   /// All axes run side by side.
   public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
     .pointwise(operands, results)

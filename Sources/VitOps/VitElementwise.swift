@@ -54,6 +54,9 @@ public struct VitAdd: RepeatingOperation {
     return [a]
   }
 
+  /// Both are added.
+  public func use(of index: Int) -> PointwiseUse? { .term }
+
   /// Written over either operand.
   public var memory: ResultMemory { .inPlace(operands: [0, 1]) }
 
@@ -93,6 +96,9 @@ public struct VitScale: RepeatingOperation {
     try operands.expect(1, "gamma", x.with(Array(x.shape.suffix(1))))
     return [x]
   }
+
+  /// Both are multiplied.
+  public func use(of index: Int) -> PointwiseUse? { .factor }
 
   /// A factor for each channel.
   public func role(of index: Int) -> OperandRole { index == 1 ? .gain : .data }

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 import VitIR
 import VitOps
@@ -97,6 +98,125 @@ struct ParameterTests {
     let heads = try model.transpose(q, [0, 2, 1, 3])
     let graph = model.finish(try model.add("vit.sdpa", [heads, heads, heads, bias]))
     #expect(names(graph).contains("scores") == (number > 0))
+  }
+
+  /// Heads [batch, 2, 4, 8] of which pairs of channels are turned, as exporters write it: half a head apart with one
+  /// table for both halves, or neighbours cut apart; then attention and a gain.
+  private func rotary(
+    interleaved: Bool, cosines: (Double) -> Double = { cos($0) }, sines: (Double) -> Double = { sin($0) }
+  ) throws -> Graph {
+    var model = ModelBuilder("rotary")
+    let x = try model.linear(model.input([.symbol("batch"), 4, 16]), 16, 16)
+    let heads = try model.transpose(try model.reshape(x, [-1, 4, 2, 8]), [0, 2, 1, 3])
+    let width = interleaved ? 4 : 8
+    let angles = (0..<4 * width).map { Double($0 / width) * pow(0.3, Double($0 % width % 4)) }
+    let c = model.builder.constant(angles.map(cosines), shape: [4, width], name: "cosines")
+    let s = model.builder.constant(angles.map(sines), shape: [4, width], name: "sines")
+    let turned: ValueID
+    if interleaved {
+      let pairs = try model.split(try model.reshape(heads, [-1, 2, 4, 4, 2]), 2, axis: 4)
+        .map { try model.reshape($0, [-1, 2, 4, 4]) }
+      let first = try model.add(
+        "onnx.Sub", [try model.add("onnx.Mul", [pairs[0], c]), try model.add("onnx.Mul", [s, pairs[1]])])
+      let second = try model.add(
+        "onnx.Add", [try model.add("onnx.Mul", [pairs[0], s]), try model.add("onnx.Mul", [pairs[1], c])])
+      turned = try model.add("onnx.Concat", [first, second], [("axis", .int(3))])
+    } else {
+      let halves = try model.split(heads, 2, axis: 3)
+      let across = try model.add(
+        "onnx.Concat", [try model.add("onnx.Neg", [halves[1]]), halves[0]], [("axis", .int(3))])
+      turned = try model.add(
+        "onnx.Add", [try model.add("onnx.Mul", [heads, c]), try model.add("onnx.Mul", [across, s])])
+    }
+    let seen = try model.add("vit.sdpa", [turned, turned, heads, nil])
+    return model.finish(try model.add("onnx.Mul", [seen, model.weight([8], name: "gain")]))
+  }
+
+  @Test("cosines and sines of rotary positions are not learned, raised or not", arguments: [false, true])
+  func rotaryTables(interleaved: Bool) throws {
+    let graph = try rotary(interleaved: interleaved)
+    for graph in [graph, try apply("fold,raise,dce", to: graph)] {
+      #expect(names(graph).isDisjoint(with: ["cosines", "sines"]))
+      #expect(names(graph).contains("gain"))
+    }
+    let count = try apply("fold,raise,dce", to: graph).parameterCount
+    #expect(count == 16 * 16 + 16 + 8)
+    let rounded = try graph.roundingWeights(to: .f16)
+    for name in ["cosines", "sines"] { #expect(rounded.tensors[name]?.element == .f32) }
+  }
+
+  @Test("tables that turn nothing are learned: other factors, or the same for every channel")
+  func factorsOfSums() throws {
+    #expect(names(try rotary(interleaved: false, sines: { 0.1 * $0 })).isSuperset(of: ["cosines", "sines"]))
+    let half = try rotary(
+      interleaved: false, cosines: { _ in 0.5.squareRoot() }, sines: { _ in 0.5.squareRoot() })
+    #expect(names(half).isSuperset(of: ["cosines", "sines"]))
+  }
+
+  @Test(
+    "the parameters of a model with rotary positions are those that its exporter counts",
+    .enabled(if: Zoo.isThere, "VITC_ZOO names no folder of models"))
+  func rotaryModel() throws {
+    let graph = try Zoo.read("open/timm_eva02_rope_ts17.onnx").graph
+    // Two layers turn queries and keys with two tables of 16 positions and 16 channels each.
+    let hybrid = try apply("fold,raise,dce", to: graph)
+    let tables = Set(hybrid.nodes.flatMap(\.operands).compactMap { $0 }).filter {
+      hybrid[$0].isConstant && hybrid.type($0) == TensorType(.f32, [16, 16])
+    }
+    #expect(!tables.isEmpty)
+    #expect(tables.isDisjoint(with: hybrid.parameters().map(\.id)))
+  }
+
+  /// Scores [batch, 2, 4, 4] of which a mask of zeros and ones, times 10,000, is subtracted; or to which what it leaves
+  /// is added, times −10,000; then the softmax.
+  private func subtracting(_ form: MaskForm) throws -> Graph {
+    var model = ModelBuilder("subtracting")
+    let scores = try model.reshape(model.input([.symbol("batch"), 8, 4]), [-1, 2, 4, 4])
+    let bits = (0..<16).map { $0 % 4 > $0 / 4 ? 1.0 : 0 }
+    func mask(_ number: (Double) -> Double) -> ValueID {
+      model.builder.constant(bits.map(number), shape: [1, 1, 4, 4], name: "mask")
+    }
+    var sum: ValueID
+    switch form {
+    case .number: sum = try model.add("onnx.Sub", [scores, mask { 10_000 * $0 }])
+    case .moved:
+      sum = try model.add("onnx.Sub", [scores, try model.transpose(mask { 10_000 * $0 }, [0, 1, 3, 2])])
+    case .product:
+      sum = try model.add(
+        "onnx.Sub", [scores, try model.add("onnx.Mul", [model.number(10_000), mask { $0 }])])
+    case .negated:
+      sum = try model.add("onnx.Add", [scores, try model.add("onnx.Neg", [mask { 10_000 * $0 }])])
+    case .rest:
+      let rest = try model.add("onnx.Sub", [model.number(1), mask { 1 - $0 }])
+      sum = try model.add("onnx.Add", [scores, try model.add("onnx.Mul", [rest, model.number(-10_000)])])
+    }
+    sum = try model.add("onnx.Add", [sum, model.weight([2, 1, 1], name: "table")])
+    return model.finish(try model.add("onnx.Softmax", [sum]))
+  }
+
+  private enum MaskForm: CaseIterable { case number, moved, product, negated, rest }
+
+  @Test(
+    "a mask that is subtracted from scores is none of the parameters, a learned bias is",
+    arguments: MaskForm.allCases)
+  private func subtractedMask(form: MaskForm) throws {
+    let graph = try subtracting(form)
+    for graph in [graph, try apply("fold,raise,dce", to: graph)] {
+      let found = graph.parameters().filter { (graph.tensor($0.id)?.count ?? 0) > 1 }.map {
+        graph[$0.id].name
+      }
+      #expect(found == ["table"])
+    }
+  }
+
+  @Test("a table that is multiplied with scores may be large")
+  func temperature() throws {
+    var model = ModelBuilder("temperature")
+    let scores = try model.reshape(model.input([.symbol("batch"), 8, 4]), [-1, 2, 4, 4])
+    let factor = model.builder.constant([60, 90], shape: [2, 1, 1], name: "factor")
+    let graph = model.finish(
+      try model.add("onnx.Softmax", [try model.add("onnx.Mul", [scores, factor])]))
+    #expect(names(graph) == ["factor"])
   }
 
   @Test("a constant that several nodes read is one parameter")

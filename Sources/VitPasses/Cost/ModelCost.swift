@@ -30,11 +30,12 @@ public struct ModelCost: Sendable {
 }
 
 extension Graph {
-  /// The number of weights; see `weightCounts`.
+  /// The number of weights: of the elements of what `parameters` lists.
   public var parameterCount: Int { weightCounts().values.reduce(0, +) }
 
-  /// The elements of each constant that a layer has learned, whole numbers that stand for quantised ones among them; not
-  /// 64-bit integers and truth values, with which shapes are computed.
+  /// The elements of each constant that a layer has learned (see `Graph.parameters`), whole numbers that stand for
+  /// quantised ones among them; not masks, statistics and tables of rotary positions, nor 64-bit integers and truth
+  /// values, with which shapes are computed.
   func weightCounts() -> [ValueID: Int] {
     var counts: [ValueID: Int] = [:]
     for (id, _) in parameters() {

@@ -62,7 +62,7 @@ struct LayerFinder {
     if node.operation.attributes["causal"] == .bool(true) { return "its tokens see only those before them" }
     guard node.operands.count > biasOperand, let bias = node.operands[biasOperand] else { return nil }
     if let tensor = graph.tensor(bias) {
-      return tensor.hidesScores ? "its mask hides tokens from one another" : nil
+      return tensor.hidesScores() ? "its mask hides tokens from one another" : nil
     }
     return dependsOnInput(bias) ? "its mask or bias is computed from the input" : nil
   }

@@ -25,6 +25,8 @@ protocol BinaryFunction: Sendable {
   static var neutral: Double? { get }
   /// Whether the operands may change places. Default: no.
   static var commutes: Bool { get }
+  /// How the operands enter the value. Default: in some other way.
+  static var uses: (PointwiseUse, PointwiseUse)? { get }
 }
 
 extension BinaryFunction {
@@ -32,6 +34,7 @@ extension BinaryFunction {
   static var kind: BinaryKind? { nil }
   static var neutral: Double? { nil }
   static var commutes: Bool { false }
+  static var uses: (PointwiseUse, PointwiseUse)? { nil }
 }
 
 /// `onnx.Add` and the like: `f(a, b)` of operands of one type that broadcast.
@@ -59,6 +62,8 @@ struct OnnxBinary<Function: BinaryFunction>: PointwiseOperation {
     if operands.holdsOnly(neutral, at: 1), operands[0] == results[0] { return 0 }
     return Function.commutes && operands.holdsOnly(neutral, at: 0) ? 1 : nil
   }
+
+  func use(of index: Int) -> PointwiseUse? { index == 0 ? Function.uses?.0 : Function.uses?.1 }
 
   func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] {
     let isReal = results[0].element.isFloat
@@ -159,6 +164,7 @@ enum AddFunction: BinaryFunction {
   static let kind: BinaryKind? = .add
   static let neutral: Double? = 0
   static let commutes = true
+  static let uses: (PointwiseUse, PointwiseUse)? = (.term, .term)
   static let summary = "The sum of two tensors, broadcast"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a + b }
@@ -171,6 +177,7 @@ enum SubFunction: BinaryFunction {
   static let name = "onnx.Sub"
   static let kind: BinaryKind? = .subtract
   static let neutral: Double? = 0
+  static let uses: (PointwiseUse, PointwiseUse)? = (.term, .negatedTerm)
   static let summary = "The difference of two tensors, broadcast"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a - b }
@@ -184,6 +191,7 @@ enum MulFunction: BinaryFunction {
   static let kind: BinaryKind? = .multiply
   static let neutral: Double? = 1
   static let commutes = true
+  static let uses: (PointwiseUse, PointwiseUse)? = (.factor, .factor)
   static let summary = "The product of two tensors element by element, broadcast"
   static let elements = ElementType.numbers
   static func real<T: Real>(_ a: T, _ b: T) -> T { a * b }

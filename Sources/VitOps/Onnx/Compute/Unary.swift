@@ -190,6 +190,7 @@ struct OnnxNeg: PlainUnary {
   static let elements: [ElementType] = [.f32, .f64, .i64, .i32, .i8]
   func whole<T: FixedWidthInteger>(_ x: T) -> T { 0 &- x }
   func dimension(_ x: Dimension) -> Dimension? { 0 - x }
+  func use(of index: Int) -> PointwiseUse? { .negatedTerm }
 }
 
 struct OnnxSign: PlainUnary {
