@@ -10,9 +10,10 @@ import VitTestSupport
 struct ParameterTests {
   private func names(_ graph: Graph) -> Set<String> { Set(graph.parameters().map { graph[$0.id].name }) }
 
-  /// Images [batch, 3, 8, 8] that are standardised, a stem with a batch norm, one attention of two heads over 16 tokens
-  /// with a learned bias of the scores and a mask such as shifted windows have, then classes.
-  private func windowed(mask number: Double = -100) throws -> Graph {
+  /// Images [batch, 3, 8, 8] that are standardised, a stem with a batch norm, two attentions of two heads over 16 tokens
+  /// with a learned bias of the scores, of which the second turns queries and keys by their positions and has a mask such
+  /// as shifted windows have, added or `subtracted`; then classes.
+  private func windowed(mask number: Double = -100, subtracted: Bool = false) throws -> Graph {
     var model = ModelBuilder("windowed")
     let batch = Dimension.symbol("batch")
     let image = model.input([batch, 3, 8, 8], name: "image")
@@ -31,18 +32,37 @@ struct ParameterTests {
       ])
     x = try model.transpose(try model.reshape(x, [-1, 16, 16]), [0, 2, 1])
     x = try model.add("onnx.Add", [x, model.weight([1, 16, 16], name: "positions", scale: 0.1)])
-    x = try attend(&model, x, mask: nil)
-    let hidden = (0..<256).map { ($0 / 16 / 8 == $0 % 16 / 8) ? 0.0 : number }
-    x = try attend(&model, x, mask: model.builder.constant(hidden, shape: [1, 16, 16], name: "mask"))
+    x = try attend(&model, x) { _, heads in
+      heads
+    } masking: { _, scores in
+      scores
+    }
+    let angles = (0..<16 * 8).map { Double($0 / 8) * pow(0.3, Double($0 % 4)) }
+    let tables = (
+      model.builder.constant(angles.map { cos($0) }, shape: [16, 8], name: "cosines"),
+      model.builder.constant(angles.map { sin($0) }, shape: [16, 8], name: "sines")
+    )
+    let hidden = (0..<256).map { ($0 / 16 / 8 == $0 % 16 / 8) ? 0.0 : subtracted ? -number : number }
+    let mask = model.builder.constant(hidden, shape: [1, 16, 16], name: "mask")
+    x = try attend(&model, x) { model, heads in
+      try turned(&model, heads, tables.0, tables.1)
+    } masking: { model, scores in
+      try model.add(subtracted ? "onnx.Sub" : "onnx.Add", [scores, mask])
+    }
     x = try model.add("onnx.ReduceMean", [x, model.integers([1])], [("keepdims", .int(0))])
     return model.finish(try model.linear(x, 16, TinyViT.classes))
   }
 
   /// Adds what two heads see of the 16 tokens, with a bias of the scores looked up in a table.
-  private func attend(_ model: inout ModelBuilder, _ x: ValueID, mask: ValueID?) throws -> ValueID {
+  private func attend(
+    _ model: inout ModelBuilder, _ x: ValueID,
+    turning: (inout ModelBuilder, ValueID) throws -> ValueID,
+    masking: (inout ModelBuilder, ValueID) throws -> ValueID
+  ) throws -> ValueID {
     let parts = try model.split(try model.linear(x, 16, 48), 3, axis: 2)
     let heads = try parts.map { try model.transpose(try model.reshape($0, [-1, 16, 2, 8]), [0, 2, 1, 3]) }
-    var scores = try model.add("onnx.MatMul", [heads[0], try model.transpose(heads[1], [0, 1, 3, 2])])
+    let (queries, keys) = (try turning(&model, heads[0]), try turning(&model, heads[1]))
+    var scores = try model.add("onnx.MatMul", [queries, try model.transpose(keys, [0, 1, 3, 2])])
     scores = try model.add("onnx.Mul", [scores, model.number(0.35)])
     let table = try model.add(
       "onnx.Gather",
@@ -52,30 +72,52 @@ struct ParameterTests {
       ])
     let bias = try model.transpose(try model.reshape(table, [16, 16, 2]), [2, 0, 1])
     scores = try model.add("onnx.Add", [scores, bias])
-    if let mask { scores = try model.add("onnx.Add", [scores, mask]) }
+    scores = try masking(&model, scores)
     let mixed = try model.add("onnx.MatMul", [try model.add("onnx.Softmax", [scores]), heads[2]])
     let joined = try model.reshape(try model.transpose(mixed, [0, 2, 1, 3]), [-1, 16, 16])
     return try model.add("onnx.Add", [x, try model.linear(joined, 16, 16)])
   }
 
-  private let fixed: Set<String> = ["mean", "deviation", "bn.mean", "bn.var", "mask", "places"]
+  /// Heads of which channels half a head apart are turned.
+  private func turned(
+    _ model: inout ModelBuilder, _ heads: ValueID, _ cosines: ValueID, _ sines: ValueID
+  ) throws -> ValueID {
+    let halves = try model.split(heads, 2, axis: 3)
+    let across = try model.add(
+      "onnx.Concat", [try model.add("onnx.Neg", [halves[1]]), halves[0]], [("axis", .int(3))])
+    return try model.add(
+      "onnx.Add",
+      [try model.add("onnx.Mul", [heads, cosines]), try model.add("onnx.Mul", [across, sines])])
+  }
+
+  private let fixed: Set<String> = [
+    "mean", "deviation", "bn.mean", "bn.var", "mask", "places", "cosines", "sines",
+  ]
   private let learned: Set<String> = ["windows", "bn.gain", "bn.bias", "positions", "table"]
 
-  @Test("masks, statistics and index tables are not learned; weights, biases, gains and tables are")
-  func roles() throws {
-    let graph = try windowed()
+  @Test(
+    "masks, statistics and tables of indices and angles are not learned; weights, biases, gains and tables are",
+    arguments: [false, true])
+  func roles(subtracted: Bool) throws {
+    let graph = try windowed(subtracted: subtracted)
     #expect(names(graph).isDisjoint(with: fixed))
     #expect(names(graph).isSuperset(of: learned))
     #expect(names(try apply("fold,raise,dce", to: graph)).isDisjoint(with: fixed))
   }
 
   @Test("what hides nothing from a softmax is a learned table")
-  func mildBias() throws { #expect(names(try windowed(mask: -4)).contains("mask")) }
+  func mildBias() throws {
+    for subtracted in [false, true] {
+      #expect(names(try windowed(mask: -4, subtracted: subtracted)).contains("mask"))
+    }
+  }
 
-  @Test("training leaves a finite mask, statistics and index tables as they are")
-  func training() throws {
+  @Test(
+    "training leaves a finite mask, statistics and tables of indices and angles as they are",
+    arguments: [false, true])
+  func training(subtracted: Bool) throws {
     let context = TinyViT.context(count: 64, heldOut: 32)
-    let teacher = try apply("raise", to: Hybrid(windowed()), context)
+    let teacher = try apply("raise", to: Hybrid(windowed(subtracted: subtracted)), context)
     let start = try apply("swap{layers=[0],mixer=none}", to: teacher, context)
     let before = try start.weightBytes()
     let tuned = try apply("fine-tune{steps=40,batch=16,rate=0.003}", to: start, context)
@@ -122,11 +164,7 @@ struct ParameterTests {
         "onnx.Add", [try model.add("onnx.Mul", [pairs[0], s]), try model.add("onnx.Mul", [pairs[1], c])])
       turned = try model.add("onnx.Concat", [first, second], [("axis", .int(3))])
     } else {
-      let halves = try model.split(heads, 2, axis: 3)
-      let across = try model.add(
-        "onnx.Concat", [try model.add("onnx.Neg", [halves[1]]), halves[0]], [("axis", .int(3))])
-      turned = try model.add(
-        "onnx.Add", [try model.add("onnx.Mul", [heads, c]), try model.add("onnx.Mul", [across, s])])
+      turned = try self.turned(&model, heads, c, s)
     }
     let seen = try model.add("vit.sdpa", [turned, turned, heads, nil])
     return model.finish(try model.add("onnx.Mul", [seen, model.weight([8], name: "gain")]))
