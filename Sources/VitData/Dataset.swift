@@ -31,7 +31,7 @@ public final class Dataset: Sendable {
   public let count: Int
   /// The class of each sample, from 0.
   public let labels: [Int]?
-  /// The names of the classes.
+  /// The names of the classes, in the order of their numbers; some may have no samples.
   public let classNames: [String]?
   /// All files that the samples come from, sorted by the bytes of their paths.
   public let files: [String]
@@ -64,15 +64,6 @@ public final class Dataset: Sendable {
 
   /// Reads sample `index`.
   public func sample(at index: Int) throws -> Sample { try source.sample(index) }
-
-  /// The classes of the samples as a model numbers them whose classes are called `names`.
-  ///
-  /// Where all of the data set's classes are among them, names decide; otherwise the numbers are taken as they are.
-  public func labels(numberedAs names: [String]?) -> [Int]? {
-    guard let labels, let names, let classNames else { return labels }
-    let numbers = classNames.compactMap { names.firstIndex(of: $0) }
-    return numbers.count == classNames.count ? labels.map { numbers[$0] } : labels
-  }
 
   /// How many samples could not be read so far.
   public var skipped: Int { unreadable.withLock { $0.before + $0.indices.count } }

@@ -80,9 +80,7 @@ struct Opener {
   /// The data set in `folder`, which is the part `split` of another folder unless that is `nil`.
   func folder(_ folder: Folder, split: Split?) throws -> Dataset {
     if let dataset = try arrays(folder, split: split) ?? batches(folder, split: split) { return dataset }
-    let names: [String: Split] = [
-      "train": .train, "training": .train, "test": .test, "val": .test, "valid": .test, "validation": .test,
-    ]
+    let names = Opener.splitNames
     let parts = folder.folders.filter { names[$0] != nil }
     if split == nil, !parts.isEmpty, parts.count == folder.folders.count,
       let part = try chosen([Split.train, .test].filter { part in parts.contains { names[$0] == part } })
@@ -191,18 +189,20 @@ struct Opener {
   }
 
   /// Images: a folder for each class where there are at least two, or all of them unlabelled.
+  ///
+  /// The classes are those of all parts of the data set, whether there are images of them here or not.
   private func images(_ folder: Folder, split: Split?) throws -> Dataset {
-    var classes: [(name: String, paths: [String])] = []
-    for name in folder.folders {
-      let paths = try Folder(folder.path(of: name)).images()
-      if !paths.isEmpty { classes.append((name, paths)) }
+    let others = try otherParts(of: folder)
+    let names = Set(folder.folders + others.flatMap(\.folders))
+      .sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    let groups = try names.map { name in
+      folder.folders.contains(name) ? try Folder(folder.path(of: name)).images() : []
     }
-    let isLabelled = classes.count > 1
-    let groups = isLabelled ? classes.map(\.paths) : [try folder.images()]
+    let isLabelled = try names.count > 1 && Opener.areClasses(folder, groups, hasOthers: !others.isEmpty)
     var paths: [String] = []
     var labels: [Int] = []
     var unreadable: [String] = []
-    for (label, group) in groups.enumerated() {
+    for (label, group) in (isLabelled ? groups : [try folder.images()]).enumerated() {
       for path in group {
         do throws(VitError) { try Opener.checkImage(path) } catch {
           unreadable.append(path)
@@ -222,10 +222,45 @@ struct Opener {
     }
     return Dataset(
       name: name, source: ImageFiles(paths: paths), labels: isLabelled ? labels : nil,
-      classNames: isLabelled ? classes.map(\.name) : nil, files: paths,
-      surroundings: try parents(split) + folder.tree() + unreadable, split: split,
+      classNames: isLabelled ? names : nil, files: paths,
+      surroundings: try parents(split) + others.map(\.path) + folder.tree() + unreadable, split: split,
       skipped: unreadable.count, warn: warn)
   }
+
+  /// Whether the folders in `folder` are classes: images lie in several of them, or in one while the others are empty or
+  /// another part of the data set knows them.
+  private static func areClasses(
+    _ folder: Folder, _ groups: [[String]], hasOthers: Bool
+  ) throws(VitError) -> Bool {
+    switch groups.count(where: { !$0.isEmpty }) {
+    case 0: return false
+    case 1:
+      if hasOthers { return true }
+      for name in folder.folders {
+        let inner = try Folder(folder.path(of: name))
+        if try inner.images().isEmpty, !inner.files.isEmpty || !inner.folders.isEmpty { return false }
+      }
+      return true
+    default: return true
+    }
+  }
+
+  /// The other parts of the data set of which `folder` is one: the folders beside it that are called as parts are.
+  private func otherParts(of folder: Folder) throws(VitError) -> [Folder] {
+    var own = folder.path
+    while own.count > 1, own.hasSuffix("/") { own.removeLast() }
+    let slash = own.lastIndex(of: "/")
+    let name = String(slash.map { own[own.index(after: $0)...] } ?? own[...])
+    guard Opener.splitNames[name] != nil else { return [] }
+    let whole = try Folder(slash.map { $0 == own.startIndex ? "/" : String(own[..<$0]) } ?? ".")
+    return try whole.folders.filter { $0 != name && Opener.splitNames[$0] != nil }
+      .map { name throws(VitError) in try Folder(whole.path(of: name)) }
+  }
+
+  /// What the folders of a data set's parts are called.
+  private static let splitNames: [String: Split] = [
+    "train": .train, "training": .train, "test": .test, "val": .test, "valid": .test, "validation": .test,
+  ]
 
   /// The folder whose part `split` was taken, unless that is the whole.
   private func parents(_ split: Split?) -> [String] { split == nil ? [] : [path] }

@@ -12,14 +12,14 @@ struct Folder {
 
   init(_ path: String) throws(VitError) {
     self.path = path
-    guard let stream = opendir(path) else {
+    guard let stream = FileName.withBytes(of: path, { opendir($0) }) else {
       let reason = String(cString: strerror(errno))
       throw VitError("cannot be opened: \(reason)", code: "unreadable-file", location: Location(file: path))
     }
     defer { closedir(stream) }
     while let entry = readdir(stream) {
       let name = withUnsafeBytes(of: &entry.pointee.d_name) {
-        String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+        FileName.text(of: $0.prefix { $0 != 0 })
       }
       if name.hasPrefix(".") { continue }
       switch Folder.kind(path + "/" + name) {
@@ -37,7 +37,7 @@ struct Folder {
   /// What `path` leads to; `nil` where there is nothing, or neither of the two.
   static func kind(_ path: String) -> Kind? {
     var status = stat()
-    guard stat(path, &status) == 0 else { return nil }
+    guard FileName.withBytes(of: path, { stat($0, &status) }) == 0 else { return nil }
     switch status.st_mode & S_IFMT {
     case S_IFREG: return .file
     case S_IFDIR: return .folder

@@ -44,7 +44,7 @@ public struct ModelCard: Sendable {
     }
   }
 
-  /// The names of classes in any of the forms that are about.
+  /// The names of classes in any of the forms that are about; `nil` for those that transformers makes up (`LABEL_0`).
   private static func labels(_ json: JSONValue) -> [String]? {
     if let names = json["labels"]?.texts ?? json["label_names"]?.texts { return names.isEmpty ? nil : names }
     guard case .table(let table)? = json["id2label"], !table.isEmpty else { return nil }
@@ -53,6 +53,6 @@ public struct ModelCard: Sendable {
       guard let name = table["\(index)"]?.text else { return nil }
       names.append(name)
     }
-    return names
+    return names.indices.allSatisfy { names[$0] == "LABEL_\($0)" } ? nil : names
   }
 }

@@ -169,7 +169,7 @@ public final class StorageRange: TensorStorage {
 /// Opens `path` for reading, retrying when interrupted. Opening a pipe does not wait for its writer.
 func openForReading(_ path: String) throws(VitError) -> Int32 {
   while true {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    let descriptor = FileName.withBytes(of: path) { open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }
     if descriptor >= 0 { return descriptor }
     if errno != EINTR { throw systemError("cannot be opened", path: path, kind: .input) }
   }

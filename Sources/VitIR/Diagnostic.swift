@@ -119,7 +119,9 @@ public struct VitError: Error, Hashable, Sendable, CustomStringConvertible {
 extension String {
   /// The text with control characters, and bytes that are no UTF-8, written as escapes.
   public var escapedForDisplay: String {
-    guard unicodeScalars.contains(where: { $0.value < 0x20 || $0.value == 0x7f }) else { return self }
+    guard unicodeScalars.contains(where: { $0.value < 0x20 || $0.value == 0x7f }) else {
+      return FileName.shown(self)
+    }
     var result = ""
     for scalar in unicodeScalars {
       switch scalar {
@@ -132,6 +134,6 @@ extension String {
       default: result.unicodeScalars.append(scalar)
       }
     }
-    return result
+    return FileName.shown(result)
   }
 }

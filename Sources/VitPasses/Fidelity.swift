@@ -4,50 +4,14 @@ internal import VitRuntime
 internal import VitTrain
 internal import Glibc
 
-/// What a model's first output means.
-public enum OutputKind: String, Sendable {
-  /// Scores of classes: [batch, classes].
-  case classes
-  /// Anything else: compared by relative squared error.
-  case values
-
-  /// Scores of classes are a first output [batch, n] where any sample has a label below n, or none has a label and n is
-  /// not the width of the model's tokens (an embedding).
-  ///
-  /// All labels of `data` are looked at, for no order of them may decide. Those that are no class of the model count as
-  /// none, with a warning to `report`.
-  public init(_ graph: Graph, data: [any SampleSource], _ report: (Diagnostic) -> Void = { _ in }) {
-    guard let output = graph.outputs.first, graph.type(output.value).rank == 2,
-      let classes = graph.type(output.value).shape[1].fixedValue, classes > 1
-    else {
-      self = .values
-      return
-    }
-    let labels = data.flatMap { data in (0..<data.count).compactMap(data.label) }
-    if !labels.isEmpty {
-      let foreign = labels.filter { $0 < 0 || $0 >= classes }
-      self = foreign.count < labels.count ? .classes : .values
-      if let first = foreign.first, self == .classes {
-        report(
-          Diagnostic(
-            .warning,
-            "\(foreign.count) of \(labels.count) labels are no class of the model, which has \(classes): \(first)",
-            code: "label-range", help: "these samples are taken as if they had no label"))
-      }
-      return
-    }
-    let widths = graph.nodes.filter { $0.isAny(VitAttention.self, VitLayerNorm.self) }
-      .compactMap { $0.results.first.flatMap { graph.type($0).shape.last?.fixedValue } }
-    self = widths.contains(classes) ? .values : .classes
-  }
-}
-
 /// How far a model's outputs are from its teacher's, over a set of samples.
 public struct Fidelity: Sendable, Hashable {
   /// How many samples.
   public var images = 0
+  /// How many labelled samples are right; `nil` without classes.
+  public var scores: Accuracy?
   /// The share of labelled samples whose class is right; `nil` without labels or classes.
-  public var accuracy: Double?
+  public var accuracy: Double? { scores?.rate }
   /// The teacher's.
   public var teacherAccuracy: Double?
   /// The share of samples for which both say the same class; `nil` without classes.
@@ -63,9 +27,9 @@ public struct Fidelity: Sendable, Hashable {
   init(images: Int) { self.images = images }
 
   /// What a model says of labelled samples, compared with no other.
-  public init(images: Int, accuracy: Double?, nonFinite: Int) {
+  public init(images: Int, scores: Accuracy?, nonFinite: Int) {
     self.images = images
-    self.accuracy = accuracy
+    self.scores = scores
     self.nonFinite = nonFinite
   }
 
@@ -127,27 +91,24 @@ public final class FidelityMeter {
     runner = SampleRunner(teacher, data: data, samples: kept, context: context)
   }
 
-  /// The teacher against itself: its accuracy.
-  public var teacherAccuracy: Double? {
+  /// The teacher's own accuracy; `nil` without classes.
+  public var teacherScores: Accuracy? {
     guard kind == .classes, let logits = reference.first else { return nil }
     return logits.withUnsafeBufferPointer { buffer in
-      guard let base = buffer.baseAddress else { return nil }
-      return accuracy(base, classes: logits.count / samples.count, first: 0, count: samples.count).rate
+      buffer.baseAddress.map {
+        accuracy($0, classes: logits.count / samples.count, first: 0, count: samples.count)
+      }
     }
   }
 
   private func accuracy(
     _ logits: UnsafePointer<Float>, classes: Int, first: Int, count: Int
-  ) -> (rate: Double?, right: Int, labelled: Int) {
-    var (right, labelled) = (0, 0)
+  ) -> Accuracy {
+    var result = Accuracy(classes: classes)
     for row in 0..<count {
-      guard let label = data.label(samples[first + row]), (0..<classes).contains(label) else { continue }
-      labelled += 1
-      let values = logits + row * classes
-      // Among what is no number nothing is the largest.
-      if values[0].isFinite, FidelityMeter.best(values, classes) == label { right += 1 }
+      if let label = data.label(samples[first + row]) { result.add(logits + row * classes, label: label) }
     }
-    return (labelled > 0 ? Double(right) / Double(labelled) : nil, right, labelled)
+    return result
   }
 
   /// The place of the largest of `count` numbers; of equal ones the first.
@@ -167,7 +128,7 @@ public final class FidelityMeter {
     _ graph: Graph, weights: WeightStore, progress: (Int, Int) -> Void = { _, _ in }
   ) throws -> Fidelity {
     var result = Fidelity(images: samples.count)
-    var (right, labelled, agreeing) = (0, 0, 0)
+    var agreeing = 0
     var sums = TreeSum<BatchSums>()
     try runner.run(graph, weights, progress: progress) { first, outputs, count in
       guard outputs.count == reference.count else {
@@ -191,9 +152,8 @@ public final class FidelityMeter {
             batch.squares[index] += Double(teacher[place]) * Double(teacher[place])
           }
           guard index == 0, kind == .classes else { return }
-          let score = accuracy(output.f32, classes: size, first: first, count: count)
-          right += score.right
-          labelled += score.labelled
+          let scores = accuracy(output.f32, classes: size, first: first, count: count)
+          result.scores = result.scores.map { $0.adding(scores) } ?? scores
           for row in 0..<count {
             let (t, s) = (teacher + row * size, output.f32 + row * size)
             if FidelityMeter.best(t, size) == FidelityMeter.best(s, size) { agreeing += 1 }
@@ -207,8 +167,7 @@ public final class FidelityMeter {
     let relative = zip(sum.errors, sum.squares).map { $0 / max($1, .leastNormalMagnitude) }
     result.relativeError = relative.reduce(0, +) / Double(max(relative.count, 1))
     if kind == .classes {
-      result.accuracy = labelled > 0 ? Double(right) / Double(labelled) : nil
-      result.teacherAccuracy = teacherAccuracy
+      result.teacherAccuracy = teacherScores?.rate
       result.agreement = Double(agreeing) / Double(samples.count)
       result.divergence = sum.divergence / Double(samples.count)
     }

@@ -19,7 +19,7 @@ public enum Evaluation {
       progress: { progress.advance(reference == nil ? "evaluate" : "evaluate reference", $0, $1, "") })
     guard reference != nil else {
       return Fidelity(
-        images: data.count, accuracy: meter.teacherAccuracy, nonFinite: meter.referenceNonFinite)
+        images: data.count, scores: meter.teacherScores, nonFinite: meter.referenceNonFinite)
     }
     return try meter.measure(model.graph) { progress.advance("evaluate", $0, $1, "") }
   }

@@ -1,5 +1,6 @@
 internal import Glibc
 internal import VitFormats
+internal import VitIR
 
 /// Which file a path leads to: two paths to one file have the same identity, whatever their spelling, through links of either
 /// kind.
@@ -17,7 +18,7 @@ public struct FileIdentity: Hashable, Sendable {
   /// The identity of a regular file, of a folder, or of a file that is not there yet; `nil` for a device or a pipe.
   public init?(_ path: String) {
     var status = stat()
-    if stat(path, &status) == 0 {
+    if FileName.withBytes(of: path, { stat($0, &status) }) == 0 {
       let kind = status.st_mode & S_IFMT
       guard kind == S_IFREG || kind == S_IFDIR else { return nil }
       isFolder = kind == S_IFDIR

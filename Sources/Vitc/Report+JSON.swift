@@ -67,7 +67,8 @@ extension Fidelity {
   /// The fidelity as JSON: fractions of 1, null where it has no meaning.
   public var json: JSON {
     .object([
-      ("images", .int(images)), ("accuracy", .optional(accuracy)), ("agreement", .optional(agreement)),
+      ("images", .int(images)), ("accuracy", .optional(accuracy)),
+      ("accuracy_top5", .optional(scores?.topFive)), ("agreement", .optional(agreement)),
       ("kl", .optional(divergence)), ("relative_error", .number(relativeError)),
       ("non_finite", .int(nonFinite)),
       ("teacher", .object([("accuracy", .optional(teacherAccuracy))])),

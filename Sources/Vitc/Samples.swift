@@ -31,7 +31,8 @@ public struct Samples: SampleSource {
   public var settings: [(key: String, value: String)] { input.preprocess.settings }
   private let dataset: Dataset
   private let input: ImageInput
-  private let labels: [Int]?
+  /// How their classes are numbered, where they are labelled and the model has classes.
+  private let classes: ClassMapping?
   private var indices: [Int]
   /// What a `variant` of a sample may be.
   private let augment: Augment
@@ -55,7 +56,10 @@ public struct Samples: SampleSource {
     self.dataset = dataset
     files = dataset.files
     isSynthetic = name == "synthetic" || name.hasPrefix("synthetic:")
-    labels = dataset.labels(numberedAs: input.labels)
+    do throws(VitError) {
+      classes = try Samples.classes(of: dataset, in: model, input.labels, report)
+    } catch { throw error.at(Location(file: name)) }
+    if let classes { report(Diagnostic(.note, classes.text, code: "classes")) }
     augment = Augment(flips: true, shift: max(1, min(preprocess.height, preprocess.width) / 14))
     indices = try dataset.readable(preprocess, limit: limit, seed: seed, pool: ThreadPool(threads: threads))
     if input.isGuessed {
@@ -65,6 +69,23 @@ public struct Samples: SampleSource {
           code: "preprocess-guessed",
           help: "give --preprocess, or a preprocessor_config.json beside the model"))
     }
+  }
+
+  /// How the classes of `dataset` are numbered by `model`, whose classes are called `names`.
+  private static func classes(
+    of dataset: Dataset, in model: Model, _ names: [String]?, _ report: (Diagnostic) -> Void
+  ) throws(VitError) -> ClassMapping? {
+    guard let labels = dataset.labels, let outputs = OutputKind.width(of: model.graph) else { return nil }
+    let count = dataset.classNames?.count ?? (labels.max() ?? 0) + 1
+    if names == nil, count < outputs, OutputKind.isAsWideAsTokens(model.graph) {
+      report(
+        Diagnostic(
+          .note,
+          "the model's output is as wide as its tokens and nothing names its \(outputs) numbers: it is taken as an embedding, and labels are not looked at",
+          code: "embedding"))
+      return nil
+    }
+    return try ClassMapping(of: dataset, outputs: outputs, modelNames: names, warn: report)
   }
 
   /// Throws a usage error for settings of how pictures are prepared that no model can be given.
@@ -95,11 +116,20 @@ public struct Samples: SampleSource {
   /// How many could not be read.
   public var skipped: Int { dataset.skipped }
 
-  /// Whether their classes are known.
-  public var isLabelled: Bool { labels != nil }
+  /// How the classes of the data are numbered, as text; `nil` where they are not labelled or the model has no classes.
+  public var classesText: String? { classes?.text }
+
+  /// The name of the class `number` of the model, where the model or the data say so.
+  public func className(_ number: Int) -> String? {
+    if let names = input.labels, names.indices.contains(number) { return names[number] }
+    return classes?.name(of: number)
+  }
 
   /// The class of a sample, or `nil` where it has no label.
-  public func label(_ index: Int) -> Int? { labels?[indices[index]] }
+  public func label(_ index: Int) -> Int? {
+    guard let classes, let label = dataset.labels?[indices[index]] else { return nil }
+    return classes.number(of: label)
+  }
 
   /// The file of a sample, or its number in the data.
   public func name(of index: Int) -> String { dataset.name(of: indices[index]) }

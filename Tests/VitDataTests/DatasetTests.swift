@@ -45,9 +45,6 @@ final class Warnings: Sendable {
     #expect(data.files == ["B/z.png", "a/deep/x.jpeg", "b/1.PNG", "b/2.png"].map(scratch.file))
     #expect(data.skipped == 0 && warnings.all.isEmpty)
     #expect(try image(data, 1).width == 19)
-    #expect(data.labels(numberedAs: ["b", "other", "a", "B"]) == [3, 2, 0, 0])
-    #expect(data.labels(numberedAs: ["b", "other", "a"]) == [0, 1, 2, 2])
-    #expect(data.labels(numberedAs: nil) == [0, 1, 2, 2])
   }
 
   @Test("a flat folder and a folder with one class have no labels")

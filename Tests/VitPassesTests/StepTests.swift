@@ -225,7 +225,7 @@ import VitTestSupport
     let context = PassContext(pool: SerialPool(), registry: .standard)
     let data = Labelled(labels: [99, 1, 2])
     let meter = try FidelityMeter(teacher: graph, data: data, context: context)
-    let accuracy = try #require(meter.teacherAccuracy)
+    let accuracy = try #require(meter.teacherScores?.rate)
     #expect([0, 0.5, 1].contains(accuracy))
   }
 }
