@@ -69,7 +69,7 @@ let package = Package(
       ],
       swiftSettings: swift),
     .target(name: "VitcCLI", dependencies: ["Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
-    .executableTarget(name: "vitc", dependencies: ["VitIR", "VitcCLI"], swiftSettings: swift),
+    .executableTarget(name: "vitc", dependencies: ["VitcCLI"], swiftSettings: swift),
     .target(name: "CVitTestSupport", path: "Tests/CVitTestSupport"),
     .target(
       name: "VitTestSupport",

@@ -1,8 +1,20 @@
+internal import Glibc
 internal import VitIR
 internal import Vitc
 
 /// The command line.
 public enum Tool {
+  /// Runs vitc on the `count` arguments of its process, of which the first is its name; returns the exit code.
+  ///
+  /// Names of files among them are bytes, which need not be UTF-8.
+  public static func run(_ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>, count: Int) -> Int32
+  {
+    run(
+      (0..<count).dropFirst().compactMap { place in
+        arguments[place].map { FileName.text(of: UnsafeRawBufferPointer(start: $0, count: strlen($0))) }
+      })
+  }
+
   /// Runs vitc on the words behind its name; returns the exit code.
   public static func run(_ words: [String]) -> Int32 {
     Terminal.occupyStreams()
