@@ -6,7 +6,7 @@ import VitTestSupport
 import Vitc
 
 @Suite("Sessions") struct SessionTests {
-  /// Memory for a tensor, alive as long as it is held.
+  /// Memory for a tensor, alive as long as it is held: where only its view is used at last, its lifetime is extended.
   private final class Memory {
     let view: View
 
@@ -47,6 +47,7 @@ import Vitc
     let session = try Session(model, threads: 1)
     let input = Memory(.f32, [2, 1, 28, 28])
     let output = Memory(.f32, [2, 10])
+    defer { withExtendedLifetime((input, output)) {} }
     try session.run([input.view], into: [output.view])
     let (inputs, outputs) = ([input.view], [output.view])
     let before = vit_test_allocations()
@@ -78,6 +79,7 @@ import Vitc
     let session = try Session(Model(builder.graph), threads: 1)
     let input = Memory(.f32, [5, 3, 4])
     let results = [Memory(.f32, [5, 2, 3, 6]), Memory(.f32, [2, 3, 6]), Memory(.f32, [2, 3, 6])]
+    defer { withExtendedLifetime((input, results)) {} }
     let (inputs, outputs) = ([input.view], results.map(\.view))
     try session.run(inputs, into: outputs)
     let before = vit_test_allocations()
@@ -92,10 +94,12 @@ import Vitc
     let image = try image(1)
     let returned = try session.run(image)
     let (input, output) = (Memory(.f32, [1, 1, 28, 28]), Memory(.f32, [1, 10]))
+    defer { withExtendedLifetime((input, output)) {} }
     try image.copy(to: input.view)
     try session.run([input.view], into: [output.view])
     #expect(try Tensor(copying: output.view).floats() == returned.floats())
     let narrow = Memory(.f32, [1, 9])
+    defer { withExtendedLifetime(narrow) {} }
     #expect(throws: VitError.self) { try session.run([input.view], into: [narrow.view]) }
     #expect(throws: VitError.self) { try session.run([input.view], into: []) }
   }
