@@ -34,10 +34,14 @@ public enum Blas {
     if let failure { throw failure }
   }
 
-  /// The same where a plan on values of these types may need it: a product of vectors is a sum that we compute ourselves.
-  static func require(for types: some Sequence<TensorType>, on pool: any WorkPool) throws(VitError) {
+  /// The same where a plan on values of these types may need it. A product of vectors does not, since we compute sums
+  /// ourselves; in training its gradients do.
+  static func require(
+    for types: some Sequence<TensorType>, training: Bool, on pool: any WorkPool
+  ) throws(VitError) {
     let isBase = vk_level() == VK_BASE
-    if types.contains(where: { $0.rank > 1 && ($0.element == .f64 || isBase && $0.element == .f32) }) {
+    let least = training ? 1 : 2
+    if types.contains(where: { $0.rank >= least && ($0.element == .f64 || isBase && $0.element == .f32) }) {
       try require(on: pool)
     }
   }

@@ -37,7 +37,7 @@ package struct ConstantFolder {
   ) throws(VitError) -> [Tensor] {
     let mode = ExecutionMode(training: false, workers: pool.workers)
     let inputTypes = operands.types.compactMap { $0 }
-    try Blas.require(for: inputTypes + results, on: pool)
+    try Blas.require(for: inputTypes + results, training: false, on: pool)
     let scratchTypes = operation.scratchTypes(operands, mode: mode)
     let blocks = inputTypes + results + scratchTypes
     let arena = try Arena(

@@ -34,7 +34,7 @@ struct Planner {
     if training { Planner.forgetTrained(graph, weights, types, &known) }
     self.known = known
     groups = FusionPlanner.groups(of: graph, types: types, known: known, fusing: !training)
-    try Blas.require(for: types, on: pool)
+    try Blas.require(for: types, training: training, on: pool)
     for node in graph.nodes {
       for id in node.results where types[id.index].fixedShape == nil {
         throw VitError(
