@@ -58,14 +58,6 @@ public struct FineTune: Pass {
     try Effort.check(FineTune.name, steps: steps, batch: batch)
   }
 
-  /// For each weight its gradient, two moments and the running average.
-  public func leastMemory(_ graph: Graph) -> Int {
-    guard steps > 0 else { return 0 }
-    return graph.parameters().reduce(0) { sum, parameter in
-      sum + 4 * 4 * (graph.type(parameter.id).elements.fixedValue ?? 0)
-    }
-  }
-
   private static func badRate(_ text: String) -> VitError {
     VitError(
       "fine-tune: option 'rate' cannot be '\(text)' (expected a number above 0, or auto)", kind: .usage,
@@ -96,8 +88,7 @@ public struct FineTune: Pass {
     let before = try meter.measure(graph)
     let trainer: HybridTrainer
     do {
-      trainer = try HybridTrainer(
-        hybrid, teacher: teacher, data: data, batch: batch, temperature: temperature, context: context)
+      trainer = try self.trainer(of: hybrid, teacher, data, context)
     } catch let error as VitError where error.diagnostic.code == "no-gradient" {
       var note = error.diagnostic
       note.severity = .warning
@@ -159,6 +150,14 @@ public struct FineTune: Pass {
       notes: [
         "rate \(schedule.peak), kept the weights \(best.label)", "damage \(before.damage) to \(best.damage)",
       ], divergences: trainer.divergences)
+  }
+
+  /// What trains `hybrid`.
+  func trainer(
+    of hybrid: Hybrid, _ teacher: Teacher, _ data: any SampleSource, _ context: PassContext
+  ) throws -> HybridTrainer {
+    try HybridTrainer(
+      hybrid, teacher: teacher, data: data, batch: batch, temperature: temperature, context: context)
   }
 
   /// The largest rate whose trial leaves little more damage than the best one's.

@@ -15,8 +15,6 @@ public protocol Pass: Sendable {
   var options: [(name: String, value: String)] { get }
   /// Throws a usage error where an option has a value that makes no sense.
   func check() throws(VitError)
-  /// The bytes that it takes at least beside a model like `graph`.
-  func leastMemory(_ graph: Graph) -> Int
   /// Runs on `hybrid`.
   func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult
 }
@@ -24,8 +22,6 @@ public protocol Pass: Sendable {
 extension Pass {
   /// Every value makes sense.
   public func check() throws(VitError) {}
-  /// Next to nothing.
-  public func leastMemory(_ graph: Graph) -> Int { 0 }
 }
 
 /// A pass that rewrites a graph and knows nothing of layers.

@@ -48,6 +48,14 @@ public final class PassContext {
     isCancelled = progress.isCancelled
   }
 
+  /// A context that takes memory where this one would, and reports nothing.
+  func forRehearsal() -> PassContext {
+    let context = PassContext(pool: pool, registry: registry, seed: seed, data: data)
+    context.heldOut = heldOut
+    context.outputs = outputs
+    return context
+  }
+
   /// What the first output of a model means: decided once for a whole compile, from all its samples.
   func outputs(of graph: Graph, _ samples: any SampleSource) -> OutputKind {
     if let outputs { return outputs }

@@ -45,18 +45,25 @@ public struct Pipeline: Sendable, CustomStringConvertible {
 
   /// Runs the passes in order on `hybrid`. Observers hear of each before and after it.
   ///
+  /// Throws before the first where the memory that they will need does not fit.
+  ///
   /// A model in which nothing is replaced is its own teacher: where `hybrid` comes without one, it has what it was before
   /// the first replacement when a mixer stands in it at the end.
   @discardableResult
   public func run(
     on hybrid: inout Hybrid, context: PassContext, observers: [any PassObserver] = []
   ) throws -> [PassResult] {
+    try check()
+    try rehearse(hybrid, context: context)
+    return try perform(on: &hybrid, context: context, observers: observers)
+  }
+
+  /// Runs the passes, which are checked and rehearsed.
+  func perform(
+    on hybrid: inout Hybrid, context: PassContext, observers: [any PassObserver]
+  ) throws -> [PassResult] {
     var results: [PassResult] = []
     let isGiven = hybrid.teacher != nil
-    try check()
-    for pass in passes {
-      try Arena.check(byteCount: pass.leastMemory(hybrid.graph), for: "the pass '\(type(of: pass).name)'")
-    }
     defer { if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = nil } }
     for (place, pass) in passes.enumerated() {
       try context.checkCancelled()

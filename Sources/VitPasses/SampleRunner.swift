@@ -11,8 +11,9 @@ struct SampleRunner {
   /// The most samples that run at once, and the bytes that the values around one node may then take.
   private static let most = (samples: 32, bytes: 8 << 20)
 
-  /// A runner on `samples` of `data`, in batches that fit `model`.
-  init(_ model: Graph, data: any SampleSource, samples: [Int], context: PassContext) {
+  /// A runner on `samples` of `data` (by default all), in batches that fit `model`.
+  init(_ model: Graph, data: any SampleSource, samples: [Int]? = nil, context: PassContext) {
+    let samples = samples ?? Array(0..<data.count)
     let widest = model.nodes.map { node in
       MicroBatch.bytes(of: node.operands.compactMap { $0 } + node.results, in: model)
     }.max()
@@ -23,14 +24,19 @@ struct SampleRunner {
     self.context = context
   }
 
+  /// What runs a batch of `graph`.
+  func executor(_ graph: Graph, _ weights: WeightStore) throws -> Executor {
+    try Executor(
+      graph, weights: weights, inputShapes: try InputShapes.of(graph, batch: batch, data: data),
+      packing: false, pool: context.pool)
+  }
+
   /// Hands the outputs of `graph` to `body`, with the place of the first sample and how many rows count.
   func run(
     _ graph: Graph, _ weights: WeightStore, progress: (Int, Int) -> Void,
     _ body: (_ first: Int, _ outputs: [View], _ count: Int) throws -> Void
   ) throws {
-    let executor = try Executor(
-      graph, weights: weights, inputShapes: try InputShapes.of(graph, batch: batch, data: data),
-      packing: false, pool: context.pool)
+    let executor = try executor(graph, weights)
     let reader = BatchReader(data: data, pool: context.pool)
     for start in stride(from: 0, to: samples.count, by: batch) {
       try context.checkCancelled()

@@ -128,7 +128,7 @@ public struct Select: Pass {
       notes: ["layers \(chosen.sorted()) by \(criterion.rawValue), best first \(chosen)"])
   }
 
-  private func choose(_ chosen: Set<Int>, among candidates: [Layer], _ hybrid: inout Hybrid) {
+  func choose(_ chosen: Set<Int>, among candidates: [Layer], _ hybrid: inout Hybrid) {
     for candidate in candidates {
       guard let place = hybrid.place(of: candidate.index) else { continue }
       hybrid.layers[place].choice = chosen.contains(candidate.index) ? .selected : .kept

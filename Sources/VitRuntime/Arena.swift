@@ -16,11 +16,6 @@ public final class Arena: Sendable {
     }
   }
 
-  /// Throws where `byteCount` bytes for `what` would not fit.
-  public static func check(byteCount: Int, for what: String) throws(VitError) {
-    do { try SystemMemory.check(byteCount) } catch { throw VitError(error, for: what) }
-  }
-
   /// The bytes in it.
   public var byteCount: Int { memory.buffer.count }
 

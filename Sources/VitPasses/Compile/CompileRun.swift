@@ -64,6 +64,9 @@ package struct CompileRun {
   package func compile(
     checkpoint: (any CheckpointStore)?, events: (CompileEvent) -> Void
   ) throws -> (hybrid: Hybrid, report: Report) {
+    // Whatever does not fit is said before the teacher runs.
+    try plan.pipeline.check()
+    try plan.pipeline.rehearse(Hybrid(of: teacher), context: context())
     let bound = try bound()
     let count = plan.pipeline.replacements(among: teacher.layers)
     events(.bound(bound, count: count))
@@ -102,7 +105,7 @@ package struct CompileRun {
     let results = try withoutActuallyEscaping(events) { events in
       watcher.events = events
       defer { watcher.events = { _ in } }
-      return try pipeline.run(on: &hybrid, context: context, observers: [watcher])
+      return try pipeline.perform(on: &hybrid, context: context, observers: [watcher])
     }
     return (hybrid, results.flatMap(\.divergences))
   }

@@ -65,16 +65,23 @@ public struct Distil: Pass {
   /// Trains, and keeps for each layer the best weights on the held-out samples: first, last or averaged.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     let teacher = try hybrid.teacher(for: Distil.name)
-    let data = try context.samples(for: Distil.name)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     guard !mixers.isEmpty else { return context.nothingReplaced(for: Distil.name) }
-    let session = try DistilSession(
-      mixers, graph: hybrid.graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
-      batch: batch, context: context)
+    let session = try session(of: mixers, hybrid, teacher, context)
     try session.normalise()
     if solve { try session.solveReadouts(keepBetter: false) }
     try session.train(steps: steps, schedule: Schedule(peak: rate, steps: steps), clip: clip)
     if solve { try session.solveReadouts(keepBetter: true) }
     return try session.finish(&hybrid)
+  }
+
+  /// What trains these mixers.
+  func session(
+    of mixers: [MixerNode], _ hybrid: Hybrid, _ teacher: Teacher, _ context: PassContext
+  ) throws -> DistilSession {
+    let data = try context.samples(for: Distil.name)
+    return try DistilSession(
+      mixers, graph: hybrid.graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
+      batch: batch, context: context)
   }
 }

@@ -94,14 +94,18 @@ final class DistilSession {
     norms = (squares.total ?? []).map { max($0 / Double(samples), .leastNormalMagnitude) * Double(batch) }
   }
 
+  /// For each mixer with a last linear map its regression, and what runs up to that map.
+  func regressions() throws -> [(place: Int, inner: Executor?, readout: Readout)] {
+    try trainers.enumerated().compactMap { place, trainer in
+      guard let readout = trainer.makeReadout() else { return nil }
+      return (place, try trainer.innerExecutor(), readout)
+    }
+  }
+
   /// Solves each mixer's last linear map on calibration tokens.
   func solveReadouts(keepBetter: Bool) throws {
     if keepBetter { try keepIfBetter() }
-    var regressions: [(place: Int, inner: Executor?, readout: Readout)] = []
-    for (place, trainer) in trainers.enumerated() {
-      guard let readout = trainer.makeReadout() else { continue }
-      regressions.append((place, try trainer.innerExecutor(), readout))
-    }
+    var regressions = try regressions()
     try sweep(tap, count: dataCount, limit: Distil.checkSamples) {
       for index in regressions.indices {
         let place = regressions[index].place
