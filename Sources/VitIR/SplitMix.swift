@@ -1,4 +1,4 @@
-internal import Glibc
+internal import VitSystem
 
 /// The project's seeded random numbers: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
 /// generators", OOPSLA 2014).
@@ -57,7 +57,7 @@ public struct SplitMix: RandomNumberGenerator, Sendable {
       let x = 2 * uniform() - 1
       let y = 2 * uniform() - 1
       let radius = x * x + y * y
-      if radius < 1, radius > 0 { return x * (-2 * log(radius) / radius).squareRoot() }
+      if radius < 1, radius > 0 { return x * (-2 * SystemMath.log(radius) / radius).squareRoot() }
     }
   }
 
