@@ -61,4 +61,98 @@ import VitTestSupport
       #expect(try Tool.run(words + [wrong]).status == 2)
     }
   }
+
+  /// A folder for the loader to look into first, in which something else goes by the name of OpenBLAS.
+  private func withoutBlas(_ scratch: Scratch) throws -> [String: String] {
+    try scratch.write(Array("this is no library".utf8), to: "lib/libopenblas.so.0")
+    return ["LD_LIBRARY_PATH": scratch.file("lib"), "VITC_ISA": "base"]
+  }
+
+  @Test(
+    "where OpenBLAS cannot be loaded, whatever needs it says so and what helps",
+    arguments: [
+      ["eval", "t.vmod", "--data", "synthetic:4"], ["bench", "t.vmod"],
+      ["score", "t.vmod", "--data", "synthetic:4"], ["verify", "t.vmod"], ["diff", "t.vmod", "t.vmod"],
+      ["opt", "t.vmod", "--passes", "score{images=2}", "--data", "synthetic:4", "-o", "o.vmod"],
+      [
+        "opt", "t.vmod", "--passes", "swap{layers=all},distil{steps=2,batch=2}", "--data", "synthetic:4",
+        "-o",
+        "o.vmod",
+      ],
+      [
+        "compile", "t.vmod", "--data", "synthetic:8", "--distil-steps", "2", "--fine-tune-steps", "0", "-o",
+        "o.vmod",
+      ],
+      ["run", "double.vit", "--input", "x.npy"], ["bench", "double.vit"],
+    ])
+  func noBlas(words: [String]) throws {
+    let tiny = try TinyModel(images: 1)
+    try tiny.scratch.write(Array(LimitsTests.double.utf8), to: "double.vit")
+    try tiny.scratch.write(LimitsTests.doubles, to: "x.npy")
+    let environment = try withoutBlas(tiny.scratch)
+    let result = try Tool.run(words, in: tiny.scratch.path, environment: environment)
+    #expect(result.status == 4, "\(result.errors)")
+    #expect(result.errors.contains("OpenBLAS cannot be loaded: "), "\(result.errors)")
+    #expect(result.errors.contains("apt install libopenblas0"), "\(result.errors)")
+    #expect(try !tiny.scratch.names.contains("o.vmod"))
+    // With the library, they work.
+    let whole = try Tool.run(words, in: tiny.scratch.path, environment: ["VITC_ISA": "base"])
+    #expect(whole.status == 0, "\(whole.errors)")
+  }
+
+  @Test("a distillation whose maps are solved for misses OpenBLAS before the model is scored")
+  func noBlasBeforeWork() throws {
+    let tiny = try TinyModel(images: 1)
+    var environment = try withoutBlas(tiny.scratch)
+    environment["VITC_ISA"] = nil
+    let result = try Tool.run(
+      [
+        "compile", "t.vmod", "--data", "synthetic:8", "--distil-steps", "2", "--fine-tune-steps", "0", "-o",
+        "o.vmod",
+      ],
+      in: tiny.scratch.path, environment: environment)
+    #expect(result.status == 4 && result.errors.contains("OpenBLAS cannot be loaded: "), "\(result.errors)")
+    #expect(!result.errors.contains("score: "))
+  }
+
+  @Test("what needs no product does without OpenBLAS", arguments: [["--version"], ["inspect", "t.vmod"]])
+  func needsNoBlas(words: [String]) throws {
+    let processor = try String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)
+    guard processor.contains(" avx2 ") else { return }
+    let tiny = try TinyModel(images: 1)
+    var environment = try withoutBlas(tiny.scratch)
+    environment["VITC_ISA"] = nil
+    #expect(try Tool.run(words, in: tiny.scratch.path, environment: environment).status == 0)
+  }
+
+  /// A model in double.
+  private static let double = """
+    graph "double" (%x: f64[batch, 2]) -> (y = %y) {
+      tensor @w : f64[2, 2] = [1.0, 2.0, 3.0, 4.0]
+      %y = onnx.MatMul(%x, @w) : f64[batch, 2]
+    }
+
+    """
+
+  /// Its input, as a `.npy` file.
+  private static let doubles: [UInt8] = {
+    var header = Array("{'descr': '<f8', 'fortran_order': False, 'shape': (1, 2), }".utf8)
+    while (10 + header.count + 1) % 64 != 0 { header.append(0x20) }
+    header.append(0x0a)
+    return [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.count), 0] + header
+      + [1.5, -2.0].flatMap { withUnsafeBytes(of: $0.bitPattern.littleEndian, Array.init) }
+  }()
+
+  @Test(
+    "memory that training will not have is missed before the model is scored", .enabled(if: Tool.isRelease))
+  func beforeWork() throws {
+    let scratch = try Scratch()
+    let words = [
+      "compile", Tool.teacher, "--data", "synthetic:64", "--distil-steps", "4", "--fine-tune-steps", "2",
+      "--threads", "1", "-o", scratch.file("x.vmod"), "--memory-limit",
+    ]
+    let result = try Tool.run(words + ["100M"])
+    #expect(result.status == 4 && result.errors.contains("MiB"), "\(result.errors)")
+    #expect(!result.errors.contains("score: "), "\(result.errors)")
+  }
 }

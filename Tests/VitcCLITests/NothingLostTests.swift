@@ -137,4 +137,138 @@ import VitTestSupport
     }
     #expect(try !tiny.scratch.names.contains { $0.hasPrefix("h.vmod.checkpoint") })
   }
+
+  /// A model with positive outputs only as long as the attention of its second layer is there: what comes of a mixer that
+  /// gives zeros has no root.
+  private static let fragile: String = {
+    func zeros(_ count: Int, _ value: Double = 0) -> String {
+      "[" + Array(repeating: "\(value)", count: count).joined(separator: ", ") + "]"
+    }
+    let eye = (0..<16).map { $0 % 5 == 0 ? "0.5" : "0.1" }.joined(separator: ", ")
+    return """
+      graph "fragile" (%image: f32[batch, 3, 8, 8]) -> (logits = %logits) {
+        tensor @patch : f32[4, 3, 4, 4] = \(zeros(192, 0.01))
+        tensor @below : f32[4] = \(zeros(4, -20))
+        tensor @gain : f32[4] = \(zeros(4, 1))
+        tensor @shift : f32[4] = \(zeros(4, 0.3))
+        tensor @w : f32[4, 4] = [\(eye)]
+        tensor @b : f32[4] = \(zeros(4, 0.1))
+        tensor @far : f32[4] = \(zeros(4, 100))
+        tensor @head : f32[3, 4] = \(zeros(12, 1))
+        %tokens = vit.patch_embed(%image, @patch, @below) : f32[batch, 4, 4]
+        %n0 = vit.layer_norm(%tokens, @gain, @shift) : f32[batch, 4, 4]
+        %a0 = vit.attention(%n0, @w, @b, @w, @b, @w, @b, @w, @b) {heads = 2} : f32[batch, 4, 4]
+        %x0 = vit.add(%tokens, %a0) : f32[batch, 4, 4]
+        %n1 = vit.layer_norm(%x0, @gain, @far) : f32[batch, 4, 4]
+        %a1 = vit.attention(%n1, @w, @b, @w, @b, @w, @b, @w, @b) {heads = 2} : f32[batch, 4, 4]
+        %x1 = vit.add(%x0, %a1) : f32[batch, 4, 4]
+        %pooled = onnx.ReduceMean(%x1) {axes = [1], keepdims = false} : f32[batch, 4]
+        %sums = vit.linear(%pooled, @head) : f32[batch, 3]
+        %logits = onnx.Sqrt(%sums) : f32[batch, 3]
+      }
+
+      """
+  }()
+
+  @Test("a hybrid that gives no numbers for a probe leaves the checkpoint, and no output") func probe() throws
+  {
+    let tiny = try TinyModel(images: 1)
+    try tiny.scratch.write(Array(NothingLostTests.fragile.utf8), to: "f.vit")
+    let words = [
+      "compile", "f.vit", "--data", "synthetic:12", "--threads", "1", "-o", "h.vmod", "--passes",
+      "swap{layers=[0]},distil{steps=4,batch=2},swap{mixer=none,layers=[1]}",
+    ]
+    let result = try tiny.run(words)
+    #expect(result.status == 1, "\(result.errors)")
+    #expect(result.errors.contains("the hybrid gives no numbers for any of"), "\(result.errors)")
+    #expect(result.errors.contains("what was trained so far is in 'h.vmod.checkpoint'"), "\(result.errors)")
+    #expect(try tiny.scratch.names.filter { $0.hasPrefix("h.") } == ["h.vmod.checkpoint"])
+    let resumed = try tiny.run(words + ["--resume"])
+    #expect(resumed.status == 1 && !resumed.errors.contains("distil: 1/"), "\(resumed.errors)")
+    #expect(try tiny.scratch.names.filter { $0.hasPrefix("h.") } == ["h.vmod.checkpoint"])
+  }
+
+  @Test("a compile in which training goes astray goes on after a kill to the same file and report")
+  func divergedAndKilled() throws {
+    let tiny = try TinyModel(images: 1)
+    let whole = try TinyModel(images: 1)
+    let words = [
+      "compile", "t.vmod", "--data", "synthetic:12", "--threads", "1", "--reproducible", "-o", "h.vmod",
+      "--report", "r.json", "--passes",
+      "swap{layers=[0]},distil{steps=300,batch=2,rate=1000000,clip=1000000000},fine-tune{steps=10,batch=2,rate=1e+30,clip=1e+30}",
+    ]
+    let uninterrupted = try whole.run(words)
+    #expect(uninterrupted.status == 0, "\(uninterrupted.errors)")
+    #expect(uninterrupted.errors.contains("distil: layer 0 diverges"), "\(uninterrupted.errors)")
+    let logs = try Scratch()
+    let run = try Tool.start(words, in: tiny.scratch.path, scratch: logs)
+    while run.process.isRunning {
+      let said = try logs.names.filter { $0.hasSuffix(".err") }.map {
+        try String(contentsOfFile: logs.file($0), encoding: .utf8)
+      }
+      if said.contains(where: { $0.contains("distil: 100/") }) { break }
+      usleep(2000)
+    }
+    kill(run.process.processIdentifier, SIGKILL)
+    _ = try run.finish()
+    guard try !tiny.scratch.names.contains("h.vmod") else { return }
+    let resumed = try tiny.run(words + ["--resume"])
+    #expect(resumed.status == 0, "\(resumed.errors)")
+    // It was said before the kill, and is in the report all the same.
+    #expect(!resumed.errors.contains("distil: layer 0 diverges"))
+    #expect(try tiny.bytes("h.vmod") == whole.bytes("h.vmod"))
+    func divergences(_ model: TinyModel) throws -> NSArray {
+      let report = try JSONSerialization.jsonObject(with: model.bytes("r.json")) as? [String: Any]
+      return try #require(report?["divergences"] as? NSArray)
+    }
+    #expect(try divergences(whole).count >= 2)
+    #expect(try divergences(tiny) == divergences(whole))
+  }
+
+  @Test("a second signal ends the process while a library hangs") func secondSignal() throws {
+    let tiny = try TinyModel(images: 1)
+    // The loader opens what it finds under the name, and waits for somebody to write into it.
+    let pipe = tiny.scratch.file("libopenblas.so.0")
+    try #require(mkfifo(pipe, 0o600) == 0)
+    let logs = try Scratch()
+    let run = try Tool.start(
+      words(), in: tiny.scratch.path, environment: ["LD_LIBRARY_PATH": tiny.scratch.path], scratch: logs)
+    var writer: Int32 = -1
+    while run.process.isRunning, writer < 0 {
+      writer = open(pipe, O_WRONLY | O_NONBLOCK)
+      usleep(2000)
+    }
+    try #require(writer >= 0, "nobody waits for the library")
+    defer { close(writer) }
+    kill(run.process.processIdentifier, SIGINT)
+    usleep(200_000)
+    #expect(run.process.isRunning)
+    kill(run.process.processIdentifier, SIGINT)
+    let result = try run.finish()
+    #expect(result.status == 130)
+    #expect(result.errors.hasSuffix("error: interrupted\n"), "\(result.errors)")
+  }
+
+  @Test(
+    "memory that runs out in the middle of a compile leaves its checkpoint, which comes to the file where there is more",
+    .enabled(if: Tool.isRelease))
+  func outOfMemory() throws {
+    let words = [
+      "compile", Tool.teacher, "--data", "synthetic:64", "--replace", "1", "--distil-steps", "4",
+      "--fine-tune-steps", "2", "--fine-tune-rate", "0.001", "--threads", "1", "--reproducible", "-o",
+      "h.vmod",
+    ]
+    var (isBegun, wasFull) = (false, false)
+    for limit in stride(from: 20, through: 400, by: 20) {
+      let tiny = try TinyModel(images: 1)
+      let result = try tiny.run(words + ["--memory-limit", "\(limit)M"])
+      #expect(result.status == 0 || result.status == 4, "\(limit) MiB: \(result.errors)")
+      let names = try tiny.scratch.names
+      print("LIMIT", limit, result.status, names.filter { $0.hasPrefix("h.") }, result.errors.suffix(200))
+      #expect(names.contains("h.vmod") || names.contains("h.vmod.checkpoint"))
+      if result.status == 4, result.errors.contains("what was trained so far") { isBegun = true }
+      if result.status == 0 { wasFull = true; break }
+    }
+    #expect(isBegun && wasFull)
+  }
 }
