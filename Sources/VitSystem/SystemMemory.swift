@@ -38,8 +38,9 @@ public struct OutOfMemory: Error, Hashable, Sendable {
 /// The memory of the process: the least of the machine's, its control groups', the limit on its address space, and one that
 /// the user sets.
 ///
-/// It is the process that has these limits, so this is one for all models and sessions in it. Counted are `Pages`; what is
-/// mapped from files can be given back.
+/// It is the process that has these limits: what one model takes of the machine's memory or of the address space, another
+/// cannot have. So this is one for all models and sessions in it, and so is the limit that the user sets; it is no value that
+/// each is given, for their sum is what has to fit. Counted are `Pages`; what is mapped from files can be given back.
 public enum SystemMemory {
   private static let used = Atomic<Int>(0)
   private static let set = Atomic<Int>(.max)
