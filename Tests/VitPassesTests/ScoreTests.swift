@@ -146,6 +146,22 @@ struct ScoreTests {
     #expect(layers == again.layers)
   }
 
+  /// What a split over processes may rely on: the images of a micro-batch are its place alone, each micro-batch is gathered
+  /// for itself, and they are added in a tree that their numbers decide. So the threads that share the work of a micro-batch
+  /// change no bit of a score, the damage of a dropped layer included; nor does what else the data hold.
+  @Test("scores have the same bits for every number of threads, and on the same images among more")
+  func fixedTree() throws {
+    func scores(_ pool: any WorkPool, count: Int) throws -> [Attributes] {
+      let data = RandomSamples(count: count, shape: TinyViT.shape, classes: TinyViT.classes)
+      let context = PassContext(pool: pool, registry: .standard, data: data)
+      return try apply("score{images=27}", to: try TinyViT.model(layers: 3), context).layers.map(\.scores)
+    }
+    let alone = try scores(SerialPool(), count: 27)
+    #expect(alone.count == 3 && alone.allSatisfy { $0["drop"] != nil && $0["entropy"] != nil })
+    for threads in 1...3 { #expect(try scores(ThreadPool(threads: threads), count: 27) == alone) }
+    #expect(try scores(ThreadPool(threads: 2), count: 64) == alone)
+  }
+
   @Test("a layer whose maps cannot be read gets no lag and no index, rather than zeros")
   func leavesOut() throws {
     let graph = try AttentionGraph.plain(
