@@ -23,7 +23,7 @@ extension Report {
       ("seed", .int(Int(clamping: seed))), ("mixer", .string(mixer)),
       ("selected", .array(selected.map(JSON.int))),
       ("bound", .array(shares)), ("teacher", size(teacher, timing?.teacher)),
-      ("hybrid", size(hybrid, timing?.hybrid)),
+      ("hybrid", size(hybrid, timing?.hybrid)), ("larger", .bool(isLarger)),
       (
         "layers",
         .array(

@@ -74,7 +74,7 @@ enum CompileText {
       text +=
         "\nthe hybrid gives no numbers for \(report.fidelity.nonFinite.grouped) of the images measured\n"
     }
-    if report.hybrid.parameters > report.teacher.parameters {
+    if report.isLarger {
       text +=
         "\nthe hybrid has more parameters: mixers have weights of their own, attention may have shared them\n"
     }

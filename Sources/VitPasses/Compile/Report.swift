@@ -94,6 +94,10 @@ public struct Report: Sendable {
     controls.isEmpty ? nil : controls.allSatisfy { fidelity.damage < $0.fidelity.damage }
   }
 
+  /// Whether the hybrid's file is larger than the teacher's would be at the same precision: mixers have weights of their own,
+  /// which attention may have shared.
+  public var isLarger: Bool { hybrid.parameters > teacher.parameters }
+
   /// The layers of `hybrid` with what is known of them. Those count as selected that were chosen or, with `replaced`, that a
   /// mixer stands in for, whatever was chosen on the way.
   static func layers(of hybrid: Hybrid, replaced: Bool = false) -> [Layer] {
