@@ -264,7 +264,6 @@ import VitTestSupport
       let result = try tiny.run(words + ["--memory-limit", "\(limit)M"])
       #expect(result.status == 0 || result.status == 4, "\(limit) MiB: \(result.errors)")
       let names = try tiny.scratch.names
-      print("LIMIT", limit, result.status, names.filter { $0.hasPrefix("h.") }, result.errors.suffix(200))
       #expect(names.contains("h.vmod") || names.contains("h.vmod.checkpoint"))
       if result.status == 4, result.errors.contains("what was trained so far") { isBegun = true }
       if result.status == 0 { wasFull = true; break }
