@@ -1,6 +1,6 @@
 internal import VitData
 internal import VitFormats
-internal import VitIR
+public import VitIR
 internal import Glibc
 
 /// Says what is in images.
@@ -18,8 +18,8 @@ public final class Classifier {
   private let session: Session
   private let input: ImageInput
 
-  /// Whether nobody said how images are prepared, and what is usual is taken.
-  public var isGuessed: Bool { input.isGuessed }
+  /// What the user should know: how images are prepared, who says so, and what is doubtful about it.
+  public var diagnostics: [Diagnostic] { input.diagnostics }
 
   /// The files beside the model that say how images are prepared.
   public var sources: [String] { input.consulted }

@@ -159,10 +159,13 @@ public struct Model: Sendable {
   /// Where the model comes from, by key: digests, the resolved pipeline, the seed, versions.
   public var lineage: [(key: String, value: String)] { origin.lineage }
 
-  /// How images become inputs, as text, where the model says so.
+  /// How images become inputs, as text, where the model or a file beside it says so.
   public var preprocessing: String? {
-    card.preprocessing.isEmpty
-      ? nil : card.preprocessing.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+    guard card.preprocessing.isEmpty else {
+      return card.preprocessing.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
+    }
+    guard let input = try? ImageInput(self), !input.isGuessed else { return nil }
+    return input.preprocess.text
   }
 }
 

@@ -62,13 +62,7 @@ public struct Samples: SampleSource {
     if let classes { report(Diagnostic(.note, classes.text, code: "classes")) }
     augment = Augment(flips: true, shift: max(1, min(preprocess.height, preprocess.width) / 14))
     indices = try dataset.readable(preprocess, limit: limit, seed: seed, pool: ThreadPool(threads: threads))
-    if input.isGuessed {
-      report(
-        Diagnostic(
-          .warning, "nothing says how images are prepared for this model; what is usual is taken",
-          code: "preprocess-guessed",
-          help: "give --preprocess, or a preprocessor_config.json beside the model"))
-    }
+    for diagnostic in input.diagnostics { report(diagnostic) }
   }
 
   /// How the classes of `dataset` are numbered by `model`, whose classes are called `names`.
@@ -180,6 +174,8 @@ struct ImageInput {
   let consulted: [String]
   /// Whether nobody said how pictures are prepared.
   let isGuessed: Bool
+  /// What the user should know: how pictures are prepared, who said so, and what is doubtful about it.
+  let diagnostics: [Diagnostic]
 
   /// Takes what the model itself says, then what lies beside its file, then what is usual.
   init(_ model: Model, settings: [(key: String, value: String)] = []) throws {
@@ -213,7 +209,9 @@ struct ImageInput {
     let usual = Preprocess(channels: channels ?? 3, height: height ?? 224, width: width ?? 224)
     let given = card.preprocess ?? usual
     do {
-      preprocess = try given.overriding(settings).fitted(channels: channels, height: height, width: width)
+      let wanted = try given.overriding(settings)
+      try ImageInput.check(wanted, settings, channels: channels, height: height, width: width)
+      preprocess = try wanted.fitted(channels: channels, height: height, width: width)
     } catch {
       // To blame is what the user said, unless what lies beside the model makes no sense either.
       let isUsage =
@@ -222,6 +220,48 @@ struct ImageInput {
       throw VitError(
         error.diagnostic.message, kind: .usage, code: error.diagnostic.code, help: error.diagnostic.help)
     }
+    diagnostics =
+      isGuessed
+      ? [
+        Diagnostic(
+          .warning,
+          "nothing says how images are prepared for this model; what is usual is taken: \(preprocess.text)",
+          code: "preprocess-guessed",
+          help: "give --preprocess, or a preprocessor_config.json beside the model")
+      ]
+      : card.warnings + [
+        Diagnostic(
+          .note, "images are prepared as \(ImageInput.source(card, settings)) says: \(preprocess.text)",
+          code: "preprocess")
+      ]
+  }
+
+  /// Throws where pictures would be made of another size than the model takes.
+  private static func check(
+    _ preprocess: Preprocess, _ settings: [(key: String, value: String)], channels: Int?, height: Int?,
+    width: Int?
+  ) throws(VitError) {
+    let isSaid = settings.contains { ["size", "resize"].contains($0.key) }
+    // Where nothing is resized or cut out, nothing says which size there is.
+    if isSaid || preprocess.resize != .none || preprocess.crop != .none,
+      height ?? preprocess.height != preprocess.height || width ?? preprocess.width != preprocess.width
+    {
+      let size = "\(height ?? preprocess.height)x\(width ?? preprocess.width)"
+      throw VitError(
+        "images would be made of \(preprocess.height)x\(preprocess.width) pixels, the model takes \(size)",
+        code: "preprocess", help: "--preprocess size=\(size) changes all sizes in proportion")
+    }
+    if let channels, channels != preprocess.channels, settings.contains(where: { $0.key == "channels" }) {
+      throw VitError(
+        "images would be made of \(preprocess.channels) channels, the model takes \(channels)",
+        code: "preprocess")
+    }
+  }
+
+  /// Who says how pictures are prepared.
+  private static func source(_ card: ModelCard, _ settings: [(key: String, value: String)]) -> String {
+    let file = card.preprocessFile.map { "'\($0)'" } ?? (card.preprocess == nil ? nil : "the model")
+    return [file, settings.isEmpty ? nil : "--preprocess"].compactMap { $0 }.joined(separator: " with ")
   }
 
   /// The extents of one sample.

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 import VitData
 import VitFormats
@@ -40,6 +41,82 @@ import VitTestSupport
         .map { abs($0 - $1) / max(1, abs($1)) }.max()
       #expect(try #require(difference) <= 1e-6, "\(kind)")
     }
+  }
+
+  @Test("image processors give the floats of transformers' own, what their configurations leave out included")
+  func processors() throws {
+    let configs = try #require(
+      try JSONSerialization.jsonObject(with: Data(Fixture.bytes("preprocess/processors.json")))
+        as? [String: [String: Any]])
+    #expect(configs.count > 100)
+    let fixtures = try NPZ(Fixture.path("preprocess/processors.npz"))
+    let wide = try InterpolationTests.image(NPZ(Fixture.path("preprocess/resize.npz")).tensor("rgb"))
+    let tall = try InterpolationTests.image(NPZ(Fixture.path("preprocess/pipeline.npz")).tensor("tall"))
+    for (name, config) in configs.sorted(by: { $0.key < $1.key }) {
+      let scratch = try Scratch()
+      let bytes = try JSONSerialization.data(withJSONObject: config)
+      try scratch.write([UInt8](bytes), to: "preprocessor_config.json")
+      let card = try ModelCard(besideModel: scratch.file("m.onnx"))
+      let preprocess = try #require(card.preprocess, "\(name)")
+      #expect(card.warnings.isEmpty, "\(name)")
+      for (kind, image) in [("wide", wide), ("tall", tall)] {
+        let expected = try fixtures.tensor("\(name)_\(kind)")
+        var found = try floats(preprocess, .image(image))
+        if preprocess.width > 64 {
+          found = stride(from: 0, to: preprocess.channels, by: 1).flatMap { channel in
+            stride(from: 0, to: preprocess.height, by: 11).flatMap { row in
+              stride(from: 0, to: preprocess.width, by: 13).map { column in
+                found[(channel * preprocess.height + row) * preprocess.width + column]
+              }
+            }
+          }
+        }
+        #expect(found.count == expected.count, "\(name) \(kind): \(preprocess.text), \(expected.shape)")
+        guard found.count == expected.count else { continue }
+        // DINOv3's processor resizes floats, vitc bytes.
+        let bound: Float = name.hasPrefix("DINOv3") ? 1 / 255 / 0.224 : 2e-6
+        let difference = zip(found, try expected.floats()).map { abs($0 - $1) / max(1, abs($1)) }.max()
+        #expect(try #require(difference) <= bound, "\(name) \(kind): \(preprocess.text)")
+      }
+    }
+  }
+
+  @Test("an image processor that is not known is warned of, one that pads is refused") func unknown() throws {
+    let scratch = try Scratch()
+    try scratch.write(
+      Array(#"{"image_processor_type": "NewImageProcessor", "size": 8, "do_normalize": false}"#.utf8),
+      to: "preprocessor_config.json")
+    let card = try ModelCard(besideModel: scratch.file("m.onnx"))
+    #expect(card.preprocess?.width == 8)
+    #expect(card.warnings.map(\.code) == ["image-processor"])
+    #expect(card.warnings.first?.message.contains("'NewImageProcessor' is not known") == true)
+    try scratch.write(
+      Array(#"{"image_processor_type": "ViTImageProcessor", "do_pad": true}"#.utf8),
+      to: "preprocessor_config.json")
+    #expect(throws: VitError.self) { try ModelCard(besideModel: scratch.file("m.onnx")) }
+  }
+
+  @Test("a configuration lies beside the model, in a processor's file, or above a folder 'onnx'")
+  func places() throws {
+    let scratch = try Scratch()
+    let size = { (edge: Int) in
+      Array(#"{"image_processor_type": "ViTImageProcessor", "size": \#(edge)}"#.utf8)
+    }
+    try scratch.write(
+      Array(#"{"image_processor": "#.utf8) + size(12) + Array(#", "processor_class": "CLIPProcessor"}"#.utf8),
+      to: "a/processor_config.json")
+    #expect(try ModelCard(besideModel: scratch.file("a/m.onnx")).preprocess?.width == 12)
+    try scratch.write(size(14), to: "a/preprocessor_config.json")
+    #expect(try ModelCard(besideModel: scratch.file("a/m.onnx")).preprocess?.width == 14)
+    #expect(try ModelCard(besideModel: scratch.file("a/onnx/m.onnx")).preprocess == nil)
+    try scratch.write([], to: "a/onnx/m.onnx")
+    let above = try ModelCard(besideModel: scratch.file("a/onnx/m.onnx"))
+    #expect(
+      above.preprocess?.width == 14 && above.preprocessFile == scratch.file("a/preprocessor_config.json"))
+    try scratch.write([], to: "a/other/m.onnx")
+    #expect(try ModelCard(besideModel: scratch.file("a/other/m.onnx")).preprocess == nil)
+    try scratch.write(size(16), to: "a/onnx/preprocessor_config.json")
+    #expect(try ModelCard(besideModel: scratch.file("a/onnx/m.onnx")).preprocess?.width == 16)
   }
 
   @Test("a file of the model's own name wins over one for the folder, and timm's labels are found")

@@ -56,13 +56,7 @@ extension Command {
     }
     let session = try Session(model, threads: threads)
     let classifier = try Classifier(model, session: session, settings: settings)
-    if classifier.isGuessed {
-      terminal.report(
-        Diagnostic(
-          .warning, "nothing says how images are prepared for this model; what is usual is taken",
-          code: "preprocess-guessed",
-          help: "give --preprocess, or a preprocessor_config.json beside the model"))
-    }
+    for diagnostic in classifier.diagnostics { terminal.report(diagnostic) }
     var results: [JSON] = []
     for path in images {
       let answer = try classifier.classify(path, top: top)
