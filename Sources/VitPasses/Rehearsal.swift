@@ -25,7 +25,12 @@ extension Pipeline {
       for pass in passes[...last] {
         if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = Teacher(hybrid) }
         switch pass {
-        case let pass as any RehearsedPass: try pass.rehearse(hybrid, context: context)
+        case let pass as any RehearsedPass:
+          do { try pass.rehearse(hybrid, context: context) } catch let error as VitError {
+            var error = error
+            error.diagnostic.message += "; the pass '\(type(of: pass).name)' needs it"
+            throw error
+          }
         case let pass as Select: pass.rehearse(on: &hybrid, choice)
         case is Swap, is Restore: _ = try pass.run(on: &hybrid, context: context)
         case is Score: continue

@@ -43,7 +43,7 @@ public final class Tape {
     let graph = executor.graph
     let plan = executor.plan
     let layout = try GradientLayout(graph, plan, parameters: parameters, inputs: inputs)
-    arena = try Arena(byteCount: layout.byteCount, for: "the gradients")
+    arena = try Arena(byteCount: layout.byteCount, for: "keeping the gradients")
     let arena = arena
     func view(_ id: ValueID?) -> View? {
       guard let id, let offset = layout.offset(of: id) else { return nil }
