@@ -143,4 +143,20 @@ import VitTestSupport
     return [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(length & 255), UInt8(length >> 8)] + Array(header.utf8)
       + [UInt8](repeating: 0, count: shape.reduce(4, *))
   }
+
+  @Test(
+    "a hybrid larger than its teacher at the same precision is said, in the summary and in the report",
+    arguments: [("swap{mixer=lstm,width=4,layers=[0]}", true), ("swap{mixer=none,layers=[0]}", false)])
+  func larger(passes: String, isLarger: Bool) throws {
+    let tiny = try TinyModel(images: 1)
+    let result = try tiny.run([
+      "compile", "t.vmod", "--data", "synthetic:8", "-o", "h.vmod", "--report", "r.json", "--passes", passes,
+    ])
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(result.output.contains("the hybrid has more parameters") == isLarger)
+    let text = try tiny.bytes("r.json")
+    #expect(try Schema("report").problems(String(decoding: text, as: UTF8.self)) == [])
+    let report = try #require(try JSONSerialization.jsonObject(with: text) as? [String: Any])
+    #expect(report["larger"] as? Bool == isLarger)
+  }
 }
