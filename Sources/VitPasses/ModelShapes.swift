@@ -35,6 +35,9 @@ package struct ModelShapes {
         let types = zip(graph.inputs, shapes).map { TensorType(graph.type($0).element, fixed: $1) }
         _ = try GraphBuilder.infer(graph, inputTypes: types, fold: folder.fold)
         return shapes
+      } catch let error as VitError where error.kind == .environment {
+        // Memory or a library that is missing says nothing about the size.
+        throw error
       } catch { failure = error }
     }
     throw failure ?? VitError("the model has no inputs")
