@@ -23,20 +23,24 @@ public struct FineTune: Pass {
   public var clip: Double
   /// What logits are divided by before they are compared.
   public var temperature: Double
+  /// The held-out samples that decide which weights are kept; by default all.
+  public var images: Int?
 
   /// The pass.
   public init(
-    steps: Int = 200, batch: Int = 64, rate: Double? = nil, clip: Double = 1, temperature: Double = 2
+    steps: Int = 200, batch: Int = 64, rate: Double? = nil, clip: Double = 1, temperature: Double = 2,
+    images: Int? = nil
   ) {
     self.steps = steps
     self.batch = batch
     self.rate = rate
     self.clip = clip
     self.temperature = temperature
+    self.images = images
   }
 
   /// Takes `steps` (200), `batch` (64), `rate` (by default the best of four on the held-out samples, tried
-  /// for a tenth of the steps each), `clip` (1) and `temperature` (2).
+  /// for a tenth of the steps each), `clip` (1), `temperature` (2) and `images` (all held-out ones): those that decide which weights are kept.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     steps = try options.value("steps", default: steps)
@@ -47,13 +51,15 @@ public struct FineTune: Pass {
     }
     clip = try options.value("clip", default: clip)
     temperature = try options.value("temperature", default: temperature)
+    images = try options.optional("images")
   }
 
   /// Throws where a number is out of range.
   public func check() throws(VitError) {
     if let rate, !(rate > 0 && rate.isFinite) { throw FineTune.badRate("\(rate)") }
-    guard clip > 0, temperature > 0 else {
-      throw VitError("fine-tune: expected clip > 0 and temperature > 0", kind: .usage, code: "option-value")
+    guard clip > 0, temperature > 0, (images ?? 1) > 0 else {
+      throw VitError(
+        "fine-tune: expected clip > 0, temperature > 0 and images > 0", kind: .usage, code: "option-value")
     }
     try Effort.check(FineTune.name, steps: steps, batch: batch)
   }
@@ -70,7 +76,7 @@ public struct FineTune: Pass {
       ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", rate.map { "\($0)" } ?? "auto"),
       ("clip", "\(clip)"),
       ("temperature", "\(temperature)"),
-    ]
+    ] + (images.map { [("images", "\($0)")] } ?? [])
   }
 
   /// The rates tried where none is given.
@@ -83,7 +89,8 @@ public struct FineTune: Pass {
     let teacher = try hybrid.teacher(for: FineTune.name)
     let data = try context.samples(for: FineTune.name)
     let heldOut = context.heldOut ?? data
-    let meter = try FidelityMeter(teacher: teacher.graph, data: heldOut, context: context)
+    let meter = try FidelityMeter(
+      teacher: teacher.graph, data: heldOut, samples: heldOut.spread(images), context: context)
     let graph = hybrid.graph
     let before = try meter.measure(graph)
     let trainer: HybridTrainer
@@ -105,7 +112,12 @@ public struct FineTune: Pass {
     }
     var schedule = Schedule(peak: trainer.peak, steps: steps)
     let probe = max(1, steps / 10)
+    var stop: PassResult.Stop?
     while step < steps {
+      if context.isLate() {
+        stop = PassResult.Stop(pass: FineTune.name, step: step, steps: steps)
+        break
+      }
       var isLost = false
       var isWorse = false
       if step == probe, !trainer.isProbed {
@@ -149,7 +161,7 @@ public struct FineTune: Pass {
       changes: trainer.parameterCount,
       notes: [
         "rate \(schedule.peak), kept the weights \(best.label)", "damage \(before.damage) to \(best.damage)",
-      ], divergences: trainer.divergences)
+      ], divergences: trainer.divergences, stops: stop.map { [$0] } ?? [])
   }
 
   /// What trains `hybrid`.
@@ -170,11 +182,11 @@ public struct FineTune: Pass {
   ) throws -> Double {
     var trials: [(damage: Double, rate: Double)] = []
     let count = FineTune.trialSteps(of: steps)
-    for rate in FineTune.rates {
+    for rate in FineTune.rates where !context.isLate() {
       let schedule = Schedule(peak: rate, steps: count)
       var first: Double?
       var isLost = false
-      for step in 0..<count where !isLost {
+      for step in 0..<count where !isLost && !context.isLate() {
         let loss = try trainer.train(
           step, of: count, rate: schedule.rate(at: step), clip: clip, phase: "rate \(rate)")
         isLost = !(loss <= FineTune.hopeless * (first ?? loss))

@@ -51,6 +51,19 @@ public struct PassResult: Sendable {
   /// Where training went astray.
   public var divergences: [Divergence]
 
+  /// Where training was stopped before its last step, for its time was over.
+  public var stops: [Stop]
+
+  /// A training that was stopped before its last step.
+  public struct Stop: Hashable, Sendable {
+    /// The pass that trained.
+    public var pass: String
+    /// The steps that it did.
+    public var step: Int
+    /// The steps that were planned.
+    public var steps: Int
+  }
+
   /// A training that went astray: its loss was no number, or far above the first.
   public struct Divergence: Hashable, Sendable {
     /// The pass that trained.
@@ -64,10 +77,13 @@ public struct PassResult: Sendable {
   }
 
   /// A result.
-  public init(changes: Int = 0, notes: [String] = [], divergences: [Divergence] = []) {
+  public init(
+    changes: Int = 0, notes: [String] = [], divergences: [Divergence] = [], stops: [Stop] = []
+  ) {
     self.changes = changes
     self.notes = notes
     self.divergences = divergences
+    self.stops = stops
   }
 }
 

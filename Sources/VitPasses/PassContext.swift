@@ -25,6 +25,8 @@ public final class PassContext {
   }
   /// Whether the user wants to stop.
   public var isCancelled: @Sendable () -> Bool = { false }
+  /// Whether training must come to its end with the best so far, for the time that it has is over.
+  public var isLate: () -> Bool = { false }
   /// Where long work keeps what it needs to go on after a kill, or `nil`.
   public var checkpoint: (any CheckpointStore)?
   /// The samples that were left out, for the teacher gives no numbers for them.
@@ -117,6 +119,12 @@ public protocol SampleSource: Sendable {
 }
 
 extension SampleSource {
+  /// The places of `images` samples, spread evenly over all; of all without a number.
+  func spread(_ images: Int?) -> [Int] {
+    guard let images, images < count else { return Array(0..<count) }
+    return (0..<images).map { $0 * count / images }
+  }
+
   /// Its number.
   public func name(of index: Int) -> String { "sample \(index)" }
 }

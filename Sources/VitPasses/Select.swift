@@ -53,32 +53,38 @@ public struct Select: Pass {
   public var fraction: Double
   /// The layers themselves, whatever they are ranked by.
   public var layers: [Int]?
+  /// The held-out samples that the damage is measured on; by default all.
+  public var images: Int?
 
   /// The pass.
   public init(
-    by criterion: Criterion = .swap, count: Int? = nil, fraction: Double = 0.5, layers: [Int]? = nil
+    by criterion: Criterion = .swap, count: Int? = nil, fraction: Double = 0.5, layers: [Int]? = nil,
+    images: Int? = nil
   ) {
     self.criterion = criterion
     self.count = count
     self.fraction = fraction
     self.layers = layers
+    self.images = images
   }
 
-  /// Takes `by` (swap), `count`, `fraction` (0.5, of all attention layers; used where there is no count) and
-  /// `layers`, which wins over the others.
+  /// Takes `by` (swap), `count`, `fraction` (0.5, of all attention layers; used where there is no count), `layers`,
+  /// which wins over the others, and `images` (all held-out ones): those that the damage is measured on.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     criterion = try options.choice("by", default: criterion)
     count = try options.optional("count")
     fraction = try options.value("fraction", default: fraction)
     layers = try options.integers("layers")
+    images = try options.optional("images")
   }
 
   /// Throws where nothing could be chosen.
   public func check() throws(VitError) {
-    guard (count ?? 1) > 0, fraction > 0, fraction <= 1 else {
+    guard (count ?? 1) > 0, (images ?? 1) > 0, fraction > 0, fraction <= 1 else {
       throw VitError(
-        "select: expected a count of at least 1 and a fraction in (0, 1]", kind: .usage, code: "option-value")
+        "select: expected a count and images of at least 1 and a fraction in (0, 1]", kind: .usage,
+        code: "option-value")
     }
   }
 
@@ -86,7 +92,7 @@ public struct Select: Pass {
   public var options: [(name: String, value: String)] {
     if let layers { return [("layers", "[\(layers.map(String.init).joined(separator: ","))]")] }
     let amount = count.map { ("count", "\($0)") } ?? ("fraction", "\(fraction)")
-    return [("by", criterion.rawValue), amount]
+    return [("by", criterion.rawValue), amount] + (images.map { [("images", "\($0)")] } ?? [])
   }
 
   /// How many layers are chosen among `all`.
@@ -169,7 +175,8 @@ public struct Select: Pass {
     let teacher = try hybrid.teacher(for: Select.name)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     let data = try context.heldOut ?? context.samples(for: Select.name)
-    let meter = try FidelityMeter(teacher: teacher.graph, data: data, context: context)
+    let meter = try FidelityMeter(
+      teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
     for (done, mixer) in mixers.enumerated() {
       let alone = try MixerNode.transplant(
         [mixer], from: hybrid.graph, into: teacher, registry: context.registry)

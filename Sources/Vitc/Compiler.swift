@@ -120,13 +120,15 @@ private struct CompileJob {
     let shapes = try teacher.inputShapes()
     let plan = CompilePlan(
       options, teacher: origin, cost: try ModelCost(teacher.graph, inputShapes: shapes, pool: pool),
-      samples: data.count)
+      samples: data.count, evaluation: evaluation?.count)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
     let parts = try data.holdingOut(plan.heldOut, seed: options.seed)
     (training, heldOut) = parts
     run = CompileRun(
       plan, teacher: origin, shapes: shapes,
-      data: .init(training: training, heldOut: heldOut, evaluation: evaluation ?? heldOut),
+      data: .init(
+        training: training, heldOut: heldOut,
+        evaluation: (evaluation ?? heldOut).sampled(plan.evaluation, seed: options.seed)),
       options: options, pool: pool, progress: progress)
     lineage = try Lineage.entries(
       teacher: teacher, data: data, pipeline: plan.pipeline, seed: options.seed)

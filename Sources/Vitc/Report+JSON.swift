@@ -50,6 +50,13 @@ extension Report {
       ),
       ("beats_controls", beatsControls.map(JSON.bool) ?? .null),
       (
+        "stops",
+        .array(
+          stops.map { stop in
+            .object([("pass", .string(stop.pass)), ("step", .int(stop.step)), ("steps", .int(stop.steps))])
+          })
+      ),
+      (
         "divergences",
         .array(
           divergences.map { divergence in

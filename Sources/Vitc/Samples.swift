@@ -156,6 +156,15 @@ public struct Samples: SampleSource {
     return (training, heldOut)
   }
 
+  /// `count` of them, picked at random, or all where there are fewer.
+  func sampled(_ count: Int, seed: UInt64) -> Samples {
+    guard count < indices.count else { return self }
+    var copy = self
+    var random = SplitMix(seed: seed).split("evaluation")
+    copy.indices = random.shuffled(indices).prefix(count).sorted()
+    return copy
+  }
+
   /// The first `count` of them.
   public func prefix(_ count: Int) -> Samples {
     var copy = self

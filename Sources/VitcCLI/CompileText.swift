@@ -9,6 +9,9 @@ enum CompileText {
     switch event {
     case .bound(let bound, let count): return text(bound, count: count)
     case .pipeline(let pipeline): return "pipeline\n  \(pipeline)\n\n"
+    case .duration(let nominal, let here):
+      return
+        "expected to take \(here.asTime) here, \(nominal.asTime) at \((Budget.rate / 1e9).fixed(0)) GFLOP/s\n\n"
     case .scores(let layers):
       return "scores\n" + ScoreTable.text(layers.map { ($0.index, $0.scores) }) + "\n"
     case .choice(let layers, let notes):
@@ -84,6 +87,10 @@ enum CompileText {
     }
     if let timing = report.timing, timing.hybrid.median >= timing.teacher.median {
       text += "\nthe hybrid is not faster here: its gain is its size\n"
+    }
+    for stop in report.stops {
+      text +=
+        "\(stop.pass): stopped by the deadline after \(stop.step) of \(stop.steps) steps: another run stops elsewhere\n"
     }
     for divergence in report.divergences {
       let layer = divergence.layer.map { "layer \($0) " } ?? ""

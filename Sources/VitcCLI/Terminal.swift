@@ -15,6 +15,8 @@ final class Terminal: Sendable {
     /// Where results go.
     var output: Int32 = 1
     var phase = Phase()
+    /// What the user was told.
+    var told: Set<Diagnostic> = []
   }
 
   /// Long work whose progress is shown.
@@ -76,8 +78,11 @@ final class Terminal: Sendable {
     sendLine(text)
   }
 
-  /// Tells the user of an error, warning or note.
-  func report(_ diagnostic: Diagnostic) { sendLine(writesJSON ? diagnostic.json.line : diagnostic.text) }
+  /// Tells the user of an error, warning or note; of what was said already, no second time.
+  func report(_ diagnostic: Diagnostic) {
+    guard state.withLock({ $0.told.insert(diagnostic).inserted }) else { return }
+    sendLine(writesJSON ? diagnostic.json.line : diagnostic.text)
+  }
 
   /// Shows how far long work is: on a terminal one line that changes, with the rate and the time left; elsewhere a line
   /// for each tenth.

@@ -22,7 +22,7 @@ struct PipelineTests {
         "swap{mixer=lstm,width=0.25,heads=4,order=cross,placement=last,layers=[0,2]}"
       ),
       ("swap{layers=all}", "swap{mixer=glr,order=bidirectional,placement=last,layers=all}"),
-      ("distil{steps=9}", "distil{steps=9,batch=64,rate=0.002,clip=1.0,solve=true}"),
+      ("distil{steps=9}", "distil{steps=9,batch=64,rate=0.002,clip=1.0,solve=true,images=256}"),
       ("fine-tune", "fine-tune{steps=200,batch=64,rate=auto,clip=1.0,temperature=2.0}"),
       ("fine-tune{rate=1e-4}", "fine-tune{steps=200,batch=64,rate=0.0001,clip=1.0,temperature=2.0}"),
       ("restore{}", "restore"), ("raise", "raise"), ("raise{max-rewrites=3}", "raise{max-rewrites=3}"),
@@ -59,15 +59,16 @@ struct PipelineTests {
         "option-value", nil
       ),
       (
-        "select{count=0}", "select: expected a count of at least 1 and a fraction in (0, 1]", "option-value",
+        "select{count=0}", "select: expected a count and images of at least 1 and a fraction in (0, 1]",
+        "option-value",
         nil
       ),
       (
-        "select{fraction=1.5}", "select: expected a count of at least 1 and a fraction in (0, 1]",
+        "select{fraction=1.5}", "select: expected a count and images of at least 1 and a fraction in (0, 1]",
         "option-value", nil
       ),
       (
-        "select{fraction=nan}", "select: expected a count of at least 1 and a fraction in (0, 1]",
+        "select{fraction=nan}", "select: expected a count and images of at least 1 and a fraction in (0, 1]",
         "option-value", nil
       ),
       (
@@ -76,11 +77,11 @@ struct PipelineTests {
       ),
       ("score{images=0}", "score: expected at least one image", "option-value", nil),
       (
-        "distil{rate=-1}", "distil: expected rate > 0 and clip > 0", "option-value",
+        "distil{rate=-1}", "distil: expected rate > 0, clip > 0 and images > 0", "option-value",
         nil
       ),
       (
-        "distil{rate=inf}", "distil: expected rate > 0 and clip > 0", "option-value",
+        "distil{rate=inf}", "distil: expected rate > 0, clip > 0 and images > 0", "option-value",
         nil
       ),
       (

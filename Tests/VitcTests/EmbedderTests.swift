@@ -80,12 +80,32 @@ import Vitc
   }
 
   @Test("steps follow from the budget alone, and explicit ones win") func budget() {
-    let work = Budget.Work(teacher: 1e8, layers: 2e7, batch: 64, measured: 1000)
+    let work = Budget.Work(
+      teacher: 1e8, layers: 2e7, trials: 8, batch: 64, heldOut: 1000, evaluation: 5000)
     let short = Budget(seconds: 30, work: work)
     let long = Budget(seconds: 300, work: work)
     #expect(short == Budget(seconds: 30, work: work))
     #expect(long.distilSteps > 8 * short.distilSteps)
     #expect(Budget(seconds: 0.001, work: work).distilSteps == 10)
+  }
+
+  @Test(
+    "all of a compile counts in its budget, and little time takes fewer images", arguments: [6e7, 1e9, 9e9])
+  func budgetCountsAll(teacher: Double) {
+    let work = Budget.Work(
+      teacher: teacher, layers: teacher / 2, trials: 12, batch: 32, heldOut: 1000, evaluation: 50_000)
+    var last = Budget(seconds: 1, work: work)
+    for seconds in [60.0, 600, 3600, 7200] {
+      let budget = Budget(seconds: seconds, work: work)
+      // What is least has to be done, whatever the budget.
+      if seconds >= 600 || teacher < 1e9 { #expect(budget.seconds <= seconds) }
+      for count in [\Budget.scored, \.solved, \.judged, \.evaluated, \.distilSteps, \.fineTuneSteps] {
+        #expect(budget[keyPath: count] >= last[keyPath: count])
+      }
+      last = budget
+    }
+    let rich = Budget(seconds: 1e6, work: work)
+    #expect(rich.scored == Score().images && rich.judged == 1000 && rich.evaluated == 50_000)
   }
 
   @Test("Spearman's coefficient is 1 for the same order, -1 for the reverse, and knows ties")

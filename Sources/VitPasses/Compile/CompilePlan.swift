@@ -7,29 +7,35 @@ package struct CompilePlan: Sendable {
   /// Samples that nothing is trained on.
   package let heldOut: Int
 
-  /// The samples that `score` looks at, twice each: as they are and with each layer dropped, roughly.
-  private static let scored = 512
+  /// How many images teacher and hybrid are measured on at the end.
+  package let evaluation: Int
+  /// The seconds that it takes at the nominal rate; `nil` where a pipeline was given, of which that is not known.
+  package let seconds: Double?
 
-  /// The plan for a teacher, of which one sample costs `cost`, and so many samples.
-  package init(_ options: CompilerOptions, teacher: Teacher, cost: ModelCost, samples: Int) {
+  /// The plan for a teacher, of which one sample costs `cost`, with so many samples to train on and to measure on.
+  package init(
+    _ options: CompilerOptions, teacher: Teacher, cost: ModelCost, samples: Int, evaluation: Int?
+  ) {
     let work = Double(max(cost.total.flops, 1))
     let trained = teacher.layers.filter(\.isReplaceable)
     let layers = trained.reduce(0) { sum, layer in
       teacher.graph.places(of: layer).reduce(sum) { $0 + Double(cost.nodes[$1].flops) }
     }
     let batch = options.batch ?? (work > 1e9 ? 32 : 64)
-    // They are the same for every budget: the pipeline, which records its steps, then makes the same hybrid again.
-    let judged = trained.count + 8
+    // They are the same for every budget: the pipeline, which records all other numbers, then makes the same hybrid again.
     let share = CompilerOptions().timeBudget * 0.1
-    let affordable = Int(min(share * Budget.rate / (work * Double(judged)), 1e9))
+    let affordable = Int(min(share * Budget.rate / (work * Double(trained.count + 8)), 1e9))
     heldOut = options.heldOut ?? max(1, min(samples / 10, max(affordable, 32), 1000))
     let budget = Budget(
       seconds: options.timeBudget,
       work: Budget.Work(
-        teacher: work, layers: layers, batch: batch, measured: CompilePlan.scored + judged * heldOut))
-    pipeline = options.pipeline(
-      distilSteps: options.distilSteps ?? budget.distilSteps,
-      fineTuneSteps: options.fineTuneSteps ?? budget.fineTuneSteps, batch: batch)
+        teacher: work, layers: layers, trials: trained.count, batch: batch, heldOut: heldOut,
+        evaluation: evaluation ?? heldOut),
+      distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
+      evaluated: options.evaluationImages)
+    self.evaluation = budget.evaluated
+    seconds = options.pipeline == nil ? budget.seconds : nil
+    pipeline = options.pipeline(budget, heldOut: heldOut, batch: batch)
   }
 
   /// Throws where a teacher has no layer that can be replaced, and a usage error where such a layer is asked for.

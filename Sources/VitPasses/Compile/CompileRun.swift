@@ -11,6 +11,8 @@ public enum CompileEvent: Sendable {
   case scores([Report.Layer])
   /// The layers with what was chosen, and why.
   case choice([Report.Layer], notes: [String])
+  /// The seconds that the compile is expected to take, at the nominal rate and on this machine.
+  case duration(nominal: Double, here: Double)
 }
 
 /// One compile: a pipeline on a teacher, and what comes of it measured.
@@ -26,6 +28,7 @@ package struct CompileRun {
   private let outputs: OutputKind
   /// The samples that no pass and no measurement took, for the teacher gives no numbers for them.
   private let leftOut = LeftOutSamples()
+  private let start = ContinuousClock.now
 
   /// The samples of a compile.
   package struct Split {
@@ -71,9 +74,15 @@ package struct CompileRun {
     let count = plan.pipeline.replacements(among: teacher.layers)
     events(.bound(bound, count: count))
     events(.pipeline(plan.pipeline.description))
-    let (hybrid, divergences) = try run(plan.pipeline, checkpoint: checkpoint, events: events)
+    let speed = try speed()
+    if let nominal = plan.seconds {
+      events(.duration(nominal: nominal, here: Budget.seconds(nominal, at: speed)))
+    }
+    let (hybrid, results) = try run(
+      plan.pipeline, checkpoint: checkpoint, clock: clock(speed), events: events)
     var report = try report(hybrid, bound: bound)
-    report.divergences = divergences
+    report.divergences = results.flatMap(\.divergences)
+    report.stops = results.flatMap(\.stops)
     if options.comparesControls {
       let replaced = hybrid.replaced.map(\.index)
       report.controls = try Controls.pipelines(of: plan.pipeline, layers: replaced).map { kind, pipeline in
@@ -95,25 +104,55 @@ package struct CompileRun {
 
   /// Runs a pipeline on the teacher. What it takes in memory is gone when this returns.
   private func run(
-    _ pipeline: Pipeline, checkpoint: (any CheckpointStore)? = nil,
+    _ pipeline: Pipeline, checkpoint: (any CheckpointStore)? = nil, clock: DeadlineClock? = nil,
     events: (CompileEvent) -> Void = { _ in }
-  ) throws -> (hybrid: Hybrid, divergences: [PassResult.Divergence]) {
+  ) throws -> (hybrid: Hybrid, results: [PassResult]) {
     let context = context()
     context.checkpoint = checkpoint
     let watcher = LayerWatcher()
+    clock?.watch(context)
     var hybrid = Hybrid(of: teacher)
     let results = try withoutActuallyEscaping(events) { events in
       watcher.events = events
       defer { watcher.events = { _ in } }
-      return try pipeline.perform(on: &hybrid, context: context, observers: [watcher])
+      return try pipeline.perform(
+        on: &hybrid, context: context, observers: [watcher] + (clock.map { [$0] } ?? []))
     }
-    return (hybrid, results.flatMap(\.divergences))
+    return (hybrid, results)
   }
 
   private func bound() throws -> Bound {
     let executor = try Executor(
       teacher.graph, weights: WeightStore(teacher.graph), inputShapes: shapes, pool: pool)
     return try Bound(teacher.graph, layers: teacher.layers, executor: executor, pool: pool)
+  }
+
+  /// The floating-point operations that the teacher does in a second here, on a batch as passes run it.
+  private func speed() throws -> Double {
+    let cost = try ModelCost(teacher.graph, inputShapes: shapes, pool: pool).total.flops
+    let batch = ModelShapes(teacher.graph).batchSymbol == nil ? 1 : max(1, min(32, Int(2e10) / max(cost, 1)))
+    let executor = try GraphTiming.executor(
+      teacher.graph, shapes: shapes.map { [batch * $0[0]] + $0.dropFirst() }, pool: pool)
+    let times = (0..<3).map { _ in ContinuousClock().measure { executor.run() } / .seconds(1) }
+    return Double(cost * batch) / max(times.min() ?? 1, 1e-9)
+  }
+
+  /// What keeps a deadline, where there is one: time is left to judge and to measure.
+  private func clock(_ speed: Double) throws -> DeadlineClock? {
+    guard let deadline = options.deadline else { return nil }
+    let cost = try ModelCost(teacher.graph, inputShapes: shapes, pool: pool).total.flops
+    var runs = 2 * data.evaluation.count
+    for pass in plan.pipeline.passes {
+      switch pass {
+      case let select as Select where select.criterion == .swap && select.layers == nil:
+        runs += (1 + teacher.layers.count) * (select.images ?? data.heldOut.count)
+      case let tune as FineTune: runs += Budget.fineTuneMeasurements * (tune.images ?? data.heldOut.count)
+      default: break
+      }
+    }
+    let rest = Budget.overhead + Double(runs) * Double(cost) / speed
+    return DeadlineClock(
+      plan.pipeline, start: start, training: max(deadline - 1.3 * rest, 0.3 * deadline))
   }
 
   private func report(_ hybrid: Hybrid, bound: Bound) throws -> Report {
@@ -163,4 +202,30 @@ private final class LayerWatcher: PassObserver {
     default: break
     }
   }
+}
+
+/// Tells passes that train when their time is over: each has an equal part of what is left when it begins.
+private final class DeadlineClock: PassObserver {
+  private let end: ContinuousClock.Instant
+  private var trainings: Int
+  private var isLate: (() -> Bool)?
+
+  /// A clock for a pipeline that began at `start` and has so many seconds.
+  init(_ pipeline: Pipeline, start: ContinuousClock.Instant, training seconds: Double) {
+    end = start + .seconds(seconds)
+    trainings = pipeline.passes.count { $0 is Distil || $0 is FineTune }
+  }
+
+  /// Tells what runs in `context`.
+  func watch(_ context: PassContext) { context.isLate = { [self] in isLate?() ?? false } }
+
+  func before(_ pass: any Pass, _ hybrid: Hybrid) {
+    guard pass is Distil || pass is FineTune else { return }
+    let now = ContinuousClock.now
+    let own = now + (end - now) / Double(max(trainings, 1))
+    trainings -= 1
+    isLate = { ContinuousClock.now >= own }
+  }
+
+  func after(_ pass: any Pass, _ hybrid: Hybrid, _ result: Result<PassResult, any Error>) { isLate = nil }
 }

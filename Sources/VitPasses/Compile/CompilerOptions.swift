@@ -25,8 +25,10 @@ public struct CompilerOptions: Sendable {
   public var heads: Int?
   /// The scan order.
   public var order = ScanOrder.Pattern.bidirectional
-  /// The seconds that training may take at the nominal rate (see `Budget`).
+  /// The seconds that a compile may take at the nominal rate, all of it counted (see `Budget`).
   public var timeBudget = 600.0
+  /// Seconds of the clock after which training stops at the best so far; the result then depends on the machine.
+  public var deadline: Double?
   /// Steps of distillation, in place of what the budget gives.
   public var distilSteps: Int?
   /// The rate of distillation.
@@ -39,6 +41,8 @@ public struct CompilerOptions: Sendable {
   public var batch: Int?
   /// Samples that nothing is trained on; by default a tenth, or as many as a tenth of the default budget pays for.
   public var heldOut: Int?
+  /// Images that teacher and hybrid are measured on at the end; by default as many as a fifth of the budget pays for.
+  public var evaluationImages: Int?
   /// Decides every random choice.
   public var seed: UInt64 = 0
   /// Threads that compute; by default as many as cores may be used. The result is the same for any number.
@@ -76,23 +80,37 @@ public struct CompilerOptions: Sendable {
     guard timeBudget > 0, timeBudget.isFinite else {
       throw bad("the time budget \(timeBudget) is not positive")
     }
+    if let deadline {
+      guard deadline > 0, deadline.isFinite else { throw bad("the deadline \(deadline) is not positive") }
+      guard !isReproducible, !comparesControls else {
+        throw VitError(
+          "what a deadline stops differs from run to run: it does not go with \(isReproducible ? "reproducible results" : "controls")",
+          kind: .usage, code: "option-conflict",
+          help: "a time budget decides steps in the same way everywhere")
+      }
+    }
     guard (heldOut ?? 1) > 0 else {
       throw bad("the number of samples held out, \(heldOut ?? 0), is not positive")
     }
-    try pipeline(distilSteps: 1, fineTuneSteps: 1, batch: 1).check()
+    guard (evaluationImages ?? 1) > 0 else {
+      throw bad("the number of images to measure on, \(evaluationImages ?? 0), is not positive")
+    }
+    let none = Budget.Work(teacher: 1, layers: 1, trials: 1, batch: 1, heldOut: 1, evaluation: 1)
+    try pipeline(Budget(seconds: 1, work: none), heldOut: 1, batch: 1).check()
   }
 
-  /// The pipeline of a compile with these numbers of steps.
+  /// The pipeline of a compile that does what `budget` buys.
   ///
   /// Where layers are chosen by measured damage, every one that can be is replaced and distilled on trial; else the choice
   /// comes first.
-  func pipeline(distilSteps: Int, fineTuneSteps: Int, batch: Int) -> Pipeline {
-    var passes = pipeline?.passes ?? usual(distilSteps, fineTuneSteps, batch)
+  func pipeline(_ budget: Budget, heldOut: Int, batch: Int) -> Pipeline {
+    var passes = pipeline?.passes ?? usual(budget, heldOut, batch)
     if weights != .f32, !(passes.last is Round) { passes.append(Round(weights: weights)) }
     return Pipeline(passes)
   }
 
-  private func usual(_ distilSteps: Int, _ fineTuneSteps: Int, _ batch: Int) -> [any Pass] {
+  private func usual(_ budget: Budget, _ heldOut: Int, _ batch: Int) -> [any Pass] {
+    let judged = budget.judged < heldOut ? budget.judged : nil
     var choice = Select(by: select)
     switch replace {
     case .fraction(let part): choice.fraction = part
@@ -100,11 +118,15 @@ public struct CompilerOptions: Sendable {
     case .layers(let layers): choice.layers = layers
     }
     let onTrial = select == .swap && choice.layers == nil
+    if onTrial { choice.images = judged }
+    let score = Score(images: budget.scored)
     let swap = Swap(
       mixer: mixer, width: width, heads: heads, order: order, layers: onTrial ? .all : .selected)
-    let distil = Distil(steps: distilSteps, batch: batch, rate: distilRate)
-    let fineTune = FineTune(steps: fineTuneSteps, batch: batch, rate: fineTuneRate)
+    let distil = Distil(
+      steps: budget.distilSteps, batch: batch, rate: distilRate, images: budget.solved)
+    let fineTune = FineTune(
+      steps: budget.fineTuneSteps, batch: batch, rate: fineTuneRate, images: judged)
     return onTrial
-      ? [Score(), swap, distil, choice, Restore(), fineTune] : [Score(), choice, swap, distil, fineTune]
+      ? [score, swap, distil, choice, Restore(), fineTune] : [score, choice, swap, distil, fineTune]
   }
 }

@@ -58,6 +58,8 @@ public struct Report: Sendable {
   public var controls: [Control] = []
   /// Where training went astray.
   public var divergences: [PassResult.Divergence] = []
+  /// Where training was stopped by a deadline.
+  public var stops: [PassResult.Stop] = []
 
   /// The numbers of the layers that were replaced.
   public var selected: [Int] { layers.filter(\.isSelected).map(\.index) }

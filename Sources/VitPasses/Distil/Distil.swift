@@ -20,19 +20,24 @@ public struct Distil: Pass {
   /// Whether the last linear map is also solved for by ridge regression.
   public var solve: Bool
 
+  /// Samples of the held-out split that decide which weights are kept, and of the data that the readout is solved on.
+  public var images: Int
+
   /// The pass.
   public init(
-    steps: Int = 400, batch: Int = 64, rate: Double = 2e-3, clip: Double = 1, solve: Bool = true
+    steps: Int = 400, batch: Int = 64, rate: Double = 2e-3, clip: Double = 1, solve: Bool = true,
+    images: Int = Distil.usualImages
   ) {
     self.steps = steps
     self.batch = batch
     self.rate = rate
     self.clip = clip
     self.solve = solve
+    self.images = images
   }
 
-  /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1) and `solve` (true): whether the last
-  /// linear map is also solved for by ridge regression.
+  /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1), `solve` (true), whether the last linear map is also solved
+  /// for by ridge regression, and `images` (256), on which that is done and the weights are judged.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     steps = try options.value("steps", default: steps)
@@ -40,12 +45,14 @@ public struct Distil: Pass {
     rate = try options.value("rate", default: rate)
     clip = try options.value("clip", default: clip)
     solve = try options.value("solve", default: solve)
+    images = try options.value("images", default: images)
   }
 
   /// Throws where a number is out of range.
   public func check() throws(VitError) {
-    guard rate > 0, rate.isFinite, clip > 0 else {
-      throw VitError("distil: expected rate > 0 and clip > 0", kind: .usage, code: "option-value")
+    guard rate > 0, rate.isFinite, clip > 0, images > 0 else {
+      throw VitError(
+        "distil: expected rate > 0, clip > 0 and images > 0", kind: .usage, code: "option-value")
     }
     try Effort.check(Distil.name, steps: steps, batch: batch)
   }
@@ -54,13 +61,12 @@ public struct Distil: Pass {
   public var options: [(name: String, value: String)] {
     [
       ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", "\(rate)"), ("clip", "\(clip)"),
-      ("solve", "\(solve)"),
+      ("solve", "\(solve)"), ("images", "\(images)"),
     ]
   }
 
-  /// Samples of the held-out split that decide which weights are kept, and of the data that the readout is
-  /// solved on.
-  static let checkSamples = 256
+  /// The images that do for a layer.
+  public static let usualImages = 256
 
   /// Trains, and keeps for each layer the best weights on the held-out samples: first, last or averaged.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
@@ -82,6 +88,6 @@ public struct Distil: Pass {
     let data = try context.samples(for: Distil.name)
     return try DistilSession(
       mixers, graph: hybrid.graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
-      batch: batch, context: context)
+      batch: batch, images: images, context: context)
   }
 }

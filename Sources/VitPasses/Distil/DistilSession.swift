@@ -14,21 +14,25 @@ final class DistilSession {
   private let heldOutCount: Int
   private let batch: Int
   private let micro: Int
+  private let images: Int
   /// The mean of ‖y‖² over calibration tokens times the tokens of a batch: what makes a loss of 1 mean "as
   /// bad as zero".
   private var norms: [Double] = []
   private var kept: [(error: LayerError, weights: [Tensor])] = []
   /// For each layer where its training went astray, if it did.
   private var divergences: [Layer.Divergence?]
+  /// Where the training was stopped, if it was.
+  private var stop: PassResult.Stop?
 
   /// The loss from which training has gone astray: so many times as bad as a mixer that gives zeros.
   private static let hopeless = 8.0
 
   init(
     _ mixers: [MixerNode], graph: Graph, teacher: Teacher, data: any SampleSource,
-    heldOut: any SampleSource, batch: Int, context: PassContext
+    heldOut: any SampleSource, batch: Int, images: Int, context: PassContext
   ) throws {
     self.mixers = mixers
+    self.images = images
     self.context = context
     divergences = Array(repeating: nil, count: mixers.count)
     self.batch = batch
@@ -86,7 +90,7 @@ final class DistilSession {
   func normalise() throws {
     var squares = TreeSum<[Double]>()
     var samples = 0
-    try sweep(tap, count: dataCount, limit: Distil.checkSamples) {
+    try sweep(tap, count: dataCount, limit: images) {
       samples += micro
       squares.add(
         trainers.indices.map { SquaredNorm.squared(target(tap, $0), pool: context.pool) })
@@ -106,7 +110,7 @@ final class DistilSession {
   func solveReadouts(keepBetter: Bool) throws {
     if keepBetter { try keepIfBetter() }
     var regressions = try regressions()
-    try sweep(tap, count: dataCount, limit: Distil.checkSamples) {
+    try sweep(tap, count: dataCount, limit: images) {
       for index in regressions.indices {
         let place = regressions[index].place
         let empty = View(base: branch(tap, place).base, element: .f32, shape: [0])
@@ -129,7 +133,7 @@ final class DistilSession {
   /// The error of each layer on the held-out samples.
   private func errors() throws -> [LayerError] {
     var errors = TreeSum<[LayerError]>()
-    try sweep(checks, count: heldOutCount, limit: Distil.checkSamples) {
+    try sweep(checks, count: heldOutCount, limit: images) {
       errors.add(
         trainers.enumerated().map { place, trainer in
           let y = target(checks, place)
@@ -160,6 +164,10 @@ final class DistilSession {
     let first = try resume(of: steps)
     var running = [Double](repeating: 0, count: trainers.count)
     for step in first..<steps {
+      if context.isLate() {
+        stop = PassResult.Stop(pass: Distil.name, step: step, steps: steps)
+        break
+      }
       if context.isCancelled() {
         try save(step)
         try context.checkCancelled()
@@ -260,6 +268,8 @@ final class DistilSession {
         PassResult.Divergence(pass: Distil.name, layer: mixer.layer.index, step: $0.step, rate: $0.rate)
       }
     }
-    return PassResult(changes: trainers.count, notes: notes, divergences: astray)
+    return PassResult(
+      changes: trainers.count, notes: notes, divergences: astray,
+      stops: stop.map { [$0] } ?? [])
   }
 }

@@ -48,7 +48,7 @@ public struct Score: Pass {
   /// The samples for which rows are sorted.
   private static let sortedImages = 64
   /// The samples on which layers are dropped: the model runs on them once for each layer.
-  private static let droppedImages = 64
+  static let droppedImages = 64
 
   /// Runs the model on the samples.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {

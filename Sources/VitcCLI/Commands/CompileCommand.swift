@@ -26,7 +26,12 @@ extension Command {
       Option("--order", "ORDER", "how tokens are scanned: bidirectional (default), forward or cross"),
       Option(
         "--time-budget", "TIME",
-        "what training may take at 150 GFLOP/s, as 90s or 10m; decides the steps (default 10m)"),
+        "what the compile may take at 150 GFLOP/s, as 90s or 10m; decides steps and images (default 10m)"),
+      Option(
+        "--deadline", "TIME",
+        "what it may take by the clock, as 10m: training stops at the best so far, elsewhere in each run"),
+      Option(
+        "--eval-images", "N", "images measured on at the end (default: what a fifth of the budget pays for)"),
       Option("--distil-steps", "N", "steps of distillation, whatever the budget"),
       Option("--distil-rate", "R", "the rate of distillation (default 0.002)"),
       Option("--fine-tune-steps", "N", "steps of fine-tuning, whatever the budget; 0 for none"),
@@ -130,6 +135,8 @@ private struct CompileRun {
       try arguments.choice("--order", of: ["bidirectional", "forward", "cross"]).flatMap(Swap.Order.init)
       ?? options.order
     options.timeBudget = try arguments.seconds("--time-budget") ?? options.timeBudget
+    options.deadline = try arguments.seconds("--deadline")
+    options.evaluationImages = try arguments.integer("--eval-images", in: 1...Int.max)
     options.distilSteps = try arguments.integer("--distil-steps", in: Effort.steps)
     options.distilRate = try arguments.number("--distil-rate", above: 0) ?? options.distilRate
     options.fineTuneSteps = try arguments.integer("--fine-tune-steps", in: Effort.steps)
