@@ -62,6 +62,9 @@ public final class Dataset: Sendable {
     unreadable = Mutex(([], skipped))
   }
 
+  /// The files of images at `path`: of a folder all in it and below, by their names' ends; else `path` itself.
+  public static func images(at path: String) throws(VitError) -> [String] { try Folder.images(at: path) }
+
   /// Reads sample `index`.
   public func sample(at index: Int) throws -> Sample { try source.sample(index) }
 

@@ -56,6 +56,11 @@ struct Folder {
     return result
   }
 
+  /// The paths of all images in what lies at `path`: those of a folder and of all below, sorted; else `path` itself.
+  static func images(at path: String) throws(VitError) -> [String] {
+    kind(path) == .folder ? try Folder(path).images() : [path]
+  }
+
   /// The paths of this folder and of all below, as deep as `images` looks.
   func tree(depth: Int = 0) throws(VitError) -> [String] {
     var result = [path]

@@ -3,7 +3,7 @@ internal import VitFormats
 internal import VitIR
 
 /// Any JSON value, for files whose keys are optional and of several types.
-enum JSONValue: Decodable {
+package enum JSONValue: Decodable {
   case null
   case flag(Bool)
   case number(Double)
@@ -11,7 +11,7 @@ enum JSONValue: Decodable {
   case list([JSONValue])
   case table([String: JSONValue])
 
-  init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     if container.decodeNil() {
       self = .null
@@ -30,7 +30,15 @@ enum JSONValue: Decodable {
 
   /// The value in the file at `path`, of at most 16 MB.
   static func read(_ path: String) throws -> JSONValue {
-    let bytes = try MappedFile.contents(of: path, limit: 1 << 24)
+    do { return try JSONValue(parsing: MappedFile.contents(of: path, limit: 1 << 24)) } catch let error
+      as VitError
+    {
+      throw error.at(Location(file: path))
+    }
+  }
+
+  /// The value that a text holds.
+  package init(parsing bytes: [UInt8]) throws {
     // The depth is bounded here, before a decoder recurses.
     var depth = 0
     var isText = false
@@ -53,11 +61,11 @@ enum JSONValue: Decodable {
       default: break
       }
       if depth > 32 {
-        throw VitError("the JSON is nested too deeply", code: "json", location: Location(file: path))
+        throw VitError("the JSON is nested too deeply", code: "json")
       }
     }
-    do { return try JSONDecoder().decode(JSONValue.self, from: Data(bytes)) } catch {
-      throw VitError("expected JSON, found something else", code: "json", location: Location(file: path))
+    do { self = try JSONDecoder().decode(JSONValue.self, from: Data(bytes)) } catch {
+      throw VitError("expected JSON, found something else", code: "json")
     }
   }
 

@@ -36,6 +36,17 @@ public final class Classifier {
     }
   }
 
+  /// The files of images that `paths` name: of a folder all in it and below. Throws where one has none.
+  public static func images(at paths: [String]) throws -> [String] {
+    try paths.flatMap { path in
+      let found = try Dataset.images(at: path)
+      if found.isEmpty {
+        throw VitError("the folder holds no images", code: "empty-data", location: Location(file: path))
+      }
+      return found
+    }
+  }
+
   /// The `count` likeliest classes of the image in a file, likeliest first.
   public func classify(_ path: String, top count: Int) throws -> [Class] {
     do {

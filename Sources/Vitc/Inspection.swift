@@ -100,6 +100,7 @@ public struct Inspection: Sendable {
       ("notes", .object(graph.annotations.entries.map { ($0.name, JSON($0.value)) })),
       ("explanations", .array(misses.map(JSON.string))),
       ("lineage", .object(model.lineage.map { ($0.key, .string($0.value)) })),
+      ("measurements", model.report ?? .null),
       ("preprocessing", model.preprocessing.map(JSON.string) ?? .null),
       ("labels", .array((model.labels ?? []).map(JSON.string))),
     ])

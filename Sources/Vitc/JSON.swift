@@ -1,3 +1,5 @@
+internal import VitData
+
 /// A JSON document: what vitc writes for scripts.
 public enum JSON: Hashable, Sendable {
   case null
@@ -13,6 +15,27 @@ public enum JSON: Hashable, Sendable {
   /// An object.
   public static func object(_ members: [(String, JSON)]) -> JSON {
     .members(Dictionary(members, uniquingKeysWith: { _, last in last }))
+  }
+
+  /// The document that was read.
+  init(_ value: JSONValue) {
+    switch value {
+    case .null: self = .null
+    case .flag(let flag): self = .bool(flag)
+    case .number(let number): self = Int(exactly: number).map(JSON.int) ?? .number(number)
+    case .text(let text): self = .string(text)
+    case .list(let elements): self = .array(elements.map(JSON.init))
+    case .table(let members): self = .members(members.mapValues(JSON.init))
+    }
+  }
+
+  /// The number, where it is one.
+  public var number: Double? {
+    switch self {
+    case .int(let value): Double(value)
+    case .number(let value): value
+    default: nil
+    }
   }
 
   /// A number that may be missing.

@@ -1,3 +1,4 @@
+internal import VitData
 internal import Synchronization
 internal import VitFormats
 public import VitIR
@@ -158,6 +159,13 @@ public struct Model: Sendable {
 
   /// Where the model comes from, by key: digests, the resolved pipeline, the seed, versions.
   public var lineage: [(key: String, value: String)] { origin.lineage }
+
+  /// What was measured when it was compiled (`schemas/report.schema.json`; without times where they were left out); `nil` where
+  /// nothing was, or what a file holds is no JSON.
+  public var report: JSON? {
+    guard let text = origin.measurements ?? origin.report else { return nil }
+    return (try? JSONValue(parsing: Array(text.utf8))).map(JSON.init)
+  }
 
   /// How images become inputs, as text, where the model or a file beside it says so.
   public var preprocessing: String? {

@@ -1,8 +1,14 @@
+internal import VitIR
 internal import VitFormats
 internal import Glibc
 
 /// Small text files that go with a model.
 public enum TextFile {
+  /// The text of a file of at most a million bytes; bytes that are no UTF-8 as in names of files.
+  public static func read(_ path: String) throws -> String {
+    FileName.text(of: try MappedFile.contents(of: path, limit: 1 << 20))
+  }
+
   /// Writes a file, which appears whole or not at all.
   public static func write(_ text: String, to path: String) throws {
     try AtomicFile.write(Array(text.utf8), to: path)

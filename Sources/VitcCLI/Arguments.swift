@@ -34,6 +34,7 @@ struct Option: Sendable {
   /// Options that every command takes.
   static let common = [
     Option("--diagnostics", "FORMAT", "how messages are written: text (default) or json, one object a line"),
+    Option("--quiet", "says nothing but results, warnings and errors: no notes, no progress"),
     Option("--help", "shows this help"),
   ]
   /// How many threads compute.

@@ -20,6 +20,8 @@ enum Help {
       vitc help pass NAME   what a pass does and takes
       vitc --version        the version
 
+    @FILE stands for the words in a file, apart by blanks and line ends, in quotes where they hold blanks.
+
     Results go to standard output, all else to standard error. Exit codes: 0 done, 1 a check failed, 2 wrong
     usage, 3 an input that is missing, malformed or unsupported, 4 anything else, 130 interrupted.
 
@@ -43,7 +45,8 @@ enum Help {
   /// What an operation does.
   static func operation(_ name: String) throws(VitError) -> String {
     let registry = Registry.vitc
-    guard let operation = registry[name] else {
+    let ways = [name, "onnx.\(name)", "vit.\(name)", "com.microsoft.\(name)"]
+    guard let operation = ways.lazy.compactMap({ registry[$0] }).first else {
       throw Arguments.unknown(name, among: registry.operations.map { $0.name }, what: "operation", help: nil)
     }
     return "\(operation.name): \(operation.summary)\n"

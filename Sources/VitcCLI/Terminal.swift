@@ -11,6 +11,7 @@ final class Terminal: Sendable {
 
   private struct State {
     var writesJSON = false
+    var isQuiet = false
     var pending: [UInt8] = []
     /// Where results go.
     var output: Int32 = 1
@@ -42,6 +43,12 @@ final class Terminal: Sendable {
   var writesJSON: Bool {
     get { state.withLock { $0.writesJSON } }
     set { state.withLock { $0.writesJSON = newValue } }
+  }
+
+  /// Whether notes and progress are left out.
+  var isQuiet: Bool {
+    get { state.withLock { $0.isQuiet } }
+    set { state.withLock { $0.isQuiet = newValue } }
   }
 
   /// Adds text to the results.
@@ -80,7 +87,10 @@ final class Terminal: Sendable {
 
   /// Tells the user of an error, warning or note; of what was said already, no second time.
   func report(_ diagnostic: Diagnostic) {
-    guard state.withLock({ $0.told.insert(diagnostic).inserted }) else { return }
+    let isNew = state.withLock { state in
+      !(state.isQuiet && diagnostic.severity == .note) && state.told.insert(diagnostic).inserted
+    }
+    guard isNew else { return }
     sendLine(writesJSON ? diagnostic.json.line : diagnostic.text)
   }
 
@@ -89,6 +99,7 @@ final class Terminal: Sendable {
   func advance(_ name: String, _ done: Int, _ total: Int, _ figure: String) {
     let tail = figure.isEmpty ? "" : ", \(figure)"
     let line = state.withLock { state -> String? in
+      guard !state.isQuiet else { return nil }
       if name != state.phase.name || done < state.phase.shown {
         Terminal.endLine(&state)
         state.phase = Phase(name: name, first: max(0, done - 1))

@@ -34,7 +34,10 @@ public enum Tool {
     }
   }
 
-  private static func start(_ words: [String], _ terminal: Terminal) throws -> Outcome {
+  private static func start(_ given: [String], _ terminal: Terminal) throws -> Outcome {
+    let isJSON = zip(given, given.dropFirst()).contains { $0 == "--diagnostics" && $1 == "json" }
+    terminal.writesJSON = isJSON || given.contains("--diagnostics=json")
+    let words = try ResponseFile.expand(given)
     guard let name = words.first else {
       terminal.write(Help.overview)
       throw usage("no command given")
@@ -48,9 +51,9 @@ public enum Tool {
       throw Arguments.unknown(
         name, among: Command.all.map(\.name), what: name.hasPrefix("-") ? "option" : "command", help: nil)
     }
-    terminal.writesJSON = words.contains("--diagnostics=json")
     let arguments = try Arguments(Array(words.dropFirst()), of: command)
     terminal.writesJSON = try arguments.choice("--diagnostics", of: ["text", "json"]) == "json"
+    terminal.isQuiet = arguments.flag("--quiet")
     if arguments.flag("--help") {
       terminal.write(Help.text(command))
       return .done

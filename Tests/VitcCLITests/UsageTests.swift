@@ -144,4 +144,62 @@ import VitTestSupport
   static let commands = [
     "compile", "inspect", "score", "run", "eval", "bench", "verify", "diff", "opt", "help",
   ]
+
+  @Test("words come from files, quoted where they hold blanks, and a bad file is a usage error")
+  func responseFiles() throws {
+    let scratch = try Scratch()
+    try scratch.write(Array("help\n  'pass'  @inner\n".utf8), to: "outer")
+    try scratch.write(Array("\"dis\"til".utf8), to: "inner")
+    let plain = try Tool.run("help", "pass", "distil")
+    #expect(plain.status == 0)
+    #expect(try Tool.run("@outer", in: scratch.path).output == plain.output)
+    try scratch.write(Array("in\\ spect 'no such \"file\".onnx'".utf8), to: "quoted")
+    #expect(try Tool.run("@quoted", in: scratch.path).errors.contains("in spect"))
+    try scratch.write(Array("help 'pass".utf8), to: "open")
+    try scratch.write(Array("@loop".utf8), to: "loop")
+    for name in ["open", "loop", "missing"] {
+      let result = try Tool.run("@\(name)", in: scratch.path)
+      #expect(result.status == 2 && result.errors.hasPrefix("error: "), "\(name): \(result.errors)")
+    }
+  }
+
+  @Test(
+    "usage errors are JSON where JSON is asked for",
+    arguments: [["--diagnostics", "json"], ["--diagnostics=json"]])
+  func jsonUsage(words: [String]) throws {
+    for command in [["compile"], ["frobnicate"], ["run", "m", "--frobnicate"]] {
+      let result = try Tool.run(command + words)
+      #expect(result.status == 2 && result.errors.hasPrefix("{\"code\":"), "\(result.errors)")
+    }
+  }
+
+  @Test("a quiet command says results and warnings, no notes and no progress") func quiet() throws {
+    let tiny = try TinyModel(images: 2)
+    let loud = try tiny.run(["eval", "t.vmod", "--data", "data"])
+    let quiet = try tiny.run(["eval", "t.vmod", "--data", "data", "--quiet"])
+    #expect(quiet.status == 0 && quiet.output == loud.output)
+    #expect(loud.errors.contains("note: ") && loud.errors.contains("warning: "))
+    #expect(
+      quiet.errors.contains("warning: ") && !quiet.errors.contains("note: ")
+        && !quiet.errors.contains("evaluate"))
+  }
+
+  @Test("run takes folders of images") func runFolder() throws {
+    let tiny = try TinyModel(images: 2)
+    let result = try tiny.run(["run", "t.vmod", "data", "--json"])
+    let images = try #require(try result.json["images"] as? [[String: Any]])
+    #expect(
+      images.compactMap { $0["file"] as? String } == [
+        "data/a/0.png", "data/a/1.png", "data/b/0.png", "data/b/1.png",
+      ])
+    try tiny.scratch.write([1], to: "none/readme.txt")
+    #expect(try tiny.run(["run", "t.vmod", "none"]).errors.contains("none: the folder holds no images"))
+  }
+
+  @Test("operations are explained by their short names, too") func shortNames() throws {
+    #expect(
+      try Tool.run("help", "op", "LayerNormalization").output
+        == Tool.run("help", "op", "onnx.LayerNormalization").output)
+    #expect(try Tool.run("help", "op", "glr").output.hasPrefix("vit.glr: "))
+  }
 }

@@ -37,6 +37,7 @@ extension Inspection {
     for (key, value) in model.lineage {
       text += "lineage     \(key.escapedForDisplay): \(value.escapedForDisplay)\n"
     }
+    if let report = model.report { text += Inspection.measurements(report) }
     for (name, value) in graph.annotations.entries { text += "note        \(name) = \(value.text)\n" }
     text += "\n"
     if layers.isEmpty {
@@ -65,5 +66,29 @@ extension Inspection {
       text += "\nnearly matched:\n" + misses.map { "  \($0.escapedForDisplay)\n" }.joined()
     }
     return text
+  }
+
+  /// What was measured when the model was compiled.
+  private static func measurements(_ report: JSON) -> String {
+    var facts: [String] = []
+    func add(_ name: String, _ value: Double?, _ teacher: Double?, _ text: (Double) -> String) {
+      guard let value else { return }
+      facts.append("\(name) \(text(value))" + (teacher.map { " (teacher \(text($0)))" } ?? ""))
+    }
+    func count(_ value: Double) -> String { Int(exactly: value)?.grouped ?? value.short }
+    let fidelity = report["fidelity"]
+    add("accuracy", fidelity?["accuracy"]?.number, fidelity?["teacher"]?["accuracy"]?.number, \.percent)
+    add("agreement", fidelity?["agreement"]?.number, nil, \.percent)
+    add("KL", fidelity?["kl"]?.number, nil, \.short)
+    if fidelity?["agreement"]?.number == nil {
+      add("relative error", fidelity?["relative_error"]?.number, nil, \.short)
+    }
+    add("parameters", report["hybrid"]?["parameters"]?.number, report["teacher"]?["parameters"]?.number) {
+      count($0)
+    }
+    add("ms", report["hybrid"]?["ms"]?.number, report["teacher"]?["ms"]?.number) { $0.fixed(2) }
+    guard !facts.isEmpty else { return "" }
+    let images = fidelity?["images"]?.number.map { "on \(count($0)) images: " } ?? ""
+    return "measured    \(images)\(facts.joined(separator: ", "))\n"
   }
 }

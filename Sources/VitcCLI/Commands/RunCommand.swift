@@ -5,7 +5,10 @@ extension Command {
   /// `vitc run`.
   static let run = Command(
     "run", "runs a model on arrays or on images",
-    operands: [("MODEL", "an .onnx, .vmod or textual IR file"), ("IMAGE…", "JPEG or PNG files to classify")],
+    operands: [
+      ("MODEL", "an .onnx, .vmod or textual IR file"),
+      ("IMAGE…", "JPEG or PNG files to classify, or folders of them"),
+    ],
     options: [
       Option(
         "--input", "[NAME=]X.npy", "an array for an input; without names in the order of the inputs",
@@ -58,7 +61,7 @@ extension Command {
     let classifier = try Classifier(model, session: session, settings: settings)
     for diagnostic in classifier.diagnostics { terminal.report(diagnostic) }
     var results: [JSON] = []
-    for path in images {
+    for path in try Classifier.images(at: images) {
       let answer = try classifier.classify(path, top: top)
       results.append(RunOutput.json(path, answer))
       if !arguments.flag("--json") { terminal.write(RunOutput.text(path, answer)) }
