@@ -120,7 +120,8 @@ private struct CompileJob {
     let shapes = try teacher.inputShapes()
     let plan = CompilePlan(
       options, teacher: origin, cost: try ModelCost(teacher.graph, inputShapes: shapes, pool: pool),
-      samples: data.count, evaluation: evaluation?.count)
+      samples: data.count, evaluation: evaluation?.count,
+      reading: data.areFiles ? Budget.readingFile : Budget.reading)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
     let parts = try data.holdingOut(plan.heldOut, seed: options.seed)
     (training, heldOut) = parts

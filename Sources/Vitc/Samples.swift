@@ -107,6 +107,9 @@ public struct Samples: SampleSource {
   /// How many there are.
   public var count: Int { indices.count }
 
+  /// Whether each is a picture in a file of its own.
+  var areFiles: Bool { files.count >= dataset.count }
+
   /// How many could not be read.
   public var skipped: Int { dataset.skipped }
 

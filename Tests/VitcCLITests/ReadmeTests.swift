@@ -33,6 +33,15 @@ import VitTestSupport
     #expect(seen >= 5)
   }
 
+  @Test("what it shows of embedding is the package that is built") func embedding() throws {
+    let source = try String(
+      contentsOfFile: "\(Self.root)/tools/embed/Sources/Embed/Embed.swift", encoding: .utf8)
+    let parts = source.components(separatedBy: "// README begins\n")
+    let body = try #require(parts.last?.components(separatedBy: "    // README ends").first)
+    #expect(parts.count == 2 && body.count > 100)
+    #expect(try lines().joined(separator: "\n").contains(body))
+  }
+
   @Test("every file that it names is there") func files() throws {
     let text = try lines().joined(separator: "\n")
     let pieces = text.split(whereSeparator: { " \n`(),;:".contains($0) })

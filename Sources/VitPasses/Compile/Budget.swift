@@ -18,6 +18,8 @@ public struct Budget: Hashable, Sendable {
   public private(set) var evaluated: Int
   /// The seconds that all of it takes at the nominal rate.
   public private(set) var seconds: Double
+  /// Those of them that products take.
+  private var products: Double
 
   /// What a compile has to work on.
   public struct Work: Sendable {
@@ -33,46 +35,61 @@ public struct Budget: Hashable, Sendable {
     public var heldOut: Int
     /// Samples that could be measured on at the end.
     public var evaluation: Int
+    /// Seconds that it takes to read a sample and prepare it.
+    public var reading: Double
 
     /// The work on a model.
-    public init(teacher: Double, layers: Double, trials: Int, batch: Int, heldOut: Int, evaluation: Int) {
+    public init(
+      teacher: Double, layers: Double, trials: Int, batch: Int, heldOut: Int, evaluation: Int,
+      reading: Double = Budget.reading
+    ) {
       self.teacher = teacher
       self.layers = layers
       self.trials = trials
       self.batch = batch
       self.heldOut = heldOut
       self.evaluation = evaluation
+      self.reading = reading
     }
+
+    /// What a sample costs to read, in operations.
+    private var sample: Double { reading * Budget.rate }
 
     /// Scoring, with each layer dropped on trial.
     fileprivate func score(_ images: Int) -> Double {
-      teacher * (Budget.mapsFactor * Double(images) + Double(trials * min(images, Score.droppedImages)))
+      let dropped = Double(trials * min(images, Score.droppedImages))
+      return (Budget.mapsFactor * teacher + sample) * Double(images) + (teacher + sample) * dropped
     }
 
     /// Distillation apart from its steps: the targets' norms, two solves, and judging the weights five times.
-    fileprivate func solve(_ images: Int) -> Double { 8 * (teacher + layers) * Double(images) }
+    fileprivate func solve(_ images: Int) -> Double { 8 * (teacher + layers + sample) * Double(images) }
 
     /// Measuring the teacher and each swap, then the hybrid as it is fine-tuned.
     fileprivate func judge(_ images: Int) -> Double {
-      teacher * Double(images * (1 + trials + Budget.fineTuneMeasurements))
+      (teacher + sample) * Double(images * (1 + trials + Budget.fineTuneMeasurements))
     }
 
     /// Measuring teacher and hybrid at the end.
-    fileprivate func evaluate(_ images: Int) -> Double { 2 * teacher * Double(images) }
+    fileprivate func evaluate(_ images: Int) -> Double { 2 * (teacher + sample) * Double(images) }
 
     /// A step of distillation; a reverse pass is taken to cost twice the forward pass.
-    fileprivate var distilStep: Double { Double(batch) * (teacher + 3 * layers) * Budget.trainingFactor }
+    fileprivate var distilStep: Double { Double(batch) * (teacher + 3 * layers + sample) }
 
-    /// A step of fine-tuning.
-    fileprivate var fineTuneStep: Double { Double(batch) * 4 * teacher * Budget.trainingFactor }
+    /// Fine-tuning of so many steps, and those of the trials of rates.
+    fileprivate func fineTune(_ steps: Int) -> Double {
+      guard steps > 0 else { return 0 }
+      let all = steps + FineTune.rates.count * FineTune.trialSteps(of: steps)
+      return Double(all * batch) * (4 * teacher + sample)
+    }
   }
 
   /// How often fine-tuning measures: teacher and hybrid before it, four rates, a tenth of the steps, and two at the end.
   static let fineTuneMeasurements = 10
   /// How much more than its operations say scoring costs, for it sorts each row of a map.
   private static let mapsFactor = 3.0
-  /// How much more than its operations say training costs.
-  private static let trainingFactor = 1.0
+  /// Seconds that reading a sample is taken to cost, and what a pass does beside its products: where samples lie in an array
+  /// or are made, and where each is a picture in a file of its own.
+  public static let reading = 1.2e-4, readingFile = 1.5e-3
   /// Seconds that a compile takes apart from all this: opening, timing, writing.
   static let overhead = 2.5
   /// The part of the time that images may take, and that evaluation may of it all.
@@ -82,18 +99,13 @@ public struct Budget: Hashable, Sendable {
   /// The fewest and the most steps.
   private static let range = 10...20000
 
-  /// What takes `nominal` seconds at the nominal rate, on a machine that does `speed` operations in a second.
-  static func seconds(_ nominal: Double, at speed: Double) -> Double {
-    overhead + max(0, nominal - overhead) * rate / max(speed, 1)
-  }
-
   /// What `seconds` buy: as many images as half of them pay for, up to what passes take by themselves; for the rest steps.
   /// Numbers of steps and of images to measure on that are given stand, whatever they cost.
   public init(
     seconds: Double, work: Work, distilSteps: Int? = nil, fineTuneSteps: Int? = nil, evaluated: Int? = nil
   ) {
     let total = max(0, seconds - Budget.overhead) * Budget.rate
-    let most = Budget.shares.evaluation * total / max(2 * work.teacher, 1)
+    let most = Budget.shares.evaluation * total / max(work.evaluate(1), 1)
     self.evaluated = min(work.evaluation, evaluated ?? max(Int(min(most, 1e9)), 64))
     (scored, solved, judged) = (0, 0, 0)
     var images = 0.0
@@ -114,13 +126,22 @@ public struct Budget: Hashable, Sendable {
       }
       return low
     }
-    func fineTune(_ steps: Int) -> Double {
-      steps == 0
-        ? 0 : work.fineTuneStep * Double(steps + FineTune.rates.count * FineTune.trialSteps(of: steps))
-    }
     self.distilSteps = distilSteps ?? steps(Budget.distilShare) { work.distilStep * Double($0) }
-    self.fineTuneSteps = fineTuneSteps ?? steps(1 - Budget.distilShare, fineTune)
-    let training = work.distilStep * Double(self.distilSteps) + fineTune(self.fineTuneSteps)
-    self.seconds = Budget.overhead + (images + training) / Budget.rate
+    self.fineTuneSteps = fineTuneSteps ?? steps(1 - Budget.distilShare, work.fineTune)
+    self.seconds = 0
+    products = 0
+    self.seconds = Budget.overhead + cost(work) / Budget.rate
+    var withoutReading = work
+    withoutReading.reading = 0
+    products = cost(withoutReading) / Budget.rate
   }
+
+  /// The operations that all of it takes.
+  private func cost(_ work: Work) -> Double {
+    let images = work.score(scored) + work.solve(solved) + work.judge(judged) + work.evaluate(evaluated)
+    return images + work.distilStep * Double(distilSteps) + work.fineTune(fineTuneSteps)
+  }
+
+  /// The seconds that it takes on a machine that does `speed` operations in a second.
+  public func seconds(at speed: Double) -> Double { seconds + products * (Budget.rate / max(speed, 1) - 1) }
 }

@@ -9,12 +9,13 @@ package struct CompilePlan: Sendable {
 
   /// How many images teacher and hybrid are measured on at the end.
   package let evaluation: Int
-  /// The seconds that it takes at the nominal rate; `nil` where a pipeline was given, of which that is not known.
-  package let seconds: Double?
+  /// What the budget buys; `nil` where a pipeline was given, of which that is not known.
+  package let budget: Budget?
 
   /// The plan for a teacher, of which one sample costs `cost`, with so many samples to train on and to measure on.
   package init(
-    _ options: CompilerOptions, teacher: Teacher, cost: ModelCost, samples: Int, evaluation: Int?
+    _ options: CompilerOptions, teacher: Teacher, cost: ModelCost, samples: Int, evaluation: Int?,
+    reading: Double
   ) {
     let work = Double(max(cost.total.flops, 1))
     let trained = teacher.layers.filter(\.isReplaceable)
@@ -30,11 +31,11 @@ package struct CompilePlan: Sendable {
       seconds: options.timeBudget,
       work: Budget.Work(
         teacher: work, layers: layers, trials: trained.count, batch: batch, heldOut: heldOut,
-        evaluation: evaluation ?? heldOut),
+        evaluation: evaluation ?? heldOut, reading: reading),
       distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
       evaluated: options.evaluationImages)
     self.evaluation = budget.evaluated
-    seconds = options.pipeline == nil ? budget.seconds : nil
+    self.budget = options.pipeline == nil ? budget : nil
     pipeline = options.pipeline(budget, heldOut: heldOut, batch: batch)
   }
 

@@ -75,8 +75,8 @@ package struct CompileRun {
     events(.bound(bound, count: count))
     events(.pipeline(plan.pipeline.description))
     let speed = try speed()
-    if let nominal = plan.seconds {
-      events(.duration(nominal: nominal, here: Budget.seconds(nominal, at: speed)))
+    if let budget = plan.budget {
+      events(.duration(nominal: budget.seconds, here: budget.seconds(at: speed)))
     }
     let (hybrid, results) = try run(
       plan.pipeline, checkpoint: checkpoint, clock: clock(speed), events: events)
