@@ -36,9 +36,11 @@ import VitTestSupport
     let layers = try #require(try inspected.json["layers"] as? [[String: Any]])
     #expect(layers.compactMap { $0["kind"] as? String }.filter { $0 == "glr" }.count == 4)
     #expect(layers.count == 8)
-    // Digests of the machine's kernels are its own.
-    let text = try Tool.run("inspect", out).output.split(separator: "\n", omittingEmptySubsequences: false)
-      .filter { line in !["isa", "blas"].contains { line.hasPrefix("lineage     \($0):") } }
+    // What the machine's kernels are, and how fast, is its own.
+    let own = ["lineage     isa:", "lineage     blas:", "measured    "]
+    let lines = try Tool.run("inspect", out).output.split(separator: "\n", omittingEmptySubsequences: false)
+    for start in own { #expect(lines.count { $0.hasPrefix(start) } == 1) }
+    let text = lines.filter { line in !own.contains { line.hasPrefix($0) } }
       .map { line in line.hasPrefix("model ") ? line.prefix { $0 != "(" } + "(vmod)" : String(line) }
     Golden.expect(text.joined(separator: "\n"), "cli/inspect-hybrid.txt")
     var numbers: [String: Double] = [:]
