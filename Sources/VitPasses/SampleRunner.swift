@@ -37,6 +37,9 @@ struct SampleRunner {
     _ body: (_ first: Int, _ outputs: [View], _ count: Int) throws -> Void
   ) throws {
     let executor = try executor(graph, weights)
+    guard !graph.outputs.isEmpty else {
+      throw VitError("the model has no outputs", code: "no-outputs")
+    }
     let reader = BatchReader(data: data, pool: context.pool)
     for start in stride(from: 0, to: samples.count, by: batch) {
       try context.checkCancelled()

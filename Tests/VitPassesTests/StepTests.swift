@@ -228,4 +228,14 @@ import VitTestSupport
     let accuracy = try #require(meter.teacherScores?.rate)
     #expect([0, 0.5, 1].contains(accuracy))
   }
+
+  @Test("a model without outputs cannot be measured, and says so") func noOutputs() throws {
+    var graph = try TinyViT.graph()
+    graph.outputs = []
+    let context = TinyViT.context()
+    let error = #expect(throws: VitError.self) {
+      try FidelityMeter(teacher: graph, data: try #require(context.heldOut), context: context)
+    }
+    #expect(error?.diagnostic.code == "no-outputs")
+  }
 }
