@@ -9,9 +9,6 @@ public enum Blas {
   private static let callers = Atomic<Int>(0)
   private static let turn = Mutex<Void>(())
 
-  /// Whether it has been loaded.
-  public static var isLoaded: Bool { callers.load(ordering: .acquiring) > 0 }
-
   /// Loads it, with room for products on all workers of `pool`. Throws where it is missing or does not fit.
   ///
   /// Whoever is about to compute products that it serves calls this before the work starts: kernels cannot fail.
