@@ -15,6 +15,7 @@ func hasHeader(_ name: String) -> Bool {
 let optionalLibraries: [(header: String, library: String, define: String)] = [
   ("turbojpeg.h", "turbojpeg", "VITC_JPEG"),
   ("png.h", "png16", "VITC_PNG"),
+  ("webp/decode.h", "webp", "VITC_WEBP"),
   ("zlib.h", "z", "VITC_ZLIB"),
 ].filter { hasHeader($0.header) }
 

@@ -3,9 +3,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
-packages=(libopenblas-dev libprotobuf-c-dev protobuf-c-compiler libzstd-dev libturbojpeg0-dev libpng-dev zlib1g-dev
-  ninja-build
-  dataset-fashion-mnist)
+packages=(libopenblas-dev libprotobuf-c-dev protobuf-c-compiler libzstd-dev libturbojpeg0-dev libpng-dev libwebp-dev
+  zlib1g-dev ninja-build dataset-fashion-mnist)
 fashion=/usr/share/datasets/fashion-mnist
 
 say() { printf '%s\n' "$*" >&2; }

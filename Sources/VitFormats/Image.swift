@@ -39,38 +39,40 @@ public struct Image: Sendable, Hashable {
   /// The most bytes that a picture's file may have.
   public static let maximumFile = 1 << 28
 
-  /// Decodes the JPEG or PNG file at `path`, told by its content.
+  /// Decodes the JPEG, PNG or WebP file at `path`, told by its content.
   public init(contentsOf path: String) throws {
     let bytes = try MappedFile.contents(of: path, limit: Image.maximumFile)
     self = try located(path) { try Image(decoding: bytes) }
   }
 
-  /// Decodes a JPEG or PNG file, told by its content.
+  /// Decodes a JPEG, PNG or WebP file, told by its content.
   ///
-  /// Transparency is dropped and CMYK converted as Pillow's `convert("RGB")` does; orientation tags are ignored, as
-  /// by Pillow's plain `open`.
+  /// Transparency is dropped and CMYK converted as Pillow's `convert("RGB")` does; EXIF's orientation is honoured (see
+  /// `Orientation`).
   public init(decoding bytes: [UInt8]) throws {
     switch Image.format(bytes) {
     case .jpeg: self = try JPEG.decode(bytes)
     case .png: self = try PNG.decode(bytes)
+    case .webp: self = try WebP.decode(bytes)
     case nil:
       let found = bytes.isEmpty ? "an empty file" : Image.foreignFormat(bytes) ?? "something else"
-      throw VitError("expected a JPEG or PNG image, found \(found)", code: "not-an-image")
+      throw VitError("expected a JPEG, PNG or WebP image, found \(found)", code: "not-an-image")
     }
   }
 
   /// A format of pictures that vitc reads.
-  public enum Format: Sendable { case jpeg, png }
+  public enum Format: Sendable { case jpeg, png, webp }
 
   /// The format of a file that starts with `bytes`, of which twelve are enough.
   public static func format(_ bytes: [UInt8]) -> Format? {
     if bytes.starts(with: [0xff, 0xd8, 0xff]) { return .jpeg }
-    return bytes.starts(with: PNG.signature) ? .png : nil
+    if bytes.starts(with: PNG.signature) { return .png }
+    return WebP.isMarked(bytes) ? .webp : nil
   }
 
   private static func foreignFormat(_ bytes: [UInt8]) -> String? {
     let known: [(offset: Int, mark: String, name: String)] = [
-      (0, "GIF8", "GIF"), (0, "BM", "BMP"), (8, "WEBP", "WebP"), (4, "ftyp", "HEIF or AVIF"),
+      (0, "GIF8", "GIF"), (0, "BM", "BMP"), (4, "ftyp", "HEIF or AVIF"),
       (0, "II*\0", "TIFF"), (0, "MM\0*", "TIFF"), (0, "P6", "PPM"), (0, "P5", "PGM"),
     ]
     return known.first { bytes.dropFirst($0.offset).starts(with: $0.mark.utf8) }?.name

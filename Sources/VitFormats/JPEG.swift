@@ -3,7 +3,8 @@ internal import VitIR
 
 /// JPEG, by way of TurboJPEG.
 enum JPEG {
-  /// Decodes to gray or RGB. Damage is an error, also such as libjpeg only warns of.
+  /// Decodes to gray or RGB, the orientation of its EXIF data honoured. Damage is an error, also such as libjpeg only
+  /// warns of.
   static func decode(_ bytes: [UInt8]) throws -> Image {
     #if VITC_JPEG
       guard let handle = tjInitDecompress() else {
@@ -31,11 +32,32 @@ enum JPEG {
       )
       if status != 0 { try check(handle) }
       if channels == 4 { pixels = fromInvertedCMYK(pixels) }
-      return Image(
+      let image = Image(
         width: Int(width), height: Int(height), channels: channels == 4 ? 3 : channels, pixels: pixels)
+      return image.oriented(orientation(bytes))
     #else
       throw missingLibrary("JPEG", package: "libturbojpeg0-dev")
     #endif
+  }
+
+  /// What the first EXIF segment (APP1) before the samples says.
+  private static func orientation(_ bytes: [UInt8]) -> Orientation {
+    let exif = Array("Exif\0\0".utf8)
+    return bytes.withUnsafeBytes { buffer in
+      var reader = ByteReader(buffer)
+      guard (try? reader.skip(2)) != nil else { return .upright }
+      while let mark = try? reader.byte(), mark == 0xff, var marker = try? reader.byte() {
+        // Fill bytes may stand before a marker; what comes behind the scan's does not count.
+        while marker == 0xff, let next = try? reader.byte() { marker = next }
+        guard marker != 0xda, marker != 0xd9, let length = try? reader.bigEndian(UInt16.self), length >= 2,
+          let body = try? reader.bytes(Int(length) - 2)
+        else { return .upright }
+        if marker == 0xe1, body.starts(with: exif) {
+          return Orientation(exif: UnsafeRawBufferPointer(rebasing: body.dropFirst(exif.count)))
+        }
+      }
+      return .upright
+    }
   }
 
   #if VITC_JPEG

@@ -5,12 +5,17 @@ internal import VitIR
 enum PNG {
   static let signature: [UInt8] = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]
 
-  /// Decodes to gray or RGB of 8 bits: transparency is dropped, deeper samples are rounded.
+  /// Decodes to gray or RGB of 8 bits: transparency is dropped, the orientation of an `eXIf` chunk honoured.
+  ///
+  /// Samples of 16 bits become 8 as in Pillow: gray ones above 255 are 255 (its mode `I;16` is made for numbers that
+  /// are no brightness), coloured ones lose their low byte. With transparency they are rounded, by at most one step from
+  /// Pillow's: libpng gives deep samples and their transparency only multiplied.
   static func decode(_ bytes: [UInt8]) throws -> Image {
     #if VITC_PNG
-      let (essence, width, height) = try essence(bytes)
+      let essence = try Essence(bytes)
       // libpng keeps the address from the first call to the last.
-      return try essence.withUnsafeBytes { try decode($0, width: width, height: height, bytes: bytes.count) }
+      let image = try essence.bytes.withUnsafeBytes { try decode($0, essence, bytes: bytes.count) }
+      return image.oriented(essence.orientation)
     #else
       throw missingLibrary("PNG", package: "libpng-dev")
     #endif
@@ -18,8 +23,9 @@ enum PNG {
 
   #if VITC_PNG
     private static func decode(
-      _ essence: UnsafeRawBufferPointer, width: Int, height: Int, bytes: Int
+      _ data: UnsafeRawBufferPointer, _ essence: Essence, bytes: Int
     ) throws -> Image {
+      let (width, height) = (essence.width, essence.height)
       // Deflate's best, one bit a pixel.
       try Image.check(width: width, height: height, bytes: bytes, density: 8 * maximumDeflateRatio)
       // On the heap: libpng keeps its address for the errors to come.
@@ -30,7 +36,7 @@ enum PNG {
         png_image_free(image)
         image.deallocate()
       }
-      guard png_image_begin_read_from_memory(image, essence.baseAddress, essence.count) != 0 else {
+      guard png_image_begin_read_from_memory(image, data.baseAddress, data.count) != 0 else {
         throw failure(image)
       }
       guard Int(image.pointee.width) == width, Int(image.pointee.height) == height else {
@@ -39,6 +45,9 @@ enum PNG {
       let isColour = image.pointee.format & UInt32(PNG_FORMAT_FLAG_COLOR) != 0
       // Read with the alpha that there is: without, libpng would blend with a background.
       let hasAlpha = image.pointee.format & UInt32(PNG_FORMAT_FLAG_ALPHA) != 0
+      if essence.depth == 16, !hasAlpha {
+        return try decodeDeep(image, isColour: isColour, width: width, height: height)
+      }
       image.pointee.format =
         (isColour ? UInt32(PNG_FORMAT_FLAG_COLOR) : 0) | (hasAlpha ? UInt32(PNG_FORMAT_FLAG_ALPHA) : 0)
       // Sixteen-bit samples are taken as they are too, not as linear light.
@@ -61,19 +70,42 @@ enum PNG {
       }
       return Image(width: width, height: height, channels: channels, pixels: pixels)
     }
+
+    /// Samples of 16 bits without transparency: "linear" ones are given as they are stored.
+    private static func decodeDeep(
+      _ image: UnsafeMutablePointer<png_image>, isColour: Bool, width: Int, height: Int
+    ) throws -> Image {
+      image.pointee.format =
+        UInt32(PNG_FORMAT_FLAG_LINEAR) | (isColour ? UInt32(PNG_FORMAT_FLAG_COLOR) : 0)
+      let channels = isColour ? 3 : 1
+      var samples = [UInt16](repeating: 0, count: width * height * channels)
+      guard png_image_finish_read(image, nil, &samples, Int32(width * channels), nil) != 0 else {
+        throw failure(image)
+      }
+      let pixels = isColour ? samples.map { UInt8($0 >> 8) } : samples.map { UInt8(min($0, 255)) }
+      return Image(width: width, height: height, channels: channels, pixels: pixels)
+    }
   #endif
 
-  /// The file without its optional chunks, and the extents.
+  /// A file without its optional chunks, and what its header and its EXIF data say.
   ///
   /// What is left out says how colours are meant (gamma, profiles, backgrounds) and which are transparent; with it
   /// libpng would change samples that training pipelines take as they are.
-  private static func essence(_ bytes: [UInt8]) throws -> ([UInt8], width: Int, height: Int) {
-    let kept: [[UInt8]] = ["IHDR", "PLTE", "IDAT", "IEND"].map { Array($0.utf8) }
-    var result = signature
-    result.reserveCapacity(bytes.count)
+  private struct Essence {
+    var bytes = signature
     var width = 0
     var height = 0
-    func walk(_ buffer: UnsafeRawBufferPointer) throws {
+    var depth = 0
+    var orientation = Orientation.upright
+
+    init(_ file: [UInt8]) throws {
+      bytes.reserveCapacity(file.count)
+      try file.withUnsafeBytes { try walk($0) }
+    }
+
+    private mutating func walk(_ buffer: UnsafeRawBufferPointer) throws {
+      let kept: [[UInt8]] = ["IHDR", "PLTE", "IDAT", "IEND"].map { Array($0.utf8) }
+      let exif = Array("eXIf".utf8)
       var reader = ByteReader(buffer)
       try reader.skip(signature.count, "the signature")
       while true {
@@ -82,19 +114,19 @@ enum PNG {
         let start = reader.consumed - 8
         var body = try reader.reader(length, "a chunk")
         try reader.skip(4, "a chunk's checksum")
+        if type == exif { orientation = Orientation(exif: body.bytes) }
         if start == signature.count {
           guard type == kept[0] else {
             throw VitError("the PNG data are damaged: the first chunk is not IHDR", code: "png")
           }
           width = Int(try body.bigEndian(UInt32.self, "the width"))
           height = Int(try body.bigEndian(UInt32.self, "the height"))
+          depth = Int(try body.byte("the bits of a sample"))
         }
-        if kept.contains(type) { result += buffer[start..<reader.consumed] }
+        if kept.contains(type) { bytes += buffer[start..<reader.consumed] }
         if type == kept[3] { return }
       }
     }
-    try bytes.withUnsafeBytes(walk)
-    return (result, width, height)
   }
 
   #if VITC_PNG

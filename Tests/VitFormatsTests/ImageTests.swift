@@ -11,15 +11,30 @@ import VitTestSupport
     "PNG of every kind has the samples that Pillow reads",
     arguments: [
       "rgb", "gray", "alpha", "gray-alpha", "palette", "palette-transparent", "bilevel", "gray4", "gray16",
-      "rgb16",
+      "rgb16", "rgb16-low",
       "gamma", "interlaced",
     ])
   func png(_ name: String) throws { try compare(name + ".png") }
 
   @Test(
-    "JPEG of every kind has the samples that Pillow reads, orientation ignored",
+    "JPEG of every kind has the samples that Pillow reads, orientation honoured",
     arguments: ["baseline", "fine", "progressive", "gray", "cmyk", "rotated"])
   func jpeg(_ name: String) throws { try compare(name + ".jpg") }
+
+  @Test(
+    "WebP of every kind has the samples that Pillow reads", arguments: ["lossy", "alpha", "orientation5"])
+  func webp(_ name: String) throws { try compare(name + ".webp") }
+
+  @Test("EXIF's orientation is honoured as by Pillow's exif_transpose", arguments: 1...8)
+  func orientation(_ number: Int) throws { try compare("orientation\(number).png") }
+
+  @Test("an animation is refused by name")
+  func animation() throws {
+    let error = #expect(throws: VitError.self) {
+      try Image(contentsOf: Fixture.path("formats/animation.webp"))
+    }
+    #expect(error?.diagnostic.message == "expected a WebP picture, found an animation")
+  }
 
   private func compare(_ name: String) throws {
     let image = try Image(contentsOf: Fixture.path("formats/" + name))
@@ -39,6 +54,15 @@ import VitTestSupport
   }
 
   @Test(
+    "a WebP that is cut short is refused", arguments: ["lossy.webp", "alpha.webp"])
+  func shortWebP(_ name: String) throws {
+    let bytes = try Fixture.bytes("formats/" + name)
+    for length in 0..<bytes.count - 1 {
+      #expect(throws: VitError.self, "cut at \(length)") { try Image(decoding: Array(bytes[..<length])) }
+    }
+  }
+
+  @Test(
     "a JPEG that is cut short is refused, up to its last two bytes", arguments: ["baseline.jpg", "gray.jpg"])
   func shortJPEG(_ name: String) throws {
     let bytes = try Fixture.bytes("formats/" + name)
@@ -51,7 +75,9 @@ import VitTestSupport
     "a damaged image is read or refused, never a trap",
     arguments: [
       "rgb.png", "alpha.png", "palette.png", "bilevel.png", "gray16.png", "interlaced.png", "baseline.jpg",
-      "progressive.jpg", "cmyk.jpg", "rotated.jpg",
+      "progressive.jpg", "cmyk.jpg", "rotated.jpg", "orientation5.png", "orientation5.webp", "lossy.webp",
+      "alpha.webp",
+      "animation.webp",
     ])
   func damage(_ name: String) throws {
     #expect(damaged(try Fixture.bytes("formats/" + name)) { _ = try Image(decoding: $0) } == [])
@@ -75,7 +101,8 @@ import VitTestSupport
   @Test("other files are named in the refusal")
   func foreign() throws {
     for (bytes, name) in [
-      (Array("GIF89a".utf8), "GIF"), (Array("RIFF....WEBPVP8 ".utf8), "WebP"), ([], "an empty file"),
+      (Array("GIF89a".utf8), "GIF"), (Array("BM......".utf8), "BMP"), (Array("II*\0".utf8), "TIFF"),
+      ([], "an empty file"),
       (Array("hello".utf8), "something else"),
     ] {
       let error = #expect(throws: VitError.self) { try Image(decoding: bytes) }

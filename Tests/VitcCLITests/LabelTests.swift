@@ -134,6 +134,16 @@ private struct ColourModel {
     #expect((classes[1]["name"] as? String)?.hasPrefix("green") == true)
   }
 
+  @Test("a compile says once how classes are numbered and images prepared") func compile() throws {
+    let tiny = try TinyModel()
+    let result = try tiny.run(TinyModel.compile + ["--eval-data", "data", "-o", "h.vmod"])
+    #expect(result.status == 0, "\(result.errors)")
+    let said = result.errors.split(separator: "\n").filter {
+      $0.contains("classes") || $0.contains("images are prepared")
+    }
+    Golden.expect((said + [""]).joined(separator: "\n"), "cli/compile-mapping.txt")
+  }
+
   @Test("ImageNet's ids have ImageNet's numbers") func imageNet() throws {
     let model = try ColourModel(outputs: 1000)
     try model.add("red", to: "data/n01440764")

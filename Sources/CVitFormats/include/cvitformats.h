@@ -8,6 +8,9 @@
 #if __has_include(<png.h>)
 #include <png.h>
 #endif
+#if __has_include(<webp/decode.h>)
+#include <webp/decode.h>
+#endif
 #if __has_include(<zlib.h>)
 #include <zlib.h>
 #endif

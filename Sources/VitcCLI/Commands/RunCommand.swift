@@ -7,7 +7,7 @@ extension Command {
     "run", "runs a model on arrays or on images",
     operands: [
       ("MODEL", "an .onnx, .vmod or textual IR file"),
-      ("IMAGE…", "JPEG or PNG files to classify, or folders of them"),
+      ("IMAGE…", "JPEG, PNG or WebP files to classify, or folders of them"),
     ],
     options: [
       Option(
