@@ -8,45 +8,12 @@ public struct Select: Pass {
   public static let summary = "Chooses the layers to replace"
 
   /// What layers are ranked by.
-  public enum Criterion: String, CaseIterable, Sendable {
-    /// The damage of swapping that one layer for its mixer, measured on the held-out samples; least first.
-    case swap
-    /// Sparsity by entropy; sparsest first.
-    case entropy
-    /// Sparsity by the Gini index; sparsest first.
-    case gini
-    /// Sparsity by Hoyer's index; sparsest first.
-    case hoyer
-    /// Sparsity by the share of keys that holds nine tenths of the mass; sparsest first.
-    case topMass = "top-mass"
-    /// Mean attention distance; nearest first.
-    case distance
-    /// How far the layer turns the residual stream; least first.
-    case cosine
-    /// The damage of dropping the layer; least first.
-    case drop
-    /// The first layers.
-    case first
-    /// The last layers.
-    case last
-
-    /// The score that it ranks by, and whether larger comes first.
-    public var score: (name: String, largestFirst: Bool)? {
-      switch self {
-      case .entropy: ("entropy", true)
-      case .gini: ("gini", true)
-      case .hoyer: ("hoyer", true)
-      case .topMass: ("top_mass", true)
-      case .distance: ("distance", false)
-      case .cosine: ("cosine", false)
-      case .drop: ("drop", false)
-      case .swap, .first, .last: nil
-      }
-    }
-  }
-
-  /// What layers are ranked by.
   public var criterion: Criterion
+  /// From which end of the ranking they are taken.
+  public var group: Group
+  /// The number up to which (or, where larger comes first, from which on) all layers are chosen: it decides before `count` and
+  /// `fraction`.
+  public var threshold: Double?
   /// How many are chosen; without it `fraction` says so.
   public var count: Int?
   /// Which part of all attention layers is chosen.
@@ -58,21 +25,40 @@ public struct Select: Pass {
 
   /// The pass.
   public init(
-    by criterion: Criterion = .swap, count: Int? = nil, fraction: Double = 0.5, layers: [Int]? = nil,
-    images: Int? = nil
+    by criterion: Criterion = .damage, group: Group = .sparse, threshold: Double? = nil, count: Int? = nil,
+    fraction: Double = 0.5, layers: [Int]? = nil, images: Int? = nil
   ) {
     self.criterion = criterion
+    self.group = group
+    self.threshold = threshold
     self.count = count
     self.fraction = fraction
     self.layers = layers
     self.images = images
   }
 
-  /// Takes `by` (swap), `count`, `fraction` (0.5, of all attention layers; used where there is no count), `layers`,
-  /// which wins over the others, and `images` (all held-out ones): those that the damage is measured on.
+  /// Takes `by` (damage; `swap` is another name of it), `group` (sparse: the front of the ranking; or dense; alone they mean
+  /// the entropy's, and a place, as last, is one, too), `threshold` (of the number that ranks; all layers that keep it),
+  /// `count`, `fraction` (0.5, of all attention layers; used where there is no count), `layers`, which wins over the others,
+  /// and `images` (all held-out ones): those that the damage is measured on.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
-    criterion = try options.choice("by", default: criterion)
+    let place = options.word("group", of: ["first", "last", "random", "alternate"])
+    if place == nil, let end = options.word("group", of: Group.allCases.map(\.rawValue)) {
+      (criterion, group) = (.entropy, Group(rawValue: end) ?? group)
+    }
+    // Any other word is no group.
+    group = try options.choice("group", default: group)
+    let isOldName = options.word("by", of: ["swap"]) != nil
+    let fallback = isOldName ? .damage : place.flatMap(Criterion.init) ?? criterion
+    criterion = try options.choice("by", default: fallback)
+    if let place, criterion.rawValue != place {
+      throw VitError(
+        "select: option 'group' cannot be '\(place)' where layers are ranked by \(criterion.rawValue)",
+        kind: .usage,
+        code: "option-value", help: "give one of the two")
+    }
+    threshold = try options.optional("threshold")
     count = try options.optional("count")
     fraction = try options.value("fraction", default: fraction)
     layers = try options.integers("layers")
@@ -81,26 +67,39 @@ public struct Select: Pass {
 
   /// Throws where nothing could be chosen.
   public func check() throws(VitError) {
+    func bad(_ message: String) -> VitError {
+      VitError("select: " + message, kind: .usage, code: "option-value")
+    }
     guard (count ?? 1) > 0, (images ?? 1) > 0, fraction > 0, fraction <= 1 else {
-      throw VitError(
-        "select: expected a count and images of at least 1 and a fraction in (0, 1]", kind: .usage,
-        code: "option-value")
+      throw bad("expected a count and images of at least 1 and a fraction in (0, 1]")
+    }
+    guard threshold?.isFinite ?? true else { throw bad("expected a finite threshold") }
+    guard criterion.isMeasured || (group == .sparse && threshold == nil) else {
+      throw bad(
+        "'\(criterion.rawValue)' ranks by place, so there is no \(threshold == nil ? "dense end" : "threshold")"
+      )
+    }
+    guard threshold == nil || count == nil else {
+      throw bad("expected a threshold or a count, found both")
     }
   }
 
   /// All options.
   public var options: [(name: String, value: String)] {
     if let layers { return [("layers", "[\(layers.map(String.init).joined(separator: ","))]")] }
-    let amount = count.map { ("count", "\($0)") } ?? ("fraction", "\(fraction)")
-    return [("by", criterion.rawValue), amount] + (images.map { [("images", "\($0)")] } ?? [])
+    var amount = count.map { ("count", "\($0)") } ?? ("fraction", "\(fraction)")
+    if let threshold { amount = ("threshold", "\(threshold)") }
+    let end = group == .sparse ? [] : [("group", group.rawValue)]
+    return [("by", criterion.rawValue)] + end + [amount] + (images.map { [("images", "\($0)")] } ?? [])
   }
 
-  /// How many layers are chosen among `all`.
+  /// How many layers are chosen among `all`; at most, where a threshold decides.
   func count(among all: [Layer]) -> Int {
-    layers?.count ?? count ?? max(1, Int((fraction * Double(all.count)).rounded()))
+    if threshold != nil, layers == nil { return all.count { $0.isReplaceable || $0.isReplaced } }
+    return layers?.count ?? count ?? max(1, Int((fraction * Double(all.count)).rounded()))
   }
 
-  /// Sets the choice of each layer that can be replaced, or is on trial; with `by=swap`, measures the damage of each
+  /// Sets the choice of each layer that can be replaced, or is on trial; with `by=damage`, measures the damage of each
   /// candidate first, and chooses among them.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
@@ -118,20 +117,54 @@ public struct Select: Pass {
       choose(Set(layers), among: candidates, &hybrid)
       return PassResult(changes: layers.count, notes: ["layers \(layers.sorted()), as asked for"])
     }
-    if criterion == .swap { try measure(&hybrid, context) }
-    let ranked = try rank(measured(hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }))
-    let wanted = count(among: hybrid.layers)
-    guard wanted <= ranked.count else {
-      throw VitError(
-        "\(wanted) layers are to be replaced, but only \(ranked.count) can be", kind: .usage,
-        code: "count-too-large",
-        help: criterion == .swap ? "select{by=swap} chooses among the layers that were swapped" : nil)
-    }
-    let chosen = ranked.prefix(wanted).map(\.index)
+    if criterion == .damage { try measure(&hybrid, context) }
+    let eligible = measured(hybrid.layers.filter { $0.isReplaceable || $0.isReplaced })
+    let chosen = try ranked(eligible, of: hybrid.layers, context).map(\.index)
     choose(Set(chosen), among: candidates, &hybrid)
+    let end = group == .sparse ? "" : ", \(group.rawValue) end"
     return PassResult(
       changes: chosen.count,
-      notes: ["layers \(chosen.sorted()) by \(criterion.rawValue), best first \(chosen)"])
+      notes: ["layers \(chosen.sorted()) by \(criterion.rawValue)\(end), best first \(chosen)"])
+  }
+
+  /// Those of `eligible` that are chosen, best first.
+  private func ranked(
+    _ eligible: [Layer], of all: [Layer], _ context: PassContext
+  ) throws(VitError) -> [Layer] {
+    if let threshold { return try passing(threshold, try scored(eligible)) }
+    let wanted = count(among: all)
+    guard wanted <= eligible.count else {
+      throw VitError(
+        "\(wanted) layers are to be replaced, but only \(eligible.count) can be", kind: .usage,
+        code: "count-too-large",
+        help: criterion == .damage ? "select{by=damage} chooses among the layers that were swapped" : nil)
+    }
+    switch criterion {
+    case .first: return Array(eligible.prefix(wanted))
+    case .last: return Array(eligible.reversed().prefix(wanted))
+    case .random:
+      var random = context.random(Select.name)
+      return Array(random.shuffled(eligible).prefix(wanted))
+    case .alternate: return (0..<wanted).map { eligible[$0 * eligible.count / wanted] }
+    default: return try scored(eligible).prefix(wanted).map(\.layer)
+    }
+  }
+
+  /// The layers whose number keeps a threshold: at most as large; at least where larger comes first; the other way round at the
+  /// dense end.
+  private func passing(
+    _ threshold: Double, _ scored: [(layer: Layer, value: Double)]
+  ) throws(VitError) -> [Layer] {
+    let isLower = (criterion.score?.largestFirst ?? false) == (group == .dense)
+    let chosen = scored.filter { isLower ? $0.value <= threshold : $0.value >= threshold }.map(\.layer)
+    guard !chosen.isEmpty else {
+      let values = scored.map { "\(Float($0.value))" }.joined(separator: ", ")
+      throw VitError(
+        "no layer has a '\(criterion.rawValue)' of at \(isLower ? "most" : "least") \(threshold)",
+        kind: .usage,
+        code: "nothing-selected", help: "the layers that can be replaced have, best first: \(values)")
+    }
+    return chosen
   }
 
   func choose(_ chosen: Set<Int>, among candidates: [Layer], _ hybrid: inout Hybrid) {
@@ -141,17 +174,16 @@ public struct Select: Pass {
     }
   }
 
-  /// With `by=swap`, those whose mixer was measured: the others were not put on trial, and stay as they are. All where none was.
+  /// With `by=damage`, those whose mixer was measured: the others were not put on trial, and stay as they are. All where none was.
   private func measured(_ layers: [Layer]) -> [Layer] {
-    guard criterion == .swap else { return layers }
+    guard criterion == .damage else { return layers }
     let measured = layers.filter { $0.candidates.last?.damage != nil }
     return measured.isEmpty ? layers : measured
   }
 
-  private func rank(_ layers: [Layer]) throws(VitError) -> [Layer] {
-    if criterion == .first { return layers }
-    if criterion == .last { return layers.reversed() }
-    let largestFirst = criterion.score?.largestFirst ?? false
+  /// The layers with their numbers, best first, of equal ones the earlier; at the dense end the worst first.
+  private func scored(_ layers: [Layer]) throws(VitError) -> [(layer: Layer, value: Double)] {
+    let largestFirst = (criterion.score?.largestFirst ?? false) == (group == .sparse)
     var scored: [(layer: Layer, value: Double)] = []
     for layer in layers {
       let found = criterion.score.map { layer.score($0.name) } ?? layer.candidates.last?.damage
@@ -159,14 +191,15 @@ public struct Select: Pass {
         throw VitError(
           "layer \(layer.index) has no score '\(criterion.rawValue)'", kind: .usage, code: "score-missing",
           location: Location(node: layer.node),
-          help: criterion == .swap ? "run swap and distil before select{by=swap}" : "run score before select")
+          help: criterion == .damage
+            ? "run swap and distil before select{by=damage}" : "run score before select")
       }
       scored.append((layer, value.isNaN ? (largestFirst ? -.infinity : .infinity) : value))
     }
     return scored.sorted { a, b in
       if a.value == b.value { return a.layer.index < b.layer.index }
       return largestFirst ? a.value > b.value : a.value < b.value
-    }.map(\.layer)
+    }
   }
 
   /// Measures for each mixer what it does to the teacher's outputs when it alone stands in.

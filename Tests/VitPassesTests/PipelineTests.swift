@@ -12,7 +12,7 @@ struct PipelineTests {
       (" fold , raise,dce", "fold,raise,dce"),
       ("score", "score{images=128,drop=true}"),
       ("score{ images = 3 }", "score{images=3,drop=true}"),
-      ("select", "select{by=swap,fraction=0.5}"),
+      ("select", "select{by=damage,fraction=0.5}"),
       ("select{by=top-mass,count=4}", "select{by=top-mass,count=4}"),
       ("select{layers=[3,5]}", "select{layers=[3,5]}"),
       ("select{layers=3}", "select{layers=[3]}"),
@@ -47,8 +47,8 @@ struct PipelineTests {
       ("score{drop=maybe}", "score: option 'drop' cannot be 'maybe' (expected Bool)", "option-value", nil),
       (
         "select{by=size}",
-        "select: option 'by' cannot be 'size' (expected one of swap, entropy, gini, hoyer, top-mass, "
-          + "distance, cosine, drop, first, last)", "option-value", nil
+        "select: option 'by' cannot be 'size' (expected one of damage, entropy, gini, hoyer, top-mass, "
+          + "distance, dependence, cosine, drop, first, last, random, alternate)", "option-value", nil
       ),
       (
         "select{layers=[1,x]}", "select: option 'layers' cannot be '[1,x]' (expected numbers as in [3,5])",

@@ -24,7 +24,7 @@ private struct SpoiltSamples: SampleSource {
 
 @Suite("Samples for which the teacher gives no numbers") struct SampleScreenTests {
   private static let steps = [
-    "score{images=36}", "swap{layers=all}", "distil{steps=6,batch=8}", "select{by=swap,count=1}", "restore",
+    "score{images=36}", "swap{layers=all}", "distil{steps=6,batch=8}", "select{by=damage,count=1}", "restore",
     "fine-tune{steps=6,batch=8}",
   ]
 

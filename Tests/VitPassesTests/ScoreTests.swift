@@ -18,6 +18,7 @@ struct ScoreTests {
     var prefix_mass: Double
     var output_entropy: Double?
     var lag: [Double]
+    var dependence: Double?
     var cosine: Double?
     var drop: Double?
   }
@@ -128,6 +129,7 @@ struct ScoreTests {
       #expect(near(number("distance"), wanted.distance))
       #expect(near(number("prefix_mass"), wanted.prefix_mass))
       #expect(near(number("output_entropy"), wanted.output_entropy))
+      #expect(near(number("dependence"), wanted.dependence))
       #expect(near(number("cosine"), wanted.cosine))
       #expect(near(number("drop"), wanted.drop, 1e-4))
       guard case .floats(let lag)? = layer.scores["lag"] else {

@@ -11,7 +11,7 @@ struct SelectTests {
     let scores: [String: [Double]] = [
       "entropy": [0.1, 0.4, 0.2, 0.3], "gini": [0.4, 0.1, 0.3, 0.2], "hoyer": [0.3, 0.3, 0.1, 0.5],
       "top_mass": [0.2, 0.3, 0.9, 0.1], "distance": [3, 1, 2, 4], "cosine": [0.2, 0.5, 0.1, 0.9],
-      "drop": [0.5, 0.2, 0.9, 0.1],
+      "drop": [0.5, 0.2, 0.9, 0.1], "dependence": [0.1, 0.3, 0.4, 0.2],
     ]
     for place in hybrid.layers.indices {
       for (name, values) in scores where name != missing {
@@ -31,7 +31,8 @@ struct SelectTests {
   @Test(
     "layers are ranked by each index in its direction, of equal ones the earlier first",
     arguments: [
-      ("swap", [2, 3]), ("entropy", [1, 3]), ("gini", [0, 2]), ("hoyer", [0, 3]), ("top-mass", [1, 2]),
+      ("swap", [2, 3]), ("damage", [2, 3]), ("dependence", [0, 3]), ("alternate", [0, 2]),
+      ("entropy", [1, 3]), ("gini", [0, 2]), ("hoyer", [0, 3]), ("top-mass", [1, 2]),
       ("distance", [1, 2]), ("cosine", [0, 2]), ("drop", [1, 3]), ("first", [0, 1]), ("last", [2, 3]),
     ])
   func criteria(_ name: String, _ expected: [Int]) throws {
@@ -47,6 +48,41 @@ struct SelectTests {
     #expect(selected(try apply("select{by=first}", to: try scored())) == [0, 1])
   }
 
+  @Test(
+    "the paper's groups: both ends of an index, and places",
+    arguments: [
+      ("group=sparse", [1, 3]), ("group=dense", [0, 2]), ("by=gini,group=dense", [1, 3]),
+      ("by=damage,group=dense", [0, 1]), ("by=cosine,group=dense", [1, 3]), ("group=first", [0, 1]),
+      ("group=last", [2, 3]), ("group=alternate", [0, 2]), ("by=last,group=last", [2, 3]),
+    ])
+  func groups(_ options: String, _ expected: [Int]) throws {
+    #expect(selected(try apply("select{\(options),count=2}", to: try scored())) == expected)
+  }
+
+  @Test("layers drawn by the seed are the same for one seed, and not for all seeds the same") func random()
+    throws
+  {
+    func drawn(_ seed: UInt64) throws -> [Int] {
+      selected(
+        try apply(
+          "select{group=random,count=2}", to: try scored(),
+          PassContext(pool: SerialPool(), registry: .standard, seed: seed)))
+    }
+    #expect(try drawn(3) == drawn(3))
+    let all = try (0..<20).map { try drawn(UInt64($0)) }
+    #expect(all.allSatisfy { $0.count == 2 } && Set(all).count > 2)
+  }
+
+  @Test(
+    "a threshold takes all layers that keep it, in the direction of the ranking",
+    arguments: [
+      ("by=damage,threshold=0.3", [1, 2, 3]), ("by=entropy,threshold=0.3", [1, 3]),
+      ("by=entropy,group=dense,threshold=0.2", [0, 2]), ("by=drop,threshold=0.1", [3]),
+    ])
+  func thresholds(_ options: String, _ expected: [Int]) throws {
+    #expect(selected(try apply("select{\(options)}", to: try scored())) == expected)
+  }
+
   @Test("layers that are named are taken, whatever the index says, and selecting again forgets them")
   func named() throws {
     let graph = try apply("select{layers=[3,1]}", to: try scored())
@@ -60,6 +96,23 @@ struct SelectTests {
       ("select{layers=[4]}", "layer 4 cannot be replaced or does not exist", "layer-unknown"),
       ("select{by=first,count=5}", "5 layers are to be replaced, but only 4 can be", "count-too-large"),
       ("select{by=drop}", "layer 0 has no score 'drop'", "score-missing"),
+      ("select{by=damage,threshold=0.01}", "no layer has a 'damage' of at most 0.01", "nothing-selected"),
+      (
+        "select{by=last,group=dense}", "select: 'last' ranks by place, so there is no dense end",
+        "option-value"
+      ),
+      (
+        "select{group=first,by=gini}",
+        "select: option 'group' cannot be 'first' where layers are ranked by gini",
+        "option-value"
+      ),
+      (
+        "select{group=odd}", "select: option 'group' cannot be 'odd' (expected one of sparse, dense)",
+        "option-value"
+      ),
+      (
+        "select{count=1,threshold=1}", "select: expected a threshold or a count, found both", "option-value"
+      ),
     ])
   func errors(_ pass: String, _ message: String, _ code: String) throws {
     let graph = try scored(without: "drop")

@@ -18,7 +18,7 @@ import VitTestSupport
     "every pass alone, from file to file with the teacher beside it, gives what one pipeline gives",
     arguments: [
       [
-        "score{images=6}", "swap{layers=all}", "distil{steps=6,batch=8}", "select{by=swap,count=2}",
+        "score{images=6}", "swap{layers=all}", "distil{steps=6,batch=8}", "select{by=damage,count=2}",
         "restore", "fine-tune{steps=10,batch=8}", "round{weights=f16}",
       ],
       ["score{images=6}", "select{by=entropy,count=1}", "swap{mixer=lstm}", "distil{steps=4,batch=8}"],
@@ -105,7 +105,7 @@ import VitTestSupport
   @Test(
     "a control has the same layers replaced by its own mixer, whatever the pipeline",
     arguments: [
-      "score{images=4},swap{layers=all},distil{steps=2,batch=4},select{by=swap,count=2},restore,fine-tune{steps=1,batch=4}",
+      "score{images=4},swap{layers=all},distil{steps=2,batch=4},select{by=damage,count=2},restore,fine-tune{steps=1,batch=4}",
       "score{images=4},select{by=entropy,count=1},swap{mixer=lstm,width=0.25},distil{steps=2,batch=4}",
       "swap{layers=[0,2]},distil{steps=2,batch=4}", "swap{layers=all},round",
       "swap{mixer=lstm,layers=[0]},swap{layers=[1]},distil{steps=1,batch=4}",

@@ -204,7 +204,7 @@ struct TrainingTests {
     let teacher = try TinyViT.model(layers: 3)
     let context = TinyViT.context()
     let distilled = try apply("swap{layers=all},distil{steps=4,batch=8}", to: teacher, context)
-    let ranked = try apply("select{by=swap,count=1}", to: distilled, context)
+    let ranked = try apply("select{by=damage,count=1}", to: distilled, context)
     let damages = ranked.layers.compactMap { $0.candidates.last?.damage }
     #expect(damages.count == 3 && damages.allSatisfy { $0 > 0 })
     let heldOut = try #require(context.heldOut)
@@ -293,7 +293,7 @@ struct TrainingTests {
   // MARK: Determinism
 
   private static let everything =
-    "swap{layers=all},distil{steps=6,batch=8},select{by=swap,count=1},restore,"
+    "swap{layers=all},distil{steps=6,batch=8},select{by=damage,count=1},restore,"
     + "fine-tune{steps=10,batch=8,rate=0.002}"
 
   @Test("the same seed gives the same bytes on one thread, two and three; another seed gives others")

@@ -6,7 +6,7 @@ import VitTestSupport
 struct StepsTests {
   private static let data = ["--data", "synthetic:40", "--held-out", "8", "--seed", "4"]
   private static let passes = [
-    "score{images=8}", "swap{layers=all}", "distil{steps=2,batch=4}", "select{by=swap,count=3}", "restore",
+    "score{images=8}", "swap{layers=all}", "distil{steps=2,batch=4}", "select{by=damage,count=3}", "restore",
     "fine-tune{steps=2,batch=4}", "round{weights=f16}",
   ]
 

@@ -144,7 +144,7 @@ package struct CompileRun {
     var runs = 2 * data.evaluation.count
     for pass in plan.pipeline.passes {
       switch pass {
-      case let select as Select where select.criterion == .swap && select.layers == nil:
+      case let select as Select where select.criterion == .damage && select.layers == nil:
         runs += (1 + teacher.layers.count) * (select.images ?? data.heldOut.count)
       case let tune as FineTune: runs += Budget.fineTuneMeasurements * (tune.images ?? data.heldOut.count)
       default: break

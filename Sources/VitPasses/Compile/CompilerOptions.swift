@@ -11,12 +11,16 @@ public struct CompilerOptions: Sendable {
     case count(Int)
     /// These, by number.
     case layers([Int])
+    /// All whose number, of what layers are chosen by, keeps this threshold.
+    case threshold(Double)
   }
 
   /// How many layers are replaced, or which.
   public var replace = Amount.fraction(0.5)
   /// What layers are chosen by.
-  public var select = Select.Criterion.swap
+  public var select = Select.Criterion.damage
+  /// From which end of that ranking.
+  public var group = Select.Group.sparse
   /// The kind of mixer that replaces them.
   public var mixer = "glr"
   /// The mixer's inner width as a fraction of the model's; by default the mixer's own.
@@ -111,13 +115,14 @@ public struct CompilerOptions: Sendable {
 
   private func usual(_ budget: Budget, _ heldOut: Int, _ batch: Int) -> [any Pass] {
     let judged = budget.judged < heldOut ? budget.judged : nil
-    var choice = Select(by: select)
+    var choice = Select(by: select, group: group)
     switch replace {
     case .fraction(let part): choice.fraction = part
     case .count(let count): choice.count = count
     case .layers(let layers): choice.layers = layers
+    case .threshold(let number): choice.threshold = number
     }
-    let onTrial = select == .swap && choice.layers == nil
+    let onTrial = select == .damage && choice.layers == nil
     if onTrial { choice.images = judged }
     let score = Score(images: budget.scored)
     let swap = Swap(

@@ -8,8 +8,8 @@ internal import VitTrain
 ///
 /// Streams: one micro-batch at a time, one layer's maps at a time. Writes `entropy`, `gini`, `hoyer`, `top_mass`,
 /// `top_tenth`, `distance`, `prefix_mass` and `output_entropy` into each layer's scores, each also per head (`….heads`)
-/// and with the standard error over images (`….error`); beside them `lag`, for each direction each head, `cosine` and
-/// `drop`. What could not be measured is left out. Mixers.md §1.
+/// and with the standard error over images (`….error`); beside them `lag`, for each direction each head, `dependence` (of the
+/// maps on the image, also per head), `cosine` and `drop`. What could not be measured is left out. Mixers.md §1.
 public struct Score: Pass {
   /// `score`.
   public static let name = "score"
@@ -103,10 +103,12 @@ private struct ScoreSession {
   private struct HeadMoments: TreeTerm {
     var values = [Moments](repeating: Moments(), count: 8)
     var lag = [Moments](repeating: Moments(), count: 4)
+    var variation = MapVariation()
 
     mutating func add(_ later: HeadMoments) {
       values.add(later.values)
       lag.add(later.lag)
+      variation.add(later.variation)
     }
   }
 
@@ -203,8 +205,17 @@ private struct ScoreSession {
     let headCount = gathered.heads[layer].count
     // [batch·windows, heads, tokens, tokens], or with the heads inside the batch: either way heads vary
     // fastest.
-    let maps = view.count / size / batch * images
+    let own = view.count / size / batch
+    let maps = own * images
     let base = view.f32
+    let variations = Collector<MapVariation>(count: own)
+    context.pool.run(tasks: own) { task, _ in
+      variations.set(
+        task, MapVariation(base + task * size, count: images, stride: own * size, size: size))
+    }
+    for (index, variation) in variations.values.enumerated() {
+      if let variation { gathered.heads[layer][index % headCount].variation.add(variation) }
+    }
     let statistics = Collector<HeadStatistics>(count: maps)
     context.pool.run(tasks: maps) { task, _ in
       statistics.set(task, reader.statistics(base + task * size, sorting: sorting))
@@ -264,6 +275,11 @@ private struct ScoreSession {
       if heads[layer].allSatisfy({ $0.lag.allSatisfy { $0.count > 0 } }) {
         scores["lag"] = .floats(
           (0..<4).flatMap { direction in heads[layer].map { $0.lag[direction].mean } })
+      }
+      let dependences = heads[layer].compactMap(\.variation.dependence)
+      if dependences.count == heads[layer].count {
+        scores["dependence"] = .float(dependences.reduce(0, +) / Double(dependences.count))
+        scores["dependence.heads"] = .floats(dependences)
       }
       if cosines[layer].count > 0 { scores["cosine"] = .float(cosines[layer].mean) }
       hybrid.layers[index].scores = scores

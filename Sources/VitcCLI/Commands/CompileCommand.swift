@@ -13,12 +13,13 @@ extension Command {
         "--eval-data", "PATH[:SPLIT]",
         "images to measure on at the end (default: a part of the data that is not trained on)"),
       Option(
-        "--replace", "N|PART|layers=LIST",
-        "how many layers, as 4 or 0.5, or which, as layers=3,5 (default 0.5)"),
+        "--replace", "AMOUNT",
+        "how many layers, as 4 or 0.5 (default); which, as layers=3,5; or threshold=T: all whose number, of what --select "
+          + "names, keeps it"),
       Option(
         "--select", "BY",
-        "how layers are chosen: auto (default: by measured damage), swap, entropy, gini, hoyer, top-mass, distance, cosine, "
-          + "drop, first or last"),
+        "how layers are chosen: auto (default: by measured damage), "
+          + Select.choices.dropFirst().joined(separator: ", ")),
       Option("--mixer", "KIND", "what replaces them: \(MixerKinds.listing)"),
       Option(
         "--width", "W", "the mixer's inner width as a fraction of the model's (default: the mixer's own)"),
@@ -124,10 +125,9 @@ private struct CompileRun {
       throw usage(
         "--replace layers=… names the layers, so --select has nothing to choose", code: "option-conflict")
     }
-    let criteria = ["auto"] + Select.Criterion.allCases.map(\.rawValue)
-    // By measured damage is what is meant by `auto`.
-    options.select =
-      try arguments.choice("--select", of: criteria).flatMap(Select.Criterion.init) ?? options.select
+    if let choice = try arguments.choice("--select", of: Select.choices).flatMap(Select.choice) {
+      (options.select, options.group) = choice
+    }
     options.mixer = try arguments.choice("--mixer", of: MixerKinds.names) ?? options.mixer
     options.width = try arguments.number("--width", above: 0)
     options.heads = try arguments.integer("--heads", in: 1...65536)
@@ -158,13 +158,17 @@ private struct CompileRun {
   private static func amount(_ text: String) throws(VitError) -> CompilerOptions.Amount {
     func bad() -> VitError {
       usage(
-        "option --replace cannot be '\(text)' (expected a count as 4, a part as 0.5, or layers=3,5)",
+        "option --replace cannot be '\(text)' (expected a count as 4, a part as 0.5, layers=3,5 or threshold=0.01)",
         code: "option-value")
     }
     if text.hasPrefix("layers=") {
       let numbers = text.dropFirst(7).split(separator: ",", omittingEmptySubsequences: false).map { Int($0) }
       guard numbers.allSatisfy({ $0.map { $0 >= 0 } ?? false }) else { throw bad() }
       return .layers(numbers.compactMap { $0 })
+    }
+    if text.hasPrefix("threshold=") {
+      guard let number = Double(text.dropFirst(10)), number.isFinite else { throw bad() }
+      return .threshold(number)
     }
     if let count = Int(text), count > 0 { return .count(count) }
     guard text.contains("."), let part = Double(text), part > 0, part <= 1 else { throw bad() }

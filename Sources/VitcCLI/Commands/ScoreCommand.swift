@@ -15,7 +15,8 @@ extension Command {
     ] + Option.dependencies,
     notes: [
       "Indices (Mixers.md §1): normalised entropy, Gini, Hoyer, top mass and mean attention distance of the attention maps; "
-        + "beside them cosine, how far a layer turns the residual stream, and drop, the damage of leaving the layer out."
+        + "beside them dependence, how much the maps differ from image to image, cosine, how far a layer turns the residual "
+        + "stream, and drop, the damage of leaving the layer out."
     ]
   ) { arguments, terminal in
     let threads = try arguments.threads()
@@ -58,7 +59,7 @@ enum ScoreTable {
   private static let columns = [
     ("entropy", "entropy"), ("gini", "gini"), ("hoyer", "hoyer"), ("top-mass", "top_mass"),
     ("distance", "distance"),
-    ("cosine", "cosine"), ("drop", "drop"),
+    ("dependence", "dependence"), ("cosine", "cosine"), ("drop", "drop"),
   ]
 
   /// The figures of a layer.
