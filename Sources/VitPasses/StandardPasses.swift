@@ -2,6 +2,6 @@ extension Pipeline {
   /// vitc's own passes.
   public static let standardPasses: [any Pass.Type] = [
     OpenBatch.self, FixSize.self, Fold.self, Raise.self, DeadCode.self, Score.self, Select.self, Swap.self,
-    Distil.self, Restore.self, FineTune.self, Round.self,
+    Distil.self, Restore.self, FineTune.self, Trim.self, Round.self,
   ]
 }

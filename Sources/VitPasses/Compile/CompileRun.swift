@@ -162,19 +162,29 @@ package struct CompileRun {
     }
     let fidelity = try fidelity(of: hybrid.graph, named: "measure")
     let lost = [data.training, data.heldOut, data.evaluation].map(leftOut.count)
+    let baseline = try baseline()
     let timing = try GraphTiming.times(
-      [teacher.graph, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1,
+      [baseline, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1,
       isCancelled: progress.isCancelled)
     var report = Report(
       pipeline: plan.pipeline.description, seed: options.seed,
       mixer: hybrid.layers.first { !$0.isAttention }?.kind ?? Layer.attention,
-      layers: Report.layers(of: hybrid, replaced: true), teacher: try size(teacher.graph),
+      layers: Report.layers(of: hybrid, replaced: true), teacher: try size(baseline),
       hybrid: try size(hybrid.graph), bound: bound, fidelity: fidelity,
       samples: (
         data.training.count - lost[0], data.heldOut.count - lost[1], data.evaluation.count - lost[2]
       ), timing: (timing[0], timing[1]))
     report.nonFiniteSamples = leftOut.count
     return report
+  }
+
+  /// The teacher as its cost is compared: without the rows that nobody reads where the hybrid is without them, so that no
+  /// mixer is credited with those.
+  private func baseline() throws -> Graph {
+    guard let trim = plan.pipeline.passes.first(where: { $0 is Trim }) else { return teacher.graph }
+    var whole = Hybrid(of: teacher)
+    _ = try trim.run(on: &whole, context: context())
+    return whole.graph
   }
 
   private func fidelity(of graph: Graph, named phase: String? = nil) throws -> Fidelity {
