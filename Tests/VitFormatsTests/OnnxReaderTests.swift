@@ -130,9 +130,44 @@ import VitTestSupport
       Onnx.node("Dead", ["x"], ["unread"]),
     ]
     let text = refusal(Onnx.model(Onnx.graph(nodes)))
-    #expect(text.contains("Foo (2×: 'f1', 'f2'), org.example::Bar (1×: 'g'), Loop (1×: 'l')"))
-    #expect(text.contains("control flow"))
+    #expect(
+      text.contains(
+        "3 operators are not supported: control flow: Loop (1×: 'l'); "
+          + "an unknown domain: org.example::Bar (1×: 'g'); Foo (2×: 'f1', 'f2')"))
     #expect(!text.contains("Dead"))
+  }
+
+  @Test("what shapes depend on, chance, loops and unknown operators are told apart, in one refusal")
+  func kindsOfRefusal() {
+    let nodes = [
+      Onnx.node("NonMaxSuppression", ["x"], ["a"], name: "boxes"),
+      Onnx.node("Unique", ["a"], ["b"], name: "u"),
+      Onnx.node("RandomNormalLike", ["b"], ["c"], name: "noise"),
+      Onnx.node("Conv", ["c"], ["d"], name: "laid", domain: "com.microsoft.nchwc"),
+      Onnx.node("Foo", ["d"], ["y"], name: "f"),
+    ]
+    let text = refusal(Onnx.model(Onnx.graph(nodes)))
+    #expect(
+      text.contains(
+        "5 operators are not supported: results whose shapes depend on data: NonMaxSuppression (1×: 'boxes'), "
+          + "Unique (1×: 'u'); random numbers: RandomNormalLike (1×: 'noise'); "
+          + "com.microsoft.nchwc::Conv (1×: 'laid'); Foo (1×: 'f')"))
+    #expect(text.contains("help: end the model before what picks boxes"))
+  }
+
+  @Test("elements that are picked by data are refused all at once, those of constants are not")
+  func pickedElements() {
+    let nodes = [
+      Onnx.node("Neg", ["x"], ["a"], name: "n"), Onnx.node("Shape", ["x"], ["s"], name: "s"),
+      Onnx.node("NonZero", ["s"], ["t"], name: "known"), Onnx.node("NonZero", ["a"], ["b"], name: "first"),
+      Onnx.node("NonZero", ["x"], ["c"], name: "second"),
+      Onnx.node("Identity", ["b"], ["y"], name: "j"), Onnx.node("Identity", ["c"], ["z"]),
+      Onnx.node("Identity", ["t"], ["w"]),
+    ]
+    let text = refusal(Onnx.model(Onnx.graph(nodes, outputs: ["y", "z", "w"])))
+    #expect(
+      text.contains(
+        "an operator is not supported: results whose shapes depend on data: NonZero (2×: 'first', 'second')"))
   }
 
   @Test(

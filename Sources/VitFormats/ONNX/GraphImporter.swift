@@ -19,8 +19,14 @@ struct GraphImporter {
   private var bindings: [FlatValue: Binding] = [:]
   /// Constants whose elements take less than a byte in the file, with ONNX's number for their type.
   private var packed: [ValueID: Int] = [:]
+  /// Inputs of types without sign that are computed in a wider one with a sign.
+  private let unsigned: Set<FlatValue>
 
-  init(_ flattener: Flattener, file: String, graph: Graph, registry: Registry, fold: GraphBuilder.Fold?) {
+  init(
+    _ flattener: Flattener, file: String, graph: Graph, registry: Registry, fold: GraphBuilder.Fold?,
+    unsigned: Set<FlatValue> = []
+  ) {
+    self.unsigned = unsigned
     self.flattener = flattener
     self.file = file
     builder = GraphBuilder(graph, registry: registry)
@@ -106,35 +112,24 @@ struct GraphImporter {
 
   /// Throws one error that lists every operator among `nodes` that vitc has not.
   func checkOperators(_ nodes: [FlatNode]) throws(VitError) {
-    var found: [(operation: String, nodes: [FlatNode])] = []
-    var index: [String: Int] = [:]
-    for node in nodes where !isSupported(node) {
-      if let known = index[node.operation] {
-        found[known].nodes.append(node)
-      } else {
-        index[node.operation] = found.count
-        found.append((node.operation, [node]))
-      }
+    if let error = RefusedOperators(nodes.filter { !isSupported($0) }).error(file: file) { throw error }
+  }
+
+  /// What to say of a node whose shape depends on data: all such nodes at once, from `index` on.
+  private func refusal(of index: Int, among nodes: [FlatNode]) -> VitError? {
+    var computed: Set<FlatValue> = []
+    var refused: [FlatNode] = []
+    func isComputed(_ value: FlatValue) -> Bool {
+      if value == 0 { return false }
+      guard case .value(let id)? = bindings[value] else { return computed.contains(value) }
+      return builder.known(id) == nil
     }
-    guard let first = found.first else { return }
-    let list = found.map { entry in
-      let source = entry.nodes[0].source
-      let name = source.domain.isEmpty ? source.type : source.domain + "::" + source.type
-      let names = entry.nodes.prefix(3).map { "'\($0.label)'" }.joined(separator: ", ")
-      return "\(name) (\(entry.nodes.count)×: \(names)\(entry.nodes.count > 3 ? ", …" : ""))"
+    for node in nodes[index...] {
+      guard node.inputs.contains(where: isComputed), !(node.known?.looksAtExtents ?? false) else { continue }
+      computed.formUnion(node.outputs)
+      if node.known?.shapeDependsOnData ?? false { refused.append(node) }
     }
-    var help: String?
-    if found.contains(where: { [.loop, .scan].contains($0.nodes.first?.known) }) {
-      help = "control flow (Loop, Scan) is not supported; export the model with its loops unrolled"
-    } else if found.contains(where: { $0.operation.hasPrefix("com.microsoft.nchwc.") }) {
-      help = "ONNX Runtime has laid this model out for one machine; take the file that it was made from"
-    }
-    throw VitError(
-      "\(found.count == 1 ? "an operator is" : "\(found.count) operators are") not supported: "
-        + list.joined(separator: ", "), code: "unsupported-operator",
-      location: Location(
-        file: file, node: found.count == 1 && first.nodes.count == 1 ? first.nodes[0].label : nil),
-      help: help)
+    return RefusedOperators(refused).error(file: file)
   }
 
   private func isSupported(_ node: FlatNode) -> Bool {
@@ -143,9 +138,14 @@ struct GraphImporter {
 
   /// Adds nodes, which are in an order of definition.
   mutating func add(_ nodes: [FlatNode]) throws(VitError) {
-    for node in nodes {
+    for (index, node) in nodes.enumerated() {
       do { try add(node) } catch {
         var error = error
+        if error.diagnostic.code == "dynamic-shape", node.known?.shapeDependsOnData ?? false,
+          let refusal = refusal(of: index, among: nodes)
+        {
+          throw refusal
+        }
         let told = error.diagnostic.code == "unsupported-operator"
         if !told, error.diagnostic.location.node ?? node.label == node.label {
           error.diagnostic.message = "\(node.source.type): \(error.diagnostic.message)"
@@ -239,6 +239,12 @@ struct GraphImporter {
     }
     var operands: [ValueID?] = []
     for value in node.inputs { operands.append(try tensor(value)) }
+    if node.known == .bitwiseNot, let value = node.inputs.first,
+      unsigned.contains(value)
+        || flattener.initializers[value].map({ OnnxElement.isWidenedUnsigned($0.code) }) ?? false
+    {
+      throw VitError("the bits of a number without sign are not supported here", code: "element-type")
+    }
     if node.known == .castLike, let code = storedType(operands, 1) {
       try addCast(node, operands[0], to: code)
       return

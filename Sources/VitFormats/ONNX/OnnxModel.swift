@@ -175,6 +175,9 @@ enum OnnxElement {
   /// The number of a type.
   static func code(_ element: ElementType) -> Int? { (1...16).first { type($0) == element } }
 
+  /// Whether the type has no sign and is computed in a wider one that has: its bits are not those of the file.
+  static func isWidenedUnsigned(_ code: Int) -> Bool { [4, 12, 13].contains(code) }
+
   /// The name that ONNX gives a type that vitc has none for.
   static func name(_ code: Int) -> String {
     let names = [

@@ -43,9 +43,11 @@ struct OnnxModelImporter {
     try flattener.defineInitializers(of: source, in: scope)
     let constants = Set(source.initializers.map(\.name))
     var inputs = InputTypes()
+    var unsigned: Set<FlatValue> = []
     for input in source.inputs where !constants.contains(model.names[input.name]) {
       let value = try flattener.define(input.name, in: scope)
       try inputs.add(input, value, name: model.names[input.name])
+      if OnnxElement.isWidenedUnsigned(input.element) { unsigned.insert(value) }
     }
     let (flat, wasSorted) = try flattener.flatten(source.nodes, in: scope)
     if !wasSorted {
@@ -68,7 +70,7 @@ struct OnnxModelImporter {
       throw VitError("the model names no opset of the standard operators", code: "opset")
     }
     let program = Program(
-      flattener: flattener, nodes: nodes, outputs: outputs, name: source.name)
+      flattener: flattener, nodes: nodes, outputs: outputs, unsigned: unsigned, name: source.name)
     var graph = try build(program, inputs)
     graph.removeDeadNodes()
     return OnnxImport(graph: graph, diagnostics: diagnostics, externalFiles: [])
@@ -85,6 +87,8 @@ struct OnnxModelImporter {
     let flattener: Flattener
     let nodes: [FlatNode]
     let outputs: [(name: String, value: FlatValue)]
+    /// Inputs of types without sign that are computed in a wider one.
+    let unsigned: Set<FlatValue>
     let name: String
   }
 
@@ -125,7 +129,8 @@ struct OnnxModelImporter {
 
   private func attempt(_ program: Program, _ inputs: InputTypes) throws(VitError) -> Graph {
     var importer = GraphImporter(
-      program.flattener, file: path, graph: Graph(name: program.name), registry: registry, fold: fold)
+      program.flattener, file: path, graph: Graph(name: program.name), registry: registry, fold: fold,
+      unsigned: program.unsigned)
     for input in inputs.inputs { importer.addInput(input.value, input.type, name: input.name) }
     try importer.add(program.nodes)
     for output in program.outputs { try importer.addOutput(output.value, name: output.name) }

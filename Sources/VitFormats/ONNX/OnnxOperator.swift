@@ -16,8 +16,23 @@ enum OnnxOperator: String, CaseIterable {
 
   case loop = "onnx.Loop"
   case scan = "onnx.Scan"
+  case sequenceMap = "onnx.SequenceMap"
+
+  case compress = "onnx.Compress"
+  case microsoftUnique = "com.microsoft.Unique"
+  case nonMaxSuppression = "onnx.NonMaxSuppression"
+  case nonZero = "onnx.NonZero"
+  case unique = "onnx.Unique"
+
+  case bernoulli = "onnx.Bernoulli"
+  case multinomial = "onnx.Multinomial"
+  case randomNormal = "onnx.RandomNormal"
+  case randomNormalLike = "onnx.RandomNormalLike"
+  case randomUniform = "onnx.RandomUniform"
+  case randomUniformLike = "onnx.RandomUniformLike"
 
   case batchNormalization = "onnx.BatchNormalization"
+  case bitwiseNot = "onnx.BitwiseNot"
   case cast = "onnx.Cast"
   case castLike = "onnx.CastLike"
   case concat = "onnx.Concat"
@@ -26,9 +41,14 @@ enum OnnxOperator: String, CaseIterable {
   case instanceNormalization = "onnx.InstanceNormalization"
   case microsoftQuantizeLinear = "com.microsoft.QuantizeLinear"
   case quantizeLinear = "onnx.QuantizeLinear"
+  case shape = "onnx.Shape"
+  case size = "onnx.Size"
   case split = "onnx.Split"
   case squeeze = "onnx.Squeeze"
   case unsqueeze = "onnx.Unsqueeze"
+
+  /// The domain of what ONNX Runtime makes of operators for one machine.
+  static let laidOutDomain = "com.microsoft.nchwc"
 
   /// Whether the decoder deals with it in place of the registry.
   var isStructural: Bool {
@@ -39,6 +59,28 @@ enum OnnxOperator: String, CaseIterable {
     default: false
     }
   }
+
+  /// Whether the extents of its results depend on the elements of its operands.
+  var shapeDependsOnData: Bool {
+    switch self {
+    case .compress, .microsoftUnique, .nonMaxSuppression, .nonZero, .unique: true
+    default: false
+    }
+  }
+
+  /// Whether it runs graphs of its own, a number of times that data decide.
+  var isLoop: Bool { self == .loop || self == .scan || self == .sequenceMap }
+
+  /// Whether its results are drawn by chance.
+  var isRandom: Bool {
+    switch self {
+    case .bernoulli, .multinomial, .randomNormal, .randomNormalLike, .randomUniform, .randomUniformLike: true
+    default: false
+    }
+  }
+
+  /// Whether its results depend on the extents of its operands alone.
+  var looksAtExtents: Bool { self == .shape || self == .size }
 
   /// The name without its domain, as it stands in a file.
   var type: String { rawValue.split(separator: ".").last.map(String.init) ?? rawValue }
