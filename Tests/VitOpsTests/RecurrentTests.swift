@@ -19,7 +19,7 @@ struct RecurrentTests {
   @Test("attributes read back what they print", arguments: fixtures)
   func attributesRoundTrip(_ fixture: OnnxFixture) throws {
     let operation = try fixture.makeCase().operation
-    let again = try Registry.standard.make("onnx.LSTM", operation.attributes)
+    let again = try Registry.standard.make(fixture.op, operation.attributes)
     #expect(again.attributes == operation.attributes)
   }
 

@@ -2,6 +2,20 @@ import VitIR
 import VitTestSupport
 
 extension OpProblem {
+  /// A recurrent operator, all of whose states are results.
+  private static func recurrent(_ name: String, gates: Int, results: Int) -> OpProblem {
+    OpProblem("onnx." + name) { draw in
+      let (steps, dim, hidden) = (draw.rows, draw.columns, draw.pick([1, 3, 17]))
+      let rows = gates * hidden
+      return .of(
+        draw.normal([steps, draw.batch, dim]), draw.normal([1, rows, dim], scale: 0.3),
+        draw.normal([1, rows, hidden], scale: 0.3), draw.normal([1, 2 * rows], scale: 0.3),
+        attributes: [
+          "hidden_size": .int(hidden), "direction": .string(draw.pick(["forward", "reverse"])),
+        ], results: results)
+    }
+  }
+
   /// Products of matrices, and attention.
   static let products: [OpProblem] = [
     OpProblem("onnx.MatMul") { draw in
@@ -52,14 +66,7 @@ extension OpProblem {
         draw.whole([draw.batch, draw.rows], 0...7), attributes: ["interleaved": .int(draw.below(2))],
         opset: 23)
     },
-    OpProblem("onnx.LSTM") { draw in
-      let (steps, dim, hidden) = (draw.rows, draw.columns, draw.pick([1, 3, 17]))
-      return .of(
-        draw.normal([steps, draw.batch, dim]), draw.normal([1, 4 * hidden, dim], scale: 0.3),
-        draw.normal([1, 4 * hidden, hidden], scale: 0.3), draw.normal([1, 8 * hidden], scale: 0.3),
-        attributes: [
-          "hidden_size": .int(hidden), "direction": .string(draw.pick(["forward", "reverse"])),
-        ], results: 3)
-    },
+    recurrent("LSTM", gates: 4, results: 3), recurrent("GRU", gates: 3, results: 2),
+    recurrent("RNN", gates: 1, results: 2),
   ]
 }

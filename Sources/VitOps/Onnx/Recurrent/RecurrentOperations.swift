@@ -2,5 +2,7 @@ internal import VitIR
 
 extension Registry {
   /// The operations of this family.
-  static let onnxRecurrent: [any Operation.Type] = [OnnxLSTM.self]
+  static let onnxRecurrent: [any Operation.Type] = [
+    OnnxGRU.self, OnnxLSTM.self, OnnxRNN.self,
+  ]
 }
