@@ -83,6 +83,34 @@ extension OpProblem {
             + [draw.bytes([3, 2] + window, .i8)] + draw.grid(.i8) + draw.grid()
             + [draw.whole([3], -99...99, .i32)], [("pads", .ints([1, 1, 1, 1]))])
       },
+      eightBit("com.microsoft.QLinearConv") { draw in
+        let isLast = draw.flip()
+        let image = [draw.batch] + (isLast ? [draw.rows, draw.columns, 2] : [2, draw.rows, draw.columns])
+        return linear(
+          [draw.bytes(image)] + draw.grid() + [draw.bytes([3, 2] + draw.window(), .i8)] + draw.grid(.i8)
+            + draw.grid() + [draw.whole([3], -99...99, .i32)],
+          [("pads", .ints([1, 1, 1, 1])), ("channels_last", .int(isLast ? 1 : 0))])
+      },
+      eightBit("com.microsoft.NhwcMaxPool") { draw in
+        linear(
+          [draw.bytes([draw.batch, draw.rows, draw.columns, 3])],
+          [("kernel_shape", .ints([3, 2])), ("pads", .ints([1, 0, 1, 1]))])
+      },
+      eightBit("com.microsoft.QLinearAveragePool") { draw in
+        let isLast = draw.flip()
+        let image = [draw.batch] + (isLast ? [draw.rows, draw.columns, 2] : [2, draw.rows, draw.columns])
+        return linear(
+          [draw.bytes(image)] + draw.grid() + draw.grid(),
+          [
+            ("kernel_shape", .ints([3, 2])), ("pads", .ints([1, 0, 1, 1])),
+            ("channels_last", .int(isLast ? 1 : 0)),
+          ])
+      },
+      eightBit("com.microsoft.QLinearWhere") { draw in
+        linear(
+          [draw.bools(draw.shape), draw.bytes(draw.shape)] + draw.grid()
+            + [draw.bytes(draw.broadcasting(to: draw.shape))] + draw.grid() + draw.grid())
+      },
       eightBit("com.microsoft.MatMulIntegerToFloat") { draw in
         .of(
           draw.bytes([draw.batch, draw.rows, 7]), draw.bytes([7, draw.columns], .i8), .scalar(0.02),

@@ -7,8 +7,9 @@ extension Registry {
     OnnxQLinearConv.self, OnnxQLinearMatMul.self, OnnxQuantizeLinear.self,
     MicrosoftDequantizeLinear.self, MicrosoftDynamicQuantizeMatMul.self, MicrosoftMatMulIntegerToFloat.self,
     MicrosoftMatMulNBits.self, MicrosoftQAttention.self, MicrosoftQGemm.self, MicrosoftQLinearAdd.self,
-    MicrosoftQLinearConcat.self, MicrosoftQLinearGlobalAveragePool.self, MicrosoftQLinearLeakyRelu.self,
+    MicrosoftNhwcMaxPool.self, MicrosoftQLinearAveragePool.self, MicrosoftQLinearConcat.self,
+    MicrosoftQLinearConv.self, MicrosoftQLinearGlobalAveragePool.self, MicrosoftQLinearLeakyRelu.self,
     MicrosoftQLinearMul.self, MicrosoftQLinearSigmoid.self, MicrosoftQLinearSoftmax.self,
-    MicrosoftQuantizeLinear.self,
+    MicrosoftQLinearWhere.self, MicrosoftQuantizeLinear.self,
   ]
 }
