@@ -46,6 +46,7 @@ struct AxisTests {
 
   /// The operations of which no entries run side by side, and why.
   private static let mixing: [String: String] = [
+    "com.microsoft.RelativePositionBias": "its numbers depend on their places",
     "onnx.DynamicQuantizeLinear": "one step for all numbers",
     "onnx.EyeLike": "its numbers depend on their places",
     "onnx.NonZero": "how many results there are depends on all numbers",

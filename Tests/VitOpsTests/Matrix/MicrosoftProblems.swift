@@ -80,6 +80,12 @@ extension OpProblem {
         draw.normal([draw.batch, draw.rows, dim]), draw.normal([draw.batch, keys, dim]),
         draw.normal([draw.batch, keys, 6]), draw.normal([2 * dim + 6]), attributes: ["num_heads": .int(2)])
     },
+    OpProblem("com.microsoft.RelativePositionBias") { draw in
+      .of(
+        draw.normal([8, 3]), .scalar(Double(draw.rows), .i64), .scalar(Double(draw.columns), .i64),
+        attributes: ["max_distance": .int(draw.pick([5, 20])), "is_bidirectional": .int(draw.below(2))],
+        known: [1, 2])
+    },
     OpProblem("com.microsoft.RotaryEmbedding") { draw in
       let half = draw.columns
       return .of(

@@ -59,6 +59,12 @@ extension OpProblem {
           draw.normal([draw.batch, draw.columns, draw.rows, 3]),
           attributes: ["size": .int(3), "alpha": .float(0.3)])
       },
+      OpProblem("onnx.MeanVarianceNormalization", precision: 2e-5) { draw in
+        // A variance that is nothing but rounding says nothing of precision.
+        .of(
+          draw.normal([draw.batch, draw.columns + 1, draw.rows + 1, 3]),
+          attributes: ["axes": .ints(draw.pick([[2, 3], [-3, 3], [1]]))])
+      },
       OpProblem("onnx.BatchNormalization") { draw in
         let channels = draw.columns
         return .of(

@@ -35,7 +35,7 @@ extension Registry {
   private static let onnxRows: [any Operation.Type] = [
     OnnxArgExtreme<LargestKind>.self, OnnxArgExtreme<SmallestKind>.self, OnnxBatchNormalization.self,
     OnnxChannelNormalization<GroupGrouping>.self, OnnxChannelNormalization<InstanceGrouping>.self,
-    OnnxCumSum.self, OnnxLpNormalization.self, OnnxLRN.self,
+    OnnxCumSum.self, OnnxLpNormalization.self, OnnxLRN.self, OnnxMeanVarianceNormalization.self,
     OnnxReduction<ReduceL1Function>.self, OnnxReduction<ReduceL2Function>.self,
     OnnxReduction<ReduceLogSumExpFunction>.self, OnnxReduction<ReduceLogSumFunction>.self,
     OnnxReduction<ReduceMaxFunction>.self, OnnxReduction<ReduceMeanFunction>.self,

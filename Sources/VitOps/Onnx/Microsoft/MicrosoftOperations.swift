@@ -7,7 +7,8 @@ extension Registry {
     MicrosoftBiasSplitGelu.self, MicrosoftFastGelu.self, MicrosoftFusedConv.self, MicrosoftFusedGemm.self,
     MicrosoftFusedMatMul.self,
     MicrosoftGelu.self, MicrosoftGroupNorm.self, MicrosoftMultiHeadAttention.self, MicrosoftQuickGelu.self,
-    MicrosoftRotaryEmbedding.self, MicrosoftSkipNormalization<SkipLayerNormalizationKind>.self,
+    MicrosoftRelativePositionBias.self, MicrosoftRotaryEmbedding.self,
+    MicrosoftSkipNormalization<SkipLayerNormalizationKind>.self,
     MicrosoftSkipNormalization<SkipSimplifiedLayerNormalizationKind>.self, MicrosoftTransposeMatMul.self,
   ]
 }
