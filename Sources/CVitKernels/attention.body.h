@@ -48,7 +48,7 @@ static void FN(attend)(const vk_attention *p, size_t batch, size_t head, size_t 
       const real *bias = p->bias.base ? attention_head(&p->bias, batch, head, top + i) : NULL;
       real *s = scores + i * row;
       const size_t index = first + top + i;
-      softmax_row(0, p->keys, (real)p->scale, s, bias, s, p->lse ? (real *)p->lse + index : NULL);
+      softmax_row(0, p->guarded, p->keys, (real)p->scale, s, bias, s, p->lse ? (real *)p->lse + index : NULL);
     }
     const vk_product value = {.m = rows, .n = p->value_width, .k = p->keys, .a = scores, .a_row = (ptrdiff_t)row,
                               .a_column = 1, .b = attention_head(&p->v, batch, key_head, 0), .b_row = p->v.token,

@@ -3,13 +3,14 @@
 
 #define VK_ROW_LOOP(n) for (size_t i = 0, lanes; i < (n) && (lanes = (n) - i < LANES ? (n) - i : LANES); i += LANES)
 
-static void FN(softmax)(int logarithm, size_t rows, size_t n, double scale, const void *x_, ptrdiff_t x_row,
-                        const void *bias_, ptrdiff_t bias_row, void *y_, ptrdiff_t y_row, void *lse_) {
+static void FN(softmax)(int logarithm, int guarded, size_t rows, size_t n, double scale, const void *x_,
+                        ptrdiff_t x_row, const void *bias_, ptrdiff_t bias_row, void *y_, ptrdiff_t y_row,
+                        void *lse_) {
   for (size_t row = 0; row < rows; row++) {
     const real *x = (const real *)x_ + (ptrdiff_t)row * x_row;
     const real *bias = bias_ ? (const real *)bias_ + (ptrdiff_t)row * bias_row : NULL;
     real *y = (real *)y_ + (ptrdiff_t)row * y_row;
-    softmax_row(logarithm, n, (real)scale, x, bias, y, lse_ ? (real *)lse_ + row : NULL);
+    softmax_row(logarithm, guarded, n, (real)scale, x, bias, y, lse_ ? (real *)lse_ + row : NULL);
   }
 }
 

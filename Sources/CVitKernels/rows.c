@@ -4,9 +4,9 @@
 #include "each_level.h"
 
 VK_DISPATCH(void, softmax,
-            (int logarithm, size_t rows, size_t n, double scale, const void *x, ptrdiff_t x_row, const void *bias,
-             ptrdiff_t bias_row, void *y, ptrdiff_t y_row, void *lse),
-            (logarithm, rows, n, scale, x, x_row, bias, bias_row, y, y_row, lse))
+            (int logarithm, int guarded, size_t rows, size_t n, double scale, const void *x, ptrdiff_t x_row,
+             const void *bias, ptrdiff_t bias_row, void *y, ptrdiff_t y_row, void *lse),
+            (logarithm, guarded, rows, n, scale, x, x_row, bias, bias_row, y, y_row, lse))
 VK_DISPATCH(void, softmax_gradient,
             (int logarithm, size_t rows, size_t n, double scale, const void *y, const void *dy, void *dx),
             (logarithm, rows, n, scale, y, dy, dx))

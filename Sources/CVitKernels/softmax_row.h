@@ -4,8 +4,9 @@
 #define softmax_row FN(softmax_row)
 #endif
 
-// y ← softmax(scale·x + bias), or its logarithm; `lse`, unless NULL, takes the log-sum-exp. y may be x.
-VK_INLINE void softmax_row(int logarithm, size_t n, real scale, const real *x, const real *bias, real *y, real *lse) {
+// y ← softmax(scale·x + bias), or its logarithm; `lse`, unless NULL, takes the log-sum-exp. y may be x. A row of −∞
+// becomes zeros where `guarded`, else NaN.
+VK_INLINE void softmax_row(int logarithm, int guarded, size_t n, real scale, const real *x, const real *bias, real *y, real *lse) {
   const size_t whole = n / LANES * LANES, rest = n - whole;
   const vec factor = v_all(scale), least = v_all(-INFINITY);
   vec top = least, top2 = least;
@@ -65,6 +66,7 @@ VK_INLINE void softmax_row(int logarithm, size_t n, real scale, const real *x, c
     if (lse) *lse = value;
     if (logarithm) factor2 = v_all(1), offset = v_all(empty ? 0 : value);
   }
+  if (empty && !guarded) factor2 = v_all(NAN);
   for (i = 0; i < whole; i += LANES) v_store(y + i, v_load(y + i) * factor2 - offset);
   if (rest) v_storen(y + i, last * factor2 - offset, rest);
 }

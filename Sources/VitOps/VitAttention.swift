@@ -6,7 +6,7 @@ internal import VitRuntime
 ///
 /// `wq` is `[heads·d, dim]`, `wk` `[kvHeads·d, dim]`, `wv` `[kvHeads·dv, dim]`, `wo` `[outputDim, heads·dv]`;
 /// `bias` broadcasts to `[batch, heads, tokens, tokens]` and is added to the scores. With `causal`, a token
-/// sees those up to itself.
+/// sees those up to itself. A token that sees none attends to zeros, or NaN where it is not `guarded`.
 public struct VitAttention: Operation {
   /// The operation's name.
   public static let name = "vit.attention"
@@ -24,6 +24,8 @@ public struct VitAttention: Operation {
   public let scale: Double?
   /// Whether tokens that come after a token are hidden from it.
   public let isCausal: Bool
+  /// Whether a token that sees none attends to zeros, else NaN.
+  public let isGuarded: Bool
 
   private static let queries = LinearMap(weight: 1, bias: 2)
   private static let keys = LinearMap(weight: 3, bias: 4)
@@ -37,11 +39,12 @@ public struct VitAttention: Operation {
     self.kvHeads = kvHeads ?? heads
     self.scale = scale
     self.isCausal = isCausal
+    isGuarded = true
     headDim = nil
     valueDim = nil
   }
 
-  /// Takes `heads`, `kv_heads`, `head_dim`, `value_dim`, `scale` and `causal`.
+  /// Takes `heads`, `kv_heads`, `head_dim`, `value_dim`, `scale`, `causal` and `guarded`.
   public init(attributes: inout AttributeReader) throws(VitError) {
     heads = try attributes.int("heads")
     kvHeads = try attributes.int("kv_heads", default: heads)
@@ -49,13 +52,14 @@ public struct VitAttention: Operation {
     valueDim = try attributes.optionalInt("value_dim")
     scale = try attributes.optionalFloat("scale")
     isCausal = try attributes.bool("causal", default: false)
+    isGuarded = try attributes.bool("guarded", default: true)
     guard heads > 0, kvHeads > 0, heads % kvHeads == 0 else {
       throw VitError(
         "\(heads) heads of queries cannot share \(kvHeads) heads of keys", code: "attribute-value")
     }
   }
 
-  /// What `init` takes; the default scale and unchecked widths are left out.
+  /// What `init` takes; the default scale, unchecked widths and `guarded` where it holds are left out.
   public var attributes: Attributes {
     var result = Attributes([
       ("heads", .int(heads)), ("kv_heads", .int(kvHeads)), ("causal", .bool(isCausal)),
@@ -63,6 +67,7 @@ public struct VitAttention: Operation {
     result["head_dim"] = headDim.map(Attribute.int)
     result["value_dim"] = valueDim.map(Attribute.int)
     result["scale"] = scale.map(Attribute.float)
+    if !isGuarded { result["guarded"] = .bool(false) }
     return result
   }
 
@@ -151,13 +156,13 @@ public struct VitAttention: Operation {
 
   private func sizes(x: [Int], queries: Int, keys: Int, values: Int, bias: [Int]?) -> Sizes {
     let width = queries / heads
+    var shape = AttentionShape(
+      batch: x[0], heads: heads, keyHeads: kvHeads, queries: x[1], keys: x[1], width: width,
+      valueWidth: values / kvHeads, scale: scale ?? 1 / Double(max(1, width)).squareRoot())
+    shape.isGuarded = isGuarded
     return Sizes(
       batch: x[0], tokens: x[1], dim: x[2], heads: heads, queries: queries, keys: keys, values: values,
-      core: SoftmaxAttention(
-        sizes: AttentionShape(
-          batch: x[0], heads: heads, keyHeads: kvHeads, queries: x[1], keys: x[1], width: width,
-          valueWidth: values / kvHeads, scale: scale ?? 1 / Double(max(1, width)).squareRoot()),
-        isCausal: isCausal, bias: bias))
+      core: SoftmaxAttention(sizes: shape, isCausal: isCausal, bias: bias))
   }
 
   private func sizes(_ operands: Operands) -> Sizes? {
@@ -303,7 +308,7 @@ public struct VitAttention: Operation {
       let cut = try builder.add("onnx.Reshape", [flat, builder.integers([0, 0, heads, width])])
       return try builder.add("onnx.Transpose", [cut], [("perm", .ints([0, 2, 1, 3]))])
     }
-    let core = VitSDPA(scale: scale, isCausal: isCausal)
+    let core = VitSDPA(scale: scale, isCausal: isCausal, isGuarded: isGuarded)
     let bias = operands.count > Self.bias ? operands[Self.bias] : nil
     let (q, k) = (try split(Self.queries, heads), try split(Self.keys, kvHeads))
     let o = try core.lower(

@@ -7,7 +7,7 @@ internal import VitRuntime
 /// `q` is `[…, heads, queries, width]`, `k` `[…, keyHeads, keys, width]`, `v` `[…, keyHeads, keys,
 /// valueWidth]`, of rank 3 or more; `heads` is a multiple of `keyHeads`, whose groups share keys and values.
 /// `bias` broadcasts to `[…, heads, queries, keys]`. With `causal`, query `i` sees the keys up to `i`. A
-/// query that sees no key gives zeros.
+/// query that sees no key gives zeros, or NaN, as the softmax alone would, where it is not `guarded`.
 public struct VitSDPA: Operation {
   /// The operation's name.
   public static let name = "vit.sdpa"
@@ -17,22 +17,29 @@ public struct VitSDPA: Operation {
   public let scale: Double?
   /// Whether keys that come after a query are hidden from it.
   public let isCausal: Bool
+  /// Whether a query that sees no key gives zeros, else NaN.
+  public let isGuarded: Bool
 
   /// An attention.
-  public init(scale: Double? = nil, isCausal: Bool = false) {
+  public init(scale: Double? = nil, isCausal: Bool = false, isGuarded: Bool = true) {
     self.scale = scale
     self.isCausal = isCausal
+    self.isGuarded = isGuarded
   }
 
-  /// Takes `scale` and `causal`.
+  /// Takes `scale`, `causal` and `guarded`.
   public init(attributes: inout AttributeReader) throws(VitError) {
     scale = try attributes.optionalFloat("scale")
     isCausal = try attributes.bool("causal", default: false)
+    isGuarded = try attributes.bool("guarded", default: true)
   }
 
-  /// `scale` where it is not the default, and `causal`.
+  /// `scale` and `guarded` where they are not the default, and `causal`.
   public var attributes: Attributes {
-    Attributes((scale.map { [("scale", .float($0))] } ?? []) + [("causal", .bool(isCausal))])
+    var result = Attributes([("causal", .bool(isCausal))])
+    result["scale"] = scale.map(Attribute.float)
+    if !isGuarded { result["guarded"] = .bool(false) }
+    return result
   }
 
   /// `[…, heads, queries, valueWidth]`.
@@ -87,14 +94,12 @@ public struct VitSDPA: Operation {
   private func core(_ q: [Int], _ k: [Int], _ v: [Int], bias: [Int]?) -> SoftmaxAttention {
     let rank = q.count
     let outer = Array(q[..<(rank - 3)])
-    return SoftmaxAttention(
-      outer: outer,
-      sizes: AttentionShape(
-        batch: outer.reduce(1, *), heads: q[rank - 3], keyHeads: k[rank - 3], queries: q[rank - 2],
-        keys: k[rank - 2],
-        width: q[rank - 1], valueWidth: v[rank - 1],
-        scale: scale ?? 1 / Double(max(1, q[rank - 1])).squareRoot()),
-      isCausal: isCausal, bias: bias)
+    var sizes = AttentionShape(
+      batch: outer.reduce(1, *), heads: q[rank - 3], keyHeads: k[rank - 3], queries: q[rank - 2],
+      keys: k[rank - 2], width: q[rank - 1], valueWidth: v[rank - 1],
+      scale: scale ?? 1 / Double(max(1, q[rank - 1])).squareRoot())
+    sizes.isGuarded = isGuarded
+    return SoftmaxAttention(outer: outer, sizes: sizes, isCausal: isCausal, bias: bias)
   }
 
   private func core(_ operands: Operands) -> SoftmaxAttention? {
@@ -123,6 +128,9 @@ public struct VitSDPA: Operation {
   public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     Cost(flops: core(operands)?.flops ?? 0, bytes: operands.bytes(results))
   }
+
+  /// Whether what is added to scores, `nil` where that is not known, may hide all keys from a query.
+  package static func mayHideRows(_ bias: Tensor?) -> Bool { SoftmaxAttention.mayHideRows(bias) }
 
   private static func heads(_ view: View) -> AttentionOperand {
     let (rows, width) = (view.shape[view.rank - 2], view.shape[view.rank - 1])
@@ -153,7 +161,8 @@ public struct VitSDPA: Operation {
       scratch: context.scratch[...], pool: context.pool)
   }
 
-  /// Two products with a softmax between them; keys and values of groups are repeated.
+  /// Two products with a softmax between them; keys and values of groups are repeated. Where a bias may hide all keys from a
+  /// query, what is guarded has zeros in the place of NaN.
   public func lower(
     into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
   ) throws(VitError) -> [ValueID] {
@@ -192,7 +201,13 @@ public struct VitSDPA: Operation {
         "onnx.Trilu", [everywhere, builder.integers([1], shape: [])], [("upper", .int(1))])
       scores = try builder.add("onnx.Add", [scores, above])
     }
-    let weights = try builder.add("onnx.Softmax", [scores], [("axis", .int(-1))])
+    var weights = try builder.add("onnx.Softmax", [scores], [("axis", .int(-1))])
+    if isGuarded, operands.count > 3, let bias = operands[3],
+      SoftmaxAttention.mayHideRows(builder.graph.tensor(bias))
+    {
+      let zero = builder.constant([0], shape: [], element: type.element)
+      weights = try builder.add("onnx.Where", [try builder.add("onnx.IsNaN", [weights]), zero, weights])
+    }
     return [try builder.add("onnx.MatMul", [weights, v])]
   }
 }

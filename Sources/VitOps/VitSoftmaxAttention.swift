@@ -37,6 +37,15 @@ struct SoftmaxAttention {
     }
   }
 
+  /// Whether what is added to scores, where it is known, may put minus infinity all along a row of them.
+  static func mayHideRows(_ bias: Tensor?) -> Bool {
+    guard let bias, let numbers = try? bias.doubles() else { return true }
+    let width = max(1, bias.shape.last ?? 1)
+    return stride(from: 0, to: numbers.count, by: width).contains { start in
+      numbers[start..<start + width].allSatisfy { !($0 > -.infinity) }
+    }
+  }
+
   /// The extents of the bias that the kernel reads where it is not the operand itself.
   private var unfolded: [Int]? {
     let (queries, keys) = (sizes.queries, sizes.keys)

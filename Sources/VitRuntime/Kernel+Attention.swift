@@ -58,6 +58,8 @@ public struct AttentionShape: Sendable, Hashable {
   public var width: Int, valueWidth: Int
   /// The factor of the scores; usually `1/√width`.
   public var scale: Double
+  /// Whether a row whose keys are all masked becomes zeros, else NaN.
+  public var isGuarded = true
 
   /// A shape; by default as many key heads as heads, and values as wide as keys.
   public init(
@@ -79,7 +81,7 @@ public struct AttentionShape: Sendable, Hashable {
 extension Kernel {
   /// `o ← softmax(scale·q·kᵀ + bias)·v` for each batch item and head.
   ///
-  /// A row whose keys are all masked becomes zeros. `logSumExp`, dense `[batch, heads, queries]`, takes what the gradient
+  /// A row whose keys are all masked becomes zeros, or NaN where the shape says so. `logSumExp`, dense `[batch, heads, queries]`, takes what the gradient
   /// reads. `scratch` is memory of `attentionScratch`, where that is not `nil`.
   public static func attention(
     _ shape: AttentionShape, q: Heads, k: Heads, v: Heads, bias: Heads? = nil, into o: Heads,
@@ -173,5 +175,6 @@ extension Kernel {
     attention.width = shape.width
     attention.value_width = shape.valueWidth
     attention.scale = shape.scale
+    attention.guarded = shape.isGuarded ? 1 : 0
   }
 }

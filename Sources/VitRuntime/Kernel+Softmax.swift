@@ -4,24 +4,26 @@ public import VitIR
 extension Kernel {
   /// `y ← softmax(scale·x + bias)` over the last axis; `y` may be `x`.
   ///
-  /// `bias` has rows of the same width: as many as `x`, or one for all. A row whose sums are all −∞ becomes zeros,
-  /// not NaN. `logSumExp`, one element for each row, takes log Σ exp.
+  /// `bias` has rows of the same width: as many as `x`, or one for all. A row whose sums are all −∞ becomes zeros
+  /// where it is `guarded`, else NaN. `logSumExp`, one element for each row, takes log Σ exp.
   public static func softmax(
-    _ x: View, scale: Double = 1, bias: View? = nil, into y: View, logSumExp: View? = nil, pool: any WorkPool
+    _ x: View, scale: Double = 1, bias: View? = nil, guarded: Bool = true, into y: View,
+    logSumExp: View? = nil, pool: any WorkPool
   ) {
-    softmax(false, x, scale: scale, bias: bias, into: y, logSumExp: logSumExp, pool: pool)
+    softmax(false, guarded, x, scale: scale, bias: bias, into: y, logSumExp: logSumExp, pool: pool)
   }
 
-  /// `y ← log softmax(scale·x + bias)` over the last axis; otherwise as `softmax`. A row of −∞ stays one.
+  /// `y ← log softmax(scale·x + bias)` over the last axis; otherwise as `softmax`. A guarded row of −∞ stays one.
   public static func logSoftmax(
-    _ x: View, scale: Double = 1, bias: View? = nil, into y: View, logSumExp: View? = nil, pool: any WorkPool
+    _ x: View, scale: Double = 1, bias: View? = nil, guarded: Bool = true, into y: View,
+    logSumExp: View? = nil, pool: any WorkPool
   ) {
-    softmax(true, x, scale: scale, bias: bias, into: y, logSumExp: logSumExp, pool: pool)
+    softmax(true, guarded, x, scale: scale, bias: bias, into: y, logSumExp: logSumExp, pool: pool)
   }
 
   private static func softmax(
-    _ logarithm: Bool, _ x: View, scale: Double, bias: View?, into y: View, logSumExp: View?,
-    pool: any WorkPool
+    _ logarithm: Bool, _ guarded: Bool, _ x: View, scale: Double, bias: View?, into y: View,
+    logSumExp: View?, pool: any WorkPool
   ) {
     let width = x.shape.last ?? 1
     guard x.count > 0 else { return }
@@ -33,8 +35,8 @@ extension Kernel {
     let type = real(x)
     forRanges(rowCount, grain: rows(ofWidth: width, grain: 8192), pool: pool) { row, count in
       vk_softmax(
-        type, logarithm ? 1 : 0, count, width, scale, x.at(row * width), width, bias?.at(row * biasStride),
-        biasStride, y.at(row * width), width, logSumExp?.at(row))
+        type, logarithm ? 1 : 0, guarded ? 1 : 0, count, width, scale, x.at(row * width), width,
+        bias?.at(row * biasStride), biasStride, y.at(row * width), width, logSumExp?.at(row))
     }
   }
 

@@ -150,17 +150,11 @@ struct RaiseAttentionTests {
 
   private let lower = (0..<25).map { $0 % 5 <= $0 / 5 ? 1.0 : 0 }
 
-  @Test(
-    "a mask that says what it hides is the bias, unless it leaves a query nothing",
-    arguments: [-Double.infinity, -1e38])
+  @Test("a mask that says what it hides is the bias", arguments: [-Double.infinity, -1e38])
   func hidingMask(hidden: Double) throws {
     let upper = lower.map { 1 - $0 }
     let node = try attention(try raised(try masked(upper, hidden: hidden, guarded: false, hides: true)))
     #expect(node.operands.count == 10)
-    guard hidden.isFinite else { return }
-    let all = [Double](repeating: 1, count: 5) + [Double](repeating: 0, count: 20)
-    #expect(
-      try raised(try masked(all, hidden: hidden, guarded: false, hides: true)).count("onnx.Softmax") == 1)
   }
 
   @Test("a mask that hides nothing goes away, with its guard against rows without keys")
@@ -174,15 +168,6 @@ struct RaiseAttentionTests {
   func closedMask(hidden: Double) throws {
     let node = try attention(try raised(try masked(lower, hidden: hidden, guarded: false)))
     #expect(node.operands.count == 10)
-  }
-
-  @Test("a guarded row without keys stays zero; one of finite scores is uniform and stays so")
-  func rowsWithoutKeys() throws {
-    let mask = (0..<25).map { $0 / 5 == 2 ? 0.0 : 1 }
-    _ = try attention(try raised(try masked(mask, hidden: -.infinity, guarded: true)))
-    let graph = try masked(mask, hidden: -3.4028234663852886e38, guarded: false)
-    #expect(try raised(graph).count("onnx.Softmax") == 1)
-    #expect(try misses(graph).contains("expected a mask that leaves every query a key"))
   }
 
   @Test("a linear map before and after the core is not needed for the core itself")

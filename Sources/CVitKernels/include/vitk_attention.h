@@ -14,6 +14,7 @@ typedef struct {
 typedef struct {
   size_t heads, key_heads, queries, keys, width, value_width;
   double scale;
+  int guarded;  // whether a row whose keys are all masked becomes zeros, else NaN
   vk_heads q, k, v, o, bias;
   void *lse;            // NULL, or log Σ exp of each row: dense [batch, heads, queries]
   // Of the gradient alone; each of the first three may have a NULL base.
@@ -23,7 +24,7 @@ typedef struct {
 
 // Bytes of scratch for vk_attend and vk_attend_gradient.
 size_t vk_attention_scratch(vk_real type, const vk_attention *attention);
-// Queries q0..<q1 of one head. A row whose keys are all masked becomes zeros.
+// Queries q0..<q1 of one head.
 void vk_attend(vk_real type, const vk_attention *attention, size_t batch, size_t head, size_t q0, size_t q1,
                void *scratch);
 // Adds to dq, dk, dv for one key head and the query heads that read it, from o and lse of vk_attend.

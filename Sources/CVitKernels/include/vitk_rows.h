@@ -4,10 +4,10 @@
 #include "vitk.h"
 
 // y ← softmax(scale·x + bias) of each row; y may be x, bias may be NULL or have row stride 0. A row of −∞ becomes
-// zeros. `lse`, which may be NULL, takes log Σ exp of each row. With `logarithm` set, y is the logarithm instead,
-// and a row of −∞ stays one.
-void vk_softmax(vk_real type, int logarithm, size_t rows, size_t n, double scale, const void *x, ptrdiff_t x_row,
-                const void *bias, ptrdiff_t bias_row, void *y, ptrdiff_t y_row, void *lse);
+// zeros where `guarded`, else NaN. `lse`, which may be NULL, takes log Σ exp of each row. With `logarithm` set, y is
+// the logarithm instead, and a guarded row of −∞ stays one.
+void vk_softmax(vk_real type, int logarithm, int guarded, size_t rows, size_t n, double scale, const void *x,
+                ptrdiff_t x_row, const void *bias, ptrdiff_t bias_row, void *y, ptrdiff_t y_row, void *lse);
 // dx ← dx + the gradient of vk_softmax with respect to x, from its result y; rows are contiguous.
 void vk_softmax_gradient(vk_real type, int logarithm, size_t rows, size_t n, double scale, const void *y,
                          const void *dy, void *dx);

@@ -20,6 +20,7 @@ package enum Onnx {
   package static let isNaN: any Operation.Type = OnnxIsNaN.self
   package static let layerNormalization: any Operation.Type = OnnxRowNormalization<LayerNormalizationFunction>
     .self
+  package static let lessOrEqual: any Operation.Type = OnnxComparison<LessOrEqualFunction>.self
   package static let matMul: any Operation.Type = OnnxMatMul.self
   package static let mul: any Operation.Type = OnnxBinary<MulFunction>.self
   package static let pow: any Operation.Type = OnnxPow.self

@@ -221,7 +221,7 @@ enum RaiseAttention: Pattern {
     let attributes: [(String, Attribute)] = [
       ("heads", .int(heads)), ("kv_heads", .int(keyGroups.count)),
       ("scale", .float(scale * q.scale * k.scale)),
-      ("causal", isCausal),
+      ("causal", isCausal), ("guarded", node.operation.attributes["guarded"] ?? .bool(true)),
     ]
     let resultShape = rewriter.type(output.value).shape
     rewriter.tryReplace(output.value, at: node) { builder throws(VitError) in

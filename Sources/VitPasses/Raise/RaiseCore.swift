@@ -33,11 +33,17 @@ enum RaiseCore: Pattern {
     var biases: [Bias] = []
   }
 
-  /// Something added to the scores: a value times a factor, or minus infinity where a mask is `hidden`.
+  /// Something added to the scores: a value times a factor, or a great negative number where the value is a mask that hides.
   private struct Bias {
     var value: ValueID
     var factor = 1.0
-    var hidden: Bool?
+    var hiding: Hiding?
+  }
+
+  /// Scores whose mask is `hidden` are replaced by `number`, which is so great that adding it is the same.
+  private struct Hiding {
+    var hidden: Bool
+    var number: Double
   }
 
   private static func softmax(_ node: Node, _ rewriter: inout Rewriter) {
@@ -50,7 +56,7 @@ enum RaiseCore: Pattern {
     case (.failure(let reason), .success): rewriter.miss(name, at: node, reason.text)
     case (.success, .failure(let reason)): rewriter.miss(name, at: node, reason.text)
     case (.failure, .failure): return
-    case (.success(let logits), .success(let (last, values))):
+    case (.success(let logits), .success(let (last, values, isGuarded))):
       guard let result = last.results.first else { return }
       let shape = rewriter.type(input).shape
       rewriter.tryReplace(result, at: node) { builder throws(VitError) in
@@ -59,8 +65,9 @@ enum RaiseCore: Pattern {
         for factor in logits.headScales { queries = try builder.add(Onnx.mul, [queries, factor]) }
         if !logits.keysAreTransposed { keys = try builder.turned(keys, rank: rank) }
         let bias = try RaiseCore.bias(logits, shape, &builder)
-        return try builder.add(
-          VitSDPA.self, [queries, keys, values, bias], [("scale", .float(logits.scale))])
+        return try builder.core(
+          [queries, keys, values], bias: bias, scale: logits.scale, causal: false,
+          guarded: isGuarded || !mayHideRows(logits.biases, bias, builder))
       }
     }
   }
@@ -86,6 +93,13 @@ enum RaiseCore: Pattern {
       switch node.name {
       case Onnx.matMul.name:
         guard let a = node.operands[0], let b = node.operands[1] else { break }
+        if let place = biases.firstIndex(where: { ($0.hiding?.number ?? -.infinity) > -.infinity }),
+          !biases[(place + 1)...].allSatisfy({ isSmall($0, rewriter.graph) })
+        {
+          // Where all keys of a query are hidden, a mask below shows through if it is added, not if it is replaced.
+          return .failure(
+            Reason(text: "expected one mask, found one that replaces scores which another has hidden"))
+        }
         return .success(
           Logits(
             queries: isTurned ? b : a, keys: isTurned ? a : b, keysAreTransposed: isTurned, scale: factor,
@@ -124,11 +138,8 @@ enum RaiseCore: Pattern {
         value = firstLeads ? a : b
         continue
       case Onnx.where.name:
-        guard isAsRead, let (mask, hidden, kept) = hiding(node, rewriter) else { break }
-        guard let hidden else {
-          return .failure(Reason(text: "expected a mask that leaves every query a key"))
-        }
-        biases.append(Bias(value: mask, hidden: hidden))
+        guard isAsRead, factor > 0, let (mask, hiding, kept) = hiding(node, rewriter) else { break }
+        biases.append(Bias(value: mask, factor: factor, hiding: hiding))
         value = kept
         continue
       default: break
@@ -139,28 +150,31 @@ enum RaiseCore: Pattern {
     return .failure(Reason(text: "expected a product of queries and keys before the softmax"))
   }
 
-  /// The mask of a `Where` that puts a great negative number in the place of scores, whether they are hidden where the
-  /// mask holds (`nil` where a row may hide all keys: finite logits make it uniform), and the scores.
+  /// The mask of a `Where` that puts a great negative number in the place of scores, how it hides, and the scores.
   private static func hiding(
     _ node: Node, _ rewriter: Rewriter
-  ) -> (mask: ValueID, hidden: Bool?, kept: ValueID)? {
-    guard let mask = node.operands[0], let tensor = rewriter.constant(mask) else { return nil }
+  ) -> (mask: ValueID, hiding: Hiding, kept: ValueID)? {
+    guard let mask = node.operands[0] else { return nil }
     for (number, kept, hidden) in [(2, 1, false), (1, 2, true)] {
       guard let other = rewriter.scalar(node.operands[number]), other < -1e30,
         let scores = node.operands[kept]
       else { continue }
-      let isSafe = other == -.infinity || leavesKeys(tensor, hidden: hidden)
-      return (mask, isSafe ? hidden : nil, scores)
+      return (mask, Hiding(hidden: hidden, number: other), scores)
     }
     return nil
   }
 
-  /// Whether no row of a mask hides all keys.
-  private static func leavesKeys(_ mask: Tensor, hidden: Bool) -> Bool {
-    guard let width = mask.shape.last, width > 0, let numbers = try? mask.doubles() else { return false }
-    return stride(from: 0, to: numbers.count, by: width).allSatisfy { start in
-      numbers[start..<start + width].contains { ($0 != 0) != hidden }
-    }
+  /// Whether what is added may leave a query no key. `sum` is all of it.
+  private static func mayHideRows(_ biases: [Bias], _ sum: ValueID?, _ builder: GraphBuilder) -> Bool {
+    guard let sum else { return false }
+    if let tensor = builder.graph.tensor(sum) { return VitSDPA.mayHideRows(tensor) }
+    return !biases.allSatisfy { isSmall($0, builder.graph) }
+  }
+
+  /// Whether something added is known and hides no key.
+  private static func isSmall(_ bias: Bias, _ graph: Graph) -> Bool {
+    guard bias.hiding == nil, let numbers = try? graph.tensor(bias.value)?.doubles() else { return false }
+    return numbers.allSatisfy { $0 * bias.factor > -1e30 }
   }
 
   /// A constant factor of scores that is the same for all queries and keys of a head.
@@ -216,11 +230,12 @@ enum RaiseCore: Pattern {
     }
   }
 
-  /// Walks down from the probabilities to their product with the values.
+  /// Walks down from the probabilities to their product with the values; on the way zeros may take the place of NaN.
   private static func product(
     of probabilities: ValueID, _ rewriter: Rewriter
-  ) -> Result<(last: Node, values: ValueID), Reason> {
+  ) -> Result<(last: Node, values: ValueID, isGuarded: Bool), Reason> {
     var value = probabilities
+    var isGuarded = false
     for _ in 0..<6 {
       let readers = rewriter.users(of: value).map { rewriter.nodes[$0] }
       if let guardNode = readers.first(where: { $0.isAny(Onnx.where) }), readers.count == 2,
@@ -228,7 +243,7 @@ enum RaiseCore: Pattern {
         guardNode.operands[0] == checked, guardNode.operands[2] == value,
         rewriter.scalar(guardNode.operands[1]) == 0, let result = guardNode.results.first
       {
-        // `vit.sdpa` gives zero for a row without keys, as this guard does.
+        isGuarded = true
         value = result
         continue
       }
@@ -246,7 +261,7 @@ enum RaiseCore: Pattern {
       case Onnx.matMul.name:
         guard reader.operands[0] == value, let values = reader.operands[1], rewriter.constant(values) == nil
         else { break }
-        return .success((reader, values))
+        return .success((reader, values, isGuarded))
       default: break
       }
       return .failure(Reason(text: "expected a product of probabilities and values, found '\(reader.name)'"))
@@ -261,12 +276,17 @@ enum RaiseCore: Pattern {
     var sum: ValueID?
     for bias in logits.biases {
       var term = bias.value
-      if let hidden = bias.hidden {
-        guard let mask = builder.graph.tensor(term) else { throw VitError("expected a constant mask") }
-        let numbers = try rethrowing { try mask.doubles() }
-        term = builder.constant(
-          numbers.map { ($0 != 0) == hidden ? -Double.infinity : 0 }, shape: mask.shape,
-          name: builder.graph[term].name)
+      if let hiding = bias.hiding {
+        let number = hiding.number * bias.factor
+        if let mask = builder.graph.tensor(term) {
+          let flags = try rethrowing { try mask.doubles() }
+          term = builder.constant(
+            flags.map { ($0 != 0) == hiding.hidden ? number : 0 }, shape: mask.shape,
+            name: builder.graph[term].name)
+        } else {
+          let parts = [builder.constant([number], shape: []), builder.constant([0], shape: [])]
+          term = try builder.add(Onnx.where, [term] + (hiding.hidden ? parts : parts.reversed()))
+        }
       } else if bias.factor != 1 {
         term = try builder.add(Onnx.mul, [term, builder.constant([bias.factor], shape: [])])
       }
@@ -296,8 +316,8 @@ enum RaiseCore: Pattern {
       let k = node.operands[1], let v = node.operands[2], let result = node.results.first
     else { return rewriter.miss(name, at: node, "expected no cache, soft cap or further outputs") }
     let mask = node.operands.count > 3 ? node.operands[3] : nil
-    if let mask, rewriter.type(mask).element != .f32 {
-      return rewriter.miss(name, at: node, "expected an additive mask, found a boolean one")
+    guard number(node, "left_window_size") == nil, number(node, "right_window_size") == nil else {
+      return rewriter.miss(name, at: node, "expected attention without a window")
     }
     let isCausal = number(node, "is_causal") ?? 0 != 0
     let heads = Int(number(node, "q_num_heads") ?? 0)
@@ -309,7 +329,8 @@ enum RaiseCore: Pattern {
         try split ? builder.splitHeads(q, heads) : q, try split ? builder.splitHeads(k, groups) : k,
         try split ? builder.splitHeads(v, groups) : v,
       ]
-      let core = try builder.core(operands, bias: mask, scale: scale, causal: isCausal)
+      let bias = try mask.map { id throws(VitError) in try builder.additive(id) }
+      let core = try builder.core(operands, bias: bias, scale: scale, causal: isCausal, guarded: true)
       return try split ? builder.mergeHeads(core) : core
     }
   }
@@ -338,7 +359,9 @@ enum RaiseCore: Pattern {
         }
       }
       for index in 0..<3 { operands[index] = try builder.splitHeads(operands[index], heads) }
-      return try builder.mergeHeads(try builder.core(operands, bias: operand(5), scale: scale, causal: false))
+      return try builder.mergeHeads(
+        try builder.core(
+          operands, bias: operand(5), scale: scale, causal: false, guarded: builder.leavesKeys(operand(5))))
     }
   }
 
@@ -356,6 +379,10 @@ enum RaiseCore: Pattern {
     }
     let scale = number(node, "scale").flatMap { $0 == 0 ? nil : $0 }
     let isCausal = number(node, "unidirectional") ?? 0 != 0
+    if isCausal, let bias = operand(5), !isSmall(Bias(value: bias), rewriter.graph) {
+      // A query sees later keys after all where the bias hides all others.
+      return rewriter.miss(name, at: node, "expected no computed bias of causal attention")
+    }
     rewriter.tryReplace(result, at: node) { builder throws(VitError) in
       let matrix = try builder.transposedWeight(weight)
       var start = 0
@@ -368,7 +395,9 @@ enum RaiseCore: Pattern {
         start += width
       }
       return try builder.mergeHeads(
-        try builder.core(operands, bias: operand(5), scale: scale, causal: isCausal))
+        try builder.core(
+          operands, bias: operand(5), scale: scale, causal: isCausal, guarded: builder.leavesKeys(operand(5)))
+      )
     }
   }
 }
@@ -386,15 +415,40 @@ extension GraphBuilder {
     return try add(Onnx.reshape, [moved, integers([0, 0, -1])])
   }
 
+  /// What ONNX's attention does with a mask as something to be added: a false one, and the lowest number, hide a key.
+  mutating func additive(_ mask: ValueID) throws(VitError) -> ValueID {
+    let lowest = -Double(Float.greatestFiniteMagnitude)
+    let isFloat = graph.type(mask).element.isFloat
+    if let tensor = graph.tensor(mask) {
+      let numbers = try rethrowing { try tensor.doubles() }
+      return constant(
+        numbers.map { isFloat ? ($0 <= lowest ? -.infinity : $0) : $0 != 0 ? 0 : -.infinity },
+        shape: tensor.shape, name: graph[mask].name)
+    }
+    let hidden = constant([-Double.infinity], shape: [])
+    guard isFloat else { return try add(Onnx.where, [mask, constant([0], shape: []), hidden]) }
+    let isHidden = try add(Onnx.lessOrEqual, [mask, constant([lowest], shape: [])])
+    return try add(Onnx.where, [isHidden, hidden, mask])
+  }
+
+  /// Whether what is added to scores, if anything is, leaves each query a key.
+  func leavesKeys(_ bias: ValueID?) -> Bool {
+    bias.map { !VitSDPA.mayHideRows(graph.tensor($0)) } ?? true
+  }
+
   /// `vit.sdpa` of queries, keys and values; the default scale is 1/√width.
   mutating func core(
-    _ operands: [ValueID], bias: ValueID?, scale: Double?, causal: Bool
+    _ operands: [ValueID], bias: ValueID?, scale: Double?, causal: Bool, guarded: Bool
   ) throws(VitError) -> ValueID {
-    guard let width = graph.type(operands[0]).shape.last?.fixedValue, width > 0 else {
-      throw VitError("expected queries of a known width")
+    var factor = scale
+    if factor == nil {
+      guard let width = graph.type(operands[0]).shape.last?.fixedValue, width > 0 else {
+        throw VitError("expected queries of a known width")
+      }
+      factor = 1 / Double(width).squareRoot()
     }
-    return try add(
-      VitSDPA.self, operands + [bias],
-      [("scale", .float(scale ?? 1 / Double(width).squareRoot())), ("causal", .bool(causal))])
+    var attributes: [(String, Attribute)] = [("causal", .bool(causal)), ("guarded", .bool(guarded))]
+    if let factor { attributes.append(("scale", .float(factor))) }
+    return try add(VitSDPA.self, operands + [bias], attributes)
   }
 }

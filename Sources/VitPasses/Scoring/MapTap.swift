@@ -30,8 +30,10 @@ struct MapTap {
       rewriter.builder.location = node.location
       let results = try node.operation.lower(
         into: &rewriter.builder, operands: node.operands, resultCount: node.results.count)
-      let softmax = rewriter.builder.graph.nodes[first...].first { $0.isAny(Onnx.softmax) }
-      maps.append(softmax?.results.first)
+      let lowered = rewriter.builder.graph.nodes[first...]
+      let map = lowered.first { $0.isAny(Onnx.softmax) }?.results.first
+      // Where a guard puts zeros in the place of NaN, they are the map.
+      maps.append(lowered.first { $0.isAny(Onnx.where) && $0.operands[2] == map }?.results.first ?? map)
       for (old, new) in zip(node.results, results) {
         try rewriter.replace(old, with: new, by: "map-tap")
         if outputs[place] == old { outputs[place] = new }

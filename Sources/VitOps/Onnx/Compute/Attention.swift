@@ -172,11 +172,12 @@ struct OnnxAttention: Operation {
     return AttentionCore(
       batch: q[0], heads: q[1], keyHeads: k[1], queries: q[2], keys: past + k[2], depth: q[3],
       valueDepth: v[3],
-      scale: scale ?? 1 / Double(max(1, q[3])).squareRoot(), softcap: softcap, mask: mask)
+      scale: scale ?? 1 / Double(max(1, q[3])).squareRoot(), softcap: softcap, mask: mask, isGuarded: true)
   }
 
   private func mask(_ context: KernelContext) -> AttentionMask {
     var mask = AttentionMask()
+    mask.hidesLowest = true
     if let view = context.optionalInput(3) { mask.terms = [AttentionMask.Term(view)] }
     mask.lengths = context.optionalInput(6)
     mask.endsWithItem = mask.lengths != nil

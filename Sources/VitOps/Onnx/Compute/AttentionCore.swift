@@ -45,6 +45,8 @@ struct AttentionCore {
   /// Scores become `softcap·tanh(score/softcap)`; zero: they stay.
   var softcap = 0.0
   var mask = AttentionMask()
+  /// Whether a query that sees no key gets zeros, else NaN.
+  var isGuarded = false
 
   /// The scores as a result: before or after the cap, after masks, or after the softmax.
   enum Stage: Int, Sendable { case product, capped, masked, probabilities }
@@ -134,7 +136,7 @@ struct AttentionCore {
       show(.capped)
       applyMask(scores, place)
       show(.masked)
-      Kernel.softmax(scores, into: scores, pool: pool)
+      Kernel.softmax(scores, guarded: isGuarded, into: scores, pool: pool)
       show(.probabilities)
       Kernel.gemm(
         m: place.count, n: valueDepth, k: keys, a: scores,
@@ -173,7 +175,7 @@ struct AttentionCore {
           cap(scores, pool)
           slopes?.copy(from: scores)
           applyMask(scores, place)
-          Kernel.softmax(scores, into: scores, pool: pool)
+          Kernel.softmax(scores, guarded: isGuarded, into: scores, pool: pool)
           if let dy {
             let source = dy.block(item, head, first)
             if let dv {

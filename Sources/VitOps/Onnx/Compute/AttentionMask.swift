@@ -53,6 +53,10 @@ struct AttentionMask {
   var endsWithItem = false
   /// What is added to the score of a key that is not seen.
   var fill = -Double.infinity
+  /// The score of a key beyond the limits, unless it is minus infinity already.
+  var beyond = -Double.infinity
+  /// Whether adding the lowest of f32 hides a key like minus infinity.
+  var hidesLowest = false
 
   private static func entry(_ view: View, _ index: Int) -> Int {
     view.element == .i64 ? Int(view.pointer(as: Int64.self)[index]) : Int(view.pointer(as: Int32.self)[index])
@@ -70,6 +74,7 @@ struct AttentionMask {
         for key in range { row[key] += fill }
       }
     }
+    let lowest = hidesLowest ? -T(Float.greatestFiniteMagnitude) : -T.infinity
     for term in terms {
       for index in 0..<count {
         let row = scores + index * keys
@@ -78,7 +83,10 @@ struct AttentionMask {
         switch term.view.element {
         case .f32, .f64:
           let values = term.view.pointer(as: T.self) + start
-          for key in 0..<covered { row[key] += values[key * term.key] }
+          for key in 0..<covered {
+            let value = values[key * term.key]
+            row[key] += value <= lowest ? -T.infinity : value
+          }
         case .i64:
           let values = term.view.pointer(as: Int64.self) + start
           for key in 0..<covered where values[key * term.key] == 0 { hide(row, key..<key + 1) }
@@ -100,14 +108,11 @@ struct AttentionMask {
       if end < keys { hide(row, end..<keys) }
       if start > 0 { hide(row, 0..<start) }
       let position = first + index + offset
-      if let right {
-        let from = min(keys, max(0, position + right + 1))
-        for key in from..<keys { row[key] = -T.infinity }
+      func limit(_ range: Range<Int>) {
+        for key in range where row[key] != -T.infinity { row[key] = T(beyond) }
       }
-      if let left {
-        let to = min(keys, max(0, position - left))
-        for key in 0..<to { row[key] = -T.infinity }
-      }
+      if let right { limit(min(keys, max(0, position + right + 1))..<keys) }
+      if let left { limit(0..<min(keys, max(0, position - left))) }
     }
   }
 

@@ -57,7 +57,7 @@ protocol SoftmaxFunction: Sendable {
   static func rowGradient(y: View, dy: View, adding dx: View, pool: any WorkPool)
 }
 
-/// `onnx.Softmax`, `LogSoftmax` and `Hardmax`.
+/// `onnx.Softmax`, `LogSoftmax` and `Hardmax`. Minus infinity all along the axis gives NaN, but for `Hardmax`.
 struct OnnxSoftmax<Function: SoftmaxFunction>: Operation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
@@ -129,7 +129,9 @@ extension Move {
 enum SoftmaxRows: SoftmaxFunction {
   static let name = "onnx.Softmax"
   static let summary = "Exponentials along an axis, divided by their sum"
-  static func rows(_ x: View, into y: View, pool: any WorkPool) { Kernel.softmax(x, into: y, pool: pool) }
+  static func rows(_ x: View, into y: View, pool: any WorkPool) {
+    Kernel.softmax(x, guarded: false, into: y, pool: pool)
+  }
   static func rowGradient(y: View, dy: View, adding dx: View, pool: any WorkPool) {
     Kernel.softmaxGradient(y: y, dy: dy, adding: dx, pool: pool)
   }
@@ -138,7 +140,9 @@ enum SoftmaxRows: SoftmaxFunction {
 enum LogSoftmaxRows: SoftmaxFunction {
   static let name = "onnx.LogSoftmax"
   static let summary = "The logarithm of the softmax along an axis"
-  static func rows(_ x: View, into y: View, pool: any WorkPool) { Kernel.logSoftmax(x, into: y, pool: pool) }
+  static func rows(_ x: View, into y: View, pool: any WorkPool) {
+    Kernel.logSoftmax(x, guarded: false, into: y, pool: pool)
+  }
   static func rowGradient(y: View, dy: View, adding dx: View, pool: any WorkPool) {
     Kernel.logSoftmaxGradient(y: y, dy: dy, adding: dx, pool: pool)
   }

@@ -266,7 +266,7 @@ struct MicrosoftBiasSoftmax: Operation {
   func forward(_ context: KernelContext) {
     let y = context.output
     Kernel.binary(.add, context.input(0), context.input(1), into: y, pool: context.pool)
-    Kernel.softmax(rows(y), into: rows(y), pool: context.pool)
+    Kernel.softmax(rows(y), guarded: false, into: rows(y), pool: context.pool)
   }
 
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {

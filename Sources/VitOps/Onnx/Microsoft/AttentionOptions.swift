@@ -74,7 +74,11 @@ struct MicrosoftAttentionOptions: Sendable {
     var result = AttentionMask()
     result.fill = filter
     result.offset = past
-    if isCausal { result.right = 0 }
+    if isCausal {
+      result.right = 0
+      // As ONNX Runtime hides later keys: where a bias hides all others, they are seen.
+      result.beyond = -Double(Float.greatestFiniteMagnitude)
+    }
     if let bias { result.terms.append(AttentionMask.Term(bias)) }
     guard let mask else { return result }
     switch mask.rank {
