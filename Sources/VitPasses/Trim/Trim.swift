@@ -110,7 +110,9 @@ private struct Trimmer {
     }
     var scale: Double?
     if case .float(let value)? = node.operation.attributes["scale"] { scale = value }
-    let core = try rewriter.builder.core([q, k, v], bias: bias, scale: scale, causal: false)
+    let core = try rewriter.builder.core(
+      [q, k, v], bias: bias, scale: scale, causal: false,
+      guarded: node.operation.attributes["guarded"] != .bool(false))
     cores[result] = core
     return try map(try rewriter.builder.mergeHeads(core), 7)
   }
