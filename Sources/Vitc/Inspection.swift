@@ -57,7 +57,7 @@ public struct Inspection: Sendable {
       Layer(
         index: layer.index, kind: layer.kind, heads: layer.heads, node: layer.node,
         parameters: layer.parameters,
-        flops: graph.places(of: layer).reduce(0) { $0 + cost.nodes[$1].flops }, obstacle: layer.obstacle,
+        flops: cost.layer(layer, of: graph).flops, obstacle: layer.obstacle,
         scores: layer.scores, choice: layer.choice, candidates: layer.candidates)
     }
     others = model.hybrid.others

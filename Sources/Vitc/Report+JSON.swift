@@ -29,8 +29,9 @@ extension Report {
         .array(
           layers.map { layer in
             .object([
-              ("index", .int(layer.index)), ("node", .string(layer.node)),
-              ("selected", .bool(layer.isSelected)),
+              ("index", .int(layer.index)), ("node", .string(layer.node)), ("kind", .string(layer.kind)),
+              ("selected", .bool(layer.isSelected)), ("cost", layer.cost?.json ?? .null),
+              ("attention", layer.attention?.json ?? .null),
               ("scores", .object(layer.scores.map { ($0.key, .number($0.value)) })),
             ])
           })
@@ -88,4 +89,8 @@ extension Timing {
   var members: [(String, JSON)] {
     [("ms", .number(median)), ("ms_low", .number(low)), ("ms_high", .number(high))]
   }
+}
+
+extension LayerCost {
+  fileprivate var json: JSON { .object([("parameters", .int(parameters)), ("flops", .int(flops))]) }
 }

@@ -34,6 +34,20 @@ enum CompileText {
       + line("operations", \.flops) + line("time here ", \.time) + line("parameters", \.parameters) + "\n"
   }
 
+  /// What a mixer costs beside the attention that it replaces, at this model's sizes.
+  private static func text(_ exchange: Report.Exchange) -> String {
+    let (attention, mixer) = (exchange.attention, exchange.mixer)
+    func part(_ mixer: Int, _ attention: Int) -> String {
+      "\((100 * Double(mixer) / Double(max(attention, 1))).fixed(0)) %"
+    }
+    let isMore = mixer.parameters > attention.parameters || mixer.flops > attention.flops
+    return
+      "\nlayers \(exchange.layers): \(exchange.kind) has \(mixer.parameters.grouped) parameters, "
+      + "\(part(mixer.parameters, attention.parameters)) of the attention's, and takes "
+      + "\(Double(mixer.flops).asCount) operations, \(part(mixer.flops, attention.flops)) of the attention's"
+      + (isMore ? ": more than what it replaces\n" : "\n")
+  }
+
   /// Teacher beside hybrid.
   static func summary(_ report: Report, options: CompilerOptions) -> String {
     var text =
@@ -69,6 +83,7 @@ enum CompileText {
       row("ms", time(teacher), time(hybrid), "\(((hybrid.median / teacher.median - 1) * 100).fixed(1)) %")
     }
     text += table.text
+    for exchange in report.exchanges { text += self.text(exchange) }
     if report.nonFiniteSamples > 0 {
       text +=
         "\nleft out: \(report.nonFiniteSamples.grouped) samples, for which the teacher gives no numbers\n"

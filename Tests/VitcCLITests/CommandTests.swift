@@ -158,5 +158,13 @@ import VitTestSupport
     #expect(try Schema("report").problems(String(decoding: text, as: UTF8.self)) == [])
     let report = try #require(try JSONSerialization.jsonObject(with: text) as? [String: Any])
     #expect(report["larger"] as? Bool == isLarger)
+    // What stands there is set against the attention that it replaced.
+    #expect(result.output.contains(": more than what it replaces") == isLarger, "\(result.output)")
+    let layer = try #require((report["layers"] as? [[String: Any]])?.first)
+    let (cost, attention) = (layer["cost"] as? [String: Int], layer["attention"] as? [String: Int])
+    #expect(layer["kind"] as? String == (isLarger ? "lstm" : "none"))
+    let (own, old) = (try #require(cost?["parameters"]), try #require(attention?["parameters"]))
+    #expect((own > old) == isLarger)
+    #expect(try #require(attention?["flops"]) > 0)
   }
 }

@@ -156,21 +156,26 @@ package struct CompileRun {
   }
 
   private func report(_ hybrid: Hybrid, bound: Bound) throws -> Report {
-    func size(_ graph: Graph) throws -> Report.Size {
-      let cost = try ModelCost(graph, inputShapes: shapes, pool: pool)
-      return Report.Size(parameters: cost.total.parameters, flops: cost.total.flops)
+    let baseline = try baseline()
+    let costs = try [baseline, hybrid].map {
+      try ModelCost($0.graph, inputShapes: shapes, pool: pool)
+    }
+    let sizes = costs.map { Report.Size(parameters: $0.total.parameters, flops: $0.total.flops) }
+    var layers = Report.layers(of: hybrid, replaced: true)
+    for place in layers.indices {
+      let attention = baseline.layers.first { $0.index == layers[place].index }
+      layers[place].attention = attention.map { costs[0].layer($0, of: baseline.graph) }
+      layers[place].cost = costs[1].layer(hybrid.layers[place], of: hybrid.graph)
     }
     let fidelity = try fidelity(of: hybrid.graph, named: "measure")
     let lost = [data.training, data.heldOut, data.evaluation].map(leftOut.count)
-    let baseline = try baseline()
     let timing = try GraphTiming.times(
-      [baseline, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1,
+      [baseline.graph, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1,
       isCancelled: progress.isCancelled)
     var report = Report(
       pipeline: plan.pipeline.description, seed: options.seed,
       mixer: hybrid.layers.first { !$0.isAttention }?.kind ?? Layer.attention,
-      layers: Report.layers(of: hybrid, replaced: true), teacher: try size(baseline),
-      hybrid: try size(hybrid.graph), bound: bound, fidelity: fidelity,
+      layers: layers, teacher: sizes[0], hybrid: sizes[1], bound: bound, fidelity: fidelity,
       samples: (
         data.training.count - lost[0], data.heldOut.count - lost[1], data.evaluation.count - lost[2]
       ), timing: (timing[0], timing[1]))
@@ -180,11 +185,12 @@ package struct CompileRun {
 
   /// The teacher as its cost is compared: without the rows that nobody reads where the hybrid is without them, so that no
   /// mixer is credited with those.
-  private func baseline() throws -> Graph {
-    guard let trim = plan.pipeline.passes.first(where: { $0 is Trim }) else { return teacher.graph }
+  private func baseline() throws -> Hybrid {
     var whole = Hybrid(of: teacher)
-    _ = try trim.run(on: &whole, context: context())
-    return whole.graph
+    if let trim = plan.pipeline.passes.first(where: { $0 is Trim }) {
+      _ = try trim.run(on: &whole, context: context())
+    }
+    return whole
   }
 
   private func fidelity(of graph: Graph, named phase: String? = nil) throws -> Fidelity {

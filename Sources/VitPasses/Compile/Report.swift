@@ -12,6 +12,12 @@ public struct Report: Sendable {
     public let isSelected: Bool
     /// What was found out about it by name: the indices of `score`, the `damage` of its swap, the `error` of its mixer.
     public let scores: [String: Double]
+    /// What stands there: `attention` or the kind of a mixer.
+    public let kind: String
+    /// What that costs; `nil` before the end.
+    public var cost: LayerCost?
+    /// What the teacher's attention costs; `nil` before the end.
+    public var attention: LayerCost?
   }
 
   /// A model's size and cost.
@@ -113,7 +119,7 @@ public struct Report: Sendable {
       }
       return Layer(
         index: layer.index, node: layer.node,
-        isSelected: replaced ? layer.isReplaced : layer.choice == .selected, scores: scores)
+        isSelected: replaced ? layer.isReplaced : layer.choice == .selected, scores: scores, kind: layer.kind)
     }
   }
 }

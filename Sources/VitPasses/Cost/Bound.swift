@@ -30,7 +30,7 @@ public struct Bound: Sendable {
     self.layers = layers.map { layer in
       let places = graph.places(of: layer)
       return Share(
-        flops: Double(places.reduce(0) { $0 + cost.nodes[$1].flops }) / Double(max(cost.total.flops, 1)),
+        flops: Double(cost.layer(layer, of: graph).flops) / Double(max(cost.total.flops, 1)),
         time: places.reduce(0) { $0 + medians[$1] } / allTime,
         parameters: Double(layer.parameters) / Double(max(cost.total.parameters, 1)))
     }
