@@ -102,13 +102,15 @@ private struct CompileJob {
       throw VitError(
         weight.message, code: "non-finite-weight", help: "a model with such weights cannot be distilled")
     }
-    try CompilePlan.check(options, original.hybrid.layers)
     pool = ThreadPool(threads: options.threads)
+    let floats = try original.inFloats(threads: options.threads)
+    for note in floats?.diagnostics ?? [] where note.code == "dequantised" { progress.report(note) }
+    var teacher = floats ?? original
+    try CompilePlan.check(options, teacher.hybrid.layers)
     let data =
       try data
       ?? Samples.synthetic(
         for: original, seed: options.seed, threads: options.threads, report: progress.report)
-    var teacher = original
     let context = PassContext(pool: pool, registry: .vitc, seed: options.seed, progress: progress)
     if try FixSize(sample: data.shape).run(on: &teacher.hybrid, context: context).changes > 0 {
       progress.report(
@@ -130,7 +132,7 @@ private struct CompileJob {
       data: .init(
         training: training, heldOut: heldOut,
         evaluation: (evaluation ?? heldOut).sampled(plan.evaluation, seed: options.seed)),
-      options: options, pool: pool, progress: progress)
+      quantised: floats == nil ? nil : original.graph, options: options, pool: pool, progress: progress)
     lineage = try Lineage.entries(
       teacher: teacher, data: data, pipeline: plan.pipeline, seed: options.seed)
     let identity = Lineage.digest(lineage)

@@ -34,6 +34,10 @@ public struct Inspection: Sendable {
 
   /// What was inspected.
   public let model: Model
+  /// The float form of a quantised model, whose layers are told of.
+  private let floats: Model?
+  /// How the model whose layers are told of comes from a quantised one; `nil` where nothing is quantised.
+  public var quantisation: String? { floats?.diagnostics.first { $0.code == "dequantised" }?.message }
   /// The attention layers and mixers, in order.
   public let layers: [Layer]
   /// Units like attention that do not mix the tokens of one set, with the reason.
@@ -49,18 +53,22 @@ public struct Inspection: Sendable {
 
   /// Inspects a model; with `explaining` an ONNX model is raised once more to find out what was in the way.
   public init(_ model: Model, explaining: Bool = false) throws {
-    let graph = model.graph
     let pool = SerialPool()
-    let cost = try ModelCost(graph, inputShapes: model.inputShapes(), pool: pool)
     self.model = model
-    layers = model.hybrid.layers.map { layer in
+    floats = try model.inFloats()
+    let hybrid = floats?.hybrid ?? model.hybrid
+    let shapes = try model.inputShapes()
+    let own = try ModelCost(hybrid.graph, inputShapes: shapes, pool: pool)
+    layers = hybrid.layers.map { layer in
       Layer(
         index: layer.index, kind: layer.kind, heads: layer.heads, node: layer.node,
         parameters: layer.parameters,
-        flops: cost.layer(layer, of: graph).flops, obstacle: layer.obstacle,
+        flops: own.layer(layer, of: hybrid.graph).flops, obstacle: layer.obstacle,
         scores: layer.scores, choice: layer.choice, candidates: layer.candidates)
     }
-    others = model.hybrid.others
+    others = hybrid.others
+    let graph = model.graph
+    let cost = floats == nil ? own : try ModelCost(graph, inputShapes: shapes, pool: pool)
     var counts: [String: Int] = [:]
     for node in graph.nodes { counts[node.name, default: 0] += 1 }
     operations = counts.map { ($0.key, $0.value) }.sorted { $0.name < $1.name }
@@ -71,7 +79,7 @@ public struct Inspection: Sendable {
       return
     }
     var raw = try Model(contentsOf: path, raising: false, threads: 1).hybrid
-    try Pipeline([Fold()]).run(on: &raw, context: PassContext(pool: pool, registry: .vitc))
+    try Pipeline([Dequantise(), Fold()]).run(on: &raw, context: PassContext(pool: pool, registry: .vitc))
     misses = try Raise.apply(to: &raw.graph, registry: .vitc).misses.map { miss in
       "\(miss.pattern): \(miss.location.node.map { "node '\($0)': " } ?? "")\(miss.reason)"
     }
@@ -97,6 +105,7 @@ public struct Inspection: Sendable {
         "others",
         .array(others.map { .object([("node", .string($0.node)), ("reason", .string($0.reason))]) })
       ),
+      ("quantisation", quantisation.map(JSON.string) ?? .null),
       ("notes", .object(graph.annotations.entries.map { ($0.name, JSON($0.value)) })),
       ("explanations", .array(misses.map(JSON.string))),
       ("lineage", .object(model.lineage.map { ($0.key, .string($0.value)) })),

@@ -84,6 +84,15 @@ public struct Model: Sendable {
     } catch let error as VitError { throw error.at(Location(file: path)) }
   }
 
+  /// The model with all that is quantised in it as floats, in which layers are looked for and replaced; a diagnostic
+  /// with the code `dequantised` says so. `nil` where nothing is quantised.
+  public func inFloats(threads: Int? = nil) throws -> Model? {
+    guard graph.isQuantised, let path else { return nil }
+    var reader = ModelReader(path: path, pool: ThreadPool(threads: threads))
+    let result = try reader.read(raising: true, dequantising: true)
+    return result.diagnostics.contains { $0.code == "dequantised" } ? result : nil
+  }
+
   /// A model that an embedder has made.
   public init(_ graph: Graph) {
     self.init(Hybrid(finding: graph), card: Card(), origin: Origin())

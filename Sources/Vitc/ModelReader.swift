@@ -14,7 +14,8 @@ struct ModelReader {
     self.pool = pool
   }
 
-  mutating func read(raising: Bool) throws -> Model {
+  /// Reads the model; with `dequantising`, what is quantised in it is taken as floats.
+  mutating func read(raising: Bool, dequantising: Bool = false) throws -> Model {
     let file = try MappedFile(path: path)
     let start = try file.read(0..<min(file.count, 4096))
     var contents: VModFile
@@ -34,7 +35,8 @@ struct ModelReader {
     }
     try checkSizes(contents.graph)
     let nonFinite = try nonFinite(contents.graph)
-    if format == .onnx, raising { contents.hybrid = try raised(contents.graph) }
+    if dequantising { try dequantise(&contents.hybrid.graph) }
+    if format == .onnx || dequantising, raising { contents.hybrid = try raised(contents.graph) }
     if format != .onnx, contents.hybrid.layers.isEmpty { contents.hybrid.findLayers() }
     let bytes = try external.reduce(file.count) { try $0 + MappedFile(path: $1).count }
     var model = Model(
@@ -55,6 +57,21 @@ struct ModelReader {
       diagnostics.append(note)
     }
     return graph
+  }
+
+  /// Takes what is quantised as floats.
+  private mutating func dequantise(_ graph: inout Graph) throws {
+    let context = PassContext(pool: pool, registry: .standard)
+    let original = graph
+    let result = try Dequantise().run(on: &graph, context: context)
+    guard let note = result.notes.first else { return }
+    let deviation = try GraphProbe.deviation(of: graph, from: original, pool: pool)
+    let difference = deviation.map { ": its outputs differ by \(Float(($0 * 1000).rounded() / 10)) % on a random input" } ?? ""
+    diagnostics.append(
+      Diagnostic(
+        .note,
+        "the teacher is the file with its \(note)\(difference)",
+        code: "dequantised", location: Location(file: path)))
   }
 
   /// Refuses a model of which one sample needs a tensor that no vision transformer has.

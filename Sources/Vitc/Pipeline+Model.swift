@@ -18,7 +18,10 @@ extension Pipeline {
     context.data = data
     context.heldOut = heldOut
     var result = model
-    if let teacher { result.hybrid.teacher = try teacher.asTeacher(of: model, context) }
+    if let teacher {
+      let floats = try teacher.inFloats(threads: threads) ?? teacher
+      result.hybrid.teacher = try floats.asTeacher(of: model, context)
+    }
     try run(on: &result.hybrid, context: context, observers: observers)
     result.card = model.card(preparedAs: data)
     if try result.graph.computes(otherwise: model.graph) {

@@ -44,7 +44,7 @@ extension Report {
           ("evaluation", .int(samples.evaluation)), ("non_finite", .int(nonFiniteSamples)),
         ])
       ),
-      ("fidelity", fidelity.json),
+      ("fidelity", fidelity.json), ("quantised", quantised?.json ?? .null),
       (
         "controls",
         .array(controls.map { .object([("mixer", .string($0.mixer)), ("fidelity", $0.fidelity.json)]) })

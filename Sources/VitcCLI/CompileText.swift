@@ -84,6 +84,15 @@ enum CompileText {
     }
     text += table.text
     for exchange in report.exchanges { text += self.text(exchange) }
+    if let quantised = report.quantised {
+      // What is compared with is not the file as it is.
+      let accuracy = quantised.accuracy.map { "accuracy \($0.percent), " } ?? ""
+      let closeness =
+        quantised.agreement.map { "agreement \($0.percent)" }
+        ?? "relative error \(quantised.relativeError.short)"
+      text += "\nthe teacher is the float form of a quantised file, which as it is has "
+      text += "\(accuracy)\(closeness)\n"
+    }
     if report.nonFiniteSamples > 0 {
       text +=
         "\nleft out: \(report.nonFiniteSamples.grouped) samples, for which the teacher gives no numbers\n"

@@ -4,9 +4,12 @@ package import VitIR
 package enum Onnx {
   package static let add: any Operation.Type = OnnxBinary<AddFunction>.self
   package static let attention: any Operation.Type = OnnxAttention.self
+  package static let batchNormalization: any Operation.Type = OnnxBatchNormalization.self
   package static let cast: any Operation.Type = OnnxCast.self
+  package static let clip: any Operation.Type = OnnxClip.self
   package static let concat: any Operation.Type = OnnxConcat.self
   package static let conv: any Operation.Type = OnnxConv.self
+  package static let dequantizeLinear: any Operation.Type = OnnxDequantizeLinear.self
   package static let div: any Operation.Type = OnnxBinary<DivFunction>.self
   package static let dropout: any Operation.Type = OnnxDropout.self
   package static let einsum: any Operation.Type = OnnxEinsum.self
@@ -22,7 +25,9 @@ package enum Onnx {
     .self
   package static let lessOrEqual: any Operation.Type = OnnxComparison<LessOrEqualFunction>.self
   package static let matMul: any Operation.Type = OnnxMatMul.self
+  package static let maxPool: any Operation.Type = OnnxMaxPool.self
   package static let mul: any Operation.Type = OnnxBinary<MulFunction>.self
+  package static let pad: any Operation.Type = OnnxPad.self
   package static let pow: any Operation.Type = OnnxPow.self
   package static let reciprocal: any Operation.Type = OnnxReciprocal.self
   package static let reduceMax: any Operation.Type = OnnxReduction<ReduceMaxFunction>.self

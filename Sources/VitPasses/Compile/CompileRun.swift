@@ -18,6 +18,8 @@ public enum CompileEvent: Sendable {
 /// One compile: a pipeline on a teacher, and what comes of it measured.
 package struct CompileRun {
   private let teacher: Teacher
+  /// The model whose numbers the teacher has as floats, where it is quantised.
+  private let quantised: Graph?
   private let plan: CompilePlan
   private let options: CompilerOptions
   private let data: Split
@@ -47,12 +49,14 @@ package struct CompileRun {
     }
   }
 
-  /// A run of `plan` on `teacher`, one sample of which has the `shapes`.
+  /// A run of `plan` on `teacher`, one sample of which has the `shapes`; the teacher may be the float form of a `quantised`
+  /// model.
   package init(
-    _ plan: CompilePlan, teacher: Teacher, shapes: [[Int]], data: Split, options: CompilerOptions,
-    pool: any WorkPool, progress: Progress
+    _ plan: CompilePlan, teacher: Teacher, shapes: [[Int]], data: Split, quantised: Graph? = nil,
+    options: CompilerOptions, pool: any WorkPool, progress: Progress
   ) {
     self.teacher = teacher
+    self.quantised = quantised
     self.plan = plan
     self.options = options
     self.data = data
@@ -87,7 +91,7 @@ package struct CompileRun {
       let replaced = hybrid.replaced.map(\.index)
       report.controls = try Controls.pipelines(of: plan.pipeline, layers: replaced).map { kind, pipeline in
         let control = try run(pipeline).hybrid
-        return Report.Control(mixer: kind, fidelity: try fidelity(of: control.graph))
+        return Report.Control(mixer: kind, fidelity: try meter().measure(control.graph))
       }
     }
     return (hybrid, report)
@@ -167,7 +171,8 @@ package struct CompileRun {
       layers[place].attention = attention.map { costs[0].layer($0, of: baseline.graph) }
       layers[place].cost = costs[1].layer(hybrid.layers[place], of: hybrid.graph)
     }
-    let fidelity = try fidelity(of: hybrid.graph, named: "measure")
+    let meter = try meter(named: "measure")
+    let fidelity = try meter.measure(hybrid.graph) { progress.advance("measure hybrid", $0, $1, "") }
     let lost = [data.training, data.heldOut, data.evaluation].map(leftOut.count)
     let timing = try GraphTiming.times(
       [baseline.graph, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1,
@@ -180,6 +185,7 @@ package struct CompileRun {
         data.training.count - lost[0], data.heldOut.count - lost[1], data.evaluation.count - lost[2]
       ), timing: (timing[0], timing[1]))
     report.nonFiniteSamples = leftOut.count
+    report.quantised = try quantised.map { try meter.measure($0) }
     return report
   }
 
@@ -193,14 +199,13 @@ package struct CompileRun {
     return whole
   }
 
-  private func fidelity(of graph: Graph, named phase: String? = nil) throws -> Fidelity {
-    func advance(_ what: String) -> (Int, Int) -> Void {
-      { done, total in if let phase { progress.advance("\(phase) \(what)", done, total, "") } }
+  /// What compares models with the teacher on the evaluation data.
+  private func meter(named phase: String? = nil) throws -> FidelityMeter {
+    let meter = try FidelityMeter(teacher: teacher.graph, data: data.evaluation, context: context()) {
+      if let phase { progress.advance("\(phase) teacher", $0, $1, "") }
     }
-    let meter = try FidelityMeter(
-      teacher: teacher.graph, data: data.evaluation, context: context(), progress: advance("teacher"))
     leftOut.report(to: progress.report)
-    return try meter.measure(graph, progress: advance("hybrid"))
+    return meter
   }
 }
 

@@ -54,6 +54,8 @@ public struct Report: Sendable {
   public var bound: Bound
   /// How close the hybrid comes to the teacher on the evaluation data.
   public var fidelity: Fidelity
+  /// How close the file's own quantised model comes to the teacher, which is its float form; `nil` where nothing is quantised.
+  public var quantised: Fidelity?
   /// The data: how many samples trained, how many judged, on how many the fidelity was measured.
   public var samples: (training: Int, heldOut: Int, evaluation: Int)
   /// How many samples were left out, for the teacher gives no numbers for them.

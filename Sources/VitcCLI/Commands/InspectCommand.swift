@@ -39,6 +39,7 @@ extension Inspection {
     }
     if let report = model.report { text += Inspection.measurements(report) }
     for (name, value) in graph.annotations.entries { text += "note        \(name) = \(value.text)\n" }
+    if let quantisation { text += "quantised   \(quantisation)\n" }
     text += "\n"
     if layers.isEmpty {
       text += "no attention layers\n"

@@ -28,7 +28,10 @@ extension Command {
     let depfile = try arguments.depfile(for: out?.path, &files)
     try files.reads([arguments.operands[0]])
     try files.readsData(arguments.text("--data"))
-    let model = try terminal.load(arguments.operands[0], threads: threads, &files)
+    let loaded = try terminal.load(arguments.operands[0], threads: threads, &files)
+    let floats = try loaded.inFloats(threads: threads)
+    for note in floats?.diagnostics ?? [] where note.code == "dequantised" { terminal.report(note) }
+    let model = floats ?? loaded
     let data =
       try arguments.samples(
         "--data", for: model, limit: max(images ?? 0, 1024), seed: seed, terminal: terminal, &files)

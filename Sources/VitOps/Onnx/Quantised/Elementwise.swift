@@ -48,7 +48,9 @@ extension View {
 }
 
 /// `QLinearAdd` and `QLinearMul`: `(a, a_scale, a_zero?, b, b_scale, b_zero?, c_scale, c_zero?)`, broadcast.
-protocol QuantisedBinary: PointwiseOperation {
+protocol QuantisedBinary: PointwiseOperation, QuantisedOperation {
+  /// The operation on floats.
+  static var floatForm: any Operation.Type { get }
   /// The result in steps of `c` for operands in theirs, before it is rounded.
   static func steps(_ a: Int, _ b: Int, _ factors: QuantisedFactors) -> Float
 }
@@ -104,6 +106,7 @@ extension QuantisedBinary {
 struct MicrosoftQLinearAdd: QuantisedBinary {
   static let name = "com.microsoft.QLinearAdd"
   static let summary = "Sum of quantised numbers, quantised again"
+  static let floatForm: any Operation.Type = OnnxBinary<AddFunction>.self
   let attributes = Attributes()
   init(attributes: inout AttributeReader) throws(VitError) {}
 
@@ -118,6 +121,7 @@ struct MicrosoftQLinearAdd: QuantisedBinary {
 struct MicrosoftQLinearMul: QuantisedBinary {
   static let name = "com.microsoft.QLinearMul"
   static let summary = "Product of quantised numbers, quantised again"
+  static let floatForm: any Operation.Type = OnnxBinary<MulFunction>.self
   let attributes = Attributes()
   init(attributes: inout AttributeReader) throws(VitError) {}
 
@@ -130,7 +134,9 @@ struct MicrosoftQLinearMul: QuantisedBinary {
 
 /// A function of one quantised operand: `(x, x_scale, x_zero?, y_scale, y_zero?)`, by a table of its 256
 /// results.
-protocol QuantisedUnary: PointwiseOperation {
+protocol QuantisedUnary: PointwiseOperation, QuantisedOperation {
+  /// The operation on floats, which has the same attributes.
+  static var floatForm: any Operation.Type { get }
   func apply(_ x: Float) -> Float
 }
 
@@ -177,6 +183,7 @@ struct MicrosoftQLinearSigmoid: QuantisedUnary {
   static let name = "com.microsoft.QLinearSigmoid"
   static let summary = "Logistic function of quantised numbers, quantised again"
   let attributes = Attributes()
+  static let floatForm: any Operation.Type = OnnxSigmoid.self
   init(attributes: inout AttributeReader) throws(VitError) {}
   func apply(_ x: Float) -> Float { 1 / (1 + Glibc.expf(-x)) }
 }
@@ -185,6 +192,7 @@ struct MicrosoftQLinearSigmoid: QuantisedUnary {
 struct MicrosoftQLinearLeakyRelu: QuantisedUnary {
   static let name = "com.microsoft.QLinearLeakyRelu"
   static let summary = "Leaky rectifier of quantised numbers, quantised again"
+  static let floatForm: any Operation.Type = OnnxLeakyRelu.self
   let alpha: Double
   init(attributes: inout AttributeReader) throws(VitError) {
     alpha = try attributes.float("alpha", default: 0.01)

@@ -67,7 +67,7 @@ extension LinearQuantisation {
 }
 
 /// `QuantizeLinear(x, scale, zero_point?)`: `saturate(round(x/scale) + zero_point)`, halves to even.
-protocol QuantisingOperation: LinearQuantisation {}
+protocol QuantisingOperation: LinearQuantisation, QuantisedOperation {}
 
 extension QuantisingOperation {
   static var summary: String { "Rounds to multiples of a scale, as small whole numbers" }
@@ -128,7 +128,7 @@ struct MicrosoftQuantizeLinear: QuantisingOperation {
 }
 
 /// `DequantizeLinear(x, scale, zero_point?)`: `(x − zero_point)·scale`.
-protocol DequantisingOperation: LinearQuantisation {}
+protocol DequantisingOperation: LinearQuantisation, QuantisedOperation {}
 
 extension DequantisingOperation {
   static var summary: String { "The numbers that quantised whole numbers stand for" }

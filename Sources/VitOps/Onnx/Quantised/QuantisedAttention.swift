@@ -166,7 +166,15 @@ struct MicrosoftMatMulNBits: Operation {
           code: "shape-mismatch")
       }
     }
-    guard !operands.has(4) else { throw VitError("input 4 ('g_idx') is not supported") }
+    if operands.has(4) {
+      guard !operands.has(3) else {
+        throw VitError("input 4 ('g_idx') together with input 3 ('zero_points') is not supported")
+      }
+      let places = try operands.integers(4, "g_idx")
+      guard places.count >= k, places.prefix(k).allSatisfy({ 0..<blocks ~= $0 }) else {
+        throw VitError("input 4 ('g_idx') does not name one of \(blocks) blocks for each of \(k) columns")
+      }
+    }
     try operands.expectShape(5, "bias", [.fixed(n)])
     return [TensorType(a.element, a.shape.dropLast() + [.fixed(n)])]
   }
@@ -195,37 +203,78 @@ struct MicrosoftMatMulNBits: Operation {
   }
 
   /// Number `index` of those that are packed from the lowest bits of each byte on.
-  private func field(_ bytes: UnsafeMutablePointer<UInt8>, _ index: Int) -> Int {
+  private func field(_ bytes: UnsafePointer<UInt8>, _ index: Int) -> Int {
     let perByte = 8 / bits
     return Int(bytes[index / perByte]) >> (index % perByte * bits) & (1 << bits - 1)
   }
 
+  /// Row `row` of the weight; `scale` and `zero` give the numbers of a block, `places` the block of each entry where that
+  /// is not told by its place.
+  private func unpack<T: BinaryFloatingPoint>(
+    row: Int, _ packed: UnsafePointer<UInt8>, into to: UnsafeMutablePointer<T>, places: [Int]?,
+    scale: (Int) -> Double, zero: (Int) -> Double
+  ) {
+    let from = packed + row * blocks * (block * bits / 8)
+    func write(_ entries: Range<Int>, _ piece: Int) {
+      let (scale, zero) = (T(scale(row * blocks + piece)), T(zero(piece)))
+      for entry in entries { to[row * k + entry] = (T(field(from, entry)) - zero) * scale }
+    }
+    if let places {
+      for entry in 0..<k { write(entry..<entry + 1, places[entry]) }
+    } else {
+      for piece in 0..<blocks { write(piece * block..<min((piece + 1) * block, k), piece) }
+    }
+  }
+
+  /// The zero point of block `piece` of row `row`.
+  private func zero(_ zeros: UnsafePointer<UInt8>?, row: Int, _ piece: Int) -> Double {
+    guard let zeros else { return Double(1 << (bits - 1)) }
+    return Double(field(zeros + row * ((blocks * bits + 7) / 8), piece))
+  }
+
   private func unpack(_ context: KernelContext) -> View {
     let (packed, scales, weight) = (
-      context.input(1).pointer(as: UInt8.self), context.input(2), context.scratch[0]
+      UnsafePointer(context.input(1).pointer(as: UInt8.self)), context.input(2), context.scratch[0]
     )
     let zeros = context.optionalInput(3)
-    let blockBytes = block * bits / 8
-    let zeroBytes = (blocks * bits + 7) / 8
+    let bytes = zeros?.element == .u8 ? (zeros?.pointer(as: UInt8.self)).map { UnsafePointer($0) } : nil
+    let places = context.optionalInput(4).map { view in (0..<k).map { Int(view.number($0)) } }
     func run<T: BinaryFloatingPoint>(_ to: UnsafeMutablePointer<T>) {
       context.pool.run(tasks: n) { row, _ in
-        for piece in 0..<blocks {
-          let zero: Double =
-            switch zeros?.element {
-            case nil: Double(1 << (bits - 1))
-            case .u8?: Double(field((zeros?.pointer(as: UInt8.self) ?? packed) + row * zeroBytes, piece))
-            default: zeros?.number(row * blocks + piece) ?? 0
-            }
-          let scale = T(scales.number(row * blocks + piece))
-          let from = packed + (row * blocks + piece) * blockBytes
-          for entry in 0..<min(block, k - piece * block) {
-            to[row * k + piece * block + entry] = (T(field(from, entry)) - T(zero)) * scale
-          }
+        unpack(row: row, packed, into: to, places: places, scale: scales.number) { piece in
+          if let zeros, zeros.element != .u8 { return zeros.number(row * blocks + piece) }
+          return zero(bytes, row: row, piece)
         }
       }
     }
     if weight.element == .f64 { run(weight.f64) } else { run(weight.f32) }
     return weight
+  }
+
+  /// The weight as the floats that its numbers stand for, `[k, n]`.
+  func unpacked(
+    _ packed: Tensor, scales: Tensor, zeros: Tensor?, places: Tensor?
+  ) throws(VitError) -> Tensor {
+    do {
+      let (scales, blockOf) = (try scales.doubles(), try places?.integers())
+      let floats = try zeros.flatMap { try $0.element.isFloat ? $0.doubles() : nil }
+      let bytes = try zeros.flatMap { try $0.element.isFloat ? nil : $0.integers()?.map(UInt8.init(clamping:)) }
+      return try packed.storage.withBytes { buffer in
+        guard let from = buffer.bindMemory(to: UInt8.self).baseAddress else {
+          throw VitError("the packed weight is empty")
+        }
+        return try Tensor(.f32, shape: [n, k]) { target in
+          guard let to = target.bindMemory(to: Float.self).baseAddress else { return }
+          for row in 0..<n {
+            unpack(row: row, from, into: to, places: blockOf ?? nil, scale: { scales[$0] }) { piece in
+              if let floats { return floats[row * blocks + piece] }
+              guard let bytes else { return zero(nil, row: row, piece) }
+              return bytes.withUnsafeBufferPointer { zero($0.baseAddress, row: row, piece) }
+            }
+          }
+        }
+      }.transposed()
+    } catch { throw (error as? VitError) ?? VitError("\(error)", kind: .environment, code: "internal") }
   }
 
   func forward(_ context: KernelContext) {

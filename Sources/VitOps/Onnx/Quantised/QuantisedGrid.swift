@@ -1,4 +1,4 @@
-internal import VitIR
+package import VitIR
 internal import VitRuntime
 
 /// Which scale and zero point belong to each element: one for all, one for each entry of an axis, or one for
@@ -71,7 +71,7 @@ struct QuantisedGrid {
 
 extension ElementType {
   /// The numbers that a quantised tensor of this type holds.
-  var quantisedRange: ClosedRange<Int>? {
+  package var quantisedRange: ClosedRange<Int>? {
     switch self {
     case .u8: 0...255
     case .i8: -128...127
