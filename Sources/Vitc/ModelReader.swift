@@ -66,7 +66,9 @@ struct ModelReader {
     let result = try Dequantise().run(on: &graph, context: context)
     guard let note = result.notes.first else { return }
     let deviation = try GraphProbe.deviation(of: graph, from: original, pool: pool)
-    let difference = deviation.map { ": its outputs differ by \(Float(($0 * 1000).rounded() / 10)) % on a random input" } ?? ""
+    let difference =
+      deviation.map { ": its outputs differ by \(Float(($0 * 1000).rounded() / 10)) % on a random input" }
+      ?? ""
     diagnostics.append(
       Diagnostic(
         .note,

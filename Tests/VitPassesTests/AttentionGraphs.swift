@@ -279,11 +279,23 @@ struct AttentionGraph {
   }
 
   /// Queries, keys and values by three convolutions of a map [batch, 8, 2, 3].
-  static func convolutions() throws -> Graph {
+  static func convolutions(kernel: Int = 1, groups: Int = 1, normalised: Bool = false) throws -> Graph {
     var model = ModelBuilder("convolutions", seed: 6)
     let x = model.input([.symbol("batch"), 8, 2, 3])
+    func convolution(_ value: ValueID) throws -> ValueID {
+      let map = try model.add(
+        "onnx.Conv",
+        [
+          value, model.weight([8, 8 / groups, kernel, kernel]), model.weight([8], name: "shift", scale: 0.3),
+        ],
+        [("group", .int(groups)), ("pads", .ints([Int](repeating: kernel / 2, count: 4)))])
+      guard normalised else { return map }
+      let (gain, bias, mean) = (model.weight([8], scale: 1), model.weight([8]), model.weight([8]))
+      let variance = model.builder.constant((1...8).map { Double($0) / 4 }, shape: [8])
+      return try model.add("onnx.BatchNormalization", [map, gain, bias, mean, variance])
+    }
     func part() throws -> ValueID {
-      let map = try model.add("onnx.Conv", [x, model.weight([8, 8, 1, 1])])
+      let map = try convolution(x)
       return try model.transpose(try model.reshape(map, [0, 2, 4, -1]), [0, 1, 3, 2])
     }
     let (q, k, v) = (try part(), try part(), try part())
@@ -291,7 +303,7 @@ struct AttentionGraph {
     let probabilities = try model.add("onnx.Softmax", [scores], [("axis", .int(-1))])
     let core = try model.add("onnx.MatMul", [probabilities, v])
     let map = try model.reshape(try model.transpose(core, [0, 1, 3, 2]), [0, 8, 2, 3])
-    return model.finish(try model.add("onnx.Conv", [map, model.weight([8, 8, 1, 1])]))
+    return model.finish(try convolution(map))
   }
 
   /// What asks: a learned query, or the first token alone.

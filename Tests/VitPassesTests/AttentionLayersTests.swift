@@ -73,7 +73,7 @@ struct AttentionLayersTests {
     let found = try sites(try AttentionGraph.convolutions())
     #expect(found.others.isEmpty)
     #expect(found.layers.map(\.heads) == [2])
-    #expect(found.layers.map(\.isReplaceable) == [false])
+    #expect(found.layers.map(\.isReplaceable) == [true])
   }
 
   @Test("attention among the channels of a head is no layer", arguments: [true, false])

@@ -38,7 +38,7 @@ struct PipelineTests {
     arguments: [
       (
         "fuse", "unknown pass 'fuse'", "unknown-pass",
-        "the passes are dce, distil, fine-tune, fix-size, fold, open-batch, raise, restore, round, score, select, swap, trim"
+        "the passes are dce, dequantise, distil, fine-tune, fix-size, fold, open-batch, raise, restore, round, score, select, swap, trim"
           as String?
       ),
       ("select{n=1}", "select: unknown option 'n'", "option-unknown", nil),

@@ -49,6 +49,8 @@ extension Graph {
   /// Multiplies constant factors of `products`, one number or one for each column or filter, into their weights.
   fileprivate mutating func absorbScales(into products: Set<ValueID>, registry: Registry) throws(VitError) {
     var rewriter = Rewriter(self, registry: registry)
+    /// Weights that several products share stay shared.
+    var scaled: [[ValueID]: ValueID] = [:]
     for node in rewriter.nodes where node.isAny(Onnx.mul) {
       guard let a = node.operands[0], let b = node.operands[1], let result = node.results.first else {
         continue
@@ -68,8 +70,14 @@ extension Graph {
           source.operands.count < 3 || source.operands[2] == nil
         else { continue }
         rewriter.tryReplace(result, at: source) { builder throws(VitError) in
-          let scaled = try weight.scaled(by: scale, axis: axis)
-          let matrix = builder.graph.addConstant(scaled, name: builder.graph[id].name)
+          let matrix: ValueID
+          if let known = scaled[[id, factor]] {
+            matrix = known
+          } else {
+            let tensor = try weight.scaled(by: scale, axis: axis)
+            matrix = builder.graph.addConstant(tensor, name: builder.graph[id].name)
+          }
+          scaled[[id, factor]] = matrix
           return try builder.add(source.operation, [source.operands[0], matrix])[0]
         }
         break

@@ -77,8 +77,9 @@ struct Dequantiser {
         if let operation = node.operation as? any QuantisedOperation { count(operation, node) }
         continue
       }
-      guard node.operation is any QuantisedOperation
-        || node.operands.contains(where: { $0.map { meanings[$0] != nil } ?? false })
+      guard
+        node.operation is any QuantisedOperation
+          || node.operands.contains(where: { $0.map { meanings[$0] != nil } ?? false })
       else { continue }
       let before = (builder, meanings, replaced, weights, activations, changes, products, rectified)
       do throws(VitError) {
@@ -186,9 +187,10 @@ struct Dequantiser {
       scale = try spread(scale, to: count)
       zero = try zero.map { id throws(VitError) in try spread(id, to: count) }
     }
-    return try builder.add(
-      Onnx.dequantizeLinear, [id, scale, zero],
-      [("axis", .int(operand.axis))] + (operand.block == 0 ? [] : [("block_size", .int(operand.block))]))
+    let attributes: [(String, Attribute)] =
+      [("axis", .int(operand.axis))] + (operand.block == 0 ? [] : [("block_size", .int(operand.block))])
+    let operation = try builder.registry.make(Onnx.dequantizeLinear.name, Attributes(attributes))
+    return try builder.add(operation, [id, scale, zero], names: [builder.graph[id].name])[0]
   }
 
   /// A constant as a vector of `count` numbers, one for all repeated.
@@ -241,7 +243,8 @@ struct Dequantiser {
     // 1 + erf(x), as it stands in a GELU.
     if node.isAny(Onnx.add), let a = node.operands[0], let b = node.operands[1] {
       return [(a, b), (b, a)].contains { part, constant in
-        guard let tensor = builder.graph.tensor(constant), tensor.count == 1, let least = try? tensor.doubles()
+        guard let tensor = builder.graph.tensor(constant), tensor.count == 1,
+          let least = try? tensor.doubles()
         else { return false }
         return least[0] >= 1
           && builder.graph.nodes.contains { $0.results.contains(part) && $0.isAny(Onnx.erf, Onnx.tanh) }
@@ -271,7 +274,8 @@ struct Dequantiser {
     let isSingle = [first.scale, first.zero].allSatisfy {
       $0.map { builder.graph.type($0).elements == 1 } ?? true
     }
-    guard node.operation is any MovementOperation || node.isAny(Onnx.maxPool), !node.isAny(Onnx.pad), isSingle,
+    guard node.operation is any MovementOperation || node.isAny(Onnx.maxPool), !node.isAny(Onnx.pad),
+      isSingle,
       sources.allSatisfy({
         isSame($0.scale, first.scale, default: 1) && isSame($0.zero, first.zero, default: 0)
       })

@@ -53,9 +53,11 @@ struct LayerFinder {
   private mutating func addAttention(_ place: Int, _ node: Node) {
     var heads = 1
     if case .int(let value)? = node.operation.attributes["heads"] { heads = value }
+    let tokens = node.operands[0].flatMap { graph.type($0).shape.first }
+    let groups = batch.flatMap { batch in tokens.flatMap { $0.exactlyDivided(by: batch) } } ?? 1
     add(
       place, kind: "attention", heads: heads, input: node.operands[0], output: node.results.first,
-      obstacle: obstacle(node, biasOperand: 9))
+      obstacle: groups == 1 ? obstacle(node, biasOperand: 9) : "it works within windows or groups of tokens")
   }
 
   private func obstacle(_ node: Node, biasOperand: Int) -> String? {
@@ -206,6 +208,8 @@ struct LayerFinder {
   func nodeAt(_ place: Int) -> Node { graph.nodes[place] }
   func shape(_ id: ValueID) -> Shape { graph.type(id).shape }
   func isConstant(_ id: ValueID) -> Bool { graph[id].isConstant }
+  /// The value whose elements a value has, in other places.
+  func source(of id: ValueID) -> ValueID { layouts[id].source }
   var batch: Dimension? { graph.inputs.first.flatMap { graph.type($0).shape.first } }
 
   /// Whether any input of the graph can change a value's numbers: shapes of inputs do not count.
@@ -233,6 +237,19 @@ struct LayerFinder {
     case .setting: node.operation is any MovementOperation
     default: false
     }
+  }
+
+  /// Whether a value is made of shapes only: integers that say how to reshape.
+  func isShape(_ id: ValueID) -> Bool {
+    producer[id.index].map { graph.nodes[$0].operation.role(of: 0) == .form } ?? false
+  }
+
+  /// What a value is whose first two axes are those of another one in each other's place.
+  func turned(_ id: ValueID) -> ValueID? {
+    guard let place = producer[id.index], graph.nodes[place].isAny(Onnx.transpose),
+      graph.nodes[place].operation.attributes["perm"] == .ints([1, 0, 2])
+    else { return nil }
+    return graph.nodes[place].operands[0]
   }
 
   /// What a product of any form multiplies.

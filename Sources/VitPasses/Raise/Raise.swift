@@ -30,13 +30,16 @@ public struct Raise: GraphPass {
       kind: .usage, code: "option-value")
   }
 
-  /// The patterns in the order in which they build on each other.
-  private static let patterns: [any Pattern.Type] = [
-    SimplifyMoves.self, SplitEinsum.self, RaiseEinsum.self, RaiseMatMul.self, RaiseBias.self,
-    RaiseActivation.self, RaiseNorm.self, RaisePatchEmbed.self, RaiseSoftmax.self, RaiseTurnedProduct.self,
-    SimplifyMoves.self, RaiseCore.self, RaiseAttention.self, RaiseMLP.self, RaiseResidual.self,
-    SimplifyMoves.self,
-  ]
+  /// The patterns in the order in which they build on each other: before linear maps of channel-major tokens are looked
+  /// for, and after that.
+  private static let patterns: (before: [any Pattern.Type], after: [any Pattern.Type]) = (
+    [
+      SimplifyMoves.self, RaiseFusedProduct.self, SplitEinsum.self, RaiseEinsum.self, RaiseMatMul.self,
+      RaiseBias.self, RaiseSum.self,
+      RaiseConvBias.self, RaiseActivation.self, RaiseNorm.self, RaisePatchEmbed.self, RaiseSoftmax.self,
+      RaiseTurnedProduct.self, SimplifyMoves.self, RaiseCore.self,
+    ], [RaiseAttention.self, RaiseMLP.self, RaiseResidual.self, SimplifyMoves.self]
+  )
 
   /// Runs the patterns, and looks for the layers of what they make.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
@@ -54,18 +57,47 @@ public struct Raise: GraphPass {
   public static func apply(
     to graph: inout Graph, registry: Registry, limit: Int = .max
   ) throws(VitError) -> (result: PassResult, misses: [NearMiss]) {
-    var result = PassResult()
-    var misses: [NearMiss] = []
-    for pattern in patterns {
-      var rewriter = Rewriter(graph, registry: registry, limit: limit - result.changes)
-      try pattern.sweep(&rewriter)
-      misses += rewriter.misses
-      guard rewriter.changes > 0 else { continue }
-      graph = try rewriter.finish()
-      result.changes += rewriter.changes
-      result.notes.append("\(pattern.name): \(rewriter.changes)")
+    var run = Run(registry: registry, limit: limit)
+    try run.sweep(&graph, patterns.before)
+    var (turned, other) = (graph, run)
+    try run.sweep(&graph, patterns.after)
+    let count = other.result.changes
+    try other.sweep(&turned, [RaiseChannelMajor.self])
+    if other.result.changes > count {
+      try other.sweep(&turned, patterns.after)
+      if replaceable(turned) > replaceable(graph) { (graph, run) = (turned, other) }
+    }
+    (turned, other) = (graph, run)
+    try other.sweep(&turned, [RaiseTokensFirst.self])
+    if other.result.changes > run.result.changes, replaceable(turned) > replaceable(graph) {
+      (graph, run) = (turned, other)
     }
     _ = graph.shareConstants()
-    return (result, misses)
+    return (run.result, run.misses)
+  }
+
+  /// How many layers can be replaced: what is turned round for them costs transposes, and must pay.
+  private static func replaceable(_ graph: Graph) -> Int {
+    Hybrid(finding: graph).layers.count { $0.isReplaceable }
+  }
+
+  /// What patterns did so far.
+  private struct Run {
+    let registry: Registry
+    let limit: Int
+    var result = PassResult()
+    var misses: [NearMiss] = []
+
+    mutating func sweep(_ graph: inout Graph, _ patterns: [any Pattern.Type]) throws(VitError) {
+      for pattern in patterns {
+        var rewriter = Rewriter(graph, registry: registry, limit: limit - result.changes)
+        try pattern.sweep(&rewriter)
+        misses += rewriter.misses
+        guard rewriter.changes > 0 else { continue }
+        graph = try rewriter.finish()
+        result.changes += rewriter.changes
+        result.notes.append("\(pattern.name): \(rewriter.changes)")
+      }
+    }
   }
 }

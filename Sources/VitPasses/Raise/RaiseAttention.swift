@@ -102,11 +102,13 @@ enum RaiseAttention: Pattern {
     return result
   }
 
-  /// The tokens that all three are taken from, as [batch, tokens, width].
+  /// The tokens that all three are taken from.
   private struct Tokens {
     let value: ValueID
-    /// Whether `value` is [tokens, batch, width].
-    let isTimeMajor: Bool
+    let order: Order
+
+    /// How the axes of `value` lie.
+    enum Order { case batchFirst, tokensFirst, withoutBatch }
   }
 
   private static func tokens(
@@ -119,18 +121,31 @@ enum RaiseAttention: Pattern {
     guard q.tokens == k.tokens, q.tokens == v.tokens, q.batch == k.batch, q.batch == v.batch else {
       throw Reason(text: "expected as many queries as keys, over the same tokens")
     }
-    let source = layouts[a.source]
-    guard source.axes.count == 3 else {
-      throw Reason(text: "expected tokens as [batch, tokens, width], found rank \(source.axes.count)")
+    // The value that all of it comes from, or what the maps read: its channels may stand before its tokens.
+    var found: [ValueID] = [a.source]
+    if q.operand == k.operand, q.operand == v.operand, q.operand != a.source, !layouts[a.source].axes.isEmpty,
+      layouts[a.source].joined(0..<1) == q.batch
+    {
+      found.append(q.operand)
     }
-    let axes = (0..<3).map { source.joined($0..<$0 + 1) }
-    // The operand must hold all of the source: the same factors, in the source's or the operand's order.
-    let whole = Layout.normalised(Array(a.axes.joined()))
-    if axes[0] == q.batch, axes[1] == q.tokens, covers(whole, axes) {
-      return Tokens(value: a.source, isTimeMajor: false)
+    for value in found {
+      let layout = layouts[value]
+      let axes = layout.axes.indices.map { layout.joined($0..<$0 + 1) }
+      // The operand must hold all of the source: the same factors, in the source's or the operand's order.
+      let whole = Layout.normalised(Array(a.axes.joined()))
+      switch axes.count {
+      case 2 where q.batch.isEmpty && axes[0] == q.tokens && whole == Layout.normalised(axes[0] + axes[1]):
+        return Tokens(value: value, order: .withoutBatch)
+      case 3 where axes[0] == q.batch && axes[1] == q.tokens && covers(whole, axes):
+        return Tokens(value: value, order: .batchFirst)
+      case 3 where axes[0] == q.tokens && axes[1] == q.batch && covers(whole, axes):
+        return Tokens(value: value, order: .tokensFirst)
+      default: continue
+      }
     }
-    if axes[0] == q.tokens, axes[1] == q.batch, covers(whole, axes) {
-      return Tokens(value: a.source, isTimeMajor: true)
+    let rank = layouts[a.source].axes.count
+    guard rank == 3 else {
+      throw Reason(text: "expected tokens as [batch, tokens, width], found rank \(rank)")
     }
     throw Reason(text: "expected attention among all tokens of an image, found windows or groups of them")
   }
@@ -236,7 +251,11 @@ enum RaiseAttention: Pattern {
         ]
       }
       var x = tokens.value
-      if tokens.isTimeMajor { x = try builder.add(Onnx.transpose, [x], [("perm", .ints([1, 0, 2]))]) }
+      switch tokens.order {
+      case .batchFirst: break
+      case .tokensFirst: x = try builder.add(Onnx.transpose, [x], [("perm", .ints([1, 0, 2]))])
+      case .withoutBatch: x = try builder.add(Onnx.unsqueeze, [x, builder.integers([0])])
+      }
       let out = output.linear.operands
       let operands: [ValueID?] =
         [x] + (try part(q, q.headRows)) + (try part(k, keyGroups)) + (try part(v, valueGroups))

@@ -104,9 +104,6 @@ enum RaiseCore: Pattern {
           Logits(
             queries: isTurned ? b : a, keys: isTurned ? a : b, keysAreTransposed: isTurned, scale: factor,
             isTurned: isTurned, headScales: headScales, biases: biases))
-      case Microsoft.fusedMatMul.name:
-        guard isAsRead else { break }
-        return fused(node, factor, biases)
       case Onnx.transpose.name:
         guard node.turnsLastAxes, headScales.isEmpty, let operand = node.operands[0] else { break }
         isTurned.toggle()
@@ -190,26 +187,6 @@ enum RaiseCore: Pattern {
     return nil
   }
 
-  private static func fused(
-    _ node: Node, _ factor: Double, _ biases: [Bias]
-  ) -> Result<Logits, Reason> {
-    let attributes = node.operation.attributes
-    func flag(_ name: String) -> Bool {
-      switch attributes[name] {
-      case .bool(let value)?: value
-      case .int(let value)?: value != 0
-      default: false
-      }
-    }
-    guard !flag("transA"), !flag("transBatchA"), !flag("transBatchB"), let a = node.operands[0],
-      let b = node.operands[1]
-    else { return .failure(Reason(text: "expected a fused product of untransposed queries")) }
-    var alpha = 1.0
-    if case .float(let value)? = attributes["alpha"] { alpha = value }
-    return .success(
-      Logits(queries: a, keys: b, keysAreTransposed: flag("transB"), scale: factor * alpha, biases: biases))
-  }
-
   /// Whether a value is made of a product of two computed ones.
   static func leadsToProduct(_ id: ValueID, _ rewriter: Rewriter, depth: Int = 0) -> Bool {
     guard depth < 8, let (_, node) = rewriter.producer(of: id), rewriter.constant(id) == nil else {
@@ -218,7 +195,6 @@ enum RaiseCore: Pattern {
     switch node.name {
     case Onnx.matMul.name:
       return rewriter.type(id).rank >= 3 && !node.operands.contains { rewriter.constant($0) != nil }
-    case Microsoft.fusedMatMul.name: return true
     case Onnx.mul.name, Onnx.div.name, Onnx.add.name, VitAdd.name, Onnx.cast.name, Onnx.identity.name,
       Onnx.transpose.name:
       return node.operands.contains { $0.map { leadsToProduct($0, rewriter, depth: depth + 1) } ?? false }

@@ -10,9 +10,9 @@ enum RaiseMatMul: Pattern {
       guard let result = node.results.first, let x = node.operands.first.flatMap({ $0 }) else { continue }
       switch node.name {
       case Onnx.matMul.name:
-        guard let weight = node.operands[1], rewriter.constant(weight) != nil,
-          rewriter.type(weight).rank == 2,
-          rewriter.type(x).rank >= 2, rewriter.type(x).element == .f32, rewriter.constant(x) == nil
+        guard let weight = node.operands[1], let tensor = rewriter.constant(weight), tensor.shape.count >= 2,
+          tensor.shape.dropLast(2).allSatisfy({ $0 == 1 }), rewriter.type(x).rank >= tensor.shape.count,
+          rewriter.type(x).element == .f32, rewriter.constant(x) == nil
         else { continue }
         rewriter.tryReplace(result, at: node) { builder throws(VitError) in
           let transposed = try builder.transposedWeight(weight)
@@ -37,7 +37,7 @@ enum RaiseMatMul: Pattern {
     func factor(_ name: String) -> Double {
       if case .float(let value)? = attributes[name] { value } else { 1 }
     }
-    guard !flag("transA"), factor("alpha") == 1, factor("beta") == 1, let weight = node.operands[1],
+    guard !flag("transA"), let weight = node.operands[1],
       rewriter.constant(weight) != nil, rewriter.type(x).element == .f32
     else { return }
     let bias = node.operands.count > 2 ? node.operands[2] : nil
@@ -48,33 +48,13 @@ enum RaiseMatMul: Pattern {
     }
     rewriter.tryReplace(result, at: node) { builder throws(VitError) in
       let matrix = flag("transB") ? weight : try builder.transposedWeight(weight)
+      let vector = try bias.map { id throws(VitError) in try builder.vector(id) }
       return try builder.add(
-        VitLinear.self, [x, matrix, try bias.map { id throws(VitError) in try builder.vector(id) }])
-    }
-  }
-}
-
-/// A constant vector added to a linear map without bias becomes its bias.
-enum RaiseBias: Pattern {
-  static let name = "bias"
-
-  static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
-    for node in rewriter.nodes where node.isAny(Onnx.add, VitAdd.self) {
-      guard let a = node.operands[0], let b = node.operands[1], let result = node.results.first else {
-        continue
-      }
-      for (product, vector) in [(a, b), (b, a)] {
-        guard let linear = rewriter.node(VitLinear.self, defining: product), rewriter.isUsedOnce(product),
-          linear.operands.count < 3 || linear.operands[2] == nil, rewriter.constant(vector) != nil,
-          let width = rewriter.type(product).shape.last, rewriter.type(vector).shape.last == width,
-          rewriter.type(vector).elements == width
-        else { continue }
-        rewriter.tryReplace(result, at: linear) { builder throws(VitError) in
-          let bias = try builder.vector(vector)
-          return try builder.add(linear.operation, [linear.operands[0], linear.operands[1], bias])[0]
-        }
-        break
-      }
+        VitLinear.self,
+        [
+          x, try builder.scaled(matrix, by: factor("alpha")),
+          try vector.map { id throws(VitError) in try builder.scaled(id, by: factor("beta")) },
+        ])
     }
   }
 }
@@ -116,11 +96,19 @@ enum RaiseResidual: Pattern {
 extension GraphBuilder {
   /// A constant matrix, transposed.
   mutating func transposedWeight(_ id: ValueID) throws(VitError) -> ValueID {
-    guard let tensor = graph.tensor(id), tensor.shape.count == 2 else {
-      throw VitError("expected a constant matrix")
-    }
+    guard let tensor = graph.tensor(id), tensor.shape.count >= 2,
+      tensor.shape.dropLast(2).allSatisfy({ $0 == 1 })
+    else { throw VitError("expected a constant matrix") }
     let name = graph[id].name
-    return graph.addConstant(tensor.transposed(), name: name)
+    return graph.addConstant(tensor.reshaped(tensor.shape.suffix(2)).transposed(), name: name)
+  }
+
+  /// A constant times a number; itself where that is one.
+  mutating func scaled(_ id: ValueID, by factor: Double) throws(VitError) -> ValueID {
+    guard factor != 1 else { return id }
+    guard let tensor = graph.tensor(id) else { throw VitError("expected a constant") }
+    let factors = Tensor(.f32, shape: [], values: [factor])
+    return graph.addConstant(try tensor.scaled(by: factors, axis: 0), name: graph[id].name)
   }
 
   /// A constant with as many elements as its last axis, as a vector.

@@ -94,6 +94,16 @@ struct Rewriter {
     if try patch.replace(old, with: new, by: name) { replaced.insert(old) }
   }
 
+  /// The same for two values in one rewrite.
+  mutating func replace(
+    _ first: (old: ValueID, new: ValueID), _ second: (old: ValueID, new: ValueID), by name: String
+  ) throws(VitError) {
+    guard changes < limit else { return patch.drop() }
+    if try patch.replace([first.old, second.old], with: [first.new, second.new], by: name) {
+      replaced.formUnion([first.old, second.old])
+    }
+  }
+
   /// Notes where a pattern nearly matched.
   mutating func miss(_ pattern: String, at node: Node, _ reason: String) {
     misses.append(NearMiss(pattern: pattern, location: node.location, reason: reason))

@@ -258,7 +258,9 @@ struct MicrosoftMatMulNBits: Operation {
     do {
       let (scales, blockOf) = (try scales.doubles(), try places?.integers())
       let floats = try zeros.flatMap { try $0.element.isFloat ? $0.doubles() : nil }
-      let bytes = try zeros.flatMap { try $0.element.isFloat ? nil : $0.integers()?.map(UInt8.init(clamping:)) }
+      let bytes = try zeros.flatMap {
+        try $0.element.isFloat ? nil : $0.integers()?.map(UInt8.init(clamping:))
+      }
       return try packed.storage.withBytes { buffer in
         guard let from = buffer.bindMemory(to: UInt8.self).baseAddress else {
           throw VitError("the packed weight is empty")

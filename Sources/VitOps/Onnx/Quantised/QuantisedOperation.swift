@@ -116,7 +116,8 @@ extension WholeProductOperation {
   }
 
   /// The product, and a bias added to each row.
-  fileprivate func product(_ operands: [ValueID?], _ builder: inout GraphBuilder) throws(VitError) -> ValueID {
+  fileprivate func product(_ operands: [ValueID?], _ builder: inout GraphBuilder) throws(VitError) -> ValueID
+  {
     let product = try builder.add(
       OnnxMatMul.self, [operands.needed(factors.left), operands.needed(factors.right)])
     guard let bias = bias.flatMap(operands.at) else { return product }
