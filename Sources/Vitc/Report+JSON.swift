@@ -24,18 +24,7 @@ extension Report {
       ("selected", .array(selected.map(JSON.int))),
       ("bound", .array(shares)), ("teacher", size(teacher, timing?.teacher)),
       ("hybrid", size(hybrid, timing?.hybrid)), ("larger", .bool(isLarger)),
-      (
-        "layers",
-        .array(
-          layers.map { layer in
-            .object([
-              ("index", .int(layer.index)), ("node", .string(layer.node)), ("kind", .string(layer.kind)),
-              ("selected", .bool(layer.isSelected)), ("cost", layer.cost?.json ?? .null),
-              ("attention", layer.attention?.json ?? .null),
-              ("scores", .object(layer.scores.map { ($0.key, .number($0.value)) })),
-            ])
-          })
-      ),
+      ("layers", .array(layers.map(\.json))),
       ("correlation", .object(correlations.map { ($0.name, .optional($0.value)) })),
       (
         "data",
@@ -50,23 +39,33 @@ extension Report {
         .array(controls.map { .object([("mixer", .string($0.mixer)), ("fidelity", $0.fidelity.json)]) })
       ),
       ("beats_controls", beatsControls.map(JSON.bool) ?? .null),
-      (
-        "stops",
-        .array(
-          stops.map { stop in
-            .object([("pass", .string(stop.pass)), ("step", .int(stop.step)), ("steps", .int(stop.steps))])
-          })
-      ),
-      (
-        "divergences",
-        .array(
-          divergences.map { divergence in
-            .object([
-              ("pass", .string(divergence.pass)), ("layer", divergence.layer.map(JSON.int) ?? .null),
-              ("step", .int(divergence.step)), ("rate", .number(divergence.rate)),
-            ])
-          })
-      ),
+      ("stops", .array(stops.map(\.json))), ("divergences", .array(divergences.map(\.json))),
+    ])
+  }
+}
+
+extension Report.Layer {
+  fileprivate var json: JSON {
+    .object([
+      ("index", .int(index)), ("node", .string(node)), ("kind", .string(kind)),
+      ("selected", .bool(isSelected)), ("cost", cost?.json ?? .null),
+      ("attention", attention?.json ?? .null),
+      ("scores", .object(scores.map { ($0.key, .number($0.value)) })),
+    ])
+  }
+}
+
+extension PassResult.Stop {
+  fileprivate var json: JSON {
+    .object([("pass", .string(pass)), ("step", .int(step)), ("steps", .int(steps))])
+  }
+}
+
+extension PassResult.Divergence {
+  fileprivate var json: JSON {
+    .object([
+      ("pass", .string(pass)), ("layer", layer.map(JSON.int) ?? .null), ("step", .int(step)),
+      ("rate", .number(rate)),
     ])
   }
 }
