@@ -99,6 +99,17 @@ public struct Attributes: Hashable, Sendable {
 public struct AttributeReader {
   private let source: Attributes
   private var taken: Set<String> = []
+  /// What was asked for, in order; kept only where somebody explains the operation.
+  private(set) var asked: [Question]?
+
+  /// An attribute that an operation asks for.
+  struct Question {
+    var name: String
+    var kind: String
+    /// The value where it is absent; `nil` where there is none.
+    var fallback: String?
+    var isRequired = false
+  }
   /// The ONNX operator set, or `nil` when the attributes come from vitc's own text or code.
   public let opset: Int?
 
@@ -106,6 +117,24 @@ public struct AttributeReader {
   public init(_ attributes: Attributes, opset: Int? = nil) {
     source = attributes
     self.opset = opset
+  }
+
+  /// A reader that keeps what it is asked for.
+  init(recording attributes: Attributes) {
+    self.init(attributes)
+    asked = []
+  }
+
+  private mutating func note(
+    _ name: String, _ kind: String, _ fallback: (() -> Attribute)? = nil, isRequired: Bool = false
+  ) {
+    guard let list = asked else { return }
+    let question = Question(name: name, kind: kind, fallback: fallback?().text, isRequired: isRequired)
+    if let place = list.firstIndex(where: { $0.name == name }) {
+      if fallback != nil || isRequired { asked?[place] = question }
+    } else {
+      asked?.append(question)
+    }
   }
 
   /// Whether the node was written for an operator set before `version`; false outside ONNX.
@@ -129,6 +158,7 @@ public struct AttributeReader {
 
   /// A whole number, or `nil` where the attribute is absent.
   public mutating func optionalInt(_ name: String) throws(VitError) -> Int? {
+    note(name, "int")
     switch take(name) {
     case nil: return nil
     case .int(let value): return value
@@ -138,12 +168,14 @@ public struct AttributeReader {
 
   /// A whole number; an error where it is absent and there is no default.
   public mutating func int(_ name: String, default fallback: Int? = nil) throws(VitError) -> Int {
+    note(name, "int", fallback.map { value in { .int(value) } }, isRequired: fallback == nil)
     if let value = try optionalInt(name) ?? fallback { return value }
     throw missing(name, "int")
   }
 
   /// A truth value, which ONNX writes as 0 or 1.
   public mutating func bool(_ name: String, default fallback: Bool) throws(VitError) -> Bool {
+    note(name, "bool", { .bool(fallback) })
     switch take(name) {
     case nil: return fallback
     case .bool(let value): return value
@@ -155,6 +187,7 @@ public struct AttributeReader {
 
   /// A number, or `nil` where the attribute is absent; a whole number counts.
   public mutating func optionalFloat(_ name: String) throws(VitError) -> Double? {
+    note(name, "float")
     switch take(name) {
     case nil: return nil
     case .float(let value): return value
@@ -165,12 +198,14 @@ public struct AttributeReader {
 
   /// A number; an error where it is absent and there is no default.
   public mutating func float(_ name: String, default fallback: Double? = nil) throws(VitError) -> Double {
+    note(name, "float", fallback.map { value in { .float(value) } }, isRequired: fallback == nil)
     if let value = try optionalFloat(name) ?? fallback { return value }
     throw missing(name, "float")
   }
 
   /// A text, or `nil` where the attribute is absent.
   public mutating func optionalString(_ name: String) throws(VitError) -> String? {
+    note(name, "string")
     switch take(name) {
     case nil: return nil
     case .string(let value): return value
@@ -180,6 +215,7 @@ public struct AttributeReader {
 
   /// A text; an error where it is absent and there is no default.
   public mutating func string(_ name: String, default fallback: String? = nil) throws(VitError) -> String {
+    note(name, "string", fallback.map { value in { .string(value) } }, isRequired: fallback == nil)
     if let value = try optionalString(name) ?? fallback { return value }
     throw missing(name, "string")
   }
@@ -188,9 +224,10 @@ public struct AttributeReader {
   public mutating func choice<Choice: RawRepresentable & CaseIterable>(
     _ name: String, default fallback: Choice
   ) throws(VitError) -> Choice where Choice.RawValue == String {
+    let choices = Choice.allCases.map { "'\($0.rawValue)'" }.joined(separator: ", ")
+    note(name, choices, { .string(fallback.rawValue) })
     guard let text = try optionalString(name) else { return fallback }
     guard let value = Choice(rawValue: text) else {
-      let choices = Choice.allCases.map { "'\($0.rawValue)'" }.joined(separator: ", ")
       throw VitError("attribute '\(name)' is '\(text)', expected one of \(choices)")
     }
     return value
@@ -198,6 +235,7 @@ public struct AttributeReader {
 
   /// Whole numbers, or `nil` where the attribute is absent; an empty list counts, whatever its type.
   public mutating func optionalInts(_ name: String) throws(VitError) -> [Int]? {
+    note(name, "ints")
     switch take(name) {
     case nil: return nil
     case .ints(let value): return value
@@ -209,12 +247,14 @@ public struct AttributeReader {
 
   /// Whole numbers; an error where they are absent and there is no default.
   public mutating func ints(_ name: String, default fallback: [Int]? = nil) throws(VitError) -> [Int] {
+    note(name, "ints", fallback.map { value in { .ints(value) } }, isRequired: fallback == nil)
     if let value = try optionalInts(name) ?? fallback { return value }
     throw missing(name, "ints")
   }
 
   /// Numbers, or `nil` where the attribute is absent; whole numbers count.
   public mutating func optionalFloats(_ name: String) throws(VitError) -> [Double]? {
+    note(name, "floats")
     switch take(name) {
     case nil: return nil
     case .floats(let value): return value
@@ -226,6 +266,7 @@ public struct AttributeReader {
 
   /// Texts, or `nil` where the attribute is absent; an empty list counts, whatever its type.
   public mutating func optionalStrings(_ name: String) throws(VitError) -> [String]? {
+    note(name, "strings")
     switch take(name) {
     case nil: return nil
     case .strings(let value): return value

@@ -51,6 +51,8 @@ public struct Operands: Sendable {
   public var values: [KnownValue?]
   /// How many results the node has.
   public var resultCount: Int
+  /// Takes down what a type rule calls them; only where somebody explains the operation.
+  var record: OperandRecord?
 
   /// Operands of which `values` may be known.
   public init(_ types: [TensorType?], values: [KnownValue?] = [], resultCount: Int = 1) {
@@ -70,9 +72,13 @@ public struct Operands: Sendable {
 
   /// The type of an operand that must be there.
   public func type(_ index: Int, _ role: String) throws(VitError) -> TensorType {
+    note(index, role)
     if let type = self[index] { return type }
     throw VitError("input \(index) ('\(role)') is missing", code: "operand-missing")
   }
+
+  /// Says what operand `index` is called, which may be absent.
+  public func note(_ index: Int, _ role: String) { record?.note(index, role) }
 
   /// What is known of the value of operand `index`.
   public func value(_ index: Int) -> KnownValue? { index < values.count ? values[index] : nil }
@@ -110,6 +116,7 @@ public struct Operands: Sendable {
 
   /// Throws unless the number of operands is in `range`.
   public func expectCount(_ range: ClosedRange<Int>) throws(VitError) {
+    record?.note(count: range.upperBound)
     guard range.contains(count) else {
       let wanted = range.lowerBound == range.upperBound ? "\(range.lowerBound)" : "\(range)"
       throw VitError("expected \(wanted) inputs, found \(count)", code: "operand-count")
@@ -166,6 +173,8 @@ public protocol Operation: Sendable {
   static var name: String { get }
   /// One line of what it computes.
   static var summary: String { get }
+  /// Operands, attributes and, where there are several, the number of results that it takes: see `OperationGuide`.
+  static var example: String { get }
   /// Decodes the attributes, all of them: one that is not taken is an error.
   init(attributes: inout AttributeReader) throws(VitError)
   /// The attributes in canonical form: `init` on them gives this operation again.
@@ -213,6 +222,8 @@ public protocol Operation: Sendable {
 }
 
 extension Operation {
+  /// One operand of six numbers.
+  public static var example: String { "(f32[2, 3])" }
   /// Nothing is known.
   public func knownResults(_ operands: Operands, _ results: [TensorType]) -> [KnownValue?] { [] }
   /// Everything is mixed.

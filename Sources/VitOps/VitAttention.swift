@@ -12,6 +12,10 @@ public struct VitAttention: Operation {
   public static let name = "vit.attention"
   /// What it computes.
   public static let summary = "Self-attention with its linear maps: queries, keys, values, output"
+  /// A use of it.
+  public static let example =
+    "(f32[1, 4, 6], f32[6, 6], f32[6], f32[6, 6], f32[6], f32[6, 6], f32[6], f32[6, 6], f32[6], "
+    + "f32[4, 4]) {heads = 2}"
   /// Heads of queries.
   public let heads: Int
   /// Heads of keys and values; divides `heads`.

@@ -37,6 +37,8 @@ public struct VitAdd: RepeatingOperation {
   static let lowered = "onnx.Add"
   /// What it computes.
   public static let summary = "The sum of a value and one of its shape, or of the shape of its last axes"
+  /// A use of it.
+  public static let example = "(f32[1, 2, 3], f32[2, 3])"
 
   /// A sum.
   public init() {}
@@ -84,6 +86,8 @@ public struct VitScale: RepeatingOperation {
   static let lowered = "onnx.Mul"
   /// What it computes.
   public static let summary = "Each channel of the last axis times its own factor"
+  /// A use of it.
+  public static let example = "(f32[1, 2, 3], f32[3])"
 
   /// A scale.
   public init() {}

@@ -8,6 +8,8 @@ public struct VitLayerNorm: Operation {
   /// What it computes.
   public static let summary =
     "Normalises the last axis to mean zero and variance one, then scales and shifts it"
+  /// A use of it.
+  public static let example = "(f32[1, 2, 3], f32[3], f32[3])"
   /// What is added to the variance.
   public let epsilon: Double
 

@@ -9,6 +9,8 @@ public struct VitLinear: Operation {
   public static let name = "vit.linear"
   /// What it computes.
   public static let summary = "A linear map of the last axis, and a function of each element"
+  /// A use of it.
+  public static let example = "(f32[1, 2, 3], f32[4, 3], f32[4])"
   /// Applied to each element of the result.
   public let activation: Activation
 

@@ -8,6 +8,8 @@ public struct VitMLP: Operation {
   public static let name = "vit.mlp"
   /// What it computes.
   public static let summary = "Two linear maps of the last axis with a function of each element between them"
+  /// A use of it.
+  public static let example = #"(f32[1, 2, 3], f32[6, 3], f32[6], f32[3, 6], f32[3]) {activation = "gelu"}"#
   /// Applied between the maps.
   public let activation: Activation
 

@@ -10,6 +10,8 @@ public struct VitPatchEmbed: Operation {
   public static let name = "vit.patch_embed"
   /// What it computes.
   public static let summary = "Cuts images into patches and maps each linearly to a token"
+  /// A use of it.
+  public static let example = "(f32[1, 3, 8, 8], f32[5, 3, 4, 4], f32[5])"
 
   private static let map = LinearMap(weight: 1, bias: 2)
 

@@ -13,6 +13,8 @@ public struct VitSDPA: Operation {
   public static let name = "vit.sdpa"
   /// What it computes.
   public static let summary = "Scaled dot-product attention of queries to keys and values"
+  /// A use of it.
+  public static let example = "(f32[1, 2, 4, 3], f32[1, 2, 5, 3], f32[1, 2, 5, 3], f32[4, 5])"
   /// The factor of the scores; `nil` for one over the square root of the width.
   public let scale: Double?
   /// Whether keys that come after a query are hidden from it.

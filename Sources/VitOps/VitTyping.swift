@@ -25,6 +25,7 @@ extension Operands {
 
   /// Throws unless operand `index` is absent or just of this type.
   func expectOptional(_ index: Int, _ role: String, _ expected: TensorType) throws(VitError) {
+    note(index, role)
     if has(index) { try expect(index, role, expected) }
   }
 

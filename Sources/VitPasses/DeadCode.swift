@@ -6,6 +6,8 @@ public struct DeadCode: GraphPass {
   public static let name = "dce"
   /// See `Pass`.
   public static let summary = "Removes what no output depends on"
+  /// See `Pass`.
+  public static let example = "fold,raise,dce"
 
   /// The pass; it has no options.
   public init() {}

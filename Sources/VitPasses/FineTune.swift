@@ -12,6 +12,9 @@ public struct FineTune: Pass {
   public static let name = "fine-tune"
   /// See `Pass`.
   public static let summary = "Trains the hybrid end to end towards the teacher"
+  /// See `Pass`.
+  public static let example =
+    "swap{layers=[0]},distil{steps=100},select{layers=[0]},restore,fine-tune{steps=50}"
 
   /// Steps of the optimiser.
   public var steps: Int

@@ -7,6 +7,8 @@ public struct FixSize: Pass {
   public static let name = "fix-size"
   /// See `Pass`.
   public static let summary = "Fixes the size of the images of a model that takes any"
+  /// See `Pass`.
+  public static let example = "fix-size{sample=[3,224,224]}"
 
   /// The extents of a sample; `nil` for those that the data have.
   public var sample: [Int]?

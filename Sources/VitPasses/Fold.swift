@@ -8,6 +8,8 @@ public struct Fold: GraphPass {
   public static let name = "fold"
   /// See `Pass`.
   public static let summary = "Folds constants and shape arithmetic, drops operations that change nothing"
+  /// See `Pass`.
+  public static let example = "open-batch,fold"
 
   /// The pass; it has no options.
   public init() {}

@@ -9,6 +9,8 @@ public protocol Pass: Sendable {
   static var name: String { get }
   /// One line of what it does.
   static var summary: String { get }
+  /// A pipeline in which it stands, with those before it that it needs. Default: its name.
+  static var example: String { get }
   /// Takes the options that it declares; one that is left over is an error.
   init(options: inout OptionReader) throws(VitError)
   /// All options with their values, defaults included, in the order of the documentation: the canonical text.
@@ -20,6 +22,8 @@ public protocol Pass: Sendable {
 }
 
 extension Pass {
+  /// The pass alone, with its defaults.
+  public static var example: String { name }
   /// Every value makes sense.
   public func check() throws(VitError) {}
 }
@@ -99,6 +103,8 @@ public protocol PassObserver: AnyObject {
 public struct OptionReader {
   private let pass: String
   private var entries: [(name: String, value: String)]
+  /// What was asked for, in order: names, and what a value may be.
+  public private(set) var asked: [(name: String, kind: String)] = []
 
   /// A reader of the options written behind the name of `pass`.
   public init(pass: String, _ entries: [(name: String, value: String)]) {
@@ -106,8 +112,13 @@ public struct OptionReader {
     self.entries = entries
   }
 
+  private mutating func note(_ name: String, _ kind: String) {
+    if !asked.contains(where: { $0.name == name }) { asked.append((name, kind)) }
+  }
+
   /// The text of an option, or `nil` where it is not given.
   public mutating func text(_ name: String) -> String? {
+    note(name, "text")
     guard let index = entries.firstIndex(where: { $0.name == name }) else { return nil }
     return entries.remove(at: index).value
   }
@@ -123,6 +134,8 @@ public struct OptionReader {
   public mutating func optional<Value: LosslessStringConvertible>(
     _ name: String, as type: Value.Type = Value.self
   ) throws(VitError) -> Value? {
+    let kinds = ["Int": "a whole number", "Double": "a number", "Bool": "true or false"]
+    note(name, kinds["\(Value.self)"] ?? "text")
     guard let text = text(name) else { return nil }
     guard let value = Value(text) else {
       throw VitError(
@@ -136,9 +149,10 @@ public struct OptionReader {
   public mutating func choice<Choice: RawRepresentable & CaseIterable>(
     _ name: String, default fallback: Choice
   ) throws(VitError) -> Choice where Choice.RawValue == String {
+    let choices = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+    note(name, "one of \(choices)")
     guard let text = text(name) else { return fallback }
     guard let value = Choice(rawValue: text) else {
-      let choices = Choice.allCases.map(\.rawValue).joined(separator: ", ")
       throw VitError(
         "\(pass): option '\(name)' cannot be '\(text)' (expected one of \(choices))", kind: .usage,
         code: "option-value")
@@ -156,6 +170,7 @@ public struct OptionReader {
 
   /// A list of whole numbers, written `[3,5]` or as one number.
   public mutating func integers(_ name: String) throws(VitError) -> [Int]? {
+    note(name, "whole numbers as in [3,5]")
     guard let text = text(name) else { return nil }
     let inner = text.hasPrefix("[") && text.hasSuffix("]") ? String(text.dropFirst().dropLast()) : text
     let values = inner.split(separator: ",", omittingEmptySubsequences: false).map { Int($0.trimmed) }

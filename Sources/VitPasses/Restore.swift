@@ -6,6 +6,8 @@ public struct Restore: Pass {
   public static let name = "restore"
   /// See `Pass`.
   public static let summary = "Puts the teacher's attention back where a mixer was not selected"
+  /// See `Pass`.
+  public static let example = "swap{layers=all},distil{steps=100},select{count=1},restore"
 
   /// The pass; it has no options.
   public init() {}

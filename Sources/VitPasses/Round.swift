@@ -6,6 +6,8 @@ public struct Round: Pass {
   public static let name = "round"
   /// See `Pass`.
   public static let summary = "Rounds the weights to the type in which they are stored"
+  /// See `Pass`.
+  public static let example = "round{weights=bf16}"
 
   /// The type.
   public var weights: ElementType

@@ -6,6 +6,8 @@ public struct Select: Pass {
   public static let name = "select"
   /// See `Pass`.
   public static let summary = "Chooses the layers to replace"
+  /// See `Pass`.
+  public static let example = "score,select{by=drop,count=1}"
 
   /// What layers are ranked by.
   public var criterion: Criterion

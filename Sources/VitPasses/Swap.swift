@@ -7,6 +7,8 @@ public struct Swap: Pass {
   public static let name = "swap"
   /// See `Pass`.
   public static let summary = "Replaces the selected attention layers by mixers"
+  /// See `Pass`.
+  public static let example = "swap{mixer=lstm,layers=[0]}"
 
   /// How tokens are scanned.
   public typealias Order = ScanOrder.Pattern

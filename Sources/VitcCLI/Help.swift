@@ -43,13 +43,33 @@ enum Help {
   }
 
   /// What an operation does.
-  static func operation(_ name: String) throws(VitError) -> String {
+  static func operation(_ name: String) throws -> String {
     let registry = Registry.vitc
     let ways = [name, "onnx.\(name)", "vit.\(name)", "com.microsoft.\(name)"]
     guard let operation = ways.lazy.compactMap({ registry[$0] }).first else {
       throw Arguments.unknown(name, among: registry.operations.map { $0.name }, what: "operation", help: nil)
     }
-    return "\(operation.name): \(operation.summary)\n"
+    let guide = try OperationGuide(operation, registry: registry)
+    var text = "\(operation.name): \(operation.summary)\n\noperands:\n"
+    text += rows(
+      guide.operands.map { operand in
+        let shown = operand.type.map { ", in the example \($0)" } ?? ""
+        return (operand.name, (operand.isOptional ? "optional" : "required") + shown)
+      })
+    if guide.results > 1 { text += "\n\nresults: 1 to \(guide.results)" }
+    if !guide.attributes.isEmpty {
+      text += "\n\nattributes, with their defaults:\n"
+      text += rows(
+        guide.attributes.map { attribute in
+          let value = attribute.fallback ?? (attribute.isRequired ? "required" : "none")
+          return (attribute.name, "\(value)  (\(attribute.kind))")
+        })
+    }
+    return text + "\n\nexample:\n" + indented(try guide.graph.text())
+  }
+
+  private static func indented(_ text: String) -> String {
+    text.split(separator: "\n").map { "  \($0)\n" }.joined()
   }
 
   /// What a pass does and takes, with the defaults.
@@ -57,10 +77,19 @@ enum Help {
     guard let pass = Pipeline.standardPasses.first(where: { $0.name == name }) else {
       throw Arguments.unknown(name, among: Pipeline.standardPasses.map { $0.name }, what: "pass", help: nil)
     }
-    let text = "\(pass.name): \(pass.summary)\n"
+    var text = "\(pass.name): \(pass.summary)\n"
     var reader = OptionReader(pass: name, [])
-    guard let options = try? pass.init(options: &reader).options, !options.isEmpty else { return text }
-    return text + "\noptions, with their defaults:\n" + rows(options.map { ($0.name, $0.value) }) + "\n"
+    let values = try pass.init(options: &reader).options
+    if !reader.asked.isEmpty {
+      text += "\noptions, with their defaults:\n"
+      text += rows(
+        reader.asked.map { option in
+          let value = values.first { $0.name == option.name }?.value ?? "none"
+          return (option.name, "\(value)  (\(option.kind))")
+        })
+      text += "\n"
+    }
+    return text + "\nexample:\n  vitc opt MODEL --passes '\(pass.example)' --data DATA -o OUT.vmod\n"
   }
 
   /// Names and what they mean, in two columns.

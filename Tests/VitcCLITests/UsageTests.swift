@@ -139,6 +139,7 @@ import VitTestSupport
   @Test("operations are explained") func operations() throws {
     #expect(try Tool.run("help", "op", "vit.layer_norm").output.hasPrefix("vit.layer_norm: "))
     #expect(try Tool.run("help", "op").output.contains("onnx.Softmax"))
+    Golden.expect(try Tool.run("help", "op", "onnx.LSTM").output, "cli/op-lstm.txt")
   }
 
   static let commands = [

@@ -12,6 +12,10 @@ public struct GLR: Mixer {
   /// What it computes.
   public static let summary =
     "A gated linear recurrence over the tokens: moving averages with learnt decays and gates"
+  /// A use of it.
+  public static let example =
+    "(f32[1, 4, 2], f32[2, 2], f32[2], f32[2, 1, 1], f32[2], f32[2, 1, 1], f32[2], f32[2, 2], "
+    + "f32[2]) {grid = [2, 2], heads = 2}"
   /// What the user asks for.
   public static let kind = "glr"
   /// As wide as the teacher.

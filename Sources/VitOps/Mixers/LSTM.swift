@@ -10,6 +10,9 @@ public struct LSTM: Mixer {
   public static let name = "vit.lstm"
   /// What it computes.
   public static let summary = "A long short-term memory over the tokens, in heads that do not see one another"
+  /// A use of it.
+  public static let example =
+    "(f32[1, 4, 2], f32[8, 2], f32[8], f32[2, 4, 1], f32[2, 2], f32[2]) {grid = [2, 2], heads = 2}"
   /// What the user asks for.
   public static let kind = "lstm"
   /// Half as wide as the teacher: at full width it costs more than attention.

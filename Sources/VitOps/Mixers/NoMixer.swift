@@ -8,6 +8,8 @@ public struct NoMixer: Mixer {
   public static let name = "vit.none"
   /// What it computes.
   public static let summary = "Zero, or one and the same value for every token"
+  /// A use of it.
+  public static let example = "(f32[1, 5, 3], f32[3])"
   /// What the user asks for.
   public static let kind = "none"
   /// It has no inner channels.

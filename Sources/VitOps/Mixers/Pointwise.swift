@@ -8,6 +8,8 @@ public struct Pointwise: Mixer {
   public static let name = "vit.pointwise"
   /// What it computes.
   public static let summary = "A linear map of each token by itself"
+  /// A use of it.
+  public static let example = "(f32[1, 5, 3], f32[3, 3], f32[3])"
   /// What the user asks for.
   public static let kind = "pointwise"
   /// It has no inner channels.

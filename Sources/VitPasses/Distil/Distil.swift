@@ -8,6 +8,8 @@ public struct Distil: Pass {
   public static let name = "distil"
   /// See `Pass`.
   public static let summary = "Trains the mixers layer by layer towards the attention they replace"
+  /// See `Pass`.
+  public static let example = "swap{layers=all},distil{steps=100,batch=16}"
 
   /// Steps of the optimiser.
   public var steps: Int

@@ -6,6 +6,8 @@ public struct Raise: GraphPass {
   public static let name = "raise"
   /// See `Pass`.
   public static let summary = "Recognises attention, MLPs, norms and patch embeddings among ONNX operators"
+  /// See `Pass`.
+  public static let example = "fold,raise,dce"
 
   /// After how many rewrites it stops, or `nil` for all: the least number with which a result is wrong finds the
   /// rewrite that makes it so.

@@ -15,6 +15,8 @@ public struct Score: Pass {
   public static let name = "score"
   /// See `Pass`.
   public static let summary = "Measures the sparsity of each attention layer and the damage of dropping it"
+  /// See `Pass`.
+  public static let example = "score{images=64,drop=false}"
 
   /// The samples looked at.
   public var images: Int

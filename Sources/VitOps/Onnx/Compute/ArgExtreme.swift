@@ -4,6 +4,7 @@ internal import VitIR
 struct OnnxArgExtreme<Which: ExtremeKind>: Operation {
   static var name: String { Which.name }
   static var summary: String { Which.summary }
+  static var example: String { "(f32[2, 3]) {axis = -1, keepdims = 0}" }
   let axis: Int
   let keepsDimension: Bool
   /// Whether of several equal elements the last counts, rather than the first.
@@ -101,6 +102,7 @@ enum SmallestKind: ExtremeKind {
 /// `onnx.CumSum`: sums of all elements up to each along an axis, which is an operand.
 struct OnnxCumSum: Operation {
   static let (name, summary) = ("onnx.CumSum", "The sum of all elements up to each along an axis")
+  static let example = "(f32[2, 3], i64[] = [1])"
   /// Whether an element's own value is left out.
   let isExclusive: Bool
   /// Whether the sums run from the end.

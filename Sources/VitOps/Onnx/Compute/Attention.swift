@@ -9,6 +9,7 @@ internal import VitRuntime
 struct OnnxAttention: Operation {
   static let name = "onnx.Attention"
   static let summary = "Softmax of scaled products of queries and keys, times the values"
+  static let example = "(f32[1, 2, 2, 3], f32[1, 2, 5, 3], f32[1, 2, 5, 3], f32[2, 5]) {is_causal = 1}"
   let queryHeads: Int?
   let keyHeads: Int?
   let scale: Double?

@@ -5,6 +5,7 @@ internal import VitRuntime
 struct OnnxBatchNormalization: Operation {
   static let name = "onnx.BatchNormalization"
   static let summary = "Each channel normalised by a given mean and variance, then scale and bias"
+  static let example = "(f32[1, 3, 2, 3], f32[3], f32[3], f32[3], f32[3])"
   let epsilon: Double
 
   init(attributes: inout AttributeReader) throws(VitError) {

@@ -41,6 +41,10 @@ extension BinaryFunction {
 struct OnnxBinary<Function: BinaryFunction>: PointwiseOperation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
+  static var example: String {
+    let element = (Function.elements.first ?? .f32).rawValue
+    return "(\(element)[2, 3], \(element)[3])"
+  }
 
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }

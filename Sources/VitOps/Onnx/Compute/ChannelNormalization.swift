@@ -93,6 +93,9 @@ struct GroupedRows {
 struct OnnxChannelNormalization<Grouping: ChannelGrouping>: Operation {
   static var name: String { Grouping.name }
   static var summary: String { Grouping.summary }
+  static var example: String {
+    "(f32[1, 4, 2, 3], f32[4], f32[4])" + (Grouping.isGrouped ? " {num_groups = 2}" : "")
+  }
   let epsilon: Double
   /// The number of parts; absent where each channel is one.
   let groups: Int?

@@ -5,6 +5,7 @@ internal import VitRuntime
 /// operands.
 struct OnnxClip: PointwiseOperation {
   static let (name, summary) = ("onnx.Clip", "Each element, kept between two limits")
+  static let example = "(f32[2, 3], f32[] = [-1.0], f32[] = [1.0])"
   /// The limits given as attributes, which count where the operand is absent.
   let min: Double?
   let max: Double?

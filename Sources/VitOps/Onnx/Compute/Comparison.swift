@@ -18,6 +18,7 @@ protocol ComparisonFunction: Sendable {
 struct OnnxComparison<Function: ComparisonFunction>: PointwiseOperation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
+  static var example: String { "(f32[2, 3], f32[3])" }
 
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }

@@ -6,6 +6,7 @@ internal import VitRuntime
 struct OnnxEinsum: MatrixProductOperation {
   static let name = "onnx.Einsum"
   static let summary = "Sums of products of the operands' elements, by an equation of axis labels"
+  static let example = #"(f32[1, 2, 3]) {equation = "btc->bct"}"#
   let equation: EinsumEquation
 
   init(attributes: inout AttributeReader) throws(VitError) {

@@ -99,6 +99,7 @@ struct Gemm: Sendable {
 /// `onnx.Gemm`: `alpha·op(A)·op(B) + beta·C` of two matrices.
 struct OnnxGemm: MatrixProductOperation {
   static let (name, summary) = ("onnx.Gemm", "alpha·A·B + beta·C of matrices that may be transposed")
+  static let example = "(f32[2, 3], f32[4, 3], f32[4]) {transB = 1}"
   let gemm: Gemm
 
   init(attributes: inout AttributeReader) throws(VitError) { gemm = try Gemm(attributes: &attributes) }

@@ -118,6 +118,7 @@ protocol RowNormalizationFunction: Sendable {
 struct OnnxRowNormalization<Function: RowNormalizationFunction>: Operation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
+  static var example: String { Function.isCentred ? "(f32[2, 3], f32[3], f32[3])" : "(f32[2, 3], f32[3])" }
   let norm: RowNormalization
 
   init(attributes: inout AttributeReader) throws(VitError) {

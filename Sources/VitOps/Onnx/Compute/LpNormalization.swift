@@ -5,6 +5,7 @@ struct OnnxLpNormalization: Operation {
   static let name = "onnx.LpNormalization"
   static let summary =
     "The elements along an axis divided by their sum of absolute values, or root sum of squares"
+  static let example = "(f32[2, 3]) {axis = -1, p = 1}"
   let axis: Int
   /// Whether the norm is the sum of absolute values, rather than the root of the sum of squares.
   let isAbsolute: Bool
@@ -92,6 +93,7 @@ struct OnnxLpNormalization: Operation {
 struct OnnxLRN: Operation {
   static let name = "onnx.LRN"
   static let summary = "Each element divided by a power of the squares of its neighbours in other channels"
+  static let example = "(f32[1, 3, 2, 3]) {alpha = 0.3, size = 3}"
   let alpha: Double
   let beta: Double
   let bias: Double

@@ -5,6 +5,7 @@ internal import VitRuntime
 /// vectors.
 struct OnnxMatMul: ProductOperation {
   static let (name, summary) = ("onnx.MatMul", "The matrix product, batch axes broadcast")
+  static let example = "(f32[2, 3], f32[3, 4])"
   static let elements: [ElementType] = [.f32, .f64, .i64, .i32]
 
   init(attributes: inout AttributeReader) throws(VitError) {}

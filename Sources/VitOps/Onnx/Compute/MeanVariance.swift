@@ -6,6 +6,7 @@ internal import VitRuntime
 struct OnnxMeanVarianceNormalization: Operation {
   static let name = "onnx.MeanVarianceNormalization"
   static let summary = "Normalises the elements along some axes to zero mean and unit variance"
+  static let example = "(f32[1, 4, 3, 3]) {axes = [2, 3]}"
   let normalised: [Int]
 
   init(attributes: inout AttributeReader) throws(VitError) {

@@ -22,6 +22,7 @@ extension NegatingOperation {
 /// `onnx.Not`: the other truth value.
 struct OnnxNot: NegatingOperation {
   static let (name, summary) = ("onnx.Not", "The other truth value of each element")
+  static let example = "(bool[1, 2, 3])"
   static let elements = [ElementType.bool]
 
   func forward(_ context: KernelContext) {
@@ -34,6 +35,7 @@ struct OnnxNot: NegatingOperation {
 /// `onnx.BitwiseNot`: all bits inverted.
 struct OnnxBitwiseNot: NegatingOperation {
   static let (name, summary) = ("onnx.BitwiseNot", "Each whole number with its bits inverted")
+  static let example = "(i64[1, 2, 3])"
   static let elements = ElementType.wholes
 
   func forward(_ context: KernelContext) {

@@ -5,6 +5,7 @@ internal import VitIR
 struct OnnxPow: PointwiseOperation {
   static let name = "onnx.Pow"
   static let summary = "The first tensor to the power of the second, broadcast"
+  static let example = "(f32[1, 2, 3], f32[])"
 
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }
@@ -110,6 +111,7 @@ private func wholePower<T: FixedWidthInteger>(_ base: T, _ exponent: Double) -> 
 struct OnnxMod: PointwiseOperation {
   static let name = "onnx.Mod"
   static let summary = "The remainder of a division, broadcast"
+  static let example = "(f32[1, 2, 3], f32[]) {fmod = 1}"
   /// Whether the remainder has the sign of the dividend; floats need it.
   let fmod: Bool
 

@@ -83,6 +83,7 @@ extension Operands {
 
   /// Throws unless an operand, where it is there, has elements of the type `element`.
   func expectSame(_ index: Int, _ role: String, as element: ElementType) throws(VitError) {
+    note(index, role)
     guard let found = self[index]?.computed.element, found != element else { return }
     throw VitError(
       "input \(index) ('\(role)') has elements of type \(found.rawValue), expected \(element.rawValue)",
@@ -91,6 +92,7 @@ extension Operands {
 
   /// Throws unless an operand, where it is there, has the shape `shape`.
   func expectShape(_ index: Int, _ role: String, _ shape: Shape) throws(VitError) {
+    note(index, role)
     guard let found = self[index]?.shape, found != shape else { return }
     throw VitError(
       "input \(index) ('\(role)') has the shape \(found), expected \(shape)", code: "shape-mismatch")

@@ -50,6 +50,7 @@ extension ReductionFunction {
 struct OnnxReduction<Function: ReductionFunction>: Operation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
+  static var example: String { "(f32[2, 3], i64[1] = [-1]) {keepdims = 0}" }
   let axes: ReductionAxes
 
   init(attributes: inout AttributeReader) throws(VitError) {

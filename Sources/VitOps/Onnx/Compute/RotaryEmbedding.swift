@@ -199,6 +199,7 @@ extension RotatingOperation {
 struct OnnxRotaryEmbedding: RotatingOperation {
   static let name = "onnx.RotaryEmbedding"
   static let summary = "Pairs of channels turned by angles that depend on a token's position"
+  static let example = "(f32[1, 2, 2, 6], f32[8, 3], f32[8, 3], i64[1, 2]) {interleaved = 1}"
   let rotation: Rotation
   var cosines: Int { 1 }
   var sines: Int { 2 }

@@ -61,6 +61,7 @@ protocol SoftmaxFunction: Sendable {
 struct OnnxSoftmax<Function: SoftmaxFunction>: Operation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
+  static var example: String { "(f32[2, 3]) {axis = -1}" }
   let axis: SoftmaxAxis
 
   init(attributes: inout AttributeReader) throws(VitError) { axis = try SoftmaxAxis(attributes: &attributes) }

@@ -4,6 +4,7 @@ internal import VitRuntime
 /// `onnx.LeakyRelu`: `x`, or `alpha·x` where it is negative.
 struct OnnxLeakyRelu: UnaryOperation {
   static let (name, summary) = ("onnx.LeakyRelu", "Each element, or alpha times it where it is negative")
+  static let example = "(f32[1, 2, 3]) {alpha = 0.2}"
   let alpha: Double
   init(attributes: inout AttributeReader) throws(VitError) {
     alpha = try attributes.float("alpha", default: 0.01)
@@ -15,6 +16,7 @@ struct OnnxLeakyRelu: UnaryOperation {
 /// `onnx.Elu`: `x`, or `alpha·(eˣ − 1)` where it is negative.
 struct OnnxElu: UnaryOperation {
   static let (name, summary) = ("onnx.Elu", "Each element, or alpha·(eˣ − 1) where it is negative")
+  static let example = "(f32[1, 2, 3]) {alpha = 0.7}"
   let alpha: Double
   init(attributes: inout AttributeReader) throws(VitError) {
     alpha = try attributes.float("alpha", default: 1)
@@ -41,6 +43,7 @@ struct OnnxSelu: UnaryOperation {
 /// `onnx.Celu`: `x`, or `alpha·(e^(x/alpha) − 1)` where it is negative.
 struct OnnxCelu: UnaryOperation {
   static let (name, summary) = ("onnx.Celu", "Each element, or alpha·(e^(x/alpha) − 1) where it is negative")
+  static let example = "(f32[1, 2, 3]) {alpha = 0.7}"
   let alpha: Double
   init(attributes: inout AttributeReader) throws(VitError) {
     alpha = try attributes.float("alpha", default: 1)
@@ -52,6 +55,7 @@ struct OnnxCelu: UnaryOperation {
 /// `onnx.HardSigmoid`: `alpha·x + beta` clipped to [0, 1].
 struct OnnxHardSigmoid: UnaryOperation {
   static let (name, summary) = ("onnx.HardSigmoid", "alpha·x + beta clipped to 0 and 1")
+  static let example = "(f32[1, 2, 3]) {alpha = 0.3}"
   let alpha: Double
   let beta: Double
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -65,6 +69,7 @@ struct OnnxHardSigmoid: UnaryOperation {
 /// `onnx.ThresholdedRelu`: `x`, or zero where it is not above `alpha`.
 struct OnnxThresholdedRelu: UnaryOperation {
   static let (name, summary) = ("onnx.ThresholdedRelu", "Each element, or zero where it is not above alpha")
+  static let example = "(f32[1, 2, 3]) {alpha = 0.4}"
   let alpha: Double
   init(attributes: inout AttributeReader) throws(VitError) {
     alpha = try attributes.float("alpha", default: 1)
@@ -76,6 +81,7 @@ struct OnnxThresholdedRelu: UnaryOperation {
 /// `onnx.Swish`: `x·σ(alpha·x)`.
 struct OnnxSwish: UnaryOperation {
   static let (name, summary) = ("onnx.Swish", "x/(1 + e^(-alpha·x)) of each element")
+  static let example = "(f32[1, 2, 3]) {alpha = 1.3}"
   let alpha: Double
   init(attributes: inout AttributeReader) throws(VitError) {
     alpha = try attributes.float("alpha", default: 1)
@@ -87,6 +93,7 @@ struct OnnxSwish: UnaryOperation {
 /// `onnx.Gelu`: `x·Φ(x)`, exactly or by the hyperbolic tangent.
 struct OnnxGelu: UnaryOperation {
   static let (name, summary) = ("onnx.Gelu", "x times the normal distribution function of x")
+  static let example = #"(f32[1, 2, 3]) {approximate = "tanh"}"#
   /// How Φ is computed.
   enum Approximation: String, CaseIterable { case none, tanh }
   let approximate: Approximation
@@ -100,6 +107,7 @@ struct OnnxGelu: UnaryOperation {
 /// `onnx.Dropout` in inference: the first operand unchanged, and a mask of ones if it is asked for.
 struct OnnxDropout: MovementOperation {
   static let (name, summary) = ("onnx.Dropout", "In inference its input unchanged")
+  static let example = "(f32[1, 2, 3]) -> 2"
 
   init(attributes: inout AttributeReader) throws(VitError) {
     // What is dropped in training does not matter here.

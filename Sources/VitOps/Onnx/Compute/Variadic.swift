@@ -25,6 +25,7 @@ protocol VariadicFunction: Sendable {
 struct OnnxVariadic<Function: VariadicFunction>: PointwiseOperation {
   static var name: String { Function.name }
   static var summary: String { Function.summary }
+  static var example: String { "(f32[2, 3], f32[3])" }
 
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }

@@ -71,6 +71,7 @@ struct MicrosoftBiasGelu: MicrosoftActivation {
   static let (name, summary) = (
     "com.microsoft.BiasGelu", "A bias added, then x times its normal distribution function"
   )
+  static let example = "(f32[1, 2, 3], f32[3])"
   static let operandCount = 2...2
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }
@@ -79,6 +80,7 @@ struct MicrosoftBiasGelu: MicrosoftActivation {
 
 struct MicrosoftFastGelu: MicrosoftActivation {
   static let (name, summary) = ("com.microsoft.FastGelu", "A bias added, then GELU by the hyperbolic tangent")
+  static let example = "(f32[1, 2, 3], f32[3])"
   static let operandCount = 1...2
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }
@@ -101,6 +103,7 @@ struct MicrosoftBiasAdd: PointwiseOperation {
   static let (name, summary) = (
     "com.microsoft.BiasAdd", "A tensor plus a bias for each channel plus another tensor"
   )
+  static let example = "(f32[1, 2, 3], f32[3], f32[1, 2, 3])"
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }
   var isDifferentiable: Bool { true }
@@ -139,6 +142,7 @@ struct MicrosoftBiasAdd: PointwiseOperation {
 struct MicrosoftBiasSplitGelu: Operation {
   static let name = "com.microsoft.BiasSplitGelu"
   static let summary = "A bias added, then one half of the channels times GELU of the other"
+  static let example = "(f32[1, 2, 6], f32[6])"
   init(attributes: inout AttributeReader) throws(VitError) {}
   var attributes: Attributes { Attributes() }
   var isDifferentiable: Bool { true }
@@ -217,6 +221,7 @@ struct MicrosoftBiasSoftmax: Operation {
   static let (name, summary) = (
     "com.microsoft.BiasSoftmax", "The softmax of scores plus a bias that broadcasts"
   )
+  static let example = "(f32[1, 2, 3], f32[1, 2, 3]) {axis = 2, is_inner_broadcast = 0}"
   let axis: Int
 
   init(attributes: inout AttributeReader) throws(VitError) {

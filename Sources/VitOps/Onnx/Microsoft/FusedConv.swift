@@ -4,6 +4,8 @@ internal import VitRuntime
 /// `com.microsoft.FusedConv(x, w, bias?, z?)`: a convolution, to which `z` is added, then an activation.
 struct MicrosoftFusedConv: ConvolutionOperation {
   static let (name, summary) = ("com.microsoft.FusedConv", "A convolution, a sum and an activation")
+  static let example =
+    #"(f32[1, 3, 2, 3], f32[4, 3, 3, 2], f32[4]) {activation = "Sigmoid", pads = [1, 1, 1, 1]}"#
   let convolution: OnnxConv
   /// The activation's ONNX operator; empty for none.
   let activation: String
@@ -26,6 +28,7 @@ struct MicrosoftFusedConv: ConvolutionOperation {
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(2...4)
+    for (index, role) in ["x", "w", "bias"].enumerated() { operands.note(index, role) }
     let first = Operands(
       Array(operands.types.prefix(3)), values: Array(operands.values.prefix(3)),
       resultCount: operands.resultCount)

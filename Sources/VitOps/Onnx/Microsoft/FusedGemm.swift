@@ -6,6 +6,7 @@ struct MicrosoftFusedGemm: MatrixProductOperation {
   static let (name, summary) = (
     "com.microsoft.FusedGemm", "alpha·A·B + beta·C of matrices, then an activation"
   )
+  static let example = #"(f32[2, 5], f32[3, 5], f32[3]) {activation = "Tanh", transB = 1}"#
   let gemm: Gemm
   /// The activation's ONNX operator; empty for none.
   let activation: String

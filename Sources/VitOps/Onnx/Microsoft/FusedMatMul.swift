@@ -5,6 +5,7 @@ struct MicrosoftFusedMatMul: ProductOperation {
   static let (name, summary) = (
     "com.microsoft.FusedMatMul", "A scaled matrix product of operands that may be transposed"
   )
+  static let example = "(f32[1, 2, 5], f32[1, 3, 5]) {alpha = 0.25, transA = 0, transB = 1}"
   static let elements = ElementType.reals
   let flags: MatrixFlags
   let alpha: Double
@@ -29,6 +30,7 @@ struct MicrosoftFusedMatMul: ProductOperation {
 struct MicrosoftTransposeMatMul: ProductOperation {
   static let name = "com.microsoft.TransposeMatMul"
   static let summary = "A scaled matrix product of operands that may be transposed; older name"
+  static let example = "(f32[1, 5, 2], f32[5, 3]) {alpha = 1.5, transA = 1}"
   static let elements = ElementType.reals
   let flags: MatrixFlags
   let alpha: Double

@@ -11,6 +11,7 @@ internal import VitRuntime
 struct MicrosoftMultiHeadAttention: Operation {
   static let name = "com.microsoft.MultiHeadAttention"
   static let summary = "Attention of projected queries, keys and values, to which a bias may be added"
+  static let example = "(f32[1, 2, 6], f32[1, 5, 6], f32[1, 5, 6], f32[18]) {num_heads = 2}"
   let options: MicrosoftAttentionOptions
 
   init(attributes: inout AttributeReader) throws(VitError) {

@@ -8,6 +8,7 @@ internal import VitRuntime
 struct MicrosoftAttention: Operation {
   static let name = "com.microsoft.Attention"
   static let summary = "Queries, keys and values projected by one weight, then attention"
+  static let example = "(f32[1, 2, 6], f32[6, 18], f32[18]) {num_heads = 2, unidirectional = 1}"
   let options: MicrosoftAttentionOptions
   /// Channels of queries, keys and values; absent: a third each.
   let widths: [Int]?

@@ -9,6 +9,7 @@ internal import VitIR
 struct MicrosoftRelativePositionBias: Operation {
   static let name = "com.microsoft.RelativePositionBias"
   static let summary = "A learned number for each head and range of distances between query and key"
+  static let example = "(f32[8, 3], i64[] = [2], i64[] = [3]) {is_bidirectional = 0, max_distance = 20}"
   let farthest: Int
   /// Whether keys before and after a query have buckets of their own, else those after it share the nearest.
   let isBidirectional: Bool

@@ -4,6 +4,7 @@ internal import VitIR
 struct MicrosoftRotaryEmbedding: RotatingOperation {
   static let name = "com.microsoft.RotaryEmbedding"
   static let summary = "Pairs of channels turned by angles that depend on a token's position"
+  static let example = "(f32[1, 2, 2, 6], i64[1, 2], f32[8, 3], f32[8, 3]) {interleaved = 1}"
   let rotation: Rotation
   var cosines: Int { 2 }
   var sines: Int { 3 }

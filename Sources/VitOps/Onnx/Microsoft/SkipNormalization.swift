@@ -26,6 +26,7 @@ enum SkipSimplifiedLayerNormalizationKind: SkipNormalizationKind {
 struct MicrosoftSkipNormalization<Kind: SkipNormalizationKind>: Operation {
   static var name: String { Kind.name }
   static var summary: String { Kind.summary }
+  static var example: String { "(f32[1, 2, 3], f32[1, 2, 3], f32[3])" }
   let norm: RowNormalization
 
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -137,6 +138,7 @@ struct MicrosoftGroupNorm: Operation {
   static let (name, summary) = (
     "com.microsoft.GroupNorm", "Group normalisation, channels last, then an activation"
   )
+  static let example = "(f32[1, 2, 3, 6], f32[6], f32[6]) {activation = 0, epsilon = 0.001, groups = 2}"
   let epsilon: Double
   let groups: Int
   let isLast: Bool

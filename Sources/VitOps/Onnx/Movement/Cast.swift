@@ -8,6 +8,7 @@ internal import VitIR
 struct OnnxCast: PointwiseOperation {
   static let name = "onnx.Cast"
   static let summary = "The elements as another type"
+  static let example = "(f32[2, 3]) {to = 7}"
   let to: ElementType
 
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -50,6 +51,7 @@ struct OnnxCast: PointwiseOperation {
 struct OnnxCastLike: PointwiseOperation {
   static let name = "onnx.CastLike"
   static let summary = "The elements as the type of another value"
+  static let example = "(f32[2, 3], i32[])"
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) { attributes.ignore("saturate", "round_mode") }

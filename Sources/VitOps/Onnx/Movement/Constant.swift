@@ -107,6 +107,7 @@ extension FixedWidthInteger {
 struct OnnxConstantOfShape: Operation {
   static let name = "onnx.ConstantOfShape"
   static let summary = "A tensor of one number"
+  static let example = "(i64[2] = [2, 3]) {element = 1, value = 0.5}"
   let value: Double
   let element: ElementType
 
@@ -165,6 +166,7 @@ func shapeOperand(_ operands: Operands, _ index: Int, _ role: String) throws(Vit
 struct OnnxRange: Operation {
   static let name = "onnx.Range"
   static let summary = "Numbers from a start, in equal steps, to before a limit"
+  static let example = "(i64[] = [0], i64[] = [6], i64[] = [2])"
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -242,6 +244,7 @@ struct OnnxRange: Operation {
 struct OnnxEyeLike: Operation {
   static let name = "onnx.EyeLike"
   static let summary = "A matrix with ones on a diagonal"
+  static let example = "(f32[2, 3]) {k = 0}"
   let element: ElementType?
   let diagonal: Int
 

@@ -9,6 +9,7 @@ func mayBeEqual(_ a: Dimension, _ b: Dimension) -> Bool {
 struct OnnxConcat: MovingOperation {
   static let name = "onnx.Concat"
   static let summary = "Joins the operands along an axis"
+  static let example = "(f32[1, 2, 3], f32[1, 4, 3]) {axis = 1}"
   let axis: Int
 
   init(attributes: inout AttributeReader) throws(VitError) { axis = try attributes.int("axis") }
@@ -105,6 +106,7 @@ extension AxisMap {
 struct OnnxSplit: MovingOperation {
   static let name = "onnx.Split"
   static let summary = "Cuts the operand along an axis"
+  static let example = "(f32[1, 4, 3], i64[2] = [2, 2]) {axis = 1} -> 2"
   let axis: Int
   let parts: [Int]?
   let count: Int?
@@ -223,6 +225,7 @@ struct OnnxSplit: MovingOperation {
 struct OnnxSlice: MovingOperation {
   static let name = "onnx.Slice"
   static let summary = "A range of entries, with steps, along some axes"
+  static let example = "(f32[4, 5], i64[2] = [0, 1], i64[2] = [2, 5], i64[2] = [0, 1], i64[2] = [1, 2])"
   let attributes = Attributes()
   var steering: [Int] { [1, 2, 3, 4] }
 

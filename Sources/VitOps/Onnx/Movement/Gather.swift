@@ -61,6 +61,7 @@ extension GatheringOperation {
 struct OnnxGather: GatheringOperation {
   static let name = "onnx.Gather"
   static let summary = "Entries of an axis, by index"
+  static let example = "(f32[4, 3], i64[2]) {axis = 0}"
   let axis: Int
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
@@ -208,6 +209,7 @@ struct ElementPlaces {
 struct OnnxGatherElements: GatheringOperation {
   static let name = "onnx.GatherElements"
   static let summary = "Single elements along an axis, by index"
+  static let example = "(f32[1, 2, 3], i32[1, 2, 3]) {axis = 1}"
   let axis: Int
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
@@ -278,6 +280,7 @@ func expectElementIndices(
 struct OnnxGatherND: MovementOperation {
   static let name = "onnx.GatherND"
   static let summary = "Entries of several axes, by vectors of indices"
+  static let example = "(f32[1, 2, 3], i64[1, 3, 1]) {batch_dims = 1}"
   let batchAxes: Int
 
   init(attributes: inout AttributeReader) throws(VitError) {

@@ -4,6 +4,7 @@ internal import VitIR
 struct OnnxTranspose: MovingOperation {
   static let name = "onnx.Transpose"
   static let summary = "Reorders the axes"
+  static let example = "(f32[2, 3, 4]) {perm = [2, 0, 1]}"
   let permutation: [Int]?
 
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -53,6 +54,7 @@ struct OnnxTranspose: MovingOperation {
 struct OnnxExpand: MovingOperation {
   static let name = "onnx.Expand"
   static let summary = "Repeats the operand along axes of extent one"
+  static let example = "(f32[1, 3], i64[2] = [2, 3])"
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -105,6 +107,7 @@ func broadcastStrides(_ shape: [Int], to target: [Int]) -> [Int] {
 struct OnnxTile: MovingOperation {
   static let name = "onnx.Tile"
   static let summary = "Repeats the operand along each axis"
+  static let example = "(f32[2, 3], i64[2] = [1, 2])"
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -156,6 +159,7 @@ struct OnnxTile: MovingOperation {
 struct OnnxDepthToSpace: MovingOperation {
   static let name = "onnx.DepthToSpace"
   static let summary = "Rearranges channels into squares of pixels"
+  static let example = #"(f32[1, 8, 2, 3]) {blocksize = 2, mode = "DCR"}"#
   enum Mode: String, CaseIterable { case DCR, CRD }
   let block: Int
   let mode: Mode
@@ -206,6 +210,7 @@ struct OnnxDepthToSpace: MovingOperation {
 struct OnnxSpaceToDepth: MovingOperation {
   static let name = "onnx.SpaceToDepth"
   static let summary = "Rearranges squares of pixels into channels"
+  static let example = "(f32[1, 3, 4, 6]) {blocksize = 2}"
   let block: Int
 
   init(attributes: inout AttributeReader) throws(VitError) { block = try positiveBlock(&attributes) }

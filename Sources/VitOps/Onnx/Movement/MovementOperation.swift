@@ -189,6 +189,7 @@ extension Operands {
 
   /// Throws unless an operand that is there has elements of that type.
   func expect(_ index: Int, _ role: String, _ element: ElementType) throws(VitError) {
+    note(index, role)
     guard let type = self[index], type.element != element else { return }
     throw VitError(
       "input \(index) ('\(role)') is \(type), expected elements of type \(element.rawValue)",

@@ -4,6 +4,7 @@ internal import VitIR
 struct OnnxPad: MovementOperation {
   static let name = "onnx.Pad"
   static let summary = "Adds or removes entries at both ends of axes"
+  static let example = "(f32[2, 3], i64[4] = [0, 1, 0, 1])"
   enum Mode: String, CaseIterable { case constant, reflect, edge, wrap }
   let mode: Mode
 
@@ -195,6 +196,7 @@ struct OnnxPad: MovementOperation {
 struct OnnxCenterCropPad: MovingOperation {
   static let name = "onnx.CenterCropPad"
   static let summary = "Cuts or pads around the centre"
+  static let example = "(f32[4, 5], i64[2] = [2, 6])"
   let axes: [Int]?
   var fillsGaps: Bool { true }
 
@@ -247,6 +249,7 @@ struct OnnxCenterCropPad: MovingOperation {
 struct OnnxReverseSequence: MovingOperation {
   static let name = "onnx.ReverseSequence"
   static let summary = "Reverses the beginning of each sequence of a batch"
+  static let example = "(f32[1, 2, 3], i64[1]) {batch_axis = 0, time_axis = 1}"
   let batchAxis: Int
   let timeAxis: Int
   var steering: [Int] { [1] }

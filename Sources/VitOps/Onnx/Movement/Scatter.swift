@@ -100,6 +100,7 @@ private func scatterGradient(
 struct OnnxScatterElements: Operation {
   static let name = "onnx.ScatterElements"
   static let summary = "Replaces single elements along an axis, by index"
+  static let example = #"(f32[1, 2, 3], i64[1, 2, 3], f32[1, 2, 3]) {axis = 1, reduction = "add"}"#
   let axis: Int
   let reduction: ScatterReduction
 
@@ -169,6 +170,7 @@ private func expectUpdates(_ operands: Operands, _ data: TensorType, _ shape: Sh
 struct OnnxScatterND: Operation {
   static let name = "onnx.ScatterND"
   static let summary = "Replaces entries of several axes, by vectors of indices"
+  static let example = #"(f32[2, 3], i64[2, 1], f32[2, 3]) {reduction = "add"}"#
   let reduction: ScatterReduction
 
   init(attributes: inout AttributeReader) throws(VitError) {

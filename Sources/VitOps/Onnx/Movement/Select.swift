@@ -4,6 +4,7 @@ internal import VitIR
 struct OnnxNonZero: Operation {
   static let name = "onnx.NonZero"
   static let summary = "The places of elements that are not zero"
+  static let example = "(i64[3] = [1, 0, 1])"
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -45,6 +46,7 @@ struct OnnxNonZero: Operation {
 struct OnnxCompress: MovingOperation {
   static let name = "onnx.Compress"
   static let summary = "Entries for which a condition holds"
+  static let example = "(f32[3, 2], bool[3] = [true, false, true]) {axis = 0}"
   let axis: Int?
   var steering: [Int] { [1] }
 
@@ -106,6 +108,7 @@ struct OnnxCompress: MovingOperation {
 struct OnnxTopK: Operation {
   static let name = "onnx.TopK"
   static let summary = "The greatest entries of an axis, and their places"
+  static let example = "(f32[2, 3], i64[1] = [2]) {axis = -1} -> 2"
   let axis: Int
   let largest: Bool
   let isSorted: Bool
@@ -217,6 +220,7 @@ struct OnnxTopK: Operation {
 struct OnnxOneHot: Operation {
   static let name = "onnx.OneHot"
   static let summary = "Indices as vectors with one entry set"
+  static let example = "(i64[1, 2] = [4, 0], i64[] = [4], f32[2]) {axis = 1}"
   let axis: Int
 
   init(attributes: inout AttributeReader) throws(VitError) { axis = try attributes.int("axis", default: -1) }
@@ -285,6 +289,7 @@ struct OnnxOneHot: Operation {
 struct OnnxTrilu: Operation {
   static let name = "onnx.Trilu"
   static let summary = "The upper or lower triangle of matrices"
+  static let example = "(f32[3, 3], i64[] = [0]) {upper = 0}"
   let isUpper: Bool
 
   init(attributes: inout AttributeReader) throws(VitError) {

@@ -23,6 +23,7 @@ struct OnnxIdentity: ReshapingOperation {
 struct OnnxReshape: ReshapingOperation {
   static let name = "onnx.Reshape"
   static let summary = "The same elements in another shape"
+  static let example = "(f32[1, 2, 3], i64[2] = [0, -1])"
   let allowsZero: Bool
 
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -91,6 +92,7 @@ struct OnnxReshape: ReshapingOperation {
 struct OnnxFlatten: ReshapingOperation {
   static let name = "onnx.Flatten"
   static let summary = "The same elements as a matrix"
+  static let example = "(f32[1, 2, 3]) {axis = 1}"
   let axis: Int
 
   init(attributes: inout AttributeReader) throws(VitError) { axis = try attributes.int("axis", default: 1) }
@@ -164,6 +166,7 @@ extension UnitAxesOperation {
 struct OnnxSqueeze: UnitAxesOperation {
   static let name = "onnx.Squeeze"
   static let summary = "Removes axes of extent one"
+  static let example = "(f32[1, 2, 3], i64[1] = [0])"
   let axes: AxesParameter
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
@@ -189,6 +192,7 @@ struct OnnxSqueeze: UnitAxesOperation {
 struct OnnxUnsqueeze: UnitAxesOperation {
   static let name = "onnx.Unsqueeze"
   static let summary = "Inserts axes of extent one"
+  static let example = "(f32[2, 3], i64[1] = [0])"
   let axes: AxesParameter
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {

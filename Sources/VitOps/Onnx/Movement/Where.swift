@@ -45,6 +45,7 @@ struct BroadcastTriple {
 struct OnnxWhere: PointwiseOperation {
   static let name = "onnx.Where"
   static let summary = "Elements of one operand or the other, by a condition"
+  static let example = "(bool[2, 1], f32[2, 3], f32[2, 3])"
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}

@@ -89,6 +89,9 @@ extension ChannelsLastOperation {
 struct MicrosoftQLinearConv: ChannelsLastOperation {
   static let name = "com.microsoft.QLinearConv"
   static let summary = "Convolution of quantised numbers with channels first or last, quantised again"
+  static let example =
+    "(u8[1, 2, 2, 3], f32[], u8[], i8[3, 2, 2, 2], f32[], i8[], f32[], u8[], "
+    + "i32[3]) {channels_last = 0, pads = [1, 1, 1, 1]}"
   let inner: OnnxQLinearConv
   let isChannelsLast: Bool
 
@@ -102,6 +105,7 @@ struct MicrosoftQLinearConv: ChannelsLastOperation {
 struct MicrosoftNhwcMaxPool: ChannelsLastOperation {
   static let name = "com.microsoft.NhwcMaxPool"
   static let summary = "The greatest element of each window, channels last"
+  static let example = "(u8[1, 2, 3, 3]) {kernel_shape = [3, 2], pads = [1, 0, 1, 1]}"
   let inner: OnnxMaxPool
   var isChannelsLast: Bool { true }
   var attributes: Attributes { inner.attributes }
@@ -115,6 +119,9 @@ struct MicrosoftNhwcMaxPool: ChannelsLastOperation {
 struct MicrosoftQLinearAveragePool: ChannelsLastOperation {
   static let name = "com.microsoft.QLinearAveragePool"
   static let summary = "The mean of each window of quantised numbers, quantised again"
+  static let example =
+    "(u8[1, 2, 2, 3], f32[], u8[], f32[], u8[]) {channels_last = 0, kernel_shape = [3, 2], "
+    + "pads = [1, 0, 1, 1]}"
   let inner: Inner
   let isChannelsLast: Bool
 

@@ -106,6 +106,7 @@ extension QuantisedBinary {
 struct MicrosoftQLinearAdd: QuantisedBinary {
   static let name = "com.microsoft.QLinearAdd"
   static let summary = "Sum of quantised numbers, quantised again"
+  static let example = "(u8[1, 2, 3], f32[], u8[], u8[2, 1], f32[], u8[], f32[], u8[])"
   static let floatForm: any Operation.Type = OnnxBinary<AddFunction>.self
   let attributes = Attributes()
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -121,6 +122,7 @@ struct MicrosoftQLinearAdd: QuantisedBinary {
 struct MicrosoftQLinearMul: QuantisedBinary {
   static let name = "com.microsoft.QLinearMul"
   static let summary = "Product of quantised numbers, quantised again"
+  static let example = "(u8[1, 2, 3], f32[], u8[], u8[2, 1], f32[], u8[], f32[], u8[])"
   static let floatForm: any Operation.Type = OnnxBinary<MulFunction>.self
   let attributes = Attributes()
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -182,6 +184,7 @@ extension QuantisedUnary {
 struct MicrosoftQLinearSigmoid: QuantisedUnary {
   static let name = "com.microsoft.QLinearSigmoid"
   static let summary = "Logistic function of quantised numbers, quantised again"
+  static let example = "(u8[1, 2, 3], f32[], u8[], f32[], u8[])"
   let attributes = Attributes()
   static let floatForm: any Operation.Type = OnnxSigmoid.self
   init(attributes: inout AttributeReader) throws(VitError) {}
@@ -192,6 +195,7 @@ struct MicrosoftQLinearSigmoid: QuantisedUnary {
 struct MicrosoftQLinearLeakyRelu: QuantisedUnary {
   static let name = "com.microsoft.QLinearLeakyRelu"
   static let summary = "Leaky rectifier of quantised numbers, quantised again"
+  static let example = "(u8[1, 2, 3], f32[], u8[], f32[], u8[]) {alpha = 0.1}"
   static let floatForm: any Operation.Type = OnnxLeakyRelu.self
   let alpha: Double
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -205,6 +209,7 @@ struct MicrosoftQLinearLeakyRelu: QuantisedUnary {
 struct MicrosoftQLinearGlobalAveragePool: Operation {
   static let name = "com.microsoft.QLinearGlobalAveragePool"
   static let summary = "The mean of each quantised channel, quantised again"
+  static let example = "(u8[1, 3, 2, 3], f32[], u8[], f32[], u8[])"
   let channelsLast: Bool
   private let x = QuantisedScalar(scale: 1, zero: 2)
   private let y = QuantisedScalar(scale: 3, zero: 4)
@@ -260,6 +265,7 @@ struct MicrosoftQLinearGlobalAveragePool: Operation {
 struct MicrosoftQLinearConcat: Operation {
   static let name = "com.microsoft.QLinearConcat"
   static let summary = "Joins quantised operands of different scales"
+  static let example = "(f32[], u8[], u8[1, 2, 3], f32[], u8[], u8[1, 2, 3], f32[], u8[]) {axis = 1}"
   let axis: Int
   private let y = QuantisedScalar(scale: 0, zero: 1)
 
@@ -324,6 +330,7 @@ struct MicrosoftQLinearConcat: Operation {
 struct MicrosoftQLinearSoftmax: Operation {
   static let name = "com.microsoft.QLinearSoftmax"
   static let summary = "Softmax of quantised numbers, quantised again"
+  static let example = "(u8[1, 2, 3], f32[], u8[], f32[], u8[]) {axis = -1, opset = 13}"
   let axis: Int
   let version: Int
   private let x = QuantisedScalar(scale: 1, zero: 2)

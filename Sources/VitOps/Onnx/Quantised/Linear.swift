@@ -71,6 +71,7 @@ protocol QuantisingOperation: LinearQuantisation, QuantisedOperation {}
 
 extension QuantisingOperation {
   static var summary: String { "Rounds to multiples of a scale, as small whole numbers" }
+  static var example: String { "(f32[2, 3], f32[], u8[])" }
 
   /// The type that is meant. 16-bit numbers are computed as `i64`, so there the attribute, or the constant
   /// zero point's stored type, tells which.
@@ -132,6 +133,7 @@ protocol DequantisingOperation: LinearQuantisation, QuantisedOperation {}
 
 extension DequantisingOperation {
   static var summary: String { "The numbers that quantised whole numbers stand for" }
+  static var example: String { "(u8[2, 3], f32[], u8[])" }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(2...3)
@@ -187,6 +189,7 @@ func dynamicRange(_ x: View) -> (scale: Float, zero: Float) {
 struct OnnxDynamicQuantizeLinear: Operation {
   static let name = "onnx.DynamicQuantizeLinear"
   static let summary = "Quantises to 8 bits by the range of the data"
+  static let example = "(f32[2, 3]) -> 3"
   let attributes = Attributes()
 
   init(attributes: inout AttributeReader) throws(VitError) {}

@@ -5,6 +5,7 @@ internal import VitRuntime
 struct OnnxMatMulInteger: WholeProductOperation {
   static let name = "onnx.MatMulInteger"
   static let summary = "Product of 8-bit matrices in whole numbers"
+  static let example = "(u8[1, 2, 7], i8[7, 3], u8[], i8[])"
   let attributes = Attributes()
   var zeros: (left: Int?, right: Int) { (2, 3) }
 
@@ -41,6 +42,7 @@ extension View {
 struct OnnxQLinearMatMul: WholeProductOperation {
   static let name = "onnx.QLinearMatMul"
   static let summary = "Product of quantised matrices, quantised again"
+  static let example = "(u8[1, 2, 7], f32[], u8[], i8[7, 3], f32[], i8[], f32[], u8[])"
   let attributes = Attributes()
   var factors: (left: Int, right: Int) { (0, 3) }
   var zeros: (left: Int?, right: Int) { (2, 5) }
@@ -89,6 +91,7 @@ func requantise(_ sums: View, factors: [Float], per: Int, zero: View?, into to: 
 struct MicrosoftMatMulIntegerToFloat: WholeProductOperation {
   static let name = "com.microsoft.MatMulIntegerToFloat"
   static let summary = "Product of quantised matrices as floats"
+  static let example = "(u8[1, 2, 7], i8[7, 3], f32[], f32[3], u8[], _, f32[3])"
   let attributes = Attributes()
   var zeros: (left: Int?, right: Int) { (4, 5) }
   var columnScale: Int? { 3 }
@@ -130,6 +133,7 @@ func rescale(_ sums: View, _ factors: [Float], bias: View?, into: View) {
 struct MicrosoftDynamicQuantizeMatMul: WholeProductOperation {
   static let name = "com.microsoft.DynamicQuantizeMatMul"
   static let summary = "Product with a quantised matrix, the left side quantised on the way"
+  static let example = "(f32[1, 2, 7], i8[7, 3], f32[], i8[])"
   let attributes = Attributes()
   var zeros: (left: Int?, right: Int) { (nil, 3) }
   var columnScale: Int? { 2 }
@@ -184,6 +188,7 @@ struct MicrosoftDynamicQuantizeMatMul: WholeProductOperation {
 struct MicrosoftQGemm: WholeProductOperation {
   static let name = "com.microsoft.QGemm"
   static let summary = "Product of quantised matrices with a bias in whole numbers"
+  static let example = "(u8[2, 7], f32[], u8[], i8[7, 3], f32[], i8[], i32[3], f32[], u8[])"
   let flags: MatrixFlags
   let alpha: Double
   var factors: (left: Int, right: Int) { (0, 3) }
@@ -206,6 +211,11 @@ struct MicrosoftQGemm: WholeProductOperation {
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(6...9)
+    for (index, role) in [
+      (1, "a_scale"), (2, "a_zero_point"), (5, "b_zero_point"), (6, "bias"), (7, "y_scale"),
+    ] {
+      operands.note(index, role)
+    }
     try operands.expectResults()
     let (a, b) = (try operands.bytes(0, "a"), try operands.bytes(3, "b"))
     guard a.rank == 2, b.rank == 2 else { throw VitError("a is \(a) and b is \(b), expected two matrices") }

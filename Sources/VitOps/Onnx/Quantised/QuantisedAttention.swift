@@ -6,6 +6,7 @@ internal import VitRuntime
 struct MicrosoftQAttention: Operation {
   static let name = "com.microsoft.QAttention"
   static let summary = "Self-attention with a quantised projection"
+  static let example = "(u8[1, 2, 6], i8[6, 18], f32[18], f32[], f32[], _, u8[], i8[]) {num_heads = 2}"
   let heads: Int
   let scale: Double?
 
@@ -117,6 +118,7 @@ struct MicrosoftQAttention: Operation {
 struct MicrosoftMatMulNBits: Operation {
   static let name = "com.microsoft.MatMulNBits"
   static let summary = "Product with a weight stored in few bits"
+  static let example = "(f32[2, 32], u8[3, 1, 16], f32[3] = [0.1, 0.2, 0.3]) {K = 32, N = 3, block_size = 32}"
   let k: Int
   let n: Int
   let bits: Int

@@ -86,6 +86,7 @@ extension WholeConvolvingOperation {
 struct OnnxConvInteger: WholeConvolvingOperation {
   static let name = "onnx.ConvInteger"
   static let summary = "Convolution of 8-bit numbers in whole numbers"
+  static let example = "(u8[1, 2, 2, 3], u8[3, 2, 3, 2], u8[], u8[]) {pads = [1, 1, 1, 1]}"
   let window: WindowParameters
   let groups: Int
   var windows: Int { 1 }
@@ -108,6 +109,9 @@ struct OnnxConvInteger: WholeConvolvingOperation {
 struct OnnxQLinearConv: WholeConvolvingOperation {
   static let name = "onnx.QLinearConv"
   static let summary = "Convolution of quantised numbers, quantised again"
+  static let example =
+    "(u8[1, 2, 2, 3], f32[], u8[], i8[3, 2, 3, 2], f32[], i8[], f32[], u8[], i32[3]) {pads = [1, "
+    + "1, 1, 1]}"
   let window: WindowParameters
   let groups: Int
   var windows: Int { 3 }

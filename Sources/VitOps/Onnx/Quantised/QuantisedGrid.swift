@@ -188,6 +188,7 @@ extension Operands {
 
   /// The rule for a zero point that may be absent.
   func expectZero(_ index: Int, of element: ElementType, elements: Dimension) throws(VitError) {
+    note(index, "zero_point")
     guard let type = self[index] else { return }
     guard type.element == element, type.elements == elements else {
       throw VitError(

@@ -4,6 +4,7 @@ internal import VitIR
 struct MicrosoftQLinearWhere: PointwiseOperation {
   static let name = "com.microsoft.QLinearWhere"
   static let summary = "Quantised numbers of one operand or the other, by a condition, quantised again"
+  static let example = "(bool[1, 2, 3], u8[1, 2, 3], f32[], u8[], u8[], f32[], u8[], f32[], u8[])"
   let attributes = Attributes()
   private let x = QuantisedScalar(scale: 2, zero: 3)
   private let y = QuantisedScalar(scale: 5, zero: 6)

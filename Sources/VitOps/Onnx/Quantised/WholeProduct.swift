@@ -115,6 +115,8 @@ extension WholeProductOperation {
   /// The rule for two factors of 8-bit numbers with their zero points, neither transposed; returns the shape of
   /// the product.
   func productShape(_ operands: Operands) throws(VitError) -> Shape {
+    operands.note(zeros.right, "b_zero_point")
+    if let left = zeros.left { operands.note(left, "a_zero_point") }
     let b = try operands.bytes(factors.right, "b")
     try expectMatrixZero(operands, zeros.right, b, axis: -1)
     guard let zero = zeros.left else {
@@ -170,7 +172,7 @@ func expectMatrixZero(
 func expectColumnScale(_ operands: Operands, _ index: Int, _ columns: Dimension) throws(VitError)
   -> TensorType
 {
-  let scale = try operands.floats(index, "scale")
+  let scale = try operands.floats(index, "b_scale")
   guard scale.elements == 1 || scale.shape.last == columns && scale.elements == columns else {
     throw VitError(
       "input \(index) ('scale') is \(scale), expected one number or \(columns)", code: "shape-mismatch")

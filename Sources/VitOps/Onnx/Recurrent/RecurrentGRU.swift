@@ -6,6 +6,8 @@ internal import VitRuntime
 struct OnnxGRU: RecurrentOperation {
   static let name = "onnx.GRU"
   static let summary = "Gated recurrent units over a sequence"
+  static let example =
+    "(f32[5, 1, 3], f32[1, 6, 3], f32[1, 6, 2], f32[1, 12], _, f32[1, 1, 2]) {hidden_size = 2} -> 2"
   static let gates = 3
   static let states = 1
   static let extraRows = 1

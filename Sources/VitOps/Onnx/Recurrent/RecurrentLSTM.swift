@@ -6,6 +6,9 @@ internal import VitRuntime
 struct OnnxLSTM: RecurrentOperation {
   static let name = "onnx.LSTM"
   static let summary = "A long short-term memory over a sequence"
+  static let example =
+    "(f32[5, 1, 3], f32[1, 8, 3], f32[1, 8, 2], f32[1, 16], _, f32[1, 1, 2], f32[1, 1, 2], f32[1, "
+    + "6]) {hidden_size = 2} -> 3"
   static let gates = 4
   static let states = 2
   static let peepholes = 3

@@ -49,6 +49,7 @@ extension RecurrentOperation {
     try operands.expect(2, "R", x.with([count, rows, .fixed(hidden)]))
     try operands.expectOptional(3, "B", x.with([count, rows * 2]))
     let state = x.with(isBatchFirst ? [batch, count, .fixed(hidden)] : [count, batch, .fixed(hidden)])
+    operands.note(4, "sequence_lens")
     if let lengths = operands[4], ![.i32, .i64].contains(lengths.element) || lengths.shape != [batch] {
       throw VitError("'sequence_lens' is \(lengths), expected i32[\(batch)]", code: "operand-shape")
     }

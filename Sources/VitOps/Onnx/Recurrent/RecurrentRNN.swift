@@ -5,6 +5,8 @@ internal import VitRuntime
 struct OnnxRNN: RecurrentOperation {
   static let name = "onnx.RNN"
   static let summary = "A function of input and state, over a sequence"
+  static let example =
+    "(f32[5, 1, 3], f32[1, 2, 3], f32[1, 2, 2], f32[1, 4], _, f32[1, 1, 2]) {hidden_size = 2} -> 2"
   static let gates = 1
   static let states = 1
 

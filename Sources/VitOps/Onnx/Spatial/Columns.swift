@@ -4,6 +4,7 @@ internal import VitIR
 struct OnnxCol2Im: Operation {
   static let name = "onnx.Col2Im"
   static let summary = "Adds what windows hold to the image that they lie over"
+  static let example = "(f32[1, 18, 1], i64[2] = [2, 3], i64[2] = [2, 3])"
   let window: WindowParameters
 
   init(attributes: inout AttributeReader) throws(VitError) { window = try WindowParameters(&attributes) }

@@ -44,6 +44,7 @@ extension ConvolvingOperation {
 struct OnnxConv: ConvolvingOperation {
   static let name = "onnx.Conv"
   static let summary = "Convolution"
+  static let example = "(f32[1, 3, 8, 8], f32[4, 3, 3, 3], f32[4]) {pads = [1, 1, 1, 1], strides = [2, 2]}"
   let window: WindowParameters
   let groups: Int
   var windows: Int { 1 }

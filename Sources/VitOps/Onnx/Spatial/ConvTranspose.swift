@@ -6,6 +6,7 @@ internal import VitRuntime
 struct OnnxConvTranspose: ConvolutionOperation {
   static let name = "onnx.ConvTranspose"
   static let summary = "Transposed convolution"
+  static let example = "(f32[1, 4, 5, 5], f32[4, 3, 2, 2], f32[3]) {strides = [2, 2]}"
   let window: WindowParameters
   let groups: Int
   let outputPadding: [Int]?

@@ -87,6 +87,7 @@ extension PoolingOperation {
 struct OnnxMaxPool: PoolingOperation {
   static let name = "onnx.MaxPool"
   static let summary = "The greatest element of each window"
+  static let example = "(f32[1, 3, 4, 4]) {kernel_shape = [2, 2], strides = [2, 2]}"
   let parameters: PoolParameters
   let countsColumns: Bool
 
@@ -177,6 +178,7 @@ struct OnnxMaxPool: PoolingOperation {
 struct OnnxAveragePool: PoolingOperation {
   static let name = "onnx.AveragePool"
   static let summary = "The mean of each window"
+  static let example = "(f32[1, 3, 4, 4]) {kernel_shape = [2, 2], strides = [2, 2]}"
   let parameters: PoolParameters
   let countsPadding: Bool
 
@@ -281,6 +283,7 @@ struct OnnxAveragePool: PoolingOperation {
 struct OnnxLpPool: PoolingOperation {
   static let name = "onnx.LpPool"
   static let summary = "The p-norm of each window"
+  static let example = "(f32[1, 3, 4, 4]) {kernel_shape = [2, 2], strides = [2, 2]}"
   let parameters: PoolParameters
   let power: Int
 
@@ -365,6 +368,7 @@ extension GlobalPoolingOperation {
 struct OnnxGlobalAveragePool: GlobalPoolingOperation {
   static let name = "onnx.GlobalAveragePool"
   static let summary = "The mean of each channel"
+  static let example = "(f32[1, 3, 2, 3])"
 
   func forward(_ context: KernelContext) {
     let (image, output) = (context.input(0), context.output)
@@ -398,6 +402,7 @@ struct OnnxGlobalAveragePool: GlobalPoolingOperation {
 struct OnnxGlobalMaxPool: GlobalPoolingOperation {
   static let name = "onnx.GlobalMaxPool"
   static let summary = "The greatest element of each channel"
+  static let example = "(f32[1, 3, 2, 3])"
 
   func forward(_ context: KernelContext) {
     let (image, output) = (context.input(0), context.output)

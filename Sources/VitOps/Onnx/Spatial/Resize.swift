@@ -7,6 +7,7 @@ internal import VitIR
 struct OnnxResize: ResizingOperation {
   static let name = "onnx.Resize"
   static let summary = "Resamples along some axes"
+  static let example = #"(f32[1, 3, 4, 4], _, _, i64[4] = [1, 3, 8, 8]) {mode = "linear"}"#
   enum AspectRatio: String, CaseIterable {
     case stretch
     case notLarger = "not_larger"
@@ -66,6 +67,7 @@ struct OnnxResize: ResizingOperation {
 struct OnnxUpsample: ResizingOperation {
   static let name = "onnx.Upsample"
   static let summary = "Resamples along some axes, from the first entry on"
+  static let example = #"(f32[1, 3, 4, 4], f32[4] = [1.0, 1.0, 2.0, 2.0]) {mode = "nearest"}"#
   let resampling: Resampling
 
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -152,6 +154,8 @@ extension ResizingOperation {
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(1...4)
     try operands.expectResults()
+    let roles: [(Int?, String)] = [(roiOperand, "roi"), (scalesOperand, "scales"), (sizesOperand, "sizes")]
+    for (index, role) in roles { if let index { operands.note(index, role) } }
     var image = try operands.type(0, "x")
     let named = try named(image.rank)
     guard image.element.isFloat || resampling.mode == .nearest else {

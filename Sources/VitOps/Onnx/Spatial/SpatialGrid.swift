@@ -5,6 +5,7 @@ internal import VitIR
 struct OnnxAffineGrid: Operation {
   static let name = "onnx.AffineGrid"
   static let summary = "Places of a grid under affine maps"
+  static let example = "(f32[1, 2, 3], i64[4] = [1, 3, 2, 3]) {align_corners = 1}"
   let alignsCorners: Bool
 
   init(attributes: inout AttributeReader) throws(VitError) {
@@ -105,6 +106,8 @@ struct OnnxAffineGrid: Operation {
 struct OnnxGridSample: Operation {
   static let name = "onnx.GridSample"
   static let summary = "Values of images at given places"
+  static let example =
+    #"(f32[1, 3, 2, 3], f32[1, 4, 5, 2]) {align_corners = 1, mode = "nearest", padding_mode = "zeros"}"#
   enum Mode: String, CaseIterable { case linear, nearest, cubic }
   enum Padding: String, CaseIterable { case zeros, border, reflection }
   let mode: Mode
