@@ -3,21 +3,29 @@ public import VitIR
 
 extension Dataset {
   /// The samples that can be read and prepared, in order; the others are warned of and counted.
+  public func readable(
+    _ preprocess: Preprocess, limit: Int = .max, seed: UInt64, pool: any WorkPool
+  ) throws(VitError) -> [Int] {
+    try readable(limit: limit, seed: seed, pool: pool) { sample in
+      try withUnsafeTemporaryAllocation(of: Float.self, capacity: preprocess.count) { buffer in
+        if let base = buffer.baseAddress { try preprocess.write(sample, to: base) }
+      }
+    }
+  }
+
+  /// The samples that can be read and are no trouble to `prepare`, in order; the others are warned of and counted.
   ///
   /// Samples that lie in files of their own are all read once, on `pool`, after a random choice of `limit` of them where
   /// there are more. Those of an array are alike: the first stands for all. Throws where none can be read.
   public func readable(
-    _ preprocess: Preprocess, limit: Int = .max, seed: UInt64, pool: any WorkPool
+    limit: Int = .max, seed: UInt64, pool: any WorkPool, _ prepare: @Sendable (Sample) throws -> Void
   ) throws(VitError) -> [Int] {
     let candidates = isUniform ? Array(0..<count) : sample(count: limit, seed: seed)
     let checked = isUniform ? Array(candidates.prefix(1)) : candidates
     let failures = Mutex([VitError?](repeating: nil, count: checked.count))
     pool.run(tasks: checked.count) { task, _ in
       do {
-        let sample = try self.sample(at: checked[task])
-        try withUnsafeTemporaryAllocation(of: Float.self, capacity: preprocess.count) { buffer in
-          if let base = buffer.baseAddress { try preprocess.write(sample, to: base) }
-        }
+        try prepare(try self.sample(at: checked[task]))
       } catch {
         let reason = error as? VitError ?? VitError("cannot be read: \(error)")
         failures.withLock { $0[task] = reason }

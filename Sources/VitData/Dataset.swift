@@ -21,6 +21,33 @@ protocol DatasetSource: Sendable {
   func sample(_ index: Int) throws -> Sample
 }
 
+extension Dataset {
+  /// What samples are made for, where that is not for them to say.
+  public enum Wanted: Sendable {
+    /// Pictures of this size, which are made up for synthetic data; arrays of bytes are pictures too.
+    case pictures(channels: Int, height: Int, width: Int)
+    /// Arrays of this shape; no array is a picture.
+    case arrays(shape: [Int])
+  }
+
+  /// The extents that all samples have, where they lie in one array.
+  public struct Extents: Sendable {
+    /// Of tensors.
+    public var tensor: [Int]?
+    /// Of pictures: channels, height and width.
+    public var picture: [Int]?
+  }
+
+  /// The extents of the samples, where one stands for all.
+  public var extents: Extents? {
+    guard isUniform, !(source is Synthetic), count > 0, let sample = try? sample(at: 0) else { return nil }
+    switch sample {
+    case .image(let image): return Extents(picture: [image.channels, image.height, image.width])
+    case .tensor(let tensor): return Extents(tensor: tensor.shape)
+    }
+  }
+}
+
 /// Samples, and where known their classes; opened by `Dataset.open`.
 ///
 /// A sample is read when it is asked for. One that cannot be read is warned of and counted once.

@@ -2,15 +2,25 @@ internal import VitFormats
 public import VitIR
 
 extension Dataset {
+  /// Opens what `text` names for pictures of this size; see `open(_:for:)`.
+  public static func open(
+    _ text: String, defaultSplit: Split, channels: Int, height: Int, width: Int, seed: UInt64 = 0,
+    warn: @escaping @Sendable (Diagnostic) -> Void
+  ) throws -> Dataset {
+    try open(
+      text, for: .pictures(channels: channels, height: height, width: width), defaultSplit: defaultSplit,
+      seed: seed, warn: warn)
+  }
+
   /// Opens what `text` names: `synthetic[:N]`, or `PATH[:train|:test]` with a folder of images (a folder for each
   /// class, or flat), IDX files, `.npy`, `.npz`, CIFAR batches, or one image.
   ///
   /// Where there are two parts and `text` names none, `defaultSplit` is taken. Of a path with a colon that exists
-  /// the colon is part. Synthetic images get the `channels`, `height` and `width` that the model takes. Samples
+  /// the colon is part. Synthetic samples are what is `wanted`, which also says how arrays are read. Samples
   /// that can be seen to be unreadable are left out, each with a call of `warn`, which may come from any thread
   /// then and later. Throws an `.input` error for what is missing, malformed or empty.
   public static func open(
-    _ text: String, defaultSplit: Split, channels: Int, height: Int, width: Int, seed: UInt64 = 0,
+    _ text: String, for wanted: Wanted, defaultSplit: Split, seed: UInt64 = 0,
     warn: @escaping @Sendable (Diagnostic) -> Void
   ) throws -> Dataset {
     if text == "synthetic" || text.hasPrefix("synthetic:") {
@@ -19,7 +29,12 @@ extension Dataset {
         throw VitError(
           "'\(text)': expected a number of images from 1 to \(1 << 24)", kind: .usage, code: "data-argument")
       }
-      let source = Synthetic(count: count, channels: channels, height: height, width: width, seed: seed)
+      let source: any DatasetSource =
+        switch wanted {
+        case .pictures(let channels, let height, let width):
+          Synthetic(count: count, channels: channels, height: height, width: width, seed: seed)
+        case .arrays(let shape): SyntheticArrays(count: count, shape: shape, seed: seed)
+        }
       return Dataset(name: text, source: source, files: [], warn: warn)
     }
     var path = text
@@ -30,7 +45,8 @@ extension Dataset {
         split = candidate
       }
     }
-    let opener = Opener(name: text, path: path, wanted: split, usual: defaultSplit, warn: warn)
+    var opener = Opener(name: text, path: path, wanted: split, usual: defaultSplit, warn: warn)
+    if case .arrays = wanted { opener.areTensors = true }
     let dataset: Dataset
     switch Folder.kind(path) {
     case .folder: dataset = try opener.folder(Folder(path), split: nil)
@@ -56,6 +72,8 @@ struct Opener {
   /// The part to take otherwise.
   let usual: Split
   let warn: @Sendable (Diagnostic) -> Void
+  /// Whether no array is one of pictures.
+  var areTensors = false
 
   /// The part to take of those that there are; `nil` where there is none.
   private func chosen(_ found: [Split]) throws(VitError) -> Split? {
@@ -147,7 +165,9 @@ struct Opener {
     _ array: Tensor, labels: [Int]?, of path: String, files: [String], split: Split?
   ) throws -> Dataset {
     let samples: ArraySamples
-    do throws(VitError) { samples = try ArraySamples(array) } catch { throw error.at(Location(file: path)) }
+    do throws(VitError) { samples = try ArraySamples(array, areTensors: areTensors) } catch {
+      throw error.at(Location(file: path))
+    }
     if let labels, labels.count != samples.count {
       throw VitError(
         "expected \(samples.count) labels, one for each sample, found \(labels.count)", code: "labels",

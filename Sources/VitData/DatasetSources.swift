@@ -38,8 +38,8 @@ struct ArraySamples: DatasetSource {
   private let layout: Layout
   let count: Int
 
-  /// Throws where the array cannot be samples.
-  init(_ array: Tensor) throws(VitError) {
+  /// Throws where the array cannot be samples; with `areTensors` none are pictures.
+  init(_ array: Tensor, areTensors: Bool = false) throws(VitError) {
     let shape = array.shape
     guard shape.count >= 2 else {
       throw VitError("expected an array of samples, found the shape \(shape)", code: "sample-shape")
@@ -47,6 +47,7 @@ struct ArraySamples: DatasetSource {
     count = shape[0]
     self.array = array
     switch (array.element, shape.count) {
+    case _ where areTensors && array.element != .bool: layout = .tensor
     case (.u8, 3): layout = .image(height: shape[1], width: shape[2], channels: 1, isPlanar: false)
     case (.u8, 4) where [1, 3].contains(shape[3]):
       layout = .image(height: shape[1], width: shape[2], channels: shape[3], isPlanar: false)

@@ -108,12 +108,35 @@ public struct Dimension: Hashable, Sendable {
     return sum
   }
 
+  /// What two extents are that have to be equal and may be: the same polynomial, or the simpler of two, of which the plan
+  /// that binds their symbols sees whether they are. `nil` where one is a number and the other not that one, or where they
+  /// could be equal for one number of images alone.
+  public func joined(with other: Dimension) -> Dimension? {
+    if self == other { return self }
+    guard !isFixed, !other.isFixed,
+      symbols.contains(Self.batchName) == other.symbols.contains(Self.batchName)
+    else { return nil }
+    return other.weight < weight ? other : self
+  }
+
   /// Whether it is known to be at least one, symbols being positive.
   public var isPositive: Bool {
-    if terms.isEmpty { return constant > 0 }
-    return constant >= 0
+    guard isNonnegative else { return false }
+    return constant > 0
+      || terms.contains { term in term.atoms.allSatisfy { if case .symbol = $0 { true } else { false } } }
+  }
+
+  /// Whether it is known not to be negative, symbols being positive.
+  private var isNonnegative: Bool {
+    constant >= 0
       && terms.allSatisfy { term in
-        term.coefficient > 0 && term.atoms.allSatisfy { if case .symbol = $0 { true } else { false } }
+        term.coefficient > 0
+          && term.atoms.allSatisfy { atom in
+            switch atom {
+            case .symbol: true
+            case .floor(let a, let b): a.isNonnegative && b.isPositive
+            }
+          }
       }
   }
 }

@@ -81,8 +81,8 @@ public func normalisedAxis(_ axis: Int, rank: Int) throws(VitError) -> Int {
 
 /// The shape of an elementwise result over shapes that NumPy's rules broadcast.
 ///
-/// A symbol against a number other than one takes the number's side only where they are equal; anything else
-/// is an error, for a shape must hold for every value of its symbols.
+/// Of two extents that hold symbols and may be equal the simpler one is taken: the plan that binds the symbols sees whether
+/// they are. A symbol against a number other than one is an error.
 public func broadcast(_ a: Shape, _ b: Shape) throws(VitError) -> Shape {
   var result: Shape = []
   let rank = max(a.count, b.count)
@@ -93,6 +93,8 @@ public func broadcast(_ a: Shape, _ b: Shape) throws(VitError) -> Shape {
       result.append(x)
     } else if x == .fixed(1) {
       result.append(y)
+    } else if let extent = x.joined(with: y) {
+      result.append(extent)
     } else {
       throw VitError("the shapes \(a) and \(b) do not broadcast: \(x) against \(y)")
     }

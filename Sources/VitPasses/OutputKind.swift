@@ -34,11 +34,12 @@ public enum OutputKind: String, Sendable {
     self = OutputKind.isAsWideAsTokens(graph) ? .values : .classes
   }
 
-  /// How many numbers the first output has for each sample, where it is [batch, n] and n more than one.
+  /// How many numbers the first output has for each sample, where it is [batch, n], or [n] for a single one, and n more than one.
   public static func width(of graph: Graph) -> Int? {
-    guard let output = graph.outputs.first, graph.type(output.value).rank == 2,
-      let width = graph.type(output.value).shape[1].fixedValue, width > 1
-    else { return nil }
+    guard let output = graph.outputs.first else { return nil }
+    let shape = graph.type(output.value).shape
+    let isRow = BatchForm(graph).isCounted ? shape.count == 2 : shape.count == 1 || shape.first == 1
+    guard isRow, shape.count <= 2, let width = shape.last?.fixedValue, width > 1 else { return nil }
     return width
   }
 

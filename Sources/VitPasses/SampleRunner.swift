@@ -7,6 +7,7 @@ struct SampleRunner {
   private let samples: [Int]
   private let batch: Int
   private let context: PassContext
+  private let form: BatchForm
 
   /// The most samples that run at once, and the bytes that the values around one node may then take.
   private static let most = (samples: 32, bytes: 8 << 20)
@@ -18,7 +19,8 @@ struct SampleRunner {
       MicroBatch.bytes(of: node.operands.compactMap { $0 } + node.results, in: model)
     }.max()
     let fitting = SampleRunner.most.bytes / max(1, widest ?? 1)
-    batch = max(1, min(fitting, SampleRunner.most.samples, samples.count))
+    form = BatchForm(model, sample: data.shape)
+    batch = form.samples(max(1, min(fitting, SampleRunner.most.samples, samples.count)))
     self.data = data
     self.samples = samples
     self.context = context
@@ -49,13 +51,14 @@ struct SampleRunner {
         (0..<batch).map { (index: samples[start + ($0 < count ? $0 : 0)], variant: nil) },
         into: executor.inputs[0])
       executor.run()
-      for (output, view) in zip(graph.outputs, executor.outputs)
+      let outputs = executor.outputs.map(form.rows)
+      for (output, view) in zip(graph.outputs, outputs)
       where view.element != .f32 || view.shape.first != batch {
         throw VitError(
           "the output '\(output.name)' has the type \(view.element.rawValue)\(view.shape), expected f32 of one row a sample",
           code: "output-type")
       }
-      try body(start, executor.outputs, count)
+      try body(start, outputs, count)
       progress(start + count, samples.count)
     }
   }

@@ -30,7 +30,9 @@ struct Planner {
     let inputs = try Planner.bind(graph, inputShapes)
     let folder = ConstantFolder(pool: pool)
     var known: [KnownValue?]
-    (types, known) = try GraphBuilder.infer(graph, inputTypes: inputs, fold: folder.fold)
+    do throws(VitError) {
+      (types, known) = try GraphBuilder.infer(graph, inputTypes: inputs, fold: folder.fold)
+    } catch { throw Planner.explained(error, graph, inputs) }
     if training { Planner.forgetTrained(graph, weights, types, &known) }
     self.known = known
     groups = FusionPlanner.groups(of: graph, types: types, known: known, fusing: !training)
@@ -42,6 +44,19 @@ struct Planner {
           location: node.location)
       }
     }
+  }
+
+  /// An error of the types, with the sizes that were used where the model leaves some open.
+  private static func explained(_ error: VitError, _ graph: Graph, _ types: [TensorType]) -> VitError {
+    let isOpen = graph.inputs.contains { id in
+      graph.type(id).shape.contains { !$0.symbols.allSatisfy { $0 == Dimension.batchName } }
+    }
+    guard isOpen, error.kind == .input, error.diagnostic.help == nil else { return error }
+    var error = error
+    error.diagnostic.help =
+      "the model does not take every size: "
+      + zip(graph.inputs, types).map { "'\(graph[$0].name)' is \($1)" }.joined(separator: ", ")
+    return error
   }
 
   /// What follows from a weight that is being trained changes with it, so it is no constant of the plan.

@@ -1,5 +1,6 @@
 internal import VitData
 internal import VitFormats
+internal import VitPasses
 public import VitIR
 internal import Glibc
 
@@ -29,7 +30,12 @@ public final class Classifier {
   public init(_ model: Model, session: Session, settings: [(key: String, value: String)] = []) throws {
     input = try ImageInput(model, settings: settings)
     self.session = session
-    guard let output = model.graph.outputs.first, model.graph.type(output.value).rank == 2 else {
+    guard input.preprocess != nil else {
+      throw VitError(
+        "the model takes arrays \(input.shape), no images", code: "no-image-input",
+        help: "run it on an array with --input")
+    }
+    guard OutputKind.width(of: model.graph) != nil else {
       throw VitError(
         "the model's first output has no classes", code: "no-classes", help: "run it on an array with --input"
       )
@@ -51,9 +57,9 @@ public final class Classifier {
   public func classify(_ path: String, top count: Int) throws -> [Class] {
     do {
       let image = try Image(contentsOf: path)
-      var values = [Float](repeating: 0, count: input.preprocess.count)
+      var values = [Float](repeating: 0, count: input.count)
       try values.withUnsafeMutableBufferPointer { try input.write(.image(image), to: $0) }
-      let logits = try session.run([Tensor(shape: [1] + input.shape, floats: values)])[0].doubles()
+      let logits = try session.run([input.tensor(values)])[0].doubles()
       let highest = logits.max() ?? 0
       let sum = logits.reduce(0) { $0 + exp($1 - highest) }
       let order = logits.indices.sorted { (logits[$1], $0) < (logits[$0], $1) }

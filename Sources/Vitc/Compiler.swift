@@ -90,6 +90,7 @@ private struct CompileJob {
   private let training: Samples
   private let heldOut: Samples
   private let lineage: [(key: String, value: String)]
+  private let form: BatchForm
   /// Where what was trained so far is kept.
   let checkpoint: CheckpointFile?
 
@@ -106,7 +107,6 @@ private struct CompileJob {
     let floats = try original.inFloats(threads: options.threads)
     for note in floats?.diagnostics ?? [] where note.code == "dequantised" { progress.report(note) }
     var teacher = floats ?? original
-    try CompilePlan.check(options, teacher.hybrid.layers)
     let data =
       try data
       ?? Samples.synthetic(
@@ -118,10 +118,19 @@ private struct CompileJob {
           .note, "the model takes images of any size; the hybrid is for \(data.shape)", code: "fixed-size"))
     }
     self.teacher = teacher
+    try CompilePlan.check(options, teacher.hybrid.layers)
     let origin = Teacher(teacher.hybrid)
     let shapes = try teacher.inputShapes()
+    form = BatchForm(teacher.graph, sample: data.shape)
+    if let batch = options.batch, form.rounded(batch) != batch {
+      progress.report(
+        Diagnostic(
+          .note, "a step takes \(form.rounded(batch)) samples, for the batch is fixed at \(form.count ?? 1)",
+          code: "rounded-batch"))
+    }
     let plan = CompilePlan(
-      options, teacher: origin, cost: try ModelCost(teacher.graph, inputShapes: shapes, pool: pool),
+      options, teacher: origin, form: form,
+      cost: try ModelCost(teacher.graph, inputShapes: shapes, samples: form.count ?? 1, pool: pool),
       samples: data.count, evaluation: evaluation?.count,
       reading: data.areFiles ? Budget.readingFile : Budget.reading)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
@@ -173,23 +182,26 @@ private struct CompileJob {
   /// The first held-out samples for which those are numbers; throws where there are none.
   private func probes(_ graph: Graph) throws -> [Probe] {
     let session = try Session(graph, pool: pool)
-    let batch = teacher.batchSymbol == nil ? 1 : min(2, heldOut.count)
-    let shape = [batch] + heldOut.shape
-    for first in 0...heldOut.count - batch {
+    let batch = form.count ?? min(2, heldOut.count)
+    let shape = form.shape(batch, heldOut.shape)
+    for first in 0...max(0, heldOut.count - batch) {
       let input = try Tensor(.f32, shape: shape) { buffer in
         let values = buffer.bindMemory(to: Float.self)
         let size = values.count / batch
         for row in 0..<batch {
           try heldOut.read(
-            first + row, variant: nil,
+            (first + row) % heldOut.count, variant: nil,
             into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size]))
         }
       }
-      let outputs = try session.run([input])
+      // What a whole-number input takes is kept as such.
+      let element = graph.inputs.first.map { graph.type($0).element } ?? .f32
+      let given = element.isFloat ? input : Tensor(element, shape: shape, values: try input.doubles())
+      let outputs = try session.run([given])
       guard try outputs.allSatisfy({ try $0.isFinite() }) else { continue }
       return [
         Probe(
-          inputs: zip(graph.inputs, [input]).map { (graph[$0].name, $1) },
+          inputs: zip(graph.inputs, [given]).map { (graph[$0].name, $1) },
           outputs: zip(graph.outputs, outputs).map { ($0.name, $1) }, tolerance: CompileJob.tolerance)
       ]
     }

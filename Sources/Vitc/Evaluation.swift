@@ -26,32 +26,39 @@ public enum Evaluation {
 
   /// One model's speed and size.
   public struct Benchmark: Sendable {
-    /// Milliseconds of one run.
+    /// Milliseconds of one batch.
     public let timing: Timing
+    /// The runs that a batch takes: several where it is larger than the one that the model is fixed to.
+    public let runs: Int
     /// Weights.
     public let parameters: Int
     /// Bytes of its files.
     public let bytes: Int
-    /// Floating-point operations of one run.
+    /// Floating-point operations of one batch.
     public let flops: Int
     /// The instruction set that the kernels use here.
     public let level: String
   }
 
-  /// Times models in turn on a batch of random inputs.
+  /// Times models in turn on a batch of random inputs. Where the batch of one is fixed at another number, as many runs as hold
+  /// the batch are timed.
   public static func benchmark(
     _ models: [Model], batch: Int = 1, threads: Int? = nil, seconds: Double = 3,
     progress: Progress = Progress()
   ) throws -> [Benchmark] {
     let pool = ThreadPool(threads: threads)
     let shapes = try models.map { try $0.inputShapes(batch: batch) }
+    let runs = models.map { model in
+      BatchForm(model.graph).count.map { ($0 - 1 + batch) / $0 } ?? 1
+    }
     let timings = try GraphTiming.times(
-      models.map(\.graph), shapes: shapes, pool: pool, seconds: seconds, isCancelled: progress.isCancelled)
+      models.map(\.graph), shapes: shapes, runs: runs, pool: pool, seconds: seconds,
+      isCancelled: progress.isCancelled)
     return try models.indices.map { index in
       let cost = try ModelCost(models[index].graph, inputShapes: shapes[index], pool: pool)
       return Benchmark(
-        timing: timings[index], parameters: cost.total.parameters, bytes: models[index].byteCount,
-        flops: cost.total.flops, level: Machine.level)
+        timing: timings[index], runs: runs[index], parameters: cost.total.parameters,
+        bytes: models[index].byteCount, flops: cost.total.flops * runs[index], level: Machine.level)
     }
   }
 

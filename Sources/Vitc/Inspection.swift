@@ -58,7 +58,8 @@ public struct Inspection: Sendable {
     floats = try model.inFloats()
     let hybrid = floats?.hybrid ?? model.hybrid
     let shapes = try model.inputShapes()
-    let own = try ModelCost(hybrid.graph, inputShapes: shapes, pool: pool)
+    let samples = BatchForm(model.graph).count ?? 1
+    let own = try ModelCost(hybrid.graph, inputShapes: shapes, samples: samples, pool: pool)
     layers = hybrid.layers.map { layer in
       Layer(
         index: layer.index, kind: layer.kind, heads: layer.heads, node: layer.node,
@@ -68,7 +69,7 @@ public struct Inspection: Sendable {
     }
     others = hybrid.others
     let graph = model.graph
-    let cost = floats == nil ? own : try ModelCost(graph, inputShapes: shapes, pool: pool)
+    let cost = floats == nil ? own : try ModelCost(graph, inputShapes: shapes, samples: samples, pool: pool)
     var counts: [String: Int] = [:]
     for node in graph.nodes { counts[node.name, default: 0] += 1 }
     operations = counts.map { ($0.key, $0.value) }.sorted { $0.name < $1.name }
@@ -78,7 +79,9 @@ public struct Inspection: Sendable {
       misses = []
       return
     }
-    var raw = try Model(contentsOf: path, raising: false, threads: 1).hybrid
+    var raw = try Model(
+      contentsOf: path, raising: false, inputShapes: model.inputShapes, threads: 1
+    ).hybrid
     try Pipeline([Dequantise(), Fold()]).run(on: &raw, context: PassContext(pool: pool, registry: .vitc))
     misses = try Raise.apply(to: &raw.graph, registry: .vitc).misses.map { miss in
       "\(miss.pattern): \(miss.location.node.map { "node '\($0)': " } ?? "")\(miss.reason)"

@@ -66,6 +66,8 @@ public struct Model: Sendable {
 
   /// The weights of the file that are no numbers, of which the diagnostics warn.
   public internal(set) var nonFiniteWeights: [NonFinite] = []
+  /// What was said of its inputs when it was read.
+  var inputShapes: [String] = []
   /// How its inputs are made and what its outputs mean, where the model itself says so.
   var card = Card()
   /// Where it comes from.
@@ -75,12 +77,17 @@ public struct Model: Sendable {
   /// Reads a model, whose format its contents tell.
   ///
   /// An ONNX model is folded and raised to vitc's operations, unless `raising` is false; where the raised form does not
-  /// compute the same on a random input, the unraised one is taken, with a warning. Throws for a file that is missing,
-  /// malformed or not supported.
-  public init(contentsOf path: String, raising: Bool = true, threads: Int? = nil) throws {
+  /// compute the same on a random input, the unraised one is taken, with a warning. `inputShapes` say what an ONNX file leaves
+  /// open, each as `NAME=batch,3,224,224`. Throws for a file that is missing, malformed or not supported.
+  public init(
+    contentsOf path: String, raising: Bool = true, inputShapes: [String] = [], threads: Int? = nil
+  ) throws {
     do {
-      var reader = ModelReader(path: path, pool: ThreadPool(threads: threads))
+      var reader = ModelReader(
+        path: path, inputShapes: try inputShapes.map { text throws(VitError) in try InputShape(text) },
+        pool: ThreadPool(threads: threads))
       self = try reader.read(raising: raising)
+      self.inputShapes = inputShapes
     } catch let error as VitError { throw error.at(Location(file: path)) }
   }
 
@@ -88,7 +95,9 @@ public struct Model: Sendable {
   /// with the code `dequantised` says so. `nil` where nothing is quantised.
   public func inFloats(threads: Int? = nil) throws -> Model? {
     guard graph.isQuantised, let path else { return nil }
-    var reader = ModelReader(path: path, pool: ThreadPool(threads: threads))
+    var reader = ModelReader(
+      path: path, inputShapes: try inputShapes.map { text throws(VitError) in try InputShape(text) },
+      pool: ThreadPool(threads: threads))
     let result = try reader.read(raising: true, dequantising: true)
     return result.diagnostics.contains { $0.code == "dequantised" } ? result : nil
   }
@@ -166,6 +175,15 @@ public struct Model: Sendable {
     card.labels.isEmpty ? (try? ImageInput(self))?.labels : card.labels
   }
 
+  /// How its input holds samples, where that is not as planes of pictures that an axis counts; `nil` else.
+  public var inputForm: String? {
+    guard let input = try? ImageInput(self) else { return nil }
+    let kind =
+      input.preprocess == nil ? "arrays" : input.isChannelsLast ? "images, channels last" : nil
+    let parts = [kind, input.isSingle ? "one sample" : nil].compactMap { $0 }
+    return parts.isEmpty ? nil : parts.joined(separator: ", ")
+  }
+
   /// Where the model comes from, by key: digests, the resolved pipeline, the seed, versions.
   public var lineage: [(key: String, value: String)] { origin.lineage }
 
@@ -182,7 +200,7 @@ public struct Model: Sendable {
       return card.preprocessing.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
     }
     guard let input = try? ImageInput(self), !input.isGuessed else { return nil }
-    return input.preprocess.text
+    return input.preprocess?.text
   }
 }
 

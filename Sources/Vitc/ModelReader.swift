@@ -7,10 +7,12 @@ internal import VitRuntime
 struct ModelReader {
   private let path: String
   private let pool: any WorkPool
+  private let inputShapes: [InputShape]
   private var diagnostics: [Diagnostic] = []
 
-  init(path: String, pool: any WorkPool) {
+  init(path: String, inputShapes: [InputShape], pool: any WorkPool) {
     self.path = path
+    self.inputShapes = inputShapes
     self.pool = pool
   }
 
@@ -29,9 +31,14 @@ struct ModelReader {
       external = VitText.tensorsPath(of: path, read: contents.graph).map { [$0] } ?? []
     } else {
       format = .onnx
-      let model = try OnnxReader.read(path: path, registry: .standard, fold: ConstantFolder(pool: pool).fold)
+      let model = try OnnxReader.read(
+        path: path, registry: .standard, fold: ConstantFolder(pool: pool).fold, inputShapes: inputShapes)
       (diagnostics, external) = (model.diagnostics, model.externalFiles)
       contents = VModFile(Hybrid(try opened(model.graph)))
+    }
+    if format != .onnx, !inputShapes.isEmpty {
+      throw VitError(
+        "shapes of inputs are given to ONNX files, this one has its own", kind: .usage, code: "input-shape")
     }
     try checkSizes(contents.graph)
     let nonFinite = try nonFinite(contents.graph)

@@ -67,7 +67,7 @@ extension Model {
     guard let input = try? ImageInput(self), !input.isGuessed,
       graph.inputs.allSatisfy({ graph.type($0).shape.dropFirst().allSatisfy(\.isFixed) })
     else { return card }
-    return Card(preprocessing: input.preprocess.settings, labels: labels ?? [])
+    return Card(preprocessing: input.preprocess?.settings ?? [], labels: labels ?? [])
   }
 }
 

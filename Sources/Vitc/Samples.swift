@@ -25,10 +25,10 @@ public struct Samples: SampleSource {
   public let isSynthetic: Bool
   /// The shape of one sample, as the model's input wants it.
   public var shape: [Int] { input.shape }
-  /// How pictures are prepared, as text.
-  public var preprocessing: String { input.preprocess.text }
-  /// How pictures are prepared, by key.
-  public var settings: [(key: String, value: String)] { input.preprocess.settings }
+  /// How pictures are prepared, as text; empty where the model takes arrays.
+  public var preprocessing: String { input.preprocess?.text ?? "" }
+  /// How pictures are prepared, by key; empty where the model takes arrays.
+  public var settings: [(key: String, value: String)] { input.preprocess?.settings ?? [] }
   private let dataset: Dataset
   private let input: ImageInput
   /// How their classes are numbered, where they are labelled and the model has classes.
@@ -47,21 +47,28 @@ public struct Samples: SampleSource {
     limit: Int = .max, seed: UInt64 = 0, threads: Int? = nil,
     report: @escaping @Sendable (Diagnostic) -> Void
   ) throws {
-    input = try ImageInput(model, settings: settings)
-    let preprocess = input.preprocess
     self.name = name
+    isSynthetic = name == "synthetic" || name.hasPrefix("synthetic:")
+    // Data may say what the model leaves open; made up, they are what it takes.
+    let expected = try ImageInput(model, settings: settings)
     let dataset = try Dataset.open(
-      name, defaultSplit: purpose == .calibration ? .train : .test, channels: preprocess.channels,
-      height: preprocess.height, width: preprocess.width, seed: seed, warn: report)
+      name, for: expected.wanted, defaultSplit: purpose == .calibration ? .train : .test, seed: seed,
+      warn: report)
+    let input = try dataset.extents.map { try ImageInput(model, settings: settings, data: $0) } ?? expected
+    self.input = input
     self.dataset = dataset
     files = dataset.files
-    isSynthetic = name == "synthetic" || name.hasPrefix("synthetic:")
     do throws(VitError) {
       classes = try Samples.classes(of: dataset, in: model, input.labels, report)
     } catch { throw error.at(Location(file: name)) }
     if let classes { report(Diagnostic(.note, classes.text, code: "classes")) }
-    augment = Augment(flips: true, shift: max(1, min(preprocess.height, preprocess.width) / 14))
-    indices = try dataset.readable(preprocess, limit: limit, seed: seed, pool: ThreadPool(threads: threads))
+    let edge = input.preprocess.map { min($0.height, $0.width) } ?? 0
+    augment = Augment(flips: true, shift: max(1, edge / 14))
+    indices = try dataset.readable(limit: limit, seed: seed, pool: ThreadPool(threads: threads)) { sample in
+      try withUnsafeTemporaryAllocation(of: Float.self, capacity: input.count) {
+        try input.write(sample, to: $0)
+      }
+    }
     for diagnostic in input.diagnostics { report(diagnostic) }
   }
 
@@ -133,11 +140,11 @@ public struct Samples: SampleSource {
 
   /// Writes sample `index`; with a `variant`, mirrored and shifted as the number decides.
   public func read(_ index: Int, variant: UInt64?, into target: UnsafeMutableBufferPointer<Float>) throws {
-    try input.write(try dataset.sample(at: indices[index]), to: target) { planes in
+    try input.write(try dataset.sample(at: indices[index]), to: target) { preprocess, planes in
       guard let variant else { return }
       augment.apply(
-        to: planes, channels: input.preprocess.channels, height: input.preprocess.height,
-        width: input.preprocess.width, SplitMix(seed: variant))
+        to: planes, channels: preprocess.channels, height: preprocess.height, width: preprocess.width,
+        SplitMix(seed: variant))
     }
   }
 
@@ -173,132 +180,5 @@ public struct Samples: SampleSource {
     var copy = self
     copy.indices = Array(indices.prefix(count))
     return copy
-  }
-}
-
-/// The input of a model that takes pictures.
-struct ImageInput {
-  let preprocess: Preprocess
-  let labels: [String]?
-  /// Whether the input is [batch, height, width, channels].
-  let isChannelsLast: Bool
-  /// The files beside the model that were read.
-  let consulted: [String]
-  /// Whether nobody said how pictures are prepared.
-  let isGuessed: Bool
-  /// What the user should know: how pictures are prepared, who said so, and what is doubtful about it.
-  let diagnostics: [Diagnostic]
-
-  /// Takes what the model itself says, then what lies beside its file, then what is usual.
-  init(_ model: Model, settings: [(key: String, value: String)] = []) throws {
-    guard model.graph.inputs.count == 1, let id = model.graph.inputs.first else {
-      throw VitError(
-        "the model has \(model.graph.inputs.count) inputs, expected one that takes images",
-        code: "no-image-input")
-    }
-    let type = model.graph.type(id)
-    guard type.rank == 4, type.element.isFloat else {
-      throw VitError(
-        "input '\(model.graph[id].name)' is \(type), expected images [batch, channels, height, width]",
-        code: "no-image-input")
-    }
-    let extents = type.shape.dropFirst().map(\.fixedValue)
-    isChannelsLast = extents[0].map { $0 > 4 } ?? true && extents[2].map { $0 <= 4 } ?? false
-    let (channels, height, width) =
-      isChannelsLast ? (extents[2], extents[0], extents[1]) : (extents[0], extents[1], extents[2])
-    var card = ModelCard()
-    if model.card.preprocessing.isEmpty, let path = model.path {
-      card = try ModelCard(besideModel: path)
-    } else if !model.card.preprocessing.isEmpty {
-      do { card.preprocess = try Preprocess(settings: model.card.preprocessing) } catch {
-        throw error.at(Location(file: model.path))
-      }
-    }
-    if !model.card.labels.isEmpty { card.labels = model.card.labels }
-    isGuessed = card.preprocess == nil && settings.isEmpty
-    labels = card.labels
-    consulted = card.consulted
-    let usual = Preprocess(channels: channels ?? 3, height: height ?? 224, width: width ?? 224)
-    let given = card.preprocess ?? usual
-    do {
-      let wanted = try given.overriding(settings)
-      try ImageInput.check(wanted, settings, channels: channels, height: height, width: width)
-      preprocess = try wanted.fitted(channels: channels, height: height, width: width)
-    } catch {
-      // To blame is what the user said, unless what lies beside the model makes no sense either.
-      let isUsage =
-        !settings.isEmpty && (try? given.fitted(channels: channels, height: height, width: width)) != nil
-      guard isUsage else { throw error.at(Location(file: card.files.first ?? model.path)) }
-      throw VitError(
-        error.diagnostic.message, kind: .usage, code: error.diagnostic.code, help: error.diagnostic.help)
-    }
-    diagnostics =
-      isGuessed
-      ? [
-        Diagnostic(
-          .warning,
-          "nothing says how images are prepared for this model; what is usual is taken: \(preprocess.text)",
-          code: "preprocess-guessed",
-          help: "give --preprocess, or a preprocessor_config.json beside the model")
-      ]
-      : card.warnings + [
-        Diagnostic(
-          .note, "images are prepared as \(ImageInput.source(card, settings)) says: \(preprocess.text)",
-          code: "preprocess")
-      ]
-  }
-
-  /// Throws where pictures would be made of another size than the model takes.
-  private static func check(
-    _ preprocess: Preprocess, _ settings: [(key: String, value: String)], channels: Int?, height: Int?,
-    width: Int?
-  ) throws(VitError) {
-    let isSaid = settings.contains { ["size", "resize"].contains($0.key) }
-    // Where nothing is resized or cut out, nothing says which size there is.
-    if isSaid || preprocess.resize != .none || preprocess.crop != .none,
-      height ?? preprocess.height != preprocess.height || width ?? preprocess.width != preprocess.width
-    {
-      let size = "\(height ?? preprocess.height)x\(width ?? preprocess.width)"
-      throw VitError(
-        "images would be made of \(preprocess.height)x\(preprocess.width) pixels, the model takes \(size)",
-        code: "preprocess", help: "--preprocess size=\(size) changes all sizes in proportion")
-    }
-    if let channels, channels != preprocess.channels, settings.contains(where: { $0.key == "channels" }) {
-      throw VitError(
-        "images would be made of \(preprocess.channels) channels, the model takes \(channels)",
-        code: "preprocess")
-    }
-  }
-
-  /// Who says how pictures are prepared.
-  private static func source(_ card: ModelCard, _ settings: [(key: String, value: String)]) -> String {
-    let file = card.preprocessFile.map { "'\($0)'" } ?? (card.preprocess == nil ? nil : "the model")
-    return [file, settings.isEmpty ? nil : "--preprocess"].compactMap { $0 }.joined(separator: " with ")
-  }
-
-  /// The extents of one sample.
-  var shape: [Int] {
-    isChannelsLast
-      ? [preprocess.height, preprocess.width, preprocess.channels]
-      : [preprocess.channels, preprocess.height, preprocess.width]
-  }
-
-  /// Writes a sample in the order of the model's axes; `change` may change its planes first.
-  func write(
-    _ sample: Sample, to target: UnsafeMutableBufferPointer<Float>,
-    changing change: (UnsafeMutablePointer<Float>) -> Void = { _ in }
-  ) throws {
-    guard let base = target.baseAddress else { return }
-    precondition(target.count == preprocess.count)
-    try preprocess.write(sample, to: base)
-    change(base)
-    guard isChannelsLast, preprocess.channels > 1 else { return }
-    let planes = Array(target)
-    let area = preprocess.height * preprocess.width
-    for pixel in 0..<area {
-      for channel in 0..<preprocess.channels {
-        base[pixel * preprocess.channels + channel] = planes[channel * area + pixel]
-      }
-    }
   }
 }

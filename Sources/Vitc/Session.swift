@@ -43,9 +43,11 @@ public final class Session: Sendable {
 
   /// The outputs for these inputs, both in the model's order.
   ///
-  /// Numbers are converted to the type of the input where both are floats or both whole numbers. Throws where the number, a
-  /// type or a shape of the inputs is not the model's.
+  /// Numbers are converted to the type of the input where both are floats or both whole numbers. Where the batch is fixed,
+  /// another number of images runs in parts of that size. Throws where the number, a type or a shape of the inputs is not the
+  /// model's.
   public func run(_ inputs: [Tensor]) throws -> [Tensor] {
+    if let size = partSize(for: inputs) { return try run(inputs, inPartsOf: size) }
     let executor = try take { executor in
       zip(executor.inputs, inputs).allSatisfy { $0.shape == $1.shape }
         && executor.inputs.count == inputs.count

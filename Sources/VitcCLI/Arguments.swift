@@ -37,6 +37,11 @@ struct Option: Sendable {
     Option("--quiet", "says nothing but results, warnings and errors: no notes, no progress"),
     Option("--help", "shows this help"),
   ]
+  /// The shape of an input that the model leaves open.
+  static let inputShape = Option(
+    "--input-shape", "NAME=SHAPE",
+    "the shape of an input, as image=batch,3,224,224, where an ONNX file leaves it open; ? for what stays so",
+    isRepeatable: true)
   /// How many threads compute.
   static let threads = Option("--threads", "T", "threads that compute (default: the cores that may be used)")
   /// How much memory is used.

@@ -1,9 +1,12 @@
 internal import VitIR
 
-/// What the first convolution over the image says about it: how many channels it has, and the step of its patches.
+/// What the first convolution over the image says about it: which of its axes holds the channels, how many they are, and
+/// the step of its patches.
 struct ImageReader {
-  /// The input that the convolution reads.
+  /// The input that the convolution reads; zero where none is found.
   private(set) var input: FlatValue = 0
+  /// The axes of that input that hold channels, rows and columns.
+  private(set) var axes = [1, 2, 3]
   /// The channels of that input.
   private(set) var channels: Int?
   /// The step between patches.
@@ -11,8 +14,14 @@ struct ImageReader {
 
   /// The types of images on their way from an input, and of constants.
   private var types: [FlatValue: TensorType] = [:]
-  /// The input that each image came in by.
-  private var sources: [FlatValue: FlatValue] = [:]
+  /// Where the images came from.
+  private var sources: [FlatValue: Source] = [:]
+
+  /// An input, and where the axes are now that may hold its channels: the second and the last.
+  private struct Source {
+    let input: FlatValue
+    var places: [(origin: Int, now: Int)] = [(1, 1), (3, 3)]
+  }
   private var constants: [FlatValue: Tensor] = [:]
 
   /// Looks for a convolution of an input, normalised or not.
@@ -20,7 +29,7 @@ struct ImageReader {
     _ nodes: [FlatNode], _ initializers: [FlatValue: OnnxTensor], _ inputs: InputTypes, registry: Registry
   ) {
     for input in inputs.inputs where input.type.rank == 4 {
-      sources[input.value] = input.value
+      sources[input.value] = Source(input: input.value)
       types[input.value] = input.type
     }
     for node in nodes {
@@ -58,10 +67,12 @@ struct ImageReader {
   /// Takes what a convolution says about the image that it reads, if it does read one.
   private mutating func read(_ node: FlatNode, _ convolution: any ConvolutionOperation) -> Bool {
     guard let first = node.inputs.first, let source = sources[first],
+      let channelAxis = source.places.first(where: { $0.now == 1 })?.origin,
       node.inputs.count > convolution.windows, let windows = types[node.inputs[convolution.windows]],
       windows.rank == 4
     else { return false }
-    input = source
+    input = source.input
+    axes = [channelAxis] + [1, 2, 3].filter { $0 != channelAxis }
     if let count = convolution.channels(windows.shape).fixedValue, count > 0, count < Int.max {
       channels = count
     }
@@ -86,9 +97,16 @@ struct ImageReader {
       if operation is any PointwiseOperation { types[output] = result }
       return
     }
-    let letter = operation.axes(operands, results).letter(ofResult: 0, axis: 1)
-    guard result.rank == 4, letter?.kind == .parallel, letter?.axis(ofOperand: image) == 1 else { return }
-    sources[output] = sources[node.inputs[image]]
+    guard result.rank == 4, var source = sources[node.inputs[image]] else { return }
+    let map = operation.axes(operands, results)
+    source.places = source.places.compactMap { origin, now in
+      let letter = map.letters.first {
+        $0.kind == .parallel && $0.axis(ofOperand: image) == now && $0.axis(ofResult: 0) != nil
+      }
+      return letter?.axis(ofResult: 0).map { (origin, $0) }
+    }
+    guard !source.places.isEmpty else { return }
+    sources[output] = source
     types[output] = result
   }
 }
@@ -97,7 +115,7 @@ extension InputTypes {
   /// The inputs, with the channels that a convolution asks for where the file leaves them open.
   func withChannels(of image: ImageReader) -> InputTypes {
     guard let channels = image.channels, let input = inputs.first(where: { $0.value == image.input }),
-      let symbol = input.type.shape[1].symbols.first, symbol != Self.batch
+      let symbol = input.type.shape[image.axes[0]].symbols.first, symbol != Self.batch
     else { return self }
     return substituting { $0 == symbol ? .fixed(channels) : nil }
   }
@@ -110,7 +128,7 @@ extension InputTypes {
     guard
       let input = inputs.first(where: { $0.type.rank == 4 && ($0.value == image.input || image.input == 0) })
     else { return [] }
-    let symbols = input.type.shape[2...].flatMap(\.symbols)
+    let symbols = image.axes.dropFirst().flatMap { input.type.shape[$0].symbols }
     guard !symbols.isEmpty, !symbols.contains(Self.batch) else { return [] }
     let usual = [224, 384, 256, 336, 518, 448, 512, 196, 192, 160, 128]
     let round = [32, 16].flatMap { Array(stride(from: $0, through: 1024, by: $0)) }

@@ -252,7 +252,11 @@ struct OnnxDecoder {
     var extent = OnnxValue.Extent.unknown
     while try reader.next() {
       switch reader.field {
-      case 1: extent = .fixed(try reader.int("dim_value"))
+      case 1:
+        let number = try reader.int("dim_value")
+        // Beside a name, zero says that nothing is known.
+        if case .named = extent, number <= 0 { continue }
+        extent = .fixed(number)
       case 2:
         let name = string(try reader.bytes("dim_param"))
         if !name.isEmpty { extent = .named(name) }

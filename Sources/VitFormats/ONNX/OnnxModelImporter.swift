@@ -7,13 +7,18 @@ struct OnnxModelImporter {
   private let path: String
   private let registry: Registry
   private let fold: GraphBuilder.Fold?
+  /// What the user says of inputs that the file leaves open.
+  private let given: [InputShape]
   private var diagnostics: [Diagnostic] = []
 
-  init(_ model: OnnxModel, path: String, registry: Registry, fold: GraphBuilder.Fold?) {
+  init(
+    _ model: OnnxModel, path: String, registry: Registry, fold: GraphBuilder.Fold?, given: [InputShape]
+  ) {
     self.model = model
     self.path = path
     self.registry = registry
     self.fold = fold
+    self.given = given
   }
 
   /// The versions of the file format that are known.
@@ -42,11 +47,11 @@ struct OnnxModelImporter {
     let scope = OnnxScope(opsets: model.opsets)
     try flattener.defineInitializers(of: source, in: scope)
     let constants = Set(source.initializers.map(\.name))
-    var inputs = InputTypes()
+    var declared: [(source: OnnxValue, value: FlatValue)] = []
     var unsigned: Set<FlatValue> = []
     for input in source.inputs where !constants.contains(model.names[input.name]) {
       let value = try flattener.define(input.name, in: scope)
-      try inputs.add(input, value, name: model.names[input.name])
+      declared.append((input, value))
       if OnnxElement.isWidenedUnsigned(input.element) { unsigned.insert(value) }
     }
     let (flat, wasSorted) = try flattener.flatten(source.nodes, in: scope)
@@ -71,7 +76,13 @@ struct OnnxModelImporter {
     }
     let program = Program(
       flattener: flattener, nodes: nodes, outputs: outputs, unsigned: unsigned, name: source.name)
-    var graph = try build(program, inputs)
+    try GraphImporter(program.flattener, file: path, graph: Graph(name: ""), registry: registry, fold: nil)
+      .checkOperators(program.nodes)
+    // Outputs may say how many images the file was made for.
+    var counts = [1]
+    for case .fixed(let count)? in source.outputs.map(\.shape?.first)
+    where (2...Self.maximumCount).contains(count) && !counts.contains(count) { counts.append(count) }
+    var graph = try build(program, try inputTypes(declared, program), counts)
     graph.removeDeadNodes()
     return OnnxImport(graph: graph, diagnostics: diagnostics, externalFiles: [])
   }
@@ -104,27 +115,99 @@ struct OnnxModelImporter {
     return kept.reversed()
   }
 
-  /// Builds the graph. Where it cannot be built with all the extents that the file leaves open, those of the image are fixed.
-  private mutating func build(_ program: Program, _ inputs: InputTypes) throws(VitError) -> Graph {
-    let first: VitError
-    try GraphImporter(program.flattener, file: path, graph: Graph(name: ""), registry: registry, fold: nil)
-      .checkOperators(program.nodes)
+  /// The most images for which a file is taken to be made where its inputs do not say so.
+  private static let maximumCount = 1024
+
+  /// The inputs' types. One without a shape has that of an image where a convolution reads it as one.
+  private mutating func inputTypes(
+    _ declared: [(source: OnnxValue, value: FlatValue)], _ program: Program
+  ) throws(VitError) -> InputTypes {
+    if let unknown = given.first(where: { shape in
+      !declared.contains { model.names[$0.source.name] == shape.name }
+    }) {
+      throw VitError(
+        "the model has no input '\(unknown.name)'", kind: .usage, code: "unknown-input",
+        help: "its inputs are " + declared.map { "'\(model.names[$0.source.name])'" }.joined(separator: ", "))
+    }
+    func typed(_ change: (OnnxValue) -> OnnxValue) throws(VitError) -> InputTypes {
+      var types = InputTypes()
+      for (source, value) in declared {
+        let name = model.names[source.name]
+        try types.add(change(source), value, name: name, given: given.first { $0.name == name })
+      }
+      return types
+    }
+    let image = [OnnxValue.Extent](repeating: .unknown, count: 4)
+    let shapeless = declared.filter { input in
+      input.source.shape == nil && !given.contains { $0.name == model.names[input.source.name] }
+    }
+    for (source, value) in shapeless {
+      var assumed = source
+      assumed.shape = image
+      var types = InputTypes()
+      try types.add(assumed, value, name: model.names[source.name])
+      let reader = ImageReader(
+        program.nodes, program.flattener.initializers, types, registry: registry)
+      // Else `add` says what is missing.
+      guard reader.input == value, reader.channels != nil else { return try typed { $0 } }
+      note(
+        .note,
+        "input '\(model.names[source.name])' has no shape; a convolution reads it as images, so that it has four axes",
+        code: "derived-shape")
+    }
+    return try typed { source in
+      var source = source
+      if source.kind == "tensor" { source.shape = source.shape ?? image }
+      return source
+    }
+  }
+
+  /// Builds the graph. Where it cannot be built with all the extents that the file leaves open, those are fixed that have to
+  /// be: the number of images at one of `counts`, or the size of the image.
+  private mutating func build(
+    _ program: Program, _ inputs: InputTypes, _ counts: [Int]
+  ) throws(VitError) -> Graph {
     let reader = ImageReader(
       program.nodes, program.flattener.initializers, inputs, registry: registry)
     let inputs = inputs.withChannels(of: reader)
+    let first: VitError
     do { return try attempt(program, inputs) } catch { first = error }
     // Each attempt takes as long as the model is large; no model of images is that large.
     guard program.nodes.count < 20_000 else { throw first }
-    for (symbols, extent) in inputs.candidates(for: reader) {
-      let fixed = inputs.substituting { symbols.contains($0) ? .fixed(extent) : nil }
-      guard let graph = try? attempt(program, fixed) else { continue }
+    let joined = inputs.withOneBatch()
+    if let joined, let graph = try? attempt(program, joined.inputs) {
+      let names = joined.names.map { "'\($0)'" }.joined(separator: ", ")
       note(
         .note,
-        "the model works for some sizes of image only: \(symbols.joined(separator: " and ")) fixed at \(extent)",
-        code: "fixed-extent", help: "with a free size, " + first.diagnostic.message)
+        "the first axes of all inputs count the same images, whatever the file calls them: \(names) as the first",
+        code: "same-batch")
       return graph
     }
+    let fixed = counts.compactMap { count in (joined?.inputs ?? inputs).withBatch(count).map { (count, $0) } }
+    for (count, inputs) in fixed {
+      guard let graph = try? attempt(program, inputs) else { continue }
+      noteCount(count, first)
+      return graph
+    }
+    for (count, inputs) in [(0, joined?.inputs ?? inputs)] + fixed.prefix(1) {
+      for (symbols, extent) in inputs.candidates(for: reader) {
+        let sized = inputs.substituting { symbols.contains($0) ? .fixed(extent) : nil }
+        guard let graph = try? attempt(program, sized) else { continue }
+        if count > 0 { noteCount(count, first) }
+        note(
+          .note,
+          "the model works for some sizes of image only: \(symbols.joined(separator: " and ")) fixed at \(extent)",
+          code: "fixed-extent", help: "with a free size, " + first.diagnostic.message)
+        return graph
+      }
+    }
     throw first
+  }
+
+  private mutating func noteCount(_ count: Int, _ first: VitError) {
+    note(
+      .note, "the model is made for batches of \(count), although the file calls their size free",
+      code: "fixed-batch", help: "with a free batch, " + first.diagnostic.message)
   }
 
   private func attempt(_ program: Program, _ inputs: InputTypes) throws(VitError) -> Graph {

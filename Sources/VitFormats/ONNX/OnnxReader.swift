@@ -18,10 +18,11 @@ public struct OnnxImport: Sendable {
 public enum OnnxReader {
   /// Reads the model at `path` into operations of `registry`.
   ///
-  /// `fold` computes what follows from constants alone where a shape depends on it (`ConstantFolder.fold`).
+  /// `fold` computes what follows from constants alone where a shape depends on it (`ConstantFolder.fold`); `inputShapes` say
+  /// what the file leaves open.
   /// Throws a `VitError` of the kind `.input` whose location has the file and, where there is one, the node.
   public static func read(
-    path: String, registry: Registry, fold: GraphBuilder.Fold? = nil
+    path: String, registry: Registry, fold: GraphBuilder.Fold? = nil, inputShapes: [InputShape] = []
   ) throws -> OnnxImport {
     let location = Location(file: path)
     do {
@@ -29,7 +30,9 @@ public enum OnnxReader {
       let external = ExternalData(besideModel: path)
       var decoder = OnnxDecoder(tensors: TensorDecoder(file: file, external: external))
       try file.withBytes { bytes in try decode(bytes, with: &decoder) }
-      var result = try OnnxModelImporter(decoder.model, path: path, registry: registry, fold: fold).read()
+      var result = try OnnxModelImporter(
+        decoder.model, path: path, registry: registry, fold: fold, given: inputShapes
+      ).read()
       if let text = decoder.repaired {
         result.diagnostics.append(
           Diagnostic(.warning, "the name '\(text)' is no UTF-8, its bytes are escaped", code: "bad-text"))

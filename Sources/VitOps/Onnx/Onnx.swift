@@ -42,6 +42,7 @@ package enum Onnx {
   package static let sqrt: any Operation.Type = OnnxSqrt.self
   package static let sub: any Operation.Type = OnnxBinary<SubFunction>.self
   package static let tanh: any Operation.Type = OnnxTanh.self
+  package static let tile: any Operation.Type = OnnxTile.self
   package static let transpose: any Operation.Type = OnnxTranspose.self
   package static let unsqueeze: any Operation.Type = OnnxUnsqueeze.self
   package static let `where`: any Operation.Type = OnnxWhere.self

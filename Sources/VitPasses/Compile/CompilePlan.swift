@@ -12,17 +12,18 @@ package struct CompilePlan: Sendable {
   /// What the budget buys; `nil` where a pipeline was given, of which that is not known.
   package let budget: Budget?
 
-  /// The plan for a teacher, of which one sample costs `cost`, with so many samples to train on and to measure on.
+  /// The plan for a teacher, of which one sample costs `cost`, with so many samples to train on and to measure on. A step takes
+  /// whole runs of a teacher whose batch is fixed.
   package init(
-    _ options: CompilerOptions, teacher: Teacher, cost: ModelCost, samples: Int, evaluation: Int?,
-    reading: Double
+    _ options: CompilerOptions, teacher: Teacher, form: BatchForm, cost: ModelCost, samples: Int,
+    evaluation: Int?, reading: Double
   ) {
     let work = Double(max(cost.total.flops, 1))
     let trained = teacher.layers.filter(\.isReplaceable)
     let layers = trained.reduce(0) { sum, layer in
       teacher.graph.places(of: layer).reduce(sum) { $0 + Double(cost.nodes[$1].flops) }
     }
-    let batch = options.batch ?? (work > 1e9 ? 32 : 64)
+    let batch = form.rounded(options.batch ?? (work > 1e9 ? 32 : 64))
     // They are the same for every budget: the pipeline, which records all other numbers, then makes the same hybrid again.
     let share = CompilerOptions().timeBudget * 0.1
     let affordable = Int(min(share * Budget.rate / (work * Double(trained.count + 8)), 1e9))

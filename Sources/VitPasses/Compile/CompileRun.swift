@@ -24,6 +24,8 @@ package struct CompileRun {
   private let options: CompilerOptions
   private let data: Split
   private let shapes: [[Int]]
+  /// The samples that inputs of these shapes hold.
+  private let samples: Int
   private let pool: any WorkPool
   private let progress: Progress
   /// What the teacher's outputs mean, decided once from all samples.
@@ -49,8 +51,8 @@ package struct CompileRun {
     }
   }
 
-  /// A run of `plan` on `teacher`, one sample of which has the `shapes`; the teacher may be the float form of a `quantised`
-  /// model.
+  /// A run of `plan` on `teacher`, whose inputs have the `shapes` for one sample, or for as many as it takes at once; the
+  /// teacher may be the float form of a `quantised` model.
   package init(
     _ plan: CompilePlan, teacher: Teacher, shapes: [[Int]], data: Split, quantised: Graph? = nil,
     options: CompilerOptions, pool: any WorkPool, progress: Progress
@@ -61,6 +63,7 @@ package struct CompileRun {
     self.options = options
     self.data = data
     self.shapes = shapes
+    samples = BatchForm(teacher.graph, sample: data.training.shape).count ?? 1
     self.pool = pool
     self.progress = progress
     outputs = OutputKind(
@@ -133,18 +136,19 @@ package struct CompileRun {
 
   /// The floating-point operations that the teacher does in a second here, on a batch as passes run it.
   private func speed() throws -> Double {
-    let cost = try ModelCost(teacher.graph, inputShapes: shapes, pool: pool).total.flops
-    let batch = ModelShapes(teacher.graph).batchSymbol == nil ? 1 : max(1, min(32, Int(2e10) / max(cost, 1)))
+    let cost = try ModelCost(teacher.graph, inputShapes: shapes, samples: samples, pool: pool).total.flops
+    let isOpen = BatchForm(teacher.graph, sample: data.training.shape).count == nil
+    let batch = isOpen ? max(1, min(32, Int(2e10) / max(cost, 1))) : 1
     let executor = try GraphTiming.executor(
       teacher.graph, shapes: shapes.map { [batch * $0[0]] + $0.dropFirst() }, pool: pool)
     let times = (0..<3).map { _ in ContinuousClock().measure { executor.run() } / .seconds(1) }
-    return Double(cost * batch) / max(times.min() ?? 1, 1e-9)
+    return Double(cost * batch * samples) / max(times.min() ?? 1, 1e-9)
   }
 
   /// What keeps a deadline, where there is one: time is left to judge and to measure.
   private func clock(_ speed: Double) throws -> DeadlineClock? {
     guard let deadline = options.deadline else { return nil }
-    let cost = try ModelCost(teacher.graph, inputShapes: shapes, pool: pool).total.flops
+    let cost = try ModelCost(teacher.graph, inputShapes: shapes, samples: samples, pool: pool).total.flops
     var runs = 2 * data.evaluation.count
     for pass in plan.pipeline.passes {
       switch pass {
@@ -162,7 +166,7 @@ package struct CompileRun {
   private func report(_ hybrid: Hybrid, bound: Bound) throws -> Report {
     let baseline = try baseline()
     let costs = try [baseline, hybrid].map {
-      try ModelCost($0.graph, inputShapes: shapes, pool: pool)
+      try ModelCost($0.graph, inputShapes: shapes, samples: samples, pool: pool)
     }
     let sizes = costs.map { Report.Size(parameters: $0.total.parameters, flops: $0.total.flops) }
     var layers = Report.layers(of: hybrid, replaced: true)

@@ -3,13 +3,14 @@ package import VitRuntime
 
 /// Times graphs on random inputs.
 package enum GraphTiming {
-  /// The time that one run of each takes, measured in turn for `seconds`; throws where somebody wants to stop.
+  /// The time that one run of each takes, or as many as `runs` says, measured in turn for `seconds`; throws where somebody
+  /// wants to stop.
   package static func times(
-    _ graphs: [Graph], shapes: [[[Int]]], pool: any WorkPool, seconds: Double,
+    _ graphs: [Graph], shapes: [[[Int]]], runs: [Int]? = nil, pool: any WorkPool, seconds: Double,
     isCancelled: @Sendable () -> Bool
   ) throws -> [Timing] {
     let executors = try zip(graphs, shapes).map { try executor($0, shapes: $1, pool: pool) }
-    let timings = Timing.measure(executors, seconds: seconds, isCancelled: isCancelled)
+    let timings = Timing.measure(executors, runs: runs, seconds: seconds, isCancelled: isCancelled)
     if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
     return timings
   }

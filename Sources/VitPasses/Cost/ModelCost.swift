@@ -8,8 +8,8 @@ public struct ModelCost: Sendable {
   /// The sum of the nodes, with the parameters of the graph.
   public let total: Cost
 
-  /// The cost for inputs of these shapes; throws where a type rule refuses them.
-  public init(_ graph: Graph, inputShapes: [[Int]], pool: any WorkPool) throws {
+  /// The cost for inputs of these shapes, which hold so many samples, for one of them; throws where a type rule refuses them.
+  public init(_ graph: Graph, inputShapes: [[Int]], samples: Int = 1, pool: any WorkPool) throws {
     let inputs = zip(graph.inputs, inputShapes).map { TensorType(graph.type($0).element, fixed: $1) }
     let (types, known) = try GraphBuilder.infer(
       graph, inputTypes: inputs, fold: ConstantFolder(pool: pool).fold)
@@ -21,7 +21,10 @@ public struct ModelCost: Sendable {
         node.operands.map { $0.map { types[$0.index] } },
         values: node.operands.map { $0.flatMap { known[$0.index] } },
         resultCount: node.results.count)
-      return node.operation.cost(operands, node.results.map { types[$0.index] })
+      var cost = node.operation.cost(operands, node.results.map { types[$0.index] })
+      cost.flops /= samples
+      cost.bytes /= samples
+      return cost
     }
     var total = nodes.reduce(Cost(), +)
     total.parameters = graph.parameterCount

@@ -19,9 +19,10 @@ public struct Timing: Hashable, Sendable {
   }
 
   /// Runs the executors in turn, so that what disturbs the machine disturbs all of them, until `seconds` have passed and
-  /// each has run at least `rounds` times; before that twice without measuring.
+  /// each has run at least `rounds` times; before that twice without measuring. Of several `runs` the sum is one time.
   package static func measure(
-    _ executors: [Executor], rounds: Int = 15, seconds: Double = 1, isCancelled: () -> Bool = { false }
+    _ executors: [Executor], runs counts: [Int]? = nil, rounds: Int = 15, seconds: Double = 1,
+    isCancelled: () -> Bool = { false }
   ) -> [Timing] {
     let clock = ContinuousClock()
     for _ in 0..<2 { for executor in executors { executor.run() } }
@@ -29,7 +30,8 @@ public struct Timing: Hashable, Sendable {
     let start = clock.now
     while runs[0].count < rounds || start.duration(to: clock.now) < .seconds(seconds), !isCancelled() {
       for (index, executor) in executors.enumerated() {
-        runs[index].append(clock.measure { executor.run() } / .milliseconds(1))
+        let count = counts?[index] ?? 1
+        runs[index].append(clock.measure { for _ in 0..<count { executor.run() } } / .milliseconds(1))
       }
     }
     return runs.map { Timing($0.isEmpty ? [.nan] : $0) }

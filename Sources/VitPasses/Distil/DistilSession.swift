@@ -35,7 +35,8 @@ final class DistilSession {
     self.images = images
     self.context = context
     divergences = Array(repeating: nil, count: mixers.count)
-    self.batch = batch
+    let form = BatchForm(teacher.graph, sample: data.shape)
+    self.batch = form.rounded(batch)
     var values: [ValueID] = []
     var factors: [Tensor?] = []
     for mixer in mixers {
@@ -45,8 +46,8 @@ final class DistilSession {
     }
     // By all layers that could be distilled: how sums are cut must not depend on which of them are.
     let layers = teacher.layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
-    micro = MicroBatch.size(
-      batch, bytesPerSample: DistilSession.likesPerValue * MicroBatch.bytes(of: layers, in: teacher.graph))
+    let bytes = DistilSession.likesPerValue * MicroBatch.bytes(of: layers, in: teacher.graph)
+    micro = form.count ?? MicroBatch.size(batch, bytesPerSample: bytes)
     let weights = try context.weights(of: teacher.graph)
     tap = try TeacherTap(
       teacher.graph, weights: weights, values: values, batch: micro, data: data, context: context)

@@ -210,7 +210,9 @@ struct LayerFinder {
   func isConstant(_ id: ValueID) -> Bool { graph[id].isConstant }
   /// The value whose elements a value has, in other places.
   func source(of id: ValueID) -> ValueID { layouts[id].source }
-  var batch: Dimension? { graph.inputs.first.flatMap { graph.type($0).shape.first } }
+  var batch: Dimension? {
+    graph.inputs.first.flatMap { BatchForm(graph).isCounted ? graph.type($0).shape.first : 1 }
+  }
 
   /// Whether any input of the graph can change a value's numbers: shapes of inputs do not count.
   func dependsOnInput(_ id: ValueID) -> Bool {

@@ -2,14 +2,16 @@ internal import VitIR
 internal import VitOps
 internal import VitRuntime
 
-/// Opens the axis that counts images in a graph made for one image, where the graph does the same to each image.
+/// Opens the axis that counts images in a graph made for a number of them, where the graph does the same to each image.
 ///
-/// Exporters bake in the batch that they were shown: as extents of constants (`Reshape` to 1×196×384, `Expand` of the class
-/// token to 1×1×384) and of constants that stand beside images. The graph is built anew with the symbol `batch` in its
-/// place, each value carrying which of its axes holds the images; the operations' axis maps say where they go. A node that
-/// would mix images, or of which that cannot be shown, ends the attempt.
+/// Exporters bake in the batch that they were shown: as extents of constants (`Reshape` to 4×196×384, `Expand` of the class
+/// token to 4×1×384) and of constants that stand beside images, which must then be the same for each. The graph is built anew
+/// with the symbol `batch` in its place, each value carrying which of its axes holds the images; the operations' axis maps say
+/// where they go. A node that would mix images, or of which that cannot be shown, ends the attempt.
 struct BatchOpener {
   let old: Graph
+  /// The number of images that the graph is made for.
+  let count: Int
   /// What is known of the old values.
   let oldKnown: [KnownValue?]
   var builder: GraphBuilder
@@ -21,10 +23,10 @@ struct BatchOpener {
   private var batchSize: ValueID?
   private var extents: [String: ValueID] = [:]
 
-  /// Starts on a graph whose first input has the extent 1 along its first axis; `nil` for any other.
+  /// Starts on a graph whose first input has a fixed extent along its first axis; `nil` for any other.
   init?(_ graph: Graph, registry: Registry, pool: any WorkPool) {
     guard let first = graph.inputs.first, graph.type(first).rank > 1,
-      graph.type(first).shape[0] == .fixed(1),
+      let count = graph.type(first).shape[0].fixedValue, count > 0,
       !graph.inputs.contains(where: {
         graph.type($0).shape.contains { $0.symbols.contains(Dimension.batchName) }
       })
@@ -34,6 +36,7 @@ struct BatchOpener {
       let inferred = try? GraphBuilder.infer(graph, inputTypes: graph.inputs.map(graph.type), fold: fold)
     else { return nil }
     old = graph
+    self.count = count
     oldKnown = inferred.known
     var empty = Graph(name: graph.name)
     empty.annotations = graph.annotations
@@ -60,7 +63,7 @@ struct BatchOpener {
 
   private mutating func addInput(_ id: ValueID) {
     var type = old.type(id)
-    if type.rank > 0, type.shape[0] == .fixed(1) {
+    if type.rank > 0, type.shape[0] == .fixed(count) {
       type.shape[0] = size
       places[id.index] = AxisPlace(axis: 0)
     }
@@ -76,7 +79,9 @@ struct BatchOpener {
       for (index, id) in node.results.enumerated() {
         let wanted = opened(old.type(id), outcome.places[index]?.axis)
         let found = builder.graph.type(outcome.results[index])
-        guard found == wanted else { throw VitError("\(node.name) would give \(found), expected \(wanted)") }
+        guard let wanted, found == wanted else {
+          throw VitError("\(node.name) would give \(found) for what is \(old.type(id))")
+        }
         moved[id.index] = outcome.results[index]
         places[id.index] = outcome.places[index]
       }
@@ -92,11 +97,12 @@ struct BatchOpener {
     return value
   }
 
-  /// The type that a value has when its axis `axis` holds all images.
-  func opened(_ type: TensorType, _ axis: Int?) -> TensorType {
+  /// The type that a value has when its axis `axis` holds all images; `nil` where that axis holds no whole batches.
+  func opened(_ type: TensorType, _ axis: Int?) -> TensorType? {
     guard let axis else { return type }
+    guard let part = type.shape[axis].exactlyDivided(by: .fixed(count)) else { return nil }
     var type = type
-    type.shape[axis] = type.shape[axis] * size
+    type.shape[axis] = part * size
     return type
   }
 

@@ -79,14 +79,15 @@ extension BatchOpener {
     let letter = try step.letter(map)
     var step = step
     for index in step.operands.indices {
-      if letter.axis(ofOperand: index) != nil, step.places[index] == nil, !map.broadcasts {
-        step.operands[index] = try repeated(step, index, letter)
+      if let axis = letter.axis(ofOperand: index), step.places[index] == nil {
+        step.operands[index] = try shared(step, index, axis, outer: outer, broadcasts: map.broadcasts)
       }
-      // A shape as the file has it says one image.
+      // A shape as the file has it says for how many images it is made.
       if step.operation.role(of: index) == .shape, let axis = letter.axis(ofResult: 0),
-        step.old.value(index)?.dimensions == step.results[0].shape
+        step.old.value(index)?.dimensions == step.results[0].shape,
+        let type = opened(step.results[0], axis)
       {
-        step.operands[index] = try shape(opened(step.results[0], axis).shape)
+        step.operands[index] = try shape(type.shape)
       }
     }
     return try add(
@@ -121,16 +122,31 @@ extension BatchOpener {
     return outcome
   }
 
-  /// An operand that all images share, once for each image.
-  private mutating func repeated(
-    _ step: BatchStep, _ index: Int, _ letter: AxisMap.Letter
+  /// An operand that all images share, for any number of them: as it is where it is repeated anyway, else with what it has
+  /// for one image for each.
+  private mutating func shared(
+    _ step: BatchStep, _ index: Int, _ axis: Int, outer: Int, broadcasts: Bool
   ) throws(VitError) -> ValueID? {
-    guard let axis = letter.axis(ofOperand: index), let type = step.old[index], let id = step.operands[index]
-    else { return step.operands[index] }
-    guard type.shape[axis] == 1 else {
+    guard let id = step.operands[index] else { return nil }
+    if broadcasts, builder.graph.type(id).shape[axis] == 1 { return id }
+    guard outer == 1, let one = count == 1 ? id : try first(of: id, axis) else {
       throw step.error("has something beside the images that is not one for all")
     }
-    return try builder.add(Onnx.expand, [id, try shape(opened(type, axis).shape)])
+    var shape = builder.graph.type(one).shape
+    guard shape[axis] == 1 else {
+      let repeats = shape.indices.map { $0 == axis ? Dimension.batch : 1 }
+      return try builder.add(Onnx.tile, [one, try self.shape(repeats)])
+    }
+    if broadcasts { return one }
+    shape[axis] = .batch
+    return try builder.add(Onnx.expand, [one, try self.shape(shape)])
+  }
+
+  /// Of the parts, one for each image, that a constant has along an axis the first; `nil` where they are not all the same.
+  private mutating func first(of id: ValueID, _ axis: Int) throws(VitError) -> ValueID? {
+    guard let tensor = builder.graph.tensor(id), let part = try tensor.part(repeated: count, along: axis)
+    else { return nil }
+    return builder.graph.addConstant(part, name: builder.graph[id].name)
   }
 
   // MARK: - The same elements under other extents
@@ -140,8 +156,8 @@ extension BatchOpener {
       throw step.error("has images in its parameters")
     }
     let target = step.results[0].shape
-    let places = from.regrouped(from: source, to: target, count: 1)
-    if !hasExplicitOne(step, places) {
+    let places = from.regrouped(from: source, to: target, count: .fixed(count))
+    if !hasExplicitCount(step, places) {
       let types = try? step.operation.resultTypes(builder.operands(step.operands))
       if let place = places.first(where: { opened(step.results[0], $0.axis) == types?.first }) {
         return try add(step, [place])
@@ -170,9 +186,9 @@ extension BatchOpener {
     _ places: [AxisPlace], _ from: AxisPlace, _ source: Shape, _ target: Shape
   ) -> AxisPlace? {
     let behind = source[(from.axis + 1)...]
-    let part = source[from.axis].exactlyDivided(by: .fixed(from.outer)) ?? source[from.axis]
+    let part = source[from.axis].exactlyDivided(by: .fixed(from.outer * count)) ?? source[from.axis]
     let image = (part == 1 ? [] : [part]) + behind
-    let own = places.first { $0.outer == 1 && target[$0.axis] == 1 }
+    let own = places.first { $0.outer == 1 && target[$0.axis] == .fixed(count) }
     let same = places.first { $0.outer == from.outer && target[$0.axis...] == source[from.axis...] }
     let merged = places.first { place in
       let after = target[(place.axis + 1)...]
@@ -181,9 +197,38 @@ extension BatchOpener {
     return own ?? same ?? merged ?? places.first { $0.outer == 1 } ?? places.last
   }
 
-  /// Whether a shape as the file gives it has a one where the images could be.
-  private func hasExplicitOne(_ step: BatchStep, _ places: [AxisPlace]) -> Bool {
+  /// Whether a shape as the file gives it has the number of images where they could be.
+  private func hasExplicitCount(_ step: BatchStep, _ places: [AxisPlace]) -> Bool {
     guard step.operation.role(of: 1) == .shape, let shape = step.old.value(1)?.integers else { return false }
-    return places.contains { $0.outer == 1 && $0.axis < shape.count && shape[$0.axis] == 1 }
+    return places.contains { $0.outer == 1 && $0.axis < shape.count && shape[$0.axis] == count }
+  }
+}
+
+extension Tensor {
+  /// What lies `count` times, one behind the other, along an axis; `nil` where the parts are not the same, bit by bit.
+  fileprivate func part(repeated count: Int, along axis: Int) throws(VitError) -> Tensor? {
+    guard shape[axis] > 0, shape[axis] % count == 0, !isElided else { return nil }
+    var part = shape
+    part[axis] = shape[axis] / count
+    let size = part[axis...].reduce(element.size, *)
+    let blocks = shape[..<axis].reduce(1, *)
+    do {
+      return try storage.withBytes { all in
+        func bytes(_ block: Int, _ copy: Int) -> UnsafeRawBufferPointer {
+          let start = (block * count + copy) * size
+          return UnsafeRawBufferPointer(rebasing: all[start..<start + size])
+        }
+        for block in 0..<blocks {
+          let first = bytes(block, 0)
+          for copy in 1..<count where !first.elementsEqual(bytes(block, copy)) { return nil }
+        }
+        return try Tensor(element, shape: part) { target in
+          for block in 0..<blocks {
+            UnsafeMutableRawBufferPointer(rebasing: target[block * size..<(block + 1) * size])
+              .copyMemory(from: bytes(block, 0))
+          }
+        }
+      }
+    } catch { throw VitError(error) }
   }
 }

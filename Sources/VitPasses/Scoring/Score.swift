@@ -141,7 +141,7 @@ private struct ScoreSession {
     self.data = data
     self.context = context
     tap = try MapTap(graph, layers: layers, registry: context.registry)
-    batch = min(8, data.count)
+    batch = BatchForm(graph, sample: data.shape).samples(min(8, data.count))
     executor = try Executor(
       tap.graph, weights: context.weights(of: tap.graph, from: hybrid.teacher?.graph ?? graph),
       inputShapes: InputShapes.of(graph, batch: batch, data: data), packing: false, pool: context.pool)

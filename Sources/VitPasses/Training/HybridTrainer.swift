@@ -38,7 +38,8 @@ final class HybridTrainer {
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     let parameters = Set(mixers.flatMap { $0.parameters(in: graph) })
     self.context = context
-    self.batch = batch
+    let form = BatchForm(graph, sample: data.shape)
+    self.batch = form.rounded(batch)
     self.temperature = temperature
     kind = context.outputs(of: teacher.graph, data)
     let hidden = HybridTrainer.hiddenStates(hybrid, teacher)
@@ -50,7 +51,7 @@ final class HybridTrainer {
     let trainable = HybridTrainer.trainable(graph)
     names = trainable.map { graph[$0.id].name }
     let store = try context.weights(of: tapped, trainable: Set(names))
-    micro = try HybridTrainer.microBatch(batch, tapped, store, data, context.pool)
+    micro = try form.count ?? HybridTrainer.microBatch(batch, tapped, store, data, context.pool)
     let shapes = try InputShapes.of(graph, batch: micro, data: data)
     teacherRun = try Executor(
       watched, weights: context.weights(of: watched), inputShapes: shapes, packing: false, pool: context.pool)

@@ -45,7 +45,7 @@ enum InputShapes {
       throw VitError(
         "the model has \(graph.inputs.count) inputs (\(names)), expected one image", code: "several-inputs")
     }
-    let shape = [batch] + data.shape
+    let shape = BatchForm(graph, sample: data.shape).shape(batch, data.shape)
     let type = graph.type(input)
     guard type.rank == shape.count,
       zip(type.shape, shape).allSatisfy({ dimension, extent in dimension.fixedValue ?? extent == extent })
@@ -53,7 +53,7 @@ enum InputShapes {
       throw VitError(
         "the input '\(graph[input].name)' has the shape \(type.shape), the data give \(shape)",
         code: "input-shape",
-        help: "set the preprocessing, or a batch that the model allows")
+        help: "set the preprocessing, or give samples of the model's shape")
     }
     return [shape]
   }

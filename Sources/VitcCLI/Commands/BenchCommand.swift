@@ -9,7 +9,8 @@ extension Command {
     operands: [("MODEL", "an .onnx, .vmod or textual IR file")],
     options: [
       Option("--against", "OTHER", "a model to run in turn with"),
-      Option("--batch", "B", "images of a run (default 1)"), Option.threads, Option.memoryLimit,
+      Option("--batch", "B", "images of a run (default 1)"), Option.inputShape, Option.threads,
+      Option.memoryLimit,
       Option("--time", "TIME", "how long to measure (default 3s)"),
       Option("--profile", "where the time goes, by operation"), Option.json("bench"),
     ],
@@ -22,7 +23,8 @@ extension Command {
       throw usage("--profile and --against exclude each other", code: "option-conflict")
     }
     var files = FileUse()
-    let model = try terminal.load(arguments.operands[0], threads: threads, &files)
+    let model = try terminal.load(
+      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files)
     if arguments.flag("--profile") {
       let shares = try Evaluation.profile(
         model, batch: batch, threads: threads, seconds: seconds, progress: terminal.progress)

@@ -55,6 +55,7 @@ extension Command {
         "leaves times out of OUT, so that the same compile gives the same bytes; also where "
           + "SOURCE_DATE_EPOCH is set"),
       Option("--resume", "goes on with an interrupted compile, from OUT.checkpoint"), Option.preprocess,
+      Option.inputShape,
     ] + Option.dependencies,
     notes: [
       "Steps: scores the layers, replaces them on trial, distils each towards the attention that it replaces, measures what "
@@ -182,7 +183,8 @@ private struct CompileRun {
     for path in [arguments.text("--report"), depfile?.path].compactMap({ $0 }) {
       try Model.checkWritable(path)
     }
-    let teacher = try terminal.load(arguments.operands[0], threads: options.threads, &files)
+    let teacher = try terminal.load(
+      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: options.threads, &files)
     let data =
       try arguments.samples(
         "--data", for: teacher, limit: CompilerOptions.maximumImages, seed: options.seed, terminal: terminal,

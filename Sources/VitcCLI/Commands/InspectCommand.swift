@@ -9,10 +9,12 @@ extension Command {
     options: [
       Option("--json", "the same as JSON (schemas/inspect.schema.json)"),
       Option("--explain", "also where a pattern nearly matched, and what was in the way"),
+      Option.inputShape,
     ]
   ) { arguments, terminal in
     var files = FileUse()
-    let model = try terminal.load(arguments.operands[0], &files)
+    let model = try terminal.load(
+      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), &files)
     let inspection = try Inspection(model, explaining: arguments.flag("--explain"))
     terminal.write(arguments.flag("--json") ? inspection.json.text : inspection.text)
     return .done
@@ -31,6 +33,7 @@ extension Inspection {
     for output in graph.outputs {
       text += "output      \(output.name.escapedForDisplay)  \(graph.type(output.value))\n"
     }
+    if let form = model.inputForm { text += "takes       \(form)\n" }
     text += "parameters  \(parameters.grouped)\nflops       \(Double(flops).asCount) a sample\n"
     if let preprocessing = model.preprocessing { text += "images      \(preprocessing.escapedForDisplay)\n" }
     if let labels = model.labels { text += "classes     \(labels.count)\n" }

@@ -5,10 +5,12 @@ internal import Vitc
 extension Terminal {
   /// Reads a model, telling of what the user should know about it.
   func load(
-    _ path: String, raising: Bool = true, threads: Int? = nil, _ files: inout FileUse
+    _ path: String, raising: Bool = true, inputShapes: [String] = [], threads: Int? = nil,
+    _ files: inout FileUse
   ) throws -> Model {
     try files.reads([path])
-    let model = try Model(contentsOf: path, raising: raising, threads: threads)
+    let model = try Model(
+      contentsOf: path, raising: raising, inputShapes: inputShapes, threads: threads)
     try files.reads(model.files)
     for diagnostic in model.diagnostics { report(diagnostic) }
     return model

@@ -20,7 +20,8 @@ extension Command {
       Option(
         "--teacher", "TEACHER",
         "the model that the layers of MODEL were replaced in, where they were: the one that it was made from"),
-      Option.data, Option.heldOut, Option.preprocess, Option.seed, Option.threads, Option.memoryLimit,
+      Option.data, Option.heldOut, Option.preprocess, Option.inputShape, Option.seed, Option.threads,
+      Option.memoryLimit,
     ] + Option.dependencies,
     notes: [
       "A compile can be run in steps, as in 'score', 'swap{layers=all}', 'distil', 'select,restore', 'fine-tune' and 'round': "
@@ -47,7 +48,9 @@ extension Command {
     let heldOut = try arguments.integer("--held-out", in: 1...Int.max)
     try files.reads([arguments.operands[0], arguments.text("--teacher")].compactMap { $0 })
     try files.readsData(arguments.text("--data"))
-    let model = try terminal.load(arguments.operands[0], raising: false, threads: threads, &files)
+    let model = try terminal.load(
+      arguments.operands[0], raising: false, inputShapes: arguments.texts("--input-shape"), threads: threads,
+      &files)
     let samples = try arguments.samples(
       "--data", for: model, limit: CompilerOptions.maximumImages, seed: seed, terminal: terminal, &files)
     let split = try heldOut.flatMap { count in try samples?.holdingOut(count, seed: seed) }

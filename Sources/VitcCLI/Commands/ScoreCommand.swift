@@ -11,7 +11,7 @@ extension Command {
       Option.data, Option("--images", "N", "images to look at (default: as in 'vitc help pass score')"),
       Option.json("score"),
       Option("-o", "OUT", "writes the model with the scores noted in it (.vit or .vmod)"),
-      Option.preprocess, Option.seed, Option.threads, Option.memoryLimit,
+      Option.preprocess, Option.inputShape, Option.seed, Option.threads, Option.memoryLimit,
     ] + Option.dependencies,
     notes: [
       "Indices (Mixers.md §1): normalised entropy, Gini, Hoyer, top mass and mean attention distance of the attention maps; "
@@ -28,7 +28,8 @@ extension Command {
     let depfile = try arguments.depfile(for: out?.path, &files)
     try files.reads([arguments.operands[0]])
     try files.readsData(arguments.text("--data"))
-    let loaded = try terminal.load(arguments.operands[0], threads: threads, &files)
+    let loaded = try terminal.load(
+      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files)
     let floats = try loaded.inFloats(threads: threads)
     for note in floats?.diagnostics ?? [] where note.code == "dequantised" { terminal.report(note) }
     let model = floats ?? loaded

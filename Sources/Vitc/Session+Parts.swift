@@ -1,0 +1,69 @@
+internal import VitIR
+internal import VitPasses
+
+/// Runs of models whose batch is fixed, on other numbers of images.
+extension Session {
+  /// How many images run at a time where the batch is fixed at that number and `inputs` hold another; else `nil`.
+  ///
+  /// Images have four axes or more: of what has fewer, nothing says that the first axis counts samples.
+  func partSize(for inputs: [Tensor]) -> Int? {
+    let form = BatchForm(graph)
+    guard form.isCounted, let count = form.count, let id = graph.inputs.first, let first = inputs.first,
+      inputs.count == graph.inputs.count, first.shape.count == graph.type(id).rank, first.shape.count > 3,
+      first.shape[0] > 0, first.shape[0] != count
+    else { return nil }
+    return count
+  }
+
+  /// The outputs for `inputs`, `count` images at a time; the last ones are run with the first beside them, and what that
+  /// gives is left out. Throws where an output has no row for each image.
+  func run(_ inputs: [Tensor], inPartsOf count: Int) throws -> [Tensor] {
+    let total = inputs[0].shape[0]
+    if let output = graph.outputs.first(where: { graph.type($0.value).shape.first != .fixed(count) }) {
+      throw VitError(
+        "the batch is fixed at \(count), and output '\(output.name)' has no row for each image: found \(total) images",
+        code: "input-shape")
+    }
+    var rows = graph.outputs.map { _ in [Tensor]() }
+    for start in stride(from: 0, to: total, by: count) {
+      let part = try zip(graph.inputs, inputs).map { id, tensor in
+        guard graph.type(id).shape.first == .fixed(count), tensor.shape.first == total else { return tensor }
+        return try tensor.rows((start..<start + count).map { $0 < total ? $0 : 0 })
+      }
+      for (index, output) in try run(part).enumerated() {
+        rows[index].append(try output.rows(Array(0..<min(count, total - start))))
+      }
+    }
+    return try rows.map(Tensor.init(joining:))
+  }
+}
+
+extension Tensor {
+  /// These entries of the first axis.
+  fileprivate func rows(_ places: [Int]) throws -> Tensor {
+    let size = shape.dropFirst().reduce(element.size, *)
+    return try storage.withBytes { source in
+      try Tensor(element, shape: [places.count] + shape.dropFirst()) { target in
+        for (row, place) in places.enumerated() {
+          UnsafeMutableRawBufferPointer(rebasing: target[row * size..<(row + 1) * size])
+            .copyMemory(from: UnsafeRawBufferPointer(rebasing: source[place * size..<(place + 1) * size]))
+        }
+      }
+    }
+  }
+
+  /// Tensors one behind the other along their first axis; there is at least one, and the others are like it.
+  fileprivate init(joining parts: [Tensor]) throws {
+    let shape = [parts.reduce(0) { $0 + $1.shape[0] }] + parts[0].shape.dropFirst()
+    try self.init(parts[0].element, shape: shape) { target in
+      var offset = 0
+      for part in parts {
+        try part.storage.withBytes { bytes in
+          UnsafeMutableRawBufferPointer(rebasing: target[offset..<offset + bytes.count]).copyMemory(
+            from: bytes)
+          offset += bytes.count
+        }
+      }
+    }
+  }
+}
