@@ -148,10 +148,35 @@ struct LinearMapTests {
     #expect(!graph.operations.contains("onnx.BatchNormalization"))
   }
 
+  @Test("convolutions whose results are read as tokens, one head of keys for several of queries")
+  func sharedKeys() throws {
+    var model = ModelBuilder("shared", seed: 8)
+    let x = model.input([.symbol("batch"), 8, 2, 3])
+    func convolution(_ value: ValueID, _ width: Int) throws -> ValueID {
+      try model.add("onnx.Conv", [value, model.weight([width, 8, 1, 1])], [("strides", .ints([1, 1]))])
+    }
+    func tokens(_ width: Int) throws -> ValueID {
+      let flat = try model.reshape(try convolution(x, width), [0, width, -1])
+      return try model.reshape(try model.transpose(flat, [0, 2, 1]), [0, 1, 6, width])
+    }
+    let q = try model.transpose(
+      try model.reshape(try convolution(x, 8), [0, 2, 4, -1]), [0, 1, 3, 2])
+    let (k, v) = (try tokens(4), try tokens(4))
+    let scores = try model.add("onnx.MatMul", [q, try model.transpose(k, [0, 1, 3, 2])])
+    let weights = try model.add("onnx.Softmax", [scores], [("axis", .int(-1))])
+    let core = try model.add("onnx.MatMul", [weights, v])
+    let map = try model.reshape(try model.transpose(core, [0, 1, 3, 2]), [0, 8, 2, 3])
+    let graph = model.finish(try convolution(map, 8))
+    #expect(try replaceable(graph, shapes: [[3, 8, 2, 3]]).operations.contains("vit.attention"))
+  }
+
   @Test("convolutions of wider windows stay, and so does one of one pixel that no attention needs")
   func wideWindows() throws {
     let raised = try apply("fold,raise,dce", to: Hybrid(try AttentionGraph.convolutions(kernel: 3)))
     #expect(raised.layers.map(\.isReplaceable) == [false])
+    var graph = try AttentionGraph.convolutions(kernel: 3)
+    let misses = try Raise.apply(to: &graph, registry: .standard).misses
+    #expect(misses.filter { $0.pattern == "channel-major" }.count == 3)
     #expect(raised.graph.operations.filter { $0 == "onnx.Conv" }.count == 4)
     var model = ModelBuilder("image")
     let x = model.input([.symbol("batch"), 8, 4, 4])

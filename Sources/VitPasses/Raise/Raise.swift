@@ -62,9 +62,10 @@ public struct Raise: GraphPass {
     var run = Run(registry: registry, limit: limit)
     try run.sweep(&graph, patterns.before)
     var (turned, other) = (graph, run)
-    try run.sweep(&graph, patterns.after)
     let count = other.result.changes
     try other.sweep(&turned, [RaiseChannelMajor.self])
+    run.misses = other.misses
+    try run.sweep(&graph, patterns.after)
     if other.result.changes > count {
       try other.sweep(&turned, patterns.after)
       if replaceable(turned) > replaceable(graph) { (graph, run) = (turned, other) }

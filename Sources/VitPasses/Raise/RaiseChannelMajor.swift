@@ -9,7 +9,7 @@ enum RaiseChannelMajor: Pattern {
   static let name = "channel-major"
 
   static func sweep(_ rewriter: inout Rewriter) throws(VitError) {
-    let maps = maps(rewriter)
+    let maps = maps(&rewriter)
     /// The tokens of values that several maps read, and the weights of maps that have the same.
     var tokens: [ValueID: ValueID] = [:]
     var weights: [[ValueID]: (weight: ValueID, bias: ValueID?)] = [:]
@@ -31,6 +31,7 @@ enum RaiseChannelMajor: Pattern {
         let (weight, bias) = weights[map.constants] ?? map.add(to: &builder.graph)
         weights[map.constants] = (weight, bias)
         let y = try builder.add(VitLinear.self, [x, weight, bias])
+        if map.givesTokens { return y }
         let turned = try builder.turned(y, rank: builder.graph.type(y).rank)
         let shape = builder.graph.type(map.result).shape
         return builder.graph.type(turned).shape == shape ? turned : try builder.flattened(turned, to: shape)
@@ -42,13 +43,20 @@ enum RaiseChannelMajor: Pattern {
   // MARK: Which maps
 
   /// The results of the maps that give queries, keys and values, and of those that attended values go through.
-  private static func maps(_ rewriter: Rewriter) -> Set<ValueID> {
+  private static func maps(_ rewriter: inout Rewriter) -> Set<ValueID> {
     var result: Set<ValueID> = []
     for node in rewriter.nodes {
       guard let core = node.results.first else { continue }
       if node.isAny(VitSDPA.self) {
         var own: Set<ValueID> = []
-        for case let operand? in node.operands.prefix(3) { own.formUnion(above(operand, rewriter)) }
+        for case let operand? in node.operands.prefix(3) {
+          let (maps, others) = above(operand, rewriter)
+          own.formUnion(maps)
+          for other in others {
+            rewriter.miss(
+              name, at: other, "expected a convolution of one pixel, by steps of one, before attention")
+          }
+        }
         result.formUnion(own)
         if !own.isEmpty { result.formUnion(below(core, rewriter)) }
       }
@@ -62,21 +70,27 @@ enum RaiseChannelMajor: Pattern {
       || node.isAny(Onnx.batchNormalization, Onnx.layerNormalization, VitLayerNorm.self)
   }
 
-  private static func above(_ start: ValueID, _ rewriter: Rewriter) -> Set<ValueID> {
+  /// The maps that a value comes from, and convolutions that are none.
+  private static func above(
+    _ start: ValueID, _ rewriter: Rewriter
+  ) -> (maps: Set<ValueID>, others: [Node]) {
     var result: Set<ValueID> = []
+    var others: [Node] = []
     var seen: Set<ValueID> = []
     var stack = [start]
     while let id = stack.popLast(), seen.count < 64 {
       guard seen.insert(id).inserted, let (_, node) = rewriter.producer(of: id) else { continue }
       if ChannelMap(node, rewriter) != nil {
         result.insert(id)
+      } else if node.operation is any ConvolutionOperation {
+        others.append(node)
       } else if passes(node) {
         for (place, operand) in node.operands.enumerated() where node.operation.role(of: place) == .data {
           if let operand, rewriter.constant(operand) == nil { stack.append(operand) }
         }
       }
     }
-    return result
+    return (result, others)
   }
 
   private static func below(_ core: ValueID, _ rewriter: Rewriter) -> Set<ValueID> {
@@ -95,7 +109,7 @@ enum RaiseChannelMajor: Pattern {
         // What the values are multiplied with comes from the same tokens.
         if let operation = node.operation as? any PointwiseOperation {
           for (place, side) in node.operands.enumerated() where operation.use(of: place) == .factor {
-            if let side, side != id { gates.formUnion(above(side, rewriter)) }
+            if let side, side != id { gates.formUnion(above(side, rewriter).maps) }
           }
         }
       }
@@ -115,6 +129,8 @@ private struct ChannelMap {
   private var bias: Tensor?
   /// Whether tokens stand along several axes.
   let isImage: Bool
+  /// Whether the result is tokens already, channels behind them.
+  let givesTokens: Bool
 
   /// Adds weight and bias to a graph.
   func add(to graph: inout Graph) -> (weight: ValueID, bias: ValueID?) {
@@ -126,7 +142,7 @@ private struct ChannelMap {
 
   init?(_ node: Node, _ rewriter: Rewriter) {
     guard let result = node.results.first, rewriter.type(result).element == .f32 else { return nil }
-    if node.isAny(Onnx.conv) {
+    if node.isAny(Onnx.conv, VitPatchEmbed.self) {
       self.init(convolution: node, result, rewriter)
     } else if node.isAny(Onnx.matMul) {
       self.init(product: node, result, rewriter)
@@ -142,13 +158,15 @@ private struct ChannelMap {
     }
     guard let x = node.operands[0], let id = node.operands[1], let tensor = rewriter.constant(id),
       tensor.shape.count >= 3, tensor.shape.dropFirst(2).allSatisfy({ $0 == 1 }), all("strides", are: 1),
-      all("pads", are: 0), let operation = node.operation as? any ConvolutionOperation,
-      let weight = ChannelMap.dense(tensor, groups: operation.groups)
+      all("pads", are: 0),
+      let weight = ChannelMap.dense(
+        tensor, groups: (node.operation as? any ConvolutionOperation)?.groups ?? 1)
     else { return nil }
     input = x
     self.result = result
     self.weight = weight
     isImage = rewriter.type(x).rank > 3
+    givesTokens = node.isAny(VitPatchEmbed.self)
     constants = [id]
     if node.operands.count > 2, let bias = node.operands[2] {
       guard let tensor = rewriter.constant(bias) else { return nil }
@@ -190,7 +208,7 @@ private struct ChannelMap {
     input = x
     constants = [id]
     weight = tensor.reshaped(Array(tensor.shape.suffix(2)))
-    isImage = false
+    (isImage, givesTokens) = (false, false)
     let added = rewriter.onlyUser(of: result).flatMap { ChannelMap.bias($0.node, of: result, rewriter) }
     self.result = added?.sum ?? result
     if let added, let vector = rewriter.constant(added.bias) {
