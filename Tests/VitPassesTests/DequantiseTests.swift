@@ -88,6 +88,20 @@ struct DequantiseTests {
       try floats(graph, [[2, 5, 8]], within: 0.05).operations == ["onnx.Reshape", "onnx.Transpose"])
   }
 
+  @Test(
+    "a narrower range between quantising and its undoing cuts off where zero is its end", arguments: [0, 3])
+  func narrowed(zero: Double) throws {
+    var q = Quantised()
+    let x = q.model.input([.symbol("batch"), 5, 8])
+    let (step, point) = (q.number(0.05), q.number(zero, .i8))
+    let numbers = try q.model.add("onnx.QuantizeLinear", [x, step, point])
+    let narrow = try q.model.add("onnx.Clip", [numbers, q.number(0, .i8), q.number(127, .i8)])
+    let graph = q.model.finish(try q.model.add("onnx.DequantizeLinear", [narrow, step, point]))
+    let result = try apply("fold,dequantise", to: graph)
+    #expect(result.operations == (zero == 0 ? ["onnx.Clip"] : []))
+    if zero == 0 { #expect(try outputDifference(result, graph, [[2, 5, 8]]) < 0.05) }
+  }
+
   @Test("numbers that are undone with another scale, or read as they are, stay quantised")
   func others() throws {
     var q = Quantised()

@@ -219,7 +219,7 @@ struct Dequantiser {
   /// A float as far as the range of its numbers matters: one whose end is zero cuts off what lies beyond, as a rectifier
   /// does, which quantisers leave out before it.
   private mutating func saturated(
-    _ x: ValueID, scale: ValueID?, zero: ValueID?, of result: ValueID
+    _ x: ValueID, scale: ValueID?, zero: ValueID?, of result: ValueID, limits: (Double?, Double?) = (nil, nil)
   ) throws(VitError) -> ValueID {
     let tensor = zero.flatMap { builder.graph.tensor($0) }
     let element = tensor?.element ?? builder.graph.type(result).element
@@ -227,10 +227,12 @@ struct Dequantiser {
       let step = scale.flatMap({ builder.graph.tensor($0) }), step.count == 1
     else { return x }
     let (unit, offset) = try rethrowing { (try step.doubles()[0], try tensor?.doubles()[0] ?? 0) }
-    let ends = [Double(range.lowerBound) - offset, Double(range.upperBound) - offset]
+    let ends = [limits.0 ?? Double(range.lowerBound), limits.1 ?? Double(range.upperBound)].map {
+      $0 - offset
+    }
     guard ends.contains(0), !(ends[0] == 0 && isPositive(x)) else { return x }
-    let limits = ends.map { builder.constant([$0 * unit], shape: []) }
-    let clipped = try builder.add(Onnx.clip, [x, limits[0], limits[1]])
+    let bounds = ends.map { builder.constant([$0 * unit], shape: []) }
+    let clipped = try builder.add(Onnx.clip, [x, bounds[0], bounds[1]])
     if ends[0] == 0 { rectified.insert(clipped) }
     return clipped
   }
@@ -270,6 +272,22 @@ struct Dequantiser {
     if node.isAny(Onnx.cast) {
       guard first.scale == nil, first.zero == nil else { return }
       return try replace(result, with: first.float)
+    }
+    if node.isAny(Onnx.clip) {
+      // A narrower range than the type's.
+      func limit(_ place: Int, _ name: String) -> Double? {
+        if case .float(let value)? = node.operation.attributes[name] { return value }
+        guard place < node.operands.count, let id = node.operands[place] else { return nil }
+        return (try? builder.graph.tensor(id)?.doubles())?.first
+      }
+      guard node.operands.dropFirst().allSatisfy({ $0.map { builder.graph[$0].isConstant } ?? true }) else {
+        return
+      }
+      let float = try saturated(
+        first.float, scale: first.scale, zero: first.zero, of: result,
+        limits: (limit(1, "min"), limit(2, "max")))
+      meanings[result] = Meaning(float: float, scale: first.scale, zero: first.zero)
+      return
     }
     let isSingle = [first.scale, first.zero].allSatisfy {
       $0.map { builder.graph.type($0).elements == 1 } ?? true
