@@ -112,9 +112,12 @@ import Vitc
     let derived = try model("no_shape")
     #expect(derived.diagnostics.map(\.code) == ["derived-shape", "fixed-extent"])
     try check(derived, "no_shape")
+    #expect(derived.refitted(to: [[2, 3, 16, 16]]) == nil && derived.refitted(to: [[2, 3, 20, 20]]) == nil)
     let given = try model("no_shape", ["image=batch,3,16,16"])
     #expect(given.diagnostics.isEmpty)
     try check(given, "no_shape")
+    let error = #expect(throws: VitError.self) { try model("no_shape", ["image=batch,3,16"]) }
+    #expect(error?.diagnostic.message.contains("axes, --input-shape") == false)
   }
 
   @Test(

@@ -129,11 +129,14 @@ struct OnnxModelImporter {
         "the model has no input '\(unknown.name)'", kind: .usage, code: "unknown-input",
         help: "its inputs are " + declared.map { "'\(model.names[$0.source.name])'" }.joined(separator: ", "))
     }
-    func typed(_ change: (OnnxValue) -> OnnxValue) throws(VitError) -> InputTypes {
+    func typed(assuming shape: [OnnxValue.Extent]?) throws(VitError) -> InputTypes {
       var types = InputTypes()
       for (source, value) in declared {
         let name = model.names[source.name]
-        try types.add(change(source), value, name: name, given: given.first { $0.name == name })
+        let given = given.first { $0.name == name }
+        var source = source
+        if given == nil, source.kind == "tensor" { source.shape = source.shape ?? shape }
+        try types.add(source, value, name: name, given: given)
       }
       return types
     }
@@ -149,17 +152,13 @@ struct OnnxModelImporter {
       let reader = ImageReader(
         program.nodes, program.flattener.initializers, types, registry: registry)
       // Else `add` says what is missing.
-      guard reader.input == value, reader.channels != nil else { return try typed { $0 } }
+      guard reader.input == value, reader.channels != nil else { return try typed(assuming: nil) }
       note(
         .note,
         "input '\(model.names[source.name])' has no shape; a convolution reads it as images, so that it has four axes",
         code: "derived-shape")
     }
-    return try typed { source in
-      var source = source
-      if source.kind == "tensor" { source.shape = source.shape ?? image }
-      return source
-    }
+    return try typed(assuming: image)
   }
 
   /// Builds the graph. Where it cannot be built with all the extents that the file leaves open, those are fixed that have to
@@ -196,8 +195,9 @@ struct OnnxModelImporter {
         if count > 0 { noteCount(count, first) }
         note(
           .note,
-          "the model works for some sizes of image only: \(symbols.joined(separator: " and ")) fixed at \(extent)",
-          code: "fixed-extent", help: "with a free size, " + first.diagnostic.message)
+          "the model works for some sizes of image only: \(symbols.joined(separator: " and ")) fixed at \(extent), "
+            + "unless --input-shape gives others", code: "fixed-extent",
+          help: "with a free size, " + first.diagnostic.message)
         return graph
       }
     }

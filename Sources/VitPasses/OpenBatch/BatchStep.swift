@@ -128,7 +128,7 @@ extension BatchOpener {
     _ step: BatchStep, _ index: Int, _ axis: Int, outer: Int, broadcasts: Bool
   ) throws(VitError) -> ValueID? {
     guard let id = step.operands[index] else { return nil }
-    if broadcasts, builder.graph.type(id).shape[axis] == 1 { return id }
+    if broadcasts, builder.graph.type(id).shape[axis] == 1, fits(id, step, index) { return id }
     guard outer == 1, let one = count == 1 ? id : try first(of: id, axis) else {
       throw step.error("has something beside the images that is not one for all")
     }
@@ -137,9 +137,18 @@ extension BatchOpener {
       let repeats = shape.indices.map { $0 == axis ? Dimension.batch : 1 }
       return try builder.add(Onnx.tile, [one, try self.shape(repeats)])
     }
-    if broadcasts { return one }
+    if broadcasts, fits(one, step, index) { return one }
     shape[axis] = .batch
     return try builder.add(Onnx.expand, [one, try self.shape(shape)])
+  }
+
+  /// Whether an operation takes a value as its operand: where some operands are repeated, others need not be.
+  private func fits(_ id: ValueID, _ step: BatchStep, _ index: Int) -> Bool {
+    var operands = step.operands
+    operands[index] = id
+    let types = try? step.operation.resultTypes(
+      builder.operands(operands, resultCount: step.results.count))
+    return types != nil
   }
 
   /// Of the parts, one for each image, that a constant has along an axis the first; `nil` where they are not all the same.

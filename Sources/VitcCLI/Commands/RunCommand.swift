@@ -51,8 +51,9 @@ extension Command {
         try files.writes(path, as: "--output")
       }
       try files.reads(arrays.paths.compactMap { $0 })
-      let session = try Session(model, threads: threads)
-      let outputs = try session.run(try arrays.paths.compactMap { try $0.map(Arrays.read) })
+      let tensors = try arrays.paths.compactMap { try $0.map(Arrays.read) }
+      let fitted = model.refitted(to: tensors.map(\.shape), threads: threads) ?? model
+      let outputs = try Session(fitted, threads: threads).run(tensors)
       for (tensor, path) in zip(outputs, targets.paths) { if let path { try Arrays.write(tensor, to: path) } }
       terminal.write(
         arguments.flag("--json") ? RunOutput.json(model, outputs).text : try RunOutput.text(model, outputs))
