@@ -177,6 +177,34 @@ struct DequantiseTests {
     #expect(result.operations == ["onnx.MatMul"])
   }
 
+  @Test("a weight of few bits that two products share stays one")
+  func sharedBlocks() throws {
+    var q = Quantised()
+    var x = q.model.input([.symbol("batch"), 5, 32])
+    let (packed, scales) = (q.bytes([32, 2, 8], .u8), q.model.weight([64], scale: 0.1))
+    for _ in 0..<2 {
+      x = try q.model.add(
+        "com.microsoft.MatMulNBits", [x, packed, scales],
+        [("K", .int(32)), ("N", .int(32)), ("bits", .int(4)), ("block_size", .int(16))])
+    }
+    let result = try floats(q.model.finish(x), [[2, 5, 32]], within: 1e-2)
+    #expect(result.operations == ["onnx.MatMul", "onnx.MatMul"])
+    #expect(result.tensors.names.count == 1)
+  }
+
+  @Test("places of columns in blocks say which scale is theirs")
+  func placedBlocks() throws {
+    var q = Quantised()
+    let x = q.model.input([.symbol("batch"), 5, 32])
+    let (packed, scales) = (q.bytes([6, 2, 8], .u8), q.model.weight([12], scale: 0.1))
+    let places = q.model.builder.constant((0..<32).map { Double($0 % 2) }, shape: [32], element: .i32)
+    let product = try q.model.add(
+      "com.microsoft.MatMulNBits", [x, packed, scales, nil, places],
+      [("K", .int(32)), ("N", .int(6)), ("bits", .int(4)), ("block_size", .int(16))])
+    let result = try floats(q.model.finish(product), [[2, 5, 32]], within: 1e-3)
+    #expect(result.operations == ["onnx.MatMul"])
+  }
+
   @Test("a constant that is quantised keeps its rounding")
   func roundedWeights() throws {
     var q = Quantised()

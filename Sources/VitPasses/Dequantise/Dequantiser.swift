@@ -18,6 +18,8 @@ struct Dequantiser {
   private var derived: Set<ValueID> = []
   private var weights: Set<ValueID> = []
   private var activations = 0
+  /// The weights that were unpacked, by what they were made of: shared ones stay shared.
+  private var unpacked: [[ValueID?]: ValueID] = [:]
   /// What saturates at zero already.
   private var rectified: Set<ValueID> = []
   /// Products of floats in the place of those of whole numbers.
@@ -119,13 +121,12 @@ struct Dequantiser {
       func at(_ index: Int?) -> ValueID? { index.flatMap { $0 < operands.count ? operands[$0] : nil } }
       operands[operand.value] = try float(id, scale: at(operand.scale), zero: at(operand.zero), operand)
     }
-    // Constants that are unpacked by the operation itself.
-    if quantised.isEmpty, operands.count > 1, let packed = operands[1], operation.role(of: 1) == .weight,
-      builder.graph[packed].isConstant
-    {
-      weights.insert(packed)
-    }
+    let start = builder.graph.nodes.count
     let float = try operation.addFloatForm(operands, &builder)
+    if quantised.isEmpty, operands.count > 1, let packed = operands[1], operation.role(of: 1) == .weight {
+      weights.insert(packed)
+      share(Array(operands.dropFirst()), from: start)
+    }
     switch operation.quantisedResult(node.operands) {
     case .float:
       try replace(result, with: float)
@@ -145,6 +146,17 @@ struct Dequantiser {
       for (place, number) in [(1, 1.0), (2, 0.0)] where place < node.results.count {
         let type = builder.graph.type(node.results[place])
         replaced[node.results[place]] = builder.constant([number], shape: [], element: type.element)
+      }
+    }
+  }
+
+  /// Lets a product that was added behind node `start` read the weight that was unpacked before of the same constants.
+  private mutating func share(_ constants: [ValueID?], from start: Int) {
+    for place in start..<builder.graph.nodes.count where builder.graph.nodes[place].isAny(Onnx.matMul) {
+      if let known = unpacked[constants] {
+        builder.graph.nodes[place].operands[1] = known
+      } else {
+        unpacked[constants] = builder.graph.nodes[place].operands[1]
       }
     }
   }

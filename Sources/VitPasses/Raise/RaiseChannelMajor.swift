@@ -238,9 +238,11 @@ private struct ChannelMap {
     let (filters, channels) = (windows.shape[0], windows.shape[1])
     let matrix = windows.reshaped([filters, channels])
     guard groups > 1 else { return matrix }
-    guard filters % groups == 0, let numbers = try? matrix.floats() else { return nil }
-    let width = channels * groups
-    var dense = [Float](repeating: 0, count: filters * width)
+    let (width, isWide) = channels.multipliedReportingOverflow(by: groups)
+    let (count, isLarge) = filters.multipliedReportingOverflow(by: width)
+    guard filters % groups == 0, !isWide, !isLarge, count <= 1 << 24, let numbers = try? matrix.floats()
+    else { return nil }
+    var dense = [Float](repeating: 0, count: count)
     for row in 0..<filters {
       let first = row / (filters / groups) * channels
       for column in 0..<channels { dense[row * width + first + column] = numbers[row * channels + column] }

@@ -193,7 +193,7 @@ extension MicrosoftMatMulNBits: QuantisedOperation {
     let weight = try unpacked(
       packed, scales: scales, zeros: zeros.flatMap(builder.graph.tensor),
       places: places.flatMap(builder.graph.tensor))
-    let matrix = builder.graph.addConstant(weight, name: "weight")
+    let matrix = builder.graph.addConstant(weight, name: builder.graph[try operands.needed(1)].name)
     let product = try builder.add(OnnxMatMul.self, [operands.needed(0), matrix])
     guard let bias = operands.at(5) else { return product }
     return try builder.add(OnnxBinary<AddFunction>.self, [product, bias])
