@@ -83,9 +83,15 @@ public struct Inspection: Sendable {
       contentsOf: path, raising: false, inputShapes: model.inputShapes, threads: 1
     ).hybrid
     try Pipeline([Dequantise(), Fold()]).run(on: &raw, context: PassContext(pool: pool, registry: .vitc))
-    misses = try Raise.apply(to: &raw.graph, registry: .vitc).misses.map { miss in
-      "\(miss.pattern): \(miss.location.node.map { "node '\($0)': " } ?? "")\(miss.reason)"
+    func text(_ pass: String, _ location: Location, _ reason: String) -> String {
+      "\(pass): \(location.node.map { "node '\($0)': " } ?? "")\(reason)"
     }
+    let quantised = raw.graph.quantisedNodes.map {
+      text(Dequantise.name, $0.location, "'\($0.name)' has no form on floats here and stays")
+    }
+    misses =
+      try quantised
+      + Raise.apply(to: &raw.graph, registry: .vitc).misses.map { text($0.pattern, $0.location, $0.reason) }
   }
 
   /// The whole as JSON, in the form of `schemas/inspect.schema.json`.

@@ -44,7 +44,10 @@ public struct Dequantise: GraphPass {
 
 extension Graph {
   /// Whether some operation works on quantised numbers.
-  package var isQuantised: Bool { nodes.contains { $0.operation is any QuantisedOperation } }
+  package var isQuantised: Bool { !quantisedNodes.isEmpty }
+
+  /// The nodes that work on quantised numbers.
+  package var quantisedNodes: [Node] { nodes.filter { $0.operation is any QuantisedOperation } }
 
   /// Multiplies constant factors of `products`, one number or one for each column or filter, into their weights.
   fileprivate mutating func absorbScales(into products: Set<ValueID>, registry: Registry) throws(VitError) {
