@@ -170,24 +170,6 @@ public struct Model: Sendable {
   /// The symbol that stands for the number of samples, or `nil` where that number is fixed.
   public var batchSymbol: String? { ModelShapes(graph).batchSymbol }
 
-  /// The model read anew for inputs of these shapes, where the file leaves sizes open of which some do not work, and another
-  /// was taken; `nil` where there is nothing to change, or these do not work either.
-  public func refitted(to shapes: [[Int]], threads: Int? = nil) -> Model? {
-    guard format == .onnx, let path, inputShapes.isEmpty, shapes.count == graph.inputs.count,
-      diagnostics.contains(where: { $0.code == "fixed-extent" })
-    else { return nil }
-    let differs = zip(graph.inputs, shapes).contains { id, shape in
-      let type = graph.type(id)
-      return type.rank == shape.count
-        && zip(type.shape, shape).dropFirst().contains { ($0.fixedValue ?? $1) != $1 }
-    }
-    guard differs else { return nil }
-    let texts = zip(graph.inputs, shapes).map { id, shape in
-      "\(graph[id].name)=" + (["?"] + shape.dropFirst().map(String.init)).joined(separator: ",")
-    }
-    return try? Model(contentsOf: path, inputShapes: texts, threads: threads)
-  }
-
   /// The names of the classes, in the order of the outputs, where the model or a file beside it says so.
   public var labels: [String]? {
     card.labels.isEmpty ? (try? ImageInput(self))?.labels : card.labels

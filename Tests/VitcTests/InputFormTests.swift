@@ -155,6 +155,23 @@ import Vitc
   }
 
   @Test(
+    "a model that works for some sizes alone is read anew for the size that is said, or that the data have")
+  func someSizes() throws {
+    let model = try model("some_sizes")
+    #expect(model.diagnostics.map(\.code) == ["fixed-extent"])
+    let input = try path("some_sizes.input.npy")
+    try check(try #require(model.refitted(to: [[2, 3, 44, 40]])), "some_sizes")
+    let fitted = try #require(model.refitted(toData: input))
+    try check(fitted, "some_sizes")
+    #expect(try samples(input, fitted).shape == [3, 44, 40])
+    let said = try #require(model.refitted(toData: input, settings: [("size", "32x16")]))
+    #expect(try said.inputShapes() == [[1, 3, 32, 16]])
+    // Neither what it is fixed at nor a size without a patch changes anything.
+    #expect(
+      model.refitted(toData: nil) == nil && model.refitted(toData: nil, settings: [("size", "2x2")]) == nil)
+  }
+
+  @Test(
     "bytes, channels at the end, tokens, video and single images are compiled as they are",
     arguments: [
       ("bytes_last", [16, 16, 3]), ("channels_last", [24, 16, 3]), ("tokens", [12, 8]),

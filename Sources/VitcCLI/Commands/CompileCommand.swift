@@ -183,8 +183,11 @@ private struct CompileRun {
     for path in [arguments.text("--report"), depfile?.path].compactMap({ $0 }) {
       try Model.checkWritable(path)
     }
-    let teacher = try terminal.load(
-      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: options.threads, &files)
+    let teacher = try terminal.fitted(
+      terminal.load(
+        arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: options.threads, &files
+      ),
+      arguments)
     let data =
       try arguments.samples(
         "--data", for: teacher, limit: CompilerOptions.maximumImages, seed: options.seed, terminal: terminal,

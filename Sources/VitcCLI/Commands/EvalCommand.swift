@@ -22,8 +22,10 @@ extension Command {
     let threads = try arguments.threads()
     try arguments.checkPreprocessing()
     var files = FileUse()
-    let model = try terminal.load(
-      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files)
+    let model = try terminal.fitted(
+      terminal.load(
+        arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files),
+      arguments)
     let other = try arguments.text("--against").map { try terminal.load($0, threads: threads, &files) }
     guard
       let data = try arguments.samples(

@@ -16,6 +16,18 @@ extension Terminal {
     return model
   }
 
+  /// A model that works for some sizes of images alone, for the size that `--preprocess`, `--data` or a file beside it says.
+  func fitted(_ model: Model, _ arguments: Arguments) throws -> Model {
+    guard
+      let fitted = try model.refitted(
+        toData: arguments.text("--data"), settings: arguments.preprocessing(), threads: arguments.threads())
+    else { return model }
+    let type = fitted.graph.inputs.first.map { fitted.graph.type($0).description } ?? ""
+    report(
+      Diagnostic(.note, "the model is read anew for images of another size: \(type)", code: "fitted-size"))
+    return fitted
+  }
+
   /// How long work reaches the user.
   var progress: Progress {
     Progress(

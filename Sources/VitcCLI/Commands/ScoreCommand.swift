@@ -28,8 +28,10 @@ extension Command {
     let depfile = try arguments.depfile(for: out?.path, &files)
     try files.reads([arguments.operands[0]])
     try files.readsData(arguments.text("--data"))
-    let loaded = try terminal.load(
-      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files)
+    let loaded = try terminal.fitted(
+      terminal.load(
+        arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files),
+      arguments)
     let floats = try loaded.inFloats(threads: threads)
     for note in floats?.diagnostics ?? [] where note.code == "dequantised" { terminal.report(note) }
     let model = floats ?? loaded
