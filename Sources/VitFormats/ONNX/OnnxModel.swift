@@ -63,7 +63,7 @@ struct OnnxOpsets {
   }
 
   /// The versions of the standard operators that vitc reads.
-  static let supported = 11...24
+  static let supported = 11...28
 
   /// Throws where the version of the standard operators is none that vitc reads.
   func check() throws(VitError) {

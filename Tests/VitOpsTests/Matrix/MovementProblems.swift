@@ -38,7 +38,8 @@ extension OpProblem {
     },
     OpProblem("onnx.SpaceToDepth") { draw in
       .of(
-        draw.normal([draw.batch, 3, 2 * draw.rows, 2 * draw.columns]), attributes: ["blocksize": .int(2)])
+        draw.normal([draw.batch, 3, 2 * draw.rows, 2 * draw.columns]),
+        attributes: ["blocksize": .int(2), "mode": .string(draw.pick(["DCR", "CRD"]))])
     },
     OpProblem("onnx.Concat") { draw in
       .of(

@@ -212,10 +212,17 @@ struct OnnxSpaceToDepth: MovingOperation {
   static let summary = "Rearranges squares of pixels into channels"
   static let example = "(f32[1, 3, 4, 6]) {blocksize = 2}"
   let block: Int
+  /// Where in the channels a pixel's place in its square counts: before them, or within each.
+  let mode: OnnxDepthToSpace.Mode
 
-  init(attributes: inout AttributeReader) throws(VitError) { block = try positiveBlock(&attributes) }
+  init(attributes: inout AttributeReader) throws(VitError) {
+    block = try positiveBlock(&attributes)
+    mode = try attributes.choice("mode", default: .DCR)
+  }
 
-  var attributes: Attributes { Attributes([("blocksize", .int(block))]) }
+  var attributes: Attributes {
+    Attributes([("blocksize", .int(block))] + (mode == .DCR ? [] : [("mode", .string(mode.rawValue))]))
+  }
 
   func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(1...1)
@@ -241,12 +248,15 @@ struct OnnxSpaceToDepth: MovingOperation {
   func moves(_ shapes: MoveShapes) -> [OperandMove] {
     let (shape, result, b) = (shapes.operand(0), shapes.results[0], block)
     let strides = rowMajorStrides(shape)
-    // The result is [n, down, right, c, h, w].
-    let source = [strides[0], strides[2], 1, strides[1], b * strides[2], b]
+    // The result is [n, down, right, c, h, w] or [n, c, down, right, h, w].
+    let channels: [(extent: Int, step: Int)] =
+      mode == .DCR
+      ? [(b, strides[2]), (b, 1), (shape[1], strides[1])] : [(shape[1], strides[1]), (b, strides[2]), (b, 1)]
     return [
       OperandMove(
         move: Move(
-          shape: [shape[0], b, b, shape[1], result[2], result[3]], source: Move.Region(strides: source)))
+          shape: [shape[0]] + channels.map(\.extent) + [result[2], result[3]],
+          source: Move.Region(strides: [strides[0]] + channels.map(\.step) + [b * strides[2], b])))
     ]
   }
 }
