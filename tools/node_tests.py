@@ -80,7 +80,8 @@ class Runner:
             for kept in (1, 0):
                 if verdict[0] != "refused" or len(inputs) <= kept or any(array(x) is None for x in inputs[kept:]):
                     continue
-                if verdict[1]["code"] in ("unsupported-operator", "control-flow"):
+                # Constants may say what a shape depends on, never what an operator is.
+                if verdict[1]["code"] == "unsupported-operator" and "shapes depend on data" not in verdict[1]["message"]:
                     continue
                 model, rest = with_constants(case.model, inputs, kept)
                 again = self.attempt(case, model, rest, outputs)
@@ -170,7 +171,10 @@ def main():
         if verdict == "failed":
             print(f"FAILED {case.name}: {detail}")
         elif verdict == "refused":
-            reasons[REFUSALS.get(detail["code"], "attribute, shape or form")].append((case.name, detail))
+            reason = REFUSALS.get(detail["code"], "attribute, shape or form")
+            if "shapes depend on data" in detail["message"]:
+                reason = REFUSALS["dynamic-shape"]
+            reasons[reason].append((case.name, detail))
     for reason, entries in sorted(reasons.items()):
         print(f"refused, {reason}: {len(entries)}")
         if options.list:
