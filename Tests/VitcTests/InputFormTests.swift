@@ -7,7 +7,7 @@ import Vitc
 
 /// Models made by `tools/fixtures/make_input_fixtures.py`, with the answers of ONNX Runtime.
 @Suite("Forms of inputs") struct InputFormTests {
-  private func path(_ name: String) throws -> String { try Fixture.path("inputs/\(name)") }
+  private func path(_ name: String) -> String { Fixture.path("inputs/\(name)") }
 
   private func model(_ name: String, _ shapes: [String] = []) throws -> Model {
     try Model(contentsOf: path("\(name).onnx"), inputShapes: shapes)
@@ -159,7 +159,7 @@ import Vitc
   func someSizes() throws {
     let model = try model("some_sizes")
     #expect(model.diagnostics.map(\.code) == ["fixed-extent"])
-    let input = try path("some_sizes.input.npy")
+    let input = path("some_sizes.input.npy")
     try check(try #require(model.refitted(to: [[2, 3, 44, 40]])), "some_sizes")
     let fitted = try #require(model.refitted(toData: input))
     try check(fitted, "some_sizes")
@@ -182,7 +182,7 @@ import Vitc
     try check(model, name)
     // Made up for a free size, they would be large.
     let isFree = model.graph.type(model.graph.inputs[0]).shape.dropFirst().contains { !$0.isFixed }
-    for source in (isFree ? [] : ["synthetic:5"]) + [try path("\(name).input.npy")] {
+    for source in (isFree ? [] : ["synthetic:5"]) + [path("\(name).input.npy")] {
       let data = try samples(source, model)
       if source != "synthetic:5" { #expect(data.shape == shape) }
       let hybrid = try compile(model, data)
