@@ -53,11 +53,9 @@ struct LayerFinder {
   private mutating func addAttention(_ place: Int, _ node: Node) {
     var heads = 1
     if case .int(let value)? = node.operation.attributes["heads"] { heads = value }
-    let tokens = node.operands[0].flatMap { graph.type($0).shape.first }
-    let groups = batch.flatMap { batch in tokens.flatMap { $0.exactlyDivided(by: batch) } } ?? 1
     add(
       place, kind: "attention", heads: heads, input: node.operands[0], output: node.results.first,
-      obstacle: groups == 1 ? obstacle(node, biasOperand: 9) : "it works within windows or groups of tokens")
+      obstacle: obstacle(node, biasOperand: 9))
   }
 
   private func obstacle(_ node: Node, biasOperand: Int) -> String? {
