@@ -116,9 +116,19 @@ public protocol SampleSource: Sendable {
   func name(of index: Int) -> String
   /// Writes sample `index`; with a `variant`, an augmented version of it that the number decides.
   func read(_ index: Int, variant: UInt64?, into target: UnsafeMutableBufferPointer<Float>) throws
+  /// The shapes of what a sample gives to the model's inputs after the first, in their order.
+  var furtherShapes: [[Int]] { get }
+  /// Writes what sample `index` gives to further input `input`, counted from 0.
+  func readFurther(_ index: Int, input: Int, into target: UnsafeMutableBufferPointer<Float>) throws
 }
 
 extension SampleSource {
+  /// None: samples are for models with one input.
+  public var furtherShapes: [[Int]] { [] }
+
+  /// Nothing.
+  public func readFurther(_ index: Int, input: Int, into target: UnsafeMutableBufferPointer<Float>) throws {}
+
   /// The places of `images` samples, spread evenly over all; of all without a number.
   func spread(_ images: Int?) -> [Int] {
     guard let images, images < count else { return Array(0..<count) }

@@ -49,7 +49,7 @@ struct SampleRunner {
       // A last, shorter batch is filled up with its first sample; what that gives is left out.
       try reader.read(
         (0..<batch).map { (index: samples[start + ($0 < count ? $0 : 0)], variant: nil) },
-        into: executor.inputs[0])
+        into: executor.inputs)
       executor.run()
       let outputs = executor.outputs.map(form.rows)
       for (output, view) in zip(graph.outputs, outputs)

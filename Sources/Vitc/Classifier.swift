@@ -28,6 +28,12 @@ public final class Classifier {
   /// A classifier; `settings` override how images are prepared. Throws where the model's input is no image or its first output
   /// no row of numbers for each.
   public init(_ model: Model, session: Session, settings: [(key: String, value: String)] = []) throws {
+    guard model.graph.inputs.count == 1 else {
+      throw VitError(
+        "the model has \(model.graph.inputs.count) inputs, expected one that takes images",
+        code: "no-image-input",
+        help: "give arrays with --input")
+    }
     input = try ImageInput(model, settings: settings)
     self.session = session
     guard input.preprocess != nil else {

@@ -183,31 +183,41 @@ private struct CompileJob {
   private func probes(_ graph: Graph) throws -> [Probe] {
     let session = try Session(graph, pool: pool)
     let batch = form.count ?? min(2, heldOut.count)
-    let shape = form.shape(batch, heldOut.shape)
     for first in 0...max(0, heldOut.count - batch) {
-      let input = try Tensor(.f32, shape: shape) { buffer in
-        let values = buffer.bindMemory(to: Float.self)
-        let size = values.count / batch
-        for row in 0..<batch {
-          try heldOut.read(
-            (first + row) % heldOut.count, variant: nil,
-            into: UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size]))
-        }
+      let samples = (first..<first + batch).map { $0 % heldOut.count }
+      let given = try graph.inputs.enumerated().map { place, id in
+        try tensor(of: samples, input: place, graph.type(id).element)
       }
-      // What a whole-number input takes is kept as such.
-      let element = graph.inputs.first.map { graph.type($0).element } ?? .f32
-      let given = element.isFloat ? input : Tensor(element, shape: shape, values: try input.doubles())
-      let outputs = try session.run([given])
+      let outputs = try session.run(given)
       guard try outputs.allSatisfy({ try $0.isFinite() }) else { continue }
       return [
         Probe(
-          inputs: zip(graph.inputs, [given]).map { (graph[$0].name, $1) },
+          inputs: zip(graph.inputs, given).map { (graph[$0].name, $1) },
           outputs: zip(graph.outputs, outputs).map { ($0.name, $1) }, tolerance: CompileJob.tolerance)
       ]
     }
     throw VitError(
       "the hybrid gives no numbers for any of \(heldOut.count) held-out samples", kind: .check,
       code: "non-finite-hybrid")
+  }
+
+  /// What held-out samples give to the input at `place`; what takes whole numbers is kept as such.
+  private func tensor(of samples: [Int], input place: Int, _ element: ElementType) throws -> Tensor {
+    let sample = place == 0 ? heldOut.shape : heldOut.furtherShapes[place - 1]
+    let shape = form.shape(samples.count, sample)
+    let floats = try Tensor(.f32, shape: shape) { buffer in
+      let values = buffer.bindMemory(to: Float.self)
+      let size = values.count / samples.count
+      for (row, index) in samples.enumerated() {
+        let target = UnsafeMutableBufferPointer(rebasing: values[row * size..<(row + 1) * size])
+        if place == 0 {
+          try heldOut.read(index, variant: nil, into: target)
+        } else {
+          try heldOut.readFurther(index, input: place - 1, into: target)
+        }
+      }
+    }
+    return element.isFloat ? floats : Tensor(element, shape: shape, values: try floats.doubles())
   }
 
   /// How far outputs may be from a probe's.

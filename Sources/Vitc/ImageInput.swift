@@ -3,7 +3,7 @@ internal import VitFormats
 internal import VitIR
 internal import VitPasses
 
-/// The input of a model that takes samples: pictures, or arrays of any other shape as they are.
+/// The first input of a model, which takes samples: pictures, or arrays of any other shape as they are.
 struct ImageInput {
   /// How pictures are prepared; `nil` where the model takes arrays.
   let preprocess: Preprocess?
@@ -29,9 +29,8 @@ struct ImageInput {
     _ model: Model, settings: [(key: String, value: String)] = [], data: Dataset.Extents? = nil
   ) throws {
     let graph = model.graph
-    guard graph.inputs.count == 1, let id = graph.inputs.first else {
-      throw VitError(
-        "the model has \(graph.inputs.count) inputs, expected one that takes images", code: "no-image-input")
+    guard let id = graph.inputs.first else {
+      throw VitError("the model has no inputs, expected one that takes images", code: "no-image-input")
     }
     let type = graph.type(id)
     element = type.element

@@ -31,6 +31,7 @@ public struct Samples: SampleSource {
   public var settings: [(key: String, value: String)] { input.preprocess?.settings ?? [] }
   private let dataset: Dataset
   private let input: ImageInput
+  private let further: FurtherInputs
   /// How their classes are numbered, where they are labelled and the model has classes.
   private let classes: ClassMapping?
   private var indices: [Int]
@@ -57,6 +58,8 @@ public struct Samples: SampleSource {
     let input = try dataset.extents.map { try ImageInput(model, settings: settings, data: $0) } ?? expected
     self.input = input
     self.dataset = dataset
+    further = try FurtherInputs(
+      model, data: isSynthetic ? nil : dataset.files, count: dataset.count, seed: seed)
     files = dataset.files
     do throws(VitError) {
       classes = try Samples.classes(of: dataset, in: model, input.labels, report)
@@ -146,6 +149,14 @@ public struct Samples: SampleSource {
         to: planes, channels: preprocess.channels, height: preprocess.height, width: preprocess.width,
         SplitMix(seed: variant))
     }
+  }
+
+  /// The shapes of what a sample gives to further inputs.
+  public var furtherShapes: [[Int]] { further.shapes }
+
+  /// Writes what sample `index` gives to a further input.
+  public func readFurther(_ index: Int, input: Int, into target: UnsafeMutableBufferPointer<Float>) throws {
+    try further.read(indices[index], input: input, into: target)
   }
 
   /// Divides the samples at random into those to train on and `count` to judge by. A single sample has to do for both; of

@@ -107,6 +107,34 @@ import Vitc
     #expect(error?.diagnostic.message.contains("'extra' has the shape [batch, 4], found [3, 4]") == true)
   }
 
+  @Test("a model with a further input compiles on archives that hold it, and on what is made up")
+  func further() throws {
+    let model = try model("two_names")
+    for name in [path("two_names.npz"), "synthetic:8"] {
+      let data = try samples(name, model)
+      #expect(data.furtherShapes == [[4]])
+      _ = try compile(model, data)
+    }
+    let error = #expect(throws: VitError.self) { try samples(path("two_names.input.npy"), model) }
+    #expect(error?.diagnostic.message == "the model has 2 inputs, and the data say nothing of 'extra'")
+    #expect(error?.diagnostic.help?.contains(".npz") == true)
+  }
+
+  @Test("a further input is read sample by sample: accuracy is that of the model's own outputs")
+  func furtherAccuracy() throws {
+    let model = try model("two_names")
+    let archive = try NPZ(path("two_names.npz"))
+    let inputs = [try archive.tensor("images"), try archive.tensor("extra")]
+    let logits = try Session(model).run(inputs)[0].doubles()
+    let labels = try #require(try archive.tensor("labels").integers())
+    let right = labels.indices.filter { sample in
+      let row = logits[sample * 5..<(sample + 1) * 5]
+      return row.firstIndex(of: row.max() ?? 0) == sample * 5 + labels[sample]
+    }.count
+    let evaluation = try Evaluation.fidelity(of: model, on: samples(path("two_names.npz"), model))
+    #expect(evaluation.accuracy == Double(right) / 8)
+  }
+
   @Test("an input without a shape is an image where a convolution reads it, and has the shape that is given")
   func noShape() throws {
     let derived = try model("no_shape")

@@ -174,7 +174,7 @@ private struct ScoreSession {
         let wanted = places.count
         gathered = Gathered(layers)
         try reader.read(
-          (0..<batch).map { (index: places[$0 < wanted ? $0 : 0], variant: nil) }, into: executor.inputs[0])
+          (0..<batch).map { (index: places[$0 < wanted ? $0 : 0], variant: nil) }, into: executor.inputs)
         executor.run { step, isDone in
           guard let last = step.nodes.last, let result = tap.graph.nodes[last].results.first else { return }
           if isDone, let layer = layerOfMap[result.index], let view = executor.plan.view(result) {

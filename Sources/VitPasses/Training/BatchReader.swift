@@ -34,24 +34,39 @@ struct BatchReader {
   let data: any SampleSource
   let pool: any WorkPool
 
-  /// Writes samples into `view`, [batch, …], converted where its elements are no f32.
-  func read(_ samples: [(index: Int, variant: UInt64?)], into view: View) throws {
+  /// Writes samples into the inputs of a model, [batch, …] each, converted where elements are no f32.
+  func read(_ samples: [(index: Int, variant: UInt64?)], into inputs: [View]) throws {
+    for (place, view) in inputs.enumerated() {
+      let shape = place == 0 ? data.shape : data.furtherShapes[place - 1]
+      try write(samples.count, of: shape, into: view) { task, target in
+        if place == 0 {
+          try data.read(samples[task].index, variant: samples[task].variant, into: target)
+        } else {
+          try data.readFurther(samples[task].index, input: place - 1, into: target)
+        }
+      }
+    }
+  }
+
+  /// Lets `body` write `count` parts of a view, each of `shape`, on all threads.
+  private func write(
+    _ count: Int, of shape: [Int], into view: View,
+    _ body: @Sendable (Int, UnsafeMutableBufferPointer<Float>) throws -> Void
+  ) throws {
     guard view.element == .f32 else {
       let floats = try Tensor(.f32, shape: view.shape) { buffer in
         guard let base = buffer.baseAddress else { return }
-        try read(samples, into: View(base: base, element: .f32, shape: view.shape))
+        try write(count, of: shape, into: View(base: base, element: .f32, shape: view.shape), body)
       }
       return try floats.copy(to: view)
     }
-    let size = data.shape.reduce(1, *)
-    precondition(view.count == samples.count * size)
+    let size = shape.reduce(1, *)
+    precondition(view.count == count * size)
     let target = view.f32
     let failures = FailureBox()
-    pool.run(tasks: samples.count) { task, _ in
+    pool.run(tasks: count) { task, _ in
       do {
-        try data.read(
-          samples[task].index, variant: samples[task].variant,
-          into: UnsafeMutableBufferPointer(start: target + task * size, count: size))
+        try body(task, UnsafeMutableBufferPointer(start: target + task * size, count: size))
       } catch { failures.note(error, at: task) }
     }
     try failures.throwFirst()

@@ -144,9 +144,9 @@ final class HybridTrainer {
     for start in stride(from: 0, to: batch, by: micro) {
       var part = samples[start..<start + micro].map { (index: $0.index, variant: Optional($0.variant)) }
       repeat {
-        try reader.read(part, into: teacherRun.inputs[0])
+        try reader.read(part, into: teacherRun.inputs)
         // The teacher may write over its inputs.
-        student.inputs[0].copy(from: teacherRun.inputs[0])
+        for (own, read) in zip(student.inputs, teacherRun.inputs) { own.copy(from: read) }
         teacherRun.run()
       } while try screen.replace(&part, by: teacherRun.outputs)
       student.run()

@@ -30,7 +30,7 @@ struct TeacherTap {
   func run(_ samples: [(index: Int, variant: UInt64?)]) throws {
     var samples = samples
     repeat {
-      try reader.read(samples, into: executor.inputs[0])
+      try reader.read(samples, into: executor.inputs)
       executor.run()
     } while try screen.replace(&samples, by: executor.outputs)
   }
@@ -38,23 +38,28 @@ struct TeacherTap {
 
 /// The shapes that a model's inputs have for a batch of samples.
 enum InputShapes {
-  /// Throws where the model has several inputs, or the samples have another shape than its input.
+  /// Throws where the samples have other shapes than its inputs, or are for another number of them.
   static func of(_ graph: Graph, batch: Int, data: any SampleSource) throws -> [[Int]] {
-    guard graph.inputs.count == 1, let input = graph.inputs.first else {
+    let samples = [data.shape] + data.furtherShapes
+    guard graph.inputs.count == samples.count else {
       let names = graph.inputs.map { "'\(graph[$0].name)'" }.joined(separator: ", ")
       throw VitError(
-        "the model has \(graph.inputs.count) inputs (\(names)), expected one image", code: "several-inputs")
+        "the model has \(graph.inputs.count) inputs (\(names)), the data give \(samples.count)",
+        code: "several-inputs")
     }
-    let shape = BatchForm(graph, sample: data.shape).shape(batch, data.shape)
-    let type = graph.type(input)
-    guard type.rank == shape.count,
-      zip(type.shape, shape).allSatisfy({ dimension, extent in dimension.fixedValue ?? extent == extent })
-    else {
-      throw VitError(
-        "the input '\(graph[input].name)' has the shape \(type.shape), the data give \(shape)",
-        code: "input-shape",
-        help: "set the preprocessing, or give samples of the model's shape")
+    let form = BatchForm(graph, sample: data.shape)
+    return try zip(graph.inputs, samples).map { input, sample in
+      let shape = form.shape(batch, sample)
+      let type = graph.type(input)
+      guard type.rank == shape.count,
+        zip(type.shape, shape).allSatisfy({ dimension, extent in dimension.fixedValue ?? extent == extent })
+      else {
+        throw VitError(
+          "the input '\(graph[input].name)' has the shape \(type.shape), the data give \(shape)",
+          code: "input-shape",
+          help: "set the preprocessing, or give samples of the model's shape")
+      }
+      return shape
     }
-    return [shape]
   }
 }

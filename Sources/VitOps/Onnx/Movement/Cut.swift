@@ -24,7 +24,9 @@ struct OnnxConcat: MovingOperation {
     for index in 1..<max(1, operands.count) {
       let next = try operands.type(index, "inputs")
       guard next.element == result.element, next.rank == result.rank,
-        result.shape.indices.allSatisfy({ $0 == place || mayBeEqual(result.shape[$0], next.shape[$0]) })
+        result.shape.indices.allSatisfy({
+          $0 == place || OnnxConcat.agree(result.shape[$0], next.shape[$0])
+        })
       else {
         throw VitError(
           "input \(index) is \(next), which cannot be joined to \(result) along axis \(place)",
@@ -36,6 +38,11 @@ struct OnnxConcat: MovingOperation {
       result.shape[place] = result.shape[place] + next.shape[place]
     }
     return [result]
+  }
+
+  /// Whether two extents may be equal, for more than one number of images where both are open.
+  private static func agree(_ a: Dimension, _ b: Dimension) -> Bool {
+    mayBeEqual(a, b) && (a.isFixed || b.isFixed || a.joined(with: b) != nil)
   }
 
   func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {

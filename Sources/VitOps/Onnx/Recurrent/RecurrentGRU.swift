@@ -32,7 +32,6 @@ struct OnnxGRU: RecurrentOperation {
   func step<Real: BinaryFloatingPoint>(_ run: RecurrentRun<Real>) {
     let hidden = run.hidden
     let (gate, squash) = (run.function(0), run.function(1))
-    let items = run.items
     /// A gate's value of one channel.
     func value(_ item: Int, _ part: Int, _ channel: Int) -> Double {
       let place = part * hidden + channel
@@ -40,7 +39,7 @@ struct OnnxGRU: RecurrentOperation {
     }
     run.multiply(0..<(resetsLate ? 3 : 2))
     if !resetsLate {
-      for item in items {
+      for item in 0..<run.batch where run.isActive(item) {
         for channel in 0..<hidden {
           run.state(item, 1)[channel] = Real(value(item, 1, channel)) * run.state(item)[channel]
         }
@@ -48,7 +47,7 @@ struct OnnxGRU: RecurrentOperation {
       run.multiply(2..<3, state: 1)
     }
     let biases = resetsLate ? run.part(3, of: 6 * hidden).map { $0 + 5 * hidden } : nil
-    for item in items {
+    for item in 0..<run.batch where run.isActive(item) {
       let state = run.state(item)
       for channel in 0..<hidden {
         let update = value(item, 0, channel)

@@ -31,7 +31,7 @@ struct OnnxLSTM: RecurrentOperation {
     let hidden = run.hidden
     let peepholes = run.part(7, of: 3 * hidden)
     let (gate, squash, output) = (run.function(0), run.function(1), run.function(2))
-    for item in run.items {
+    for item in 0..<run.batch where run.isActive(item) {
       let (input, recurrent) = (run.input(item), run.recurrent(item))
       let (state, cell) = (run.state(item), run.state(item, 1))
       for channel in 0..<hidden {

@@ -21,7 +21,7 @@ struct OnnxRNN: RecurrentOperation {
   func step<Real: BinaryFloatingPoint>(_ run: RecurrentRun<Real>) {
     run.multiply(0..<1)
     let squash = run.function(0)
-    for item in run.items {
+    for item in 0..<run.batch where run.isActive(item) {
       let (input, recurrent, state) = (run.input(item), run.recurrent(item), run.state(item))
       for channel in 0..<run.hidden {
         state[channel] = Real(

@@ -36,8 +36,8 @@ struct RecurrentRun<Real: BinaryFloatingPoint> {
     settings.activations[direction * (settings.activations.count / settings.directions) + index]
   }
 
-  /// The items whose sequences are not over.
-  var items: [Int] { (0..<batch).filter { place < length($0) } }
+  /// Whether an item's sequence is not over.
+  func isActive(_ item: Int) -> Bool { place < length(item) }
 
   /// The input's share of an item's gates, with biases.
   func input(_ item: Int) -> UnsafeMutablePointer<Real> {
@@ -119,7 +119,7 @@ struct RecurrentRun<Real: BinaryFloatingPoint> {
 
   /// Writes the hidden states of the step to the first result.
   func store() {
-    for item in items {
+    for item in 0..<batch where isActive(item) {
       let step = step(item)
       let row =
         settings.isBatchFirst
