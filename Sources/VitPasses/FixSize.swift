@@ -32,7 +32,8 @@ public struct FixSize: Pass {
     sample.map { [("sample", "[\($0.map(String.init).joined(separator: ","))]")] } ?? []
   }
 
-  /// Gives the symbols numbers, folds what follows from them, and looks for the layers of the result.
+  /// Gives the symbols numbers, folds what follows from them, and looks for the layers of the result; where not all can be
+  /// replaced, once more behind `raise`, which knows the number of tokens now.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     let shape = try sample ?? context.samples(for: FixSize.name).shape
     guard let fixed = try ModelShapes(hybrid.graph).fixed(to: shape, context: context) else {
@@ -40,6 +41,10 @@ public struct FixSize: Pass {
     }
     hybrid.graph = fixed
     hybrid.findLayers()
+    if hybrid.layers.isEmpty || !hybrid.layers.allSatisfy(\.isReplaceable) {
+      _ = try Raise().run(on: &hybrid, context: context)
+      _ = try DeadCode().run(on: &hybrid, context: context)
+    }
     return PassResult(changes: 1, notes: ["for images of the shape \(shape)"])
   }
 }
