@@ -310,3 +310,14 @@ extension MicrosoftQLinearConcat: QuantisedOperation {
     try builder.add(OnnxConcat.self, parts(operands).map { operands[$0] }, [("axis", .int(axis))])
   }
 }
+
+extension MicrosoftQLinearWhere: QuantisedOperation {
+  package func quantisedOperands(_ operands: [ValueID?]) -> [QuantisedOperand] {
+    [QuantisedOperand(1, scale: 2, zero: 3), QuantisedOperand(4, scale: 5, zero: 6)]
+  }
+  package func quantisedResult(_ operands: [ValueID?]) -> QuantisedResult { .steps(scale: 7, zero: 8) }
+  package func addFloatForm(_ operands: [ValueID?], _ builder: inout GraphBuilder) throws(VitError) -> ValueID
+  {
+    try builder.add(OnnxWhere.self, [operands.needed(0), operands.needed(1), operands.needed(4)])
+  }
+}
