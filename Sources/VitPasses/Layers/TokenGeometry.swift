@@ -65,11 +65,8 @@ package struct TokenGeometry: Equatable {
     if node.isAny(Onnx.gather), node.operation.attributes["axis"] == .int(1), let index = node.operands[1] {
       return (try? graph.tensor(index)?.integers())?.map { $0.map { $0 < 0 ? $0 + tokens : $0 } } ?? nil
     }
-    let operands = Operands(
-      node.operands.map { $0.map(graph.type) },
-      values: node.operands.map { $0.flatMap(graph.tensor).map(KnownValue.tensor) })
     let type = graph.type(node.results[0])
-    let map = node.operation.axes(operands, [type])
+    let map = graph.axes(of: node)
     guard type.rank == 3, let kept = type.shape[1].fixedValue, kept < tokens,
       let letter = map.letter(ofResult: 0, axis: 1), letter.kind == .ranges,
       letter.axis(ofOperand: 0) == 1, let start = letter.resultStarts[0].fixedValue

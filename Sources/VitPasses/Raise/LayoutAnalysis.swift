@@ -15,11 +15,7 @@ struct LayoutAnalysis {
       LayoutAnalysis.fresh(index, graph.values[index].type.shape, graph)
     }
     for node in graph.nodes {
-      let operands = Operands(
-        node.operands.map { $0.map(graph.type) },
-        values: node.operands.map { $0.flatMap(graph.tensor).map(KnownValue.tensor) },
-        resultCount: node.results.count)
-      let map = node.operation.axes(operands, node.results.map(graph.type))
+      let map = graph.axes(of: node)
       for (place, id) in node.results.enumerated() {
         if let moved = scaled(node) ?? moved(node, map, place) {
           layouts[id.index] = moved

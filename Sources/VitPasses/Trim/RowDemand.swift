@@ -78,7 +78,7 @@ struct RowDemand {
   /// What a node with one result needs of its operands, and how it does with less.
   private func needs(_ node: Node, _ demand: Demand) -> ([Demand], Reduction) {
     let all = node.operands.map { $0 == nil ? Demand.none : .all }
-    let map = node.operation.axes(graph.operands(of: node), node.results.map(graph.type))
+    let map = graph.axes(of: node)
     switch demand {
     case .none: return (all.map { _ in .none }, .none)
     case .all: return (picked(node, map) ?? all, .none)
@@ -163,15 +163,5 @@ struct RowPick {
     else { return nil }
     axis = own
     entries = Array(start..<start + count)
-  }
-}
-
-extension Graph {
-  /// The types of a node's operands, and the numbers of those that are constants.
-  func operands(of node: Node) -> Operands {
-    Operands(
-      node.operands.map { $0.map(type) },
-      values: node.operands.map { $0.flatMap(tensor).map(KnownValue.tensor) },
-      resultCount: node.results.count)
   }
 }

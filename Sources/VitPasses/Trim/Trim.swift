@@ -70,7 +70,7 @@ private struct Trimmer {
   private mutating func reduce(
     _ node: Node, _ result: ValueID, _ axis: Int, _ entries: [Int]
   ) throws(VitError) {
-    let map = node.operation.axes(graph.operands(of: node), node.results.map(graph.type))
+    let map = graph.axes(of: node)
     guard let letter = map.letter(ofResult: 0, axis: axis) else { return }
     var operands = node.operands
     for (place, operand) in node.operands.enumerated() {
@@ -119,7 +119,7 @@ private struct Trimmer {
 
   /// A node that picks entries out of a value that has become shorter picks them there.
   private mutating func pick(_ node: Node, _ result: ValueID) throws(VitError) {
-    let map = node.operation.axes(graph.operands(of: node), node.results.map(graph.type))
+    let map = graph.axes(of: node)
     guard let pick = RowPick(node, graph, map), let data = node.operands[0],
       let source = short[data], source.axis == pick.axis
     else { return }
