@@ -7,5 +7,5 @@ extension Registry {
       VitAdd.self, VitAttention.self, VitLayerNorm.self, VitLinear.self, VitMLP.self, VitPatchEmbed.self,
       VitSDPA.self,
       VitScale.self,
-    ] + Mixers.all.map { $0 as any Operation.Type }
+    ] + Mixers.operations.map { $0 as any Operation.Type }
 }

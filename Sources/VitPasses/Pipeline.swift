@@ -108,7 +108,7 @@ public struct Pipeline: Sendable, CustomStringConvertible {
       help: "write passes as name{option=value,…}, separated by commas")
   }
 
-  private static func parse(_ piece: String) throws(VitError) -> (String, [(name: String, value: String)]) {
+  static func parse(_ piece: String) throws(VitError) -> (String, [(name: String, value: String)]) {
     guard let brace = piece.firstIndex(of: "{") else { return (piece, []) }
     guard piece.hasSuffix("}") else { throw malformed(piece) }
     let inner = piece[piece.index(after: brace)...].dropLast()

@@ -23,7 +23,7 @@ public struct Swap: Pass {
     case listed([Int])
   }
 
-  /// The kind of the mixer.
+  /// The kind of the mixer, with its own options in braces where they are not the defaults.
   public var mixer: String
   /// Its inner width as a fraction of the model's; by default the mixer's own.
   public var width: Double?
@@ -71,7 +71,7 @@ public struct Swap: Pass {
 
   /// Throws where there is no such mixer, or none of such a size.
   public func check() throws(VitError) {
-    _ = try Mixers.named(mixer)
+    _ = try MixerRequest(mixer)
     if let width, !(width > 0 && width <= Swap.maximumWidth) {
       throw VitError(
         "swap: option 'width' cannot be '\(width)' (expected a part of the model's width above 0)",
@@ -87,11 +87,12 @@ public struct Swap: Pass {
   /// Throws a usage error where the options fit no layer of `hybrid` that they may be meant for, so that nobody waits for
   /// scores to learn that.
   package func check(_ hybrid: Hybrid) throws(VitError) {
+    let request = try MixerRequest(mixer)
     var failure: VitError?
     for layer in hybrid.layers where layer.isReplaceable {
       if case .listed(let numbers) = layers, !numbers.contains(layer.index) { continue }
       do throws(VitError) {
-        _ = try layout(layer, hybrid.graph)
+        _ = try request.make(layout(layer, hybrid.graph, request))
         // Which ones are selected is not known yet.
         if layers == .selected { return }
       } catch { if error.kind == .usage { failure = failure ?? error } }
@@ -101,7 +102,7 @@ public struct Swap: Pass {
 
   /// All options.
   public var options: [(name: String, value: String)] {
-    var result = [("mixer", mixer)]
+    var result = [("mixer", (try? MixerRequest(mixer).text) ?? mixer)]
     if let width { result.append(("width", "\(width)")) }
     if let heads { result.append(("heads", "\(heads)")) }
     result.append(("order", order.rawValue))
@@ -122,12 +123,14 @@ public struct Swap: Pass {
       throw VitError(
         "no layer is selected", code: "nothing-selected", help: "run select before swap, or name the layers")
     }
+    let request = try MixerRequest(mixer)
     var transplant = Transplant(hybrid.graph, layers: hybrid.layers, registry: context.registry)
     var notes: [String] = []
     for layer in chosen {
-      let layout = try self.layout(layer, hybrid.graph)
-      try replace(layer, layout, hybrid.graph, context.random("swap").split(layer.index), &transplant)
-      notes.append("layer \(layer.index): \(mixer), width \(layout.width), heads \(layout.heads)")
+      let layout = try self.layout(layer, hybrid.graph, request)
+      try replace(
+        layer, request, layout, hybrid.graph, context.random("swap").split(layer.index), &transplant)
+      notes.append("layer \(layer.index): \(request.text), width \(layout.width), heads \(layout.heads)")
     }
     (hybrid.graph, hybrid.layers) = try transplant.finish()
     return PassResult(changes: chosen.count, notes: notes)
@@ -155,7 +158,9 @@ public struct Swap: Pass {
     }
   }
 
-  private func layout(_ layer: Layer, _ graph: Graph) throws(VitError) -> MixerLayout {
+  private func layout(
+    _ layer: Layer, _ graph: Graph, _ request: MixerRequest
+  ) throws(VitError) -> MixerLayout {
     guard let input = layer.input, let output = layer.output,
       let extents = graph.type(input).fixedShapeTail(2),
       let outputDim = graph.type(output).shape.last?.fixedValue
@@ -165,11 +170,10 @@ public struct Swap: Pass {
         location: Location(node: layer.node),
         help: "give the image size when the model is loaded")
     }
-    let kind = try Mixers.named(mixer)
     let geometry = TokenGeometry(graph, tokens: extents[0])
     let scan = try ScanOrder(
       order, grid: geometry.grid, prefix: geometry.prefix, outputs: geometry.outputs, placement: placement)
-    let inner = try MixerLayout.width(width ?? kind.defaultWidth, of: extents[1])
+    let inner = try MixerLayout.width(width ?? request.kind.defaultWidth, of: extents[1])
     var count = heads ?? 0
     if heads == nil {
       count = try MixerLayout.defaultHeads(width: inner, teacherHeads: layer.heads, order: scan)
@@ -178,22 +182,22 @@ public struct Swap: Pass {
   }
 
   private func replace(
-    _ layer: Layer, _ layout: MixerLayout, _ graph: Graph, _ random: SplitMix,
+    _ layer: Layer, _ request: MixerRequest, _ layout: MixerLayout, _ graph: Graph, _ random: SplitMix,
     _ transplant: inout Transplant
   ) throws {
     guard let place = graph.place(defining: layer.core) else { return }
-    let kind = try Mixers.named(mixer)
+    let mixer = try request.make(layout)
     var random = random
     let attention = try AttentionWeights(
       layer, graph.nodes[place], graph, directions: layout.order.directionCount)
-    let tensors = try kind.initialise(layout, from: attention, random: &random)
-    let parameters = zip(kind.parameters(layout), tensors).map { parameter, tensor in
+    let tensors = try mixer.initialise(layout, from: attention, random: &random)
+    let parameters = zip(mixer.parameters(layout), tensors).map { parameter, tensor in
       (name: "mixer.\(layer.index).\(parameter.name)", tensor: tensor)
     }
     try transplant.replace(
-      layer.index, with: kind.init(layout), parameters, location: graph.nodes[place].location)
+      layer.index, with: mixer, parameters, location: graph.nodes[place].location)
     let text =
-      "\(mixer){width=\(layout.width),heads=\(layout.heads),order=\(order.rawValue),placement=\(placement.rawValue)}"
+      "\(mixer.kind){width=\(layout.width),heads=\(layout.heads),order=\(order.rawValue),placement=\(placement.rawValue)}"
     transplant[layer.index]?.candidates.append(Layer.Candidate(mixer: text))
     if layer.choice != .selected { transplant[layer.index]?.choice = .onTrial }
   }

@@ -16,7 +16,7 @@ extension Registry {
 /// The kinds of mixers.
 public enum MixerKinds {
   /// Their names, sorted.
-  public static var names: [String] { Mixers.all.map { $0.kind }.sorted() }
+  public static var names: [String] { Mixers.all.map(\.name) }
 
   /// Their names in a sentence, with the default marked.
   public static var listing: String {

@@ -18,17 +18,18 @@ public enum MixerBenchmarks {
   private static func measure(
     _ kind: String, tokens: Int, dim: Int, batch: Int, threads: Int, seconds: Double
   ) throws {
-    let mixer = try Mixers.named(kind)
+    let named = try Mixers.named(kind)
     let layout = try MixerLayout(
-      dim: dim, outputDim: dim, width: MixerLayout.width(mixer.defaultWidth, of: dim),
+      dim: dim, outputDim: dim, width: MixerLayout.width(named.defaultWidth, of: dim),
       heads: kind == "glr" ? 6 : 2,
       order: ScanOrder(.bidirectional, grid: .init(rows: 1, columns: tokens - 1), prefix: 1))
+    let mixer = try named.make(layout)
     var random = SplitMix(seed: 1)
     var builder = GraphBuilder(Graph(name: kind), registry: .standard)
     let x = builder.graph.addInput(TensorType(.f32, fixed: [batch, tokens, dim]), name: "x")
     let parameters = zip(try mixer.initialise(layout, from: nil, random: &random), mixer.parameters(layout))
       .map { builder.graph.addConstant($0, name: $1.name) }
-    builder.graph.outputs = [("y", try builder.add(mixer.init(layout), [x] + parameters)[0])]
+    builder.graph.outputs = [("y", try builder.add(mixer, [x] + parameters)[0])]
     let weights = try WeightStore(builder.graph, trainable: Set(parameters.map { builder.graph[$0].name }))
     let pool = ThreadPool(threads: threads)
     let executor = try Executor(

@@ -28,10 +28,10 @@ struct MixerTests {
       bo: .random([outputDim], seed: 6), heads: heads, kvHeads: kvHeads, lag: lag)
   }
 
-  private func run(_ kind: any Mixer.Type, _ layout: MixerLayout, _ parameters: [Tensor], _ x: Tensor) throws
+  private func run(_ mixer: any Mixer, _ layout: MixerLayout, _ parameters: [Tensor], _ x: Tensor) throws
     -> Tensor
   {
-    try OpCase(kind.init(layout), inputs: [x] + parameters).run()[0]
+    try OpCase(mixer, inputs: [x] + parameters).run()[0]
   }
 
   @Test("the default number of heads serves teacher and directions")
@@ -60,11 +60,12 @@ struct MixerTests {
     }
   }
 
-  @Test("an operation takes the parameters that its mixer lists", arguments: Mixers.all.map { $0.kind })
+  @Test("an operation takes the parameters that its mixer lists", arguments: Mixers.all.map(\.name))
   func parametersFit(_ kind: String) throws {
-    let mixer = try Mixers.named(kind)
+    let named = try Mixers.named(kind)
     for width in [12, 8] {
       let layout = try layout(outputDim: 10, width: width)
+      let mixer = try named.make(layout)
       var random = SplitMix(seed: 3)
       let tensors = try mixer.initialise(layout, from: nil, random: &random)
       #expect(tensors.map(\.shape) == mixer.parameters(layout).map(\.shape))
@@ -74,9 +75,9 @@ struct MixerTests {
     }
   }
 
-  @Test("attributes make the same operation again", arguments: Mixers.all.map { $0.kind })
+  @Test("attributes make the same operation again", arguments: Mixers.all.map(\.name))
   func attributesRoundTrip(_ kind: String) throws {
-    let operation = try Mixers.named(kind).init(layout(pattern: .cross))
+    let operation = try Mixers.named(kind).make(layout(pattern: .cross))
     let again = try Registry.standard.make("vit.\(kind)", operation.attributes)
     #expect(again.attributes == operation.attributes)
   }
@@ -87,9 +88,9 @@ struct MixerTests {
     let lag = [[2.0, 5], [1.0, 50]]
     let attention = attention(lag: lag)
     var random = SplitMix(seed: 1)
-    let parameters = try GLR.initialise(layout, from: attention, random: &random)
+    let parameters = try GLR(layout).initialise(layout, from: attention, random: &random)
     let x = Tensor.random([1, 13, 12], seed: 8)
-    let y = try run(GLR.self, layout, parameters, x)
+    let y = try run(GLR(layout), layout, parameters, x)
 
     let (wv, bv) = (try attention.wv.doubles(), try attention.bv?.doubles() ?? [])
     let (wo, bo, tokens) = (try attention.wo.doubles(), try attention.bo?.doubles() ?? [], try x.doubles())
@@ -115,8 +116,10 @@ struct MixerTests {
     let attention = attention(lag: [[2, 5], [1, 50]])
     let x = Tensor.random([2, 13, 12], seed: 8)
     var random = SplitMix(seed: 1)
-    let glr = try run(GLR.self, layout, GLR.initialise(layout, from: attention, random: &random), x)
-    let lstm = try run(LSTM.self, layout, LSTM.initialise(layout, from: attention, random: &random), x)
+    let glr = try run(
+      GLR(layout), layout, GLR(layout).initialise(layout, from: attention, random: &random), x)
+    let lstm = try run(
+      LSTM(layout), layout, LSTM(layout).initialise(layout, from: attention, random: &random), x)
     // The two differ in how a scan starts: an LSTM at zero, glr at its first value.
     let (a, b) = (try glr.doubles(), try lstm.doubles())
     let dot = zip(a, b).reduce(0) { $0 + $1.0 * $1.1 }
@@ -128,12 +131,12 @@ struct MixerTests {
   func constantsPass() throws {
     let layout = try layout(pattern: .cross)
     var random = SplitMix(seed: 5)
-    var parameters = try GLR.initialise(layout, from: nil, random: &random)
+    var parameters = try GLR(layout).initialise(layout, from: nil, random: &random)
     // The readout's input is what the operation gives with the identity and no bias.
     parameters[6] = Tensor(.f32, shape: [12, 12], values: (0..<144).map { $0 % 13 == 0 ? 1 : 0 })
     parameters[4] = Tensor(.f32, shape: [4, 3, 3], values: [Double](repeating: 0, count: 36))
     let x = Tensor(.f32, shape: [1, 13, 12], values: (0..<13 * 12).map { Double($0 % 12) * 0.1 })
-    let s = try run(GLR.self, layout, parameters, x).doubles()
+    let s = try run(GLR(layout), layout, parameters, x).doubles()
     for index in s.indices { #expect(abs(s[index] - s[index % 12]) < 1e-5) }
   }
 
@@ -150,10 +153,10 @@ struct MixerTests {
     attention.wo = Tensor(.f32, shape: [12, 12], values: [Double](repeating: 1, count: 144))
     var random = SplitMix(seed: 1)
     let wv = try attention.wv.doubles()
-    let narrow = try GLR.initialise(layout(width: 6, heads: 2), from: attention, random: &random)
+    let narrow = try GLR(layout()).initialise(layout(width: 6, heads: 2), from: attention, random: &random)
     #expect(try narrow[0].doubles() == Array(wv[36..<72] + wv[108..<144]))
     #expect(try narrow[6].doubles().allSatisfy { $0 == 1 })
-    let wide = try GLR.initialise(layout(width: 16, heads: 4), from: attention, random: &random)
+    let wide = try GLR(layout()).initialise(layout(width: 16, heads: 4), from: attention, random: &random)
     #expect(try Array(wide[0].doubles().prefix(144)) == wv)
     let output = try wide[6].doubles()
     #expect(output.indices.allSatisfy { $0 % 16 < 12 ? output[$0] == 1 : abs(output[$0]) <= 0.05 / 4 })
@@ -164,7 +167,7 @@ struct MixerTests {
     let attention = attention(heads: 4, kvHeads: 2, valueDim: 3)
     var random = SplitMix(seed: 1)
     let wv = try attention.wv.doubles()
-    let parameters = try GLR.initialise(layout(), from: attention, random: &random)
+    let parameters = try GLR(layout()).initialise(layout(), from: attention, random: &random)
     #expect(try parameters[0].doubles() == Array(wv[..<36] + wv[..<36] + wv[36...] + wv[36...]))
   }
 
@@ -172,16 +175,16 @@ struct MixerTests {
   func timescalesAreClamped() throws {
     let layout = try layout(heads: 4)
     var random = SplitMix(seed: 1)
-    let parameters = try GLR.initialise(
+    let parameters = try GLR(layout).initialise(
       layout, from: attention(lag: [[0, 0], [1e9, .nan]]), random: &random)
     for logit in try parameters[3].doubles() { #expect(logit >= -1.61 && logit <= 2.49) }
   }
 
   @Test(
-    "attention that does not fit is refused", arguments: Mixers.all.map { $0.kind }.filter { $0 != "none" })
+    "attention that does not fit is refused", arguments: Mixers.all.map(\.name).filter { $0 != "none" })
   func misfits(_ kind: String) throws {
-    let mixer = try Mixers.named(kind)
     let layout = try layout()
+    let mixer = try Mixers.named(kind).make(layout)
     var random = SplitMix(seed: 1)
     for wrong in [
       attention(dim: 11), attention(outputDim: 13), attention(lag: [[1, 2]]), attention(lag: [[1], [1]]),
@@ -195,17 +198,17 @@ struct MixerTests {
     let layout = try MixerLayout(
       dim: 32, outputDim: 32, width: 32, heads: 4,
       order: ScanOrder(.bidirectional, grid: .init(rows: 1, columns: tokens - 1), prefix: 1))
-    for mixer in [GLR.self, LSTM.self] as [any Mixer.Type] {
+    for mixer in [GLR(layout), LSTM(layout)] as [any Mixer] {
       var random = SplitMix(seed: 7)
       let operands =
         [Tensor.random([2, tokens, 32], seed: 2)] + (try mixer.initialise(layout, from: nil, random: &random))
-      let test = OpCase(mixer.init(layout), inputs: operands)
+      let test = OpCase(mixer, inputs: operands)
       #expect(try relativeDifference(test.run()[0], test.inDouble.run()[0]) < 1e-5)
       let upstream = Tensor.random([2, tokens, 32], seed: 3)
       let single = try operandGradients(
-        of: mixer.init(layout), operands, upstream: upstream, element: .f32, pool: SerialPool())
+        of: mixer, operands, upstream: upstream, element: .f32, pool: SerialPool())
       let double = try operandGradients(
-        of: mixer.init(layout), operands, upstream: upstream, element: .f64, pool: SerialPool())
+        of: mixer, operands, upstream: upstream, element: .f64, pool: SerialPool())
       for case let (a?, b?) in zip(single, double) { #expect(try relativeDifference(a, b) < 1e-5) }
     }
   }
@@ -217,17 +220,17 @@ struct MixerTests {
       let layout = try MixerLayout(
         dim: 72, outputDim: 80, width: 136, heads: 4,
         order: ScanOrder(pattern, grid: .init(rows: 5, columns: 7), prefix: 1, placement: .double))
-      for mixer in [GLR.self, LSTM.self] as [any Mixer.Type] {
+      for mixer in [GLR(layout), LSTM(layout)] as [any Mixer] {
         var random = SplitMix(seed: 7)
         let operands =
           [Tensor.random([9, 36, 72], seed: 2)] + (try mixer.initialise(layout, from: nil, random: &random))
-        let test = OpCase(mixer.init(layout), inputs: operands, constantOperands: Set(1..<operands.count))
+        let test = OpCase(mixer, inputs: operands, constantOperands: Set(1..<operands.count))
         #expect(try relativeDifference(test.run()[0], test.run(pool: pool)[0]) == 0)
         let upstream = Tensor.random([9, 36, 80], seed: 3)
         let alone = try operandGradients(
-          of: mixer.init(layout), operands, upstream: upstream, element: .f32, pool: SerialPool())
+          of: mixer, operands, upstream: upstream, element: .f32, pool: SerialPool())
         let together = try operandGradients(
-          of: mixer.init(layout), operands, upstream: upstream, element: .f32, pool: pool)
+          of: mixer, operands, upstream: upstream, element: .f32, pool: pool)
         for case let (a?, b?) in zip(alone, together) { #expect(try relativeDifference(a, b) == 0) }
       }
     }
@@ -239,34 +242,34 @@ struct MixerTests {
       dim: 384, outputDim: 384, width: 192, heads: 6,
       order: ScanOrder(.bidirectional, grid: .init(rows: 14, columns: 14), prefix: 1))
     let (t, d, w, h) = (197, 384, 192, 32)
-    func check(_ mixer: any Mixer.Type, parameters: Int, flops: Int) throws {
+    func check(_ mixer: any Mixer, parameters: Int, flops: Int) throws {
       let shapes = mixer.parameters(layout).map(\.shape)
       #expect(shapes.reduce(0) { $0 + $1.reduce(1, *) } == parameters)
       let types = [TensorType(.f32, fixed: [1, t, d])] + shapes.map { TensorType(.f32, fixed: $0) }
       let operands = Operands(types)
-      let operation = mixer.init(layout)
-      #expect(operation.cost(operands, try operation.resultTypes(operands)).flops == flops)
+      #expect(mixer.cost(operands, try mixer.resultTypes(operands)).flops == flops)
     }
     try check(
-      LSTM.self, parameters: 5 * w * d + 4 * w * h + 4 * w + d, flops: t * (10 * w * d + 8 * w * h + 12 * w))
+      LSTM(layout), parameters: 5 * w * d + 4 * w * h + 4 * w + d,
+      flops: t * (10 * w * d + 8 * w * h + 12 * w))
     try check(
-      GLR.self, parameters: 2 * w * d + 2 * w * h + 3 * w + d, flops: t * (4 * w * d + 4 * w * h + 9 * w))
-    try check(Pointwise.self, parameters: d * d + d, flops: t * 2 * d * d)
-    try check(NoMixer.self, parameters: d, flops: t * d)
+      GLR(layout), parameters: 2 * w * d + 2 * w * h + 3 * w + d, flops: t * (4 * w * d + 4 * w * h + 9 * w))
+    try check(Pointwise(), parameters: d * d + d, flops: t * 2 * d * d)
+    try check(NoMixer(), parameters: d, flops: t * d)
   }
 
   @Test("operands that do not fit are refused with numbers")
   func refusals() throws {
     let layout = try layout()
     var random = SplitMix(seed: 1)
-    for mixer in [GLR.self, LSTM.self] as [any Mixer.Type] {
+    for mixer in [GLR(layout), LSTM(layout)] as [any Mixer] {
       let tensors = try mixer.initialise(layout, from: nil, random: &random)
       func types(_ x: TensorType, changing index: Int? = nil, to type: TensorType? = nil) throws
         -> [TensorType]
       {
         var types: [TensorType?] = [x] + tensors.map(\.type)
         if let index { types[index] = type }
-        return try mixer.init(layout).resultTypes(Operands(types))
+        return try mixer.resultTypes(Operands(types))
       }
       let x = TensorType(.f32, [.symbol("batch"), 13, 12])
       #expect(try types(x) == [x])
@@ -285,7 +288,7 @@ struct MixerTests {
         ("grid", .ints([-1, 13])), ("prefix", .int(-1)), ("outputs", .int(2)),
         ("placement", .string("first")),
       ] {
-        var attributes = mixer.init(layout).attributes
+        var attributes = mixer.attributes
         attributes[name] = value
         #expect(throws: VitError.self) { try Registry.standard.make("vit.\(mixer.kind)", attributes) }
       }

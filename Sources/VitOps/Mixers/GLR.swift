@@ -17,9 +17,7 @@ public struct GLR: Mixer {
     "(f32[1, 4, 2], f32[2, 2], f32[2], f32[2, 1, 1], f32[2], f32[2, 1, 1], f32[2], f32[2, 2], "
     + "f32[2]) {grid = [2, 2], heads = 2}"
   /// What the user asks for.
-  public static let kind = "glr"
-  /// As wide as the teacher.
-  public static let defaultWidth = 1.0
+  public var kind: String { "glr" }
 
   private let scan: MixerScan
   private static let values = LinearMap(weight: 1, bias: 2)
@@ -35,7 +33,7 @@ public struct GLR: Mixer {
   public var attributes: Attributes { scan.attributes }
 
   /// Values, decays, gates, output.
-  public static func parameters(_ layout: MixerLayout) -> [MixerParameter] {
+  public func parameters(_ layout: MixerLayout) -> [MixerParameter] {
     let (width, heads, headWidth) = (layout.width, layout.heads, layout.headWidth)
     return [
       MixerParameter("wv", [width, layout.dim], decay: true),
@@ -51,7 +49,7 @@ public struct GLR: Mixer {
 
   /// From attention: its values, averaged over each head's reach with constant decays and open gates, and its
   /// output map. Else at random, with decays of all timescales.
-  public static func initialise(
+  public func initialise(
     _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
   ) throws -> [Tensor] {
     let inherited = try attention.map { try InheritedChannels(layout, $0) }
@@ -84,10 +82,13 @@ public struct GLR: Mixer {
   /// The output map.
   public var readout: MixerReadout? { MixerReadout(weight: 7, bias: 8) }
 
+  /// The values.
+  public var values: MixerReadout? { MixerReadout(weight: 1, bias: 2) }
+
   /// `[batch, tokens, outputDim]`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try scan.resultTypes(
-      GLR.self, operands, width: operands.float(1, "wv", rank: 2...2).shape[0], bias: 8)
+      self, operands, width: operands.float(1, "wv", rank: 2...2).shape[0], bias: 8)
   }
 
   /// Images, and the channels of the result; tokens are scanned.

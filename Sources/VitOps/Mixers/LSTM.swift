@@ -14,9 +14,9 @@ public struct LSTM: Mixer {
   public static let example =
     "(f32[1, 4, 2], f32[8, 2], f32[8], f32[2, 4, 1], f32[2, 2], f32[2]) {grid = [2, 2], heads = 2}"
   /// What the user asks for.
-  public static let kind = "lstm"
+  public var kind: String { "lstm" }
   /// Half as wide as the teacher: at full width it costs more than attention.
-  public static let defaultWidth = 0.5
+  static let defaultWidth = 0.5
 
   private let scan: MixerScan
   private static let gates = LinearMap(weight: 1, bias: 2)
@@ -32,7 +32,7 @@ public struct LSTM: Mixer {
   public var attributes: Attributes { scan.attributes }
 
   /// Gates, recurrence, output.
-  public static func parameters(_ layout: MixerLayout) -> [MixerParameter] {
+  public func parameters(_ layout: MixerLayout) -> [MixerParameter] {
     let (width, headWidth) = (layout.width, layout.headWidth)
     return [
       MixerParameter("wx", [4 * width, layout.dim], decay: true),
@@ -46,7 +46,7 @@ public struct LSTM: Mixer {
   /// From attention: cells that average its values over each head's reach, small enough for tanh to be nearly
   /// linear, with next to constant gates and no recurrence of the gates; its output map, scaled back. Else at
   /// random, with open forget gates.
-  public static func initialise(
+  public func initialise(
     _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
   ) throws -> [Tensor] {
     let (dim, width, headWidth) = (layout.dim, layout.width, layout.headWidth)
@@ -101,7 +101,7 @@ public struct LSTM: Mixer {
       throw VitError("'r' is \(recurrence), expected \(scan.heads) heads", code: "operand-shape")
     }
     return try scan.resultTypes(
-      LSTM.self, operands, width: recurrence.shape[0] * recurrence.shape[2], bias: 5)
+      self, operands, width: recurrence.shape[0] * recurrence.shape[2], bias: 5)
   }
 
   /// Images, and the channels of the result; tokens are scanned.

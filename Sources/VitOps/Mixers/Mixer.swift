@@ -36,28 +36,36 @@ public struct MixerReadout: Hashable, Sendable {
 }
 
 /// A sequential module that can stand in for attention: an operation that maps `[batch, tokens, dim]` to
-/// `[batch, tokens, outputDim]`, and how to make one.
+/// `[batch, tokens, outputDim]`, and how its parameters begin.
 ///
-/// A mixer is one file and one line in `Mixers.all`; passes know mixers through this protocol only. Operand 0
-/// is the normalised tokens, the others are `parameters` in order.
+/// Passes know mixers through this protocol only. Operand 0 is the normalised tokens, the others are `parameters` in
+/// order. The form of a mixer is in its attributes; its sizes are those of a layout.
 public protocol Mixer: Operation {
-  /// The name by which the user asks for it: `glr`.
-  static var kind: String { get }
-  /// The inner width as a fraction of the teacher's, where the user asks for none.
-  static var defaultWidth: Double { get }
-  /// The operation for a layout.
-  init(_ layout: MixerLayout)
+  /// The kind of mixer that it is, as the user asks for it: `glr`.
+  var kind: String { get }
   /// The parameters, in the order of the operands after the tokens.
-  static func parameters(_ layout: MixerLayout) -> [MixerParameter]
+  func parameters(_ layout: MixerLayout) -> [MixerParameter]
   /// First values of the parameters, in their order: from the attention that is replaced, where that is
   /// defined, else at random.
   ///
   /// Throws where the attention's tensors do not fit the layout, or cannot be read.
-  static func initialise(
+  func initialise(
     _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
   ) throws -> [Tensor]
   /// The last linear map; `nil` where there is nothing to solve for.
   var readout: MixerReadout? { get }
+  /// The linear map that starts as the attention's values, where its channels come to the last map in the order of
+  /// the attention's; default: none.
+  var values: MixerReadout? { get }
+  /// What fits the parameters before the last map by least squares, for the parameters as they are now; default: nothing.
+  func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)?
+}
+
+extension Mixer {
+  /// None.
+  public var values: MixerReadout? { nil }
+  /// Nothing.
+  public func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)? { nil }
 }
 
 extension Mixer {
@@ -71,18 +79,5 @@ extension Mixer {
       AxisMap.Letter(
         .parallel,
         (0..<operands.count).map { $0 == readout.weight || $0 == readout.bias ? 0 : nil }, [2]))
-  }
-}
-
-/// The mixers there are.
-public enum Mixers {
-  /// All of them, sorted by kind.
-  public static let all: [any Mixer.Type] = [GLR.self, LSTM.self, NoMixer.self, Pointwise.self]
-
-  /// The mixer of that kind; throws a usage error that lists them.
-  public static func named(_ kind: String) throws(VitError) -> any Mixer.Type {
-    if let mixer = all.first(where: { $0.kind == kind }) { return mixer }
-    let kinds = all.map { "'\($0.kind)'" }.joined(separator: ", ")
-    throw VitError("unknown mixer '\(kind)', expected one of \(kinds)", kind: .usage, code: "unknown-mixer")
   }
 }

@@ -12,9 +12,14 @@ public struct MixerLayout: Hashable, Sendable {
   public let heads: Int
   /// How its scans read the tokens.
   public let order: ScanOrder
+  /// Whether the rows of the tokens before the patches are the mixer's own to make; else something behind it writes them,
+  /// and what it gives there does not matter.
+  public let ownsPrefix: Bool
 
   /// A layout; throws a usage error where the width or the number of heads does not divide.
-  public init(dim: Int, outputDim: Int, width: Int, heads: Int, order: ScanOrder) throws(VitError) {
+  public init(
+    dim: Int, outputDim: Int, width: Int, heads: Int, order: ScanOrder, ownsPrefix: Bool = true
+  ) throws(VitError) {
     guard dim > 0, outputDim > 0, width > 0, heads > 0 else {
       throw VitError(
         "a mixer of width \(width) with \(heads) heads between \(dim) and \(outputDim) channels"
@@ -27,6 +32,7 @@ public struct MixerLayout: Hashable, Sendable {
     self.width = width
     self.heads = heads
     self.order = order
+    self.ownsPrefix = ownsPrefix
   }
 
   /// The channels of a head.

@@ -54,15 +54,15 @@ struct MixerScan: Hashable, Sendable {
     } catch { throw VitError(error.diagnostic.message, code: error.diagnostic.code) }
   }
 
-  /// Checks the operands of `M`, which has this inner width and the output's bias at `bias`, against its
+  /// Checks the operands of `mixer`, which has this inner width and the output's bias at `bias`, against its
   /// parameters; the type of the result.
-  func resultTypes<M: Mixer>(
-    _: M.Type, _ operands: Operands, width: Dimension, bias: Int
+  func resultTypes(
+    _ mixer: any Mixer, _ operands: Operands, width: Dimension, bias: Int
   ) throws(VitError) -> [TensorType] {
     let x = try operands.float(0, "x", rank: 3...3)
     let bias = try operands.float(bias, "bo", rank: 1...1)
     let layout = try layout(x, width: width, outputDim: bias.shape[0])
-    let parameters = M.parameters(layout)
+    let parameters = mixer.parameters(layout)
     try operands.expectCount(1 + parameters.count...1 + parameters.count)
     try operands.expectOneResult()
     for (index, parameter) in parameters.enumerated() {

@@ -11,15 +11,10 @@ public struct NoMixer: Mixer {
   /// A use of it.
   public static let example = "(f32[1, 5, 3], f32[3])"
   /// What the user asks for.
-  public static let kind = "none"
-  /// It has no inner channels.
-  public static let defaultWidth = 1.0
+  public var kind: String { "none" }
 
   /// The operation.
   public init() {}
-
-  /// The operation for any layout.
-  public init(_ layout: MixerLayout) {}
 
   /// Takes nothing.
   public init(attributes: inout AttributeReader) throws(VitError) {}
@@ -28,12 +23,12 @@ public struct NoMixer: Mixer {
   public var attributes: Attributes { Attributes() }
 
   /// The value.
-  public static func parameters(_ layout: MixerLayout) -> [MixerParameter] {
+  public func parameters(_ layout: MixerLayout) -> [MixerParameter] {
     [MixerParameter("beta", [layout.outputDim], decay: false)]
   }
 
   /// The bias of the attention's output, else zero: the best value is the readout's to find.
-  public static func initialise(
+  public func initialise(
     _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
   ) throws -> [Tensor] {
     [FirstValues.outputBias(layout, try attention.map { try InheritedChannels(layout, $0) })]

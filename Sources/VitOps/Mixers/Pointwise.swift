@@ -11,17 +11,12 @@ public struct Pointwise: Mixer {
   /// A use of it.
   public static let example = "(f32[1, 5, 3], f32[3, 3], f32[3])"
   /// What the user asks for.
-  public static let kind = "pointwise"
-  /// It has no inner channels.
-  public static let defaultWidth = 1.0
+  public var kind: String { "pointwise" }
 
   private static let map = LinearMap(weight: 1, bias: 2)
 
   /// The operation.
   public init() {}
-
-  /// The operation for any layout.
-  public init(_ layout: MixerLayout) {}
 
   /// Takes nothing.
   public init(attributes: inout AttributeReader) throws(VitError) {}
@@ -30,7 +25,7 @@ public struct Pointwise: Mixer {
   public var attributes: Attributes { Attributes() }
 
   /// Weight and bias.
-  public static func parameters(_ layout: MixerLayout) -> [MixerParameter] {
+  public func parameters(_ layout: MixerLayout) -> [MixerParameter] {
     [
       MixerParameter("w", [layout.outputDim, layout.dim], decay: true),
       MixerParameter("b", [layout.outputDim], decay: false),
@@ -38,7 +33,7 @@ public struct Pointwise: Mixer {
   }
 
   /// A small weight at random; the bias of the attention's output.
-  public static func initialise(
+  public func initialise(
     _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
   ) throws -> [Tensor] {
     let bound = FirstValues.timidOutput / Double(layout.dim).squareRoot()

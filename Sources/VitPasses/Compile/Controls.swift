@@ -4,7 +4,7 @@ internal import VitOps
 /// Hybrids with the same layers replaced by mixers that do not mix, or by nothing: what a mixer has to beat.
 package enum Controls {
   /// The kinds of mixers that controls have.
-  package static let kinds = [NoMixer.kind, Pointwise.kind]
+  package static let kinds = ["none", "pointwise"]
 
   /// The pipelines of the controls of `pipeline`, which replaced `layers`: the same passes for the same steps, with every
   /// mixer another; none of the kind that all of its mixers are already.

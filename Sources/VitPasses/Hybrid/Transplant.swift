@@ -33,7 +33,7 @@ struct Transplant {
       mixer, [input] + constants, names: ["mixer.\(index)"], location: location)[0]
     try rewriter.replace(output, with: result, by: "transplant")
     replaced[output] = result
-    layer.kind = type(of: mixer).kind
+    layer.kind = mixer.kind
     layer.heads = 1
     if case .int(let heads)? = mixer.attributes["heads"] { layer.heads = heads }
     (layer.core, layer.output) = (result, result)

@@ -45,7 +45,7 @@ struct LayerFinder {
     var heads = 1
     if case .int(let value)? = mixer.attributes["heads"] { heads = value }
     add(
-      place, kind: Swift.type(of: mixer).kind, heads: heads, input: node.operands[0],
+      place, kind: mixer.kind, heads: heads, input: node.operands[0],
       output: node.results.first,
       obstacle: "it is a mixer already")
   }

@@ -4,8 +4,9 @@ import VitTestSupport
 
 extension OpProblem {
   /// A mixer with its first values, on an image of `rows` by two patches and the tokens before them.
-  private static func mixer(_ type: any Mixer.Type) -> OpProblem {
-    OpProblem(type.name) { draw in
+  private static func mixer(_ name: String, _ kind: String, _ options: Attributes = Attributes()) -> OpProblem
+  {
+    OpProblem(name) { draw in
       let pattern = draw.pick(ScanOrder.Pattern.allCases)
       let prefix = draw.below(3)
       let order = try ScanOrder(
@@ -15,10 +16,11 @@ extension OpProblem {
       let layout = try MixerLayout(
         dim: draw.columns, outputDim: draw.pick([1, draw.columns]), width: heads * draw.pick([1, 3]),
         heads: heads, order: order)
+      let mixer = try Mixers.named(kind).make(layout, options)
       var random = SplitMix(seed: UInt64(draw.below(1000)))
-      let parameters = try type.initialise(layout, from: nil, random: &random)
+      let parameters = try mixer.initialise(layout, from: nil, random: &random)
       let x = draw.normal([draw.batch, order.tokens, draw.columns])
-      let attributes = type.init(layout).attributes.entries.map { ($0.name, $0.value) }
+      let attributes = mixer.attributes.entries.map { ($0.name, $0.value) }
       return Problem(inputs: [x] + parameters, attributes: attributes, results: 1)
     }
   }
@@ -29,7 +31,9 @@ extension OpProblem {
 
   /// The operations that attention blocks are raised to, and the mixers.
   static let vit: [OpProblem] =
-    Mixers.all.map(mixer) + [
+    [
+      mixer("vit.glr", "glr"), mixer("vit.lstm", "lstm"), mixer("vit.none", "none"),
+      mixer("vit.pointwise", "pointwise"),
       OpProblem("vit.add") { draw in
         .of(draw.normal(draw.shape), draw.normal(draw.pick([draw.shape, Array(draw.shape.dropFirst())])))
       },

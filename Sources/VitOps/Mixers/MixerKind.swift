@@ -1,0 +1,102 @@
+public import VitIR
+
+/// A mixer's own options, as in `swap{mixer=glr{…}}`.
+public protocol MixerOptions: Hashable, Sendable {
+  /// Takes the options; each has a default. Throws where a value is wrong.
+  init(_ reader: inout AttributeReader) throws(VitError)
+  /// All of them with their values: `init` on these gives the same options again.
+  var attributes: Attributes { get }
+}
+
+/// No options.
+public struct NoOptions: MixerOptions {
+  /// None.
+  public init(_ reader: inout AttributeReader) throws(VitError) {}
+  /// None.
+  public var attributes: Attributes { Attributes() }
+}
+
+/// A kind of mixer that can be asked for.
+public struct MixerKind: Sendable {
+  /// The name: `glr`.
+  public let name: String
+  /// One line of what it is.
+  public let summary: String
+  /// The inner width as a fraction of the teacher's, where the user asks for none.
+  public let defaultWidth: Double
+  private let canonical: @Sendable (Attributes) throws(VitError) -> Attributes
+  private let create: @Sendable (MixerLayout, Attributes) throws(VitError) -> any Mixer
+
+  /// A kind of mixer, made of a layout and its own options.
+  public init<Options: MixerOptions>(
+    _ name: String, _ summary: String, width: Double = 1, options: Options.Type,
+    make: @escaping @Sendable (MixerLayout, Options) throws(VitError) -> any Mixer
+  ) {
+    self.name = name
+    self.summary = summary
+    defaultWidth = width
+    @Sendable func read(_ given: Attributes) throws(VitError) -> Options {
+      var reader = AttributeReader(given)
+      do {
+        let options = try Options(&reader)
+        try reader.finish()
+        return options
+      } catch {
+        throw VitError(
+          "mixer \(name): " + error.diagnostic.message, kind: .usage, code: "option-value",
+          help: error.diagnostic.help ?? MixerKind.listing(of: Options.self))
+      }
+    }
+    canonical = { given throws(VitError) in try read(given).attributes }
+    create = { layout, given throws(VitError) in try make(layout, read(given)) }
+  }
+
+  /// A kind of mixer without options.
+  public init(
+    _ name: String, _ summary: String, width: Double = 1,
+    make: @escaping @Sendable (MixerLayout) throws(VitError) -> any Mixer
+  ) {
+    self.init(name, summary, width: width, options: NoOptions.self) { layout, _ throws(VitError) in
+      try make(layout)
+    }
+  }
+
+  private static func listing<Options: MixerOptions>(of _: Options.Type) -> String {
+    var reader = AttributeReader(Attributes())
+    let names = (try? Options(&reader))?.attributes.entries.map { "'\($0.name)'" } ?? []
+    return names.isEmpty ? "it has no options" : "its options are \(names.joined(separator: ", "))"
+  }
+
+  /// All options, those that are not `given` with their defaults; throws a usage error for one that there is not, or a
+  /// wrong value.
+  public func options(_ given: Attributes = Attributes()) throws(VitError) -> Attributes {
+    try canonical(given)
+  }
+
+  /// A mixer of this kind; throws a usage error for wrong options, or where they do not go with the layout.
+  public func make(_ layout: MixerLayout, _ options: Attributes = Attributes()) throws(VitError) -> any Mixer
+  {
+    try create(layout, options)
+  }
+}
+
+/// The mixers there are.
+public enum Mixers {
+  /// The kinds, sorted by name.
+  public static let all: [MixerKind] = [
+    MixerKind("glr", GLR.summary) { GLR($0) },
+    MixerKind("lstm", LSTM.summary, width: LSTM.defaultWidth) { LSTM($0) },
+    MixerKind("none", NoMixer.summary) { _ in NoMixer() },
+    MixerKind("pointwise", Pointwise.summary) { _ in Pointwise() },
+  ]
+
+  /// The operations that they are made of.
+  static let operations: [any Mixer.Type] = [GLR.self, LSTM.self, NoMixer.self, Pointwise.self]
+
+  /// The mixer of that kind; throws a usage error that lists them.
+  public static func named(_ kind: String) throws(VitError) -> MixerKind {
+    if let mixer = all.first(where: { $0.name == kind }) { return mixer }
+    let kinds = all.map { "'\($0.name)'" }.joined(separator: ", ")
+    throw VitError("unknown mixer '\(kind)', expected one of \(kinds)", kind: .usage, code: "unknown-mixer")
+  }
+}
