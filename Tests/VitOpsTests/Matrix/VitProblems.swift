@@ -66,6 +66,16 @@ extension OpProblem {
           draw.normal([draw.batch, groups, keys, draw.columns]), draw.normal([draw.batch, groups, keys, 3]),
           draw.flip() ? draw.normal([2, draw.rows, keys]) : nil, attributes: ["causal": .bool(draw.flip())])
       },
+      OpProblem("vit.prefix_attention") { draw in
+        let (dim, heads, width, prefix) = (draw.columns, 2, draw.pick([1, 3]), draw.pick([1, draw.rows]))
+        let inner = heads * width
+        return .of(
+          draw.normal(draw.shape), draw.normal([draw.batch, draw.rows, 5]),
+          draw.normal([inner, dim], scale: 0.5), draw.flip() ? draw.normal([inner]) : nil,
+          draw.normal([inner, dim], scale: 0.5), draw.normal([inner, dim]), draw.normal([inner]),
+          draw.normal([5, inner]), draw.normal([5]),
+          attributes: ["heads": .int(heads), "prefix": .int(prefix), "scale": .float(0.5)])
+      },
       OpProblem("vit.attention") { draw in
         let (dim, heads, width) = (draw.columns, 2, draw.pick([1, 3]))
         let inner = heads * width
