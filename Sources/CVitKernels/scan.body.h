@@ -126,7 +126,7 @@ static void FN(lstm_pack)(int transposed, size_t width, const void *r_, void *pa
 VK_INLINE void lstm_rows(const int items, const vk_lstm_scan *scan, const real *packed, real *gates, real *c, real *h,
                          real *scratch) {
   const size_t width = scan->width, blocks = LSTM_BLOCKS(width), padded = blocks * LANES;
-  const ptrdiff_t total = (ptrdiff_t)scan->total, item = (ptrdiff_t)scan->steps * total;
+  const ptrdiff_t total = (ptrdiff_t)scan->total, gate = (ptrdiff_t)scan->gate, item = (ptrdiff_t)scan->steps * total;
   real *last = scratch, *next = last + (size_t)items * padded, *cells = next + (size_t)items * padded;
   memset(scratch, 0, 3 * (size_t)items * padded * sizeof(real));
   for (size_t t = 0; t < scan->steps; t++) {
@@ -137,7 +137,7 @@ VK_INLINE void lstm_rows(const int items, const vk_lstm_scan *scan, const real *
 #pragma clang loop unroll(full)
       for (int i = 0; i < items; i++)
 #pragma clang loop unroll(full)
-        for (int g = 0; g < 4; g++) sum[i][g] = v_loadn(gates + 4 * (i * item + row * total) + g * total + j, lanes);
+        for (int g = 0; g < 4; g++) sum[i][g] = v_loadn(gates + 4 * (i * item + row * total) + g * gate + j, lanes);
       if (t) LSTM_PRODUCT(items, 4, sum, last, padded, packed + block * width * 4 * LANES, width);
 #pragma clang loop unroll(full)
       for (int i = 0; i < items; i++) {
@@ -151,9 +151,9 @@ VK_INLINE void lstm_rows(const int items, const vk_lstm_scan *scan, const real *
         if (c) {
           real *to = gates + 4 * (i * item + row * total) + j;
           v_storen(to, in, lanes);
-          v_storen(to + total, forget, lanes);
-          v_storen(to + 2 * total, cell, lanes);
-          v_storen(to + 3 * total, out, lanes);
+          v_storen(to + gate, forget, lanes);
+          v_storen(to + 2 * gate, cell, lanes);
+          v_storen(to + 3 * gate, out, lanes);
           v_storen(c + i * item + row * total + j, state, lanes);
         }
       }
@@ -168,7 +168,7 @@ VK_INLINE void lstm_gradient_rows(const int items, const vk_lstm_scan *scan, con
                                   const real *c, const real *h, const real *dh, real *dgates, real *before,
                                   real *scratch) {
   const size_t width = scan->width, blocks = LSTM_BLOCKS(width), padded = blocks * LANES;
-  const ptrdiff_t total = (ptrdiff_t)scan->total, item = (ptrdiff_t)scan->steps * total;
+  const ptrdiff_t total = (ptrdiff_t)scan->total, gate = (ptrdiff_t)scan->gate, item = (ptrdiff_t)scan->steps * total;
   // What later steps ask of the states and of the cells, and the gradients of this step's pre-activations.
   real *dstates = scratch, *dcells = dstates + (size_t)items * padded, *here = dcells + (size_t)items * padded;
   memset(scratch, 0, 2 * (size_t)items * padded * sizeof(real));
@@ -179,8 +179,8 @@ VK_INLINE void lstm_gradient_rows(const int items, const vk_lstm_scan *scan, con
       for (size_t j = 0; j < width; j += LANES) {
         const size_t lanes = width - j < LANES ? width - j : LANES;
         const real *from = gates + 4 * at + j;
-        const vec in = v_loadn(from, lanes), forget = v_loadn(from + total, lanes),
-                  cell = v_loadn(from + 2 * total, lanes), out = v_loadn(from + 3 * total, lanes), one = v_all(1);
+        const vec in = v_loadn(from, lanes), forget = v_loadn(from + gate, lanes),
+                  cell = v_loadn(from + 2 * gate, lanes), out = v_loadn(from + 3 * gate, lanes), one = v_all(1);
         const vec squashed = v_tanh(v_loadn(c + at + j, lanes));
         const vec earlier = t ? v_loadn(c + then + j, lanes) : v_all(0);
         v_storen(before + at + j, t ? v_loadn(h + then + j, lanes) : v_all(0), lanes);
@@ -190,7 +190,7 @@ VK_INLINE void lstm_gradient_rows(const int items, const vk_lstm_scan *scan, con
         const vec slopes[4] = {dcell * cell * in * (one - in), dcell * earlier * forget * (one - forget),
                                dcell * in * (one - cell * cell), dstate * squashed * out * (one - out)};
         for (int g = 0; g < 4; g++) {
-          v_storen(dgates + 4 * at + g * total + j, slopes[g], lanes);
+          v_storen(dgates + 4 * at + g * gate + j, slopes[g], lanes);
           v_storen(here + (size_t)i * 4 * padded + (size_t)g * width + j, slopes[g], lanes);
         }
         v_store(dcells + (size_t)i * padded + j, dcell * forget);

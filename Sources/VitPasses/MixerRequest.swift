@@ -15,6 +15,16 @@ struct MixerRequest {
     options = try kind.options(written.attributes)
   }
 
+  /// The inner width as a fraction of the model's, where the user asks for none.
+  var defaultWidth: Double {
+    get throws(VitError) { try kind.defaultWidth(options) }
+  }
+
+  /// Whether the directions of its scans share the heads.
+  var splitsHeads: Bool {
+    get throws(VitError) { try kind.splitsHeads(options) }
+  }
+
   /// A mixer for a layout; throws a usage error where the options do not go with it.
   func make(_ layout: MixerLayout) throws(VitError) -> any Mixer { try kind.make(layout, options) }
 

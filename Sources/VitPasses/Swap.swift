@@ -173,12 +173,16 @@ public struct Swap: Pass {
     let geometry = TokenGeometry(graph, tokens: extents[0])
     let scan = try ScanOrder(
       order, grid: geometry.grid, prefix: geometry.prefix, outputs: geometry.outputs, placement: placement)
-    let inner = try MixerLayout.width(width ?? request.kind.defaultWidth, of: extents[1])
+    let own = try request.defaultWidth
+    let inner = try MixerLayout.width(width ?? own, of: extents[1])
     var count = heads ?? 0
     if heads == nil {
-      count = try MixerLayout.defaultHeads(width: inner, teacherHeads: layer.heads, order: scan)
+      count = try MixerLayout.defaultHeads(
+        width: inner, teacherHeads: layer.heads, order: scan, splitsHeads: request.splitsHeads)
     }
-    return try MixerLayout(dim: extents[1], outputDim: outputDim, width: inner, heads: count, order: scan)
+    return try MixerLayout(
+      dim: extents[1], outputDim: outputDim, width: inner, heads: count, order: scan,
+      splitsHeads: request.splitsHeads)
   }
 
   private func replace(

@@ -28,6 +28,19 @@ public struct ScanTable: Hashable, Sendable {
   }
 }
 
+/// Which heads of a scan each direction has, and how the gates of those heads lie.
+public enum ScanHeads: Sendable {
+  /// Directions share the heads evenly, in their order; gates lie by gate, head and channel.
+  case shared
+  /// Each direction has heads of its own: head `i` is scanned in direction `i mod directions`; gates lie by head, gate
+  /// and channel.
+  case interleaved
+
+  fileprivate func direction(ofHead head: Int, among heads: Int, _ directions: Int) -> Int {
+    self == .shared ? head * directions / heads : head % directions
+  }
+}
+
 extension Kernel {
   /// Channels that one task of a gated scan takes.
   private static let scanChannels = 64
@@ -116,21 +129,21 @@ extension Kernel {
     pack(recurrence: computed, into: packed, pool: pool)
   }
 
-  /// The long short-term memory (Mixers.md §2.1) of heads that share the channels evenly.
+  /// The long short-term memory (Mixers.md §2.1) of heads of the same width.
   ///
-  /// `gates`, `[items, steps, 4·channels]` by gate (input, forget, cell, output), hold the pre-activations
-  /// but for the recurrence. `h` is `[items, steps, channels]`. Where `cells`, of the same shape, are given,
-  /// they take the cells, and the gates are overwritten by their activations.
+  /// `gates`, `[items, steps, 4·channels]` as `heads` says, hold the pre-activations (input, forget, cell, output) but for
+  /// the recurrence. `h` is `[items, steps, channels]`, by head. Where `cells`, of the same shape, are given, they take the
+  /// cells, and the gates are overwritten by their activations.
   public static func lstmScan(
-    _ table: ScanTable, recurrence packed: View, gates: View, keeping cells: View?, into h: View,
-    pool: any WorkPool
+    _ table: ScanTable, heads: ScanHeads = .shared, recurrence packed: View, gates: View,
+    keeping cells: View?,
+    into h: View, pool: any WorkPool
   ) {
     precondition(gates.count == 4 * h.count && cells.map { $0.count == h.count } ?? true)
     let type = real(h)
-    forHeads(h, table, packed, pool) { scan, packed, offset, scratch in
+    forHeads(h, table, heads, packed, pool) { scan, packed, offset, scratch in
       vk_lstm(
-        type, &scan, packed, gates.at(4 * offset.item + offset.channel), cells?.at(offset.both),
-        h.at(offset.both), scratch)
+        type, &scan, packed, gates.at(offset.gates), cells?.at(offset.states), h.at(offset.states), scratch)
     }
   }
 
@@ -138,29 +151,27 @@ extension Kernel {
   /// `packed` is the transposed packing. `before` takes for each row the `h` of the step before: what the
   /// recurrence's gradient is a product with.
   public static func lstmScanGradient(
-    _ table: ScanTable, recurrence packed: View, gates: View, cells: View, h: View, dh: View,
-    into dgates: View,
-    before: View, pool: any WorkPool
+    _ table: ScanTable, heads: ScanHeads = .shared, recurrence packed: View, gates: View, cells: View,
+    h: View,
+    dh: View, into dgates: View, before: View, pool: any WorkPool
   ) {
     precondition([gates, dgates].allSatisfy { $0.count == 4 * h.count })
     precondition([cells, dh, before].allSatisfy { $0.count == h.count })
     let type = real(h)
-    forHeads(h, table, packed, pool) { scan, packed, offset, scratch in
-      let wide = 4 * offset.item + offset.channel
+    forHeads(h, table, heads, packed, pool) { scan, packed, offset, scratch in
       vk_lstm_gradient(
-        type, &scan, packed, gates.at(wide), cells.at(offset.both), h.at(offset.both), dh.at(offset.both),
-        dgates.at(wide), before.at(offset.both), scratch)
+        type, &scan, packed, gates.at(offset.gates), cells.at(offset.states), h.at(offset.states),
+        dh.at(offset.states), dgates.at(offset.gates), before.at(offset.states), scratch)
     }
   }
 
-  /// Where a task's first item and first channel are, in elements of `h`.
+  /// Where a task's first item and first channel are, in elements of `h` and of the gates.
   private struct ScanOffset {
-    let item, channel: Int
-    var both: Int { item + channel }
+    let states, gates: Int
   }
 
   private static func forHeads(
-    _ h: View, _ table: ScanTable, _ packed: View, _ pool: any WorkPool,
+    _ h: View, _ table: ScanTable, _ kind: ScanHeads, _ packed: View, _ pool: any WorkPool,
     _ body: (inout vk_lstm_scan, UnsafeMutableRawPointer, ScanOffset, UnsafeMutableRawPointer) -> Void
   ) {
     guard h.count > 0 else { return }
@@ -174,12 +185,16 @@ extension Kernel {
     run(tasks: heads * groups, pool: pool) { task, scratch in
       let (head, group) = (task / groups, task % groups)
       let (low, high) = (items * group / groups, items * (group + 1) / groups)
-      table.withOrder(head * table.directions / heads) { order in
+      let first = low * table.steps * total
+      table.withOrder(kind.direction(ofHead: head, among: heads, table.directions)) { order in
         var scan = vk_lstm_scan(
-          steps: table.steps, items: high - low, width: width, total: total, order: order)
+          steps: table.steps, items: high - low, width: width, total: total,
+          gate: kind == .shared ? total : width, order: order)
         body(
           &scan, packed.at(head * packed.shape[1]),
-          ScanOffset(item: low * table.steps * total, channel: head * width),
+          ScanOffset(
+            states: first + head * width,
+            gates: 4 * first + head * width * (kind == .shared ? 1 : 4)),
           scratch)
       }
     }

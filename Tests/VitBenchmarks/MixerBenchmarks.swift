@@ -20,7 +20,7 @@ public enum MixerBenchmarks {
   ) throws {
     let named = try Mixers.named(kind)
     let layout = try MixerLayout(
-      dim: dim, outputDim: dim, width: MixerLayout.width(named.defaultWidth, of: dim),
+      dim: dim, outputDim: dim, width: MixerLayout.width(named.defaultWidth(), of: dim),
       heads: kind == "glr" ? 6 : 2,
       order: ScanOrder(.bidirectional, grid: .init(rows: 1, columns: tokens - 1), prefix: 1))
     let mixer = try named.make(layout)

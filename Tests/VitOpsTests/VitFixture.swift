@@ -3,7 +3,7 @@ import Testing
 import VitIR
 import VitTestSupport
 
-/// Reference results and gradients that PyTorch computed: see tools/fixtures/make_mixer_fixtures.py.
+/// Reference results and gradients that PyTorch computed: see tools/fixtures/vit_fixture.py and those that use it.
 struct VitFixture: Sendable, CustomTestStringConvertible {
   let name: String
   let operation: String
@@ -18,7 +18,7 @@ struct VitFixture: Sendable, CustomTestStringConvertible {
 
   /// All cases.
   static let all: [VitFixture] = {
-    do { return try load() } catch {
+    do { return try ["vit_operations", "lstm_full"].flatMap(load) } catch {
       fatalError("the fixtures cannot be read: \(error)")
     }
   }()
@@ -70,10 +70,10 @@ struct VitFixture: Sendable, CustomTestStringConvertible {
     }
   }
 
-  private static func load() throws -> [VitFixture] {
+  private static func load(_ name: String) throws -> [VitFixture] {
     let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent()
-    let file = root.appending(path: "golden/operators/vit_operations.bin")
+    let file = root.appending(path: "golden/operators/\(name).bin")
     let data = try Data(contentsOf: file)
     guard let end = data.firstIndex(of: 10) else { throw VitError("the fixtures have no header") }
     let header = try JSONDecoder().decode(Header.self, from: data[..<end])

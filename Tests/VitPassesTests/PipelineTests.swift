@@ -19,7 +19,7 @@ struct PipelineTests {
       ("swap", "swap{mixer=glr,order=bidirectional,placement=last,layers=selected}"),
       (
         "swap{mixer=lstm,width=0.25,heads=4,order=cross,layers=[0, 2]}",
-        "swap{mixer=lstm,width=0.25,heads=4,order=cross,placement=last,layers=[0,2]}"
+        "swap{mixer=lstm{form=narrow},width=0.25,heads=4,order=cross,placement=last,layers=[0,2]}"
       ),
       ("swap{layers=all}", "swap{mixer=glr,order=bidirectional,placement=last,layers=all}"),
       ("distil{steps=9}", "distil{steps=9,batch=64,rate=0.002,clip=1.0,solve=true,images=256}"),

@@ -18,10 +18,10 @@ void vk_glr_gradient(vk_real type, size_t steps, size_t channels, const ptrdiff_
 size_t vk_lstm_packed_count(vk_real type, size_t width);
 void vk_lstm_pack(vk_real type, int transposed, size_t width, const void *r, void *packed);
 
-// One head of `items` items. Rows of `gates` have 4·total columns, by gate (input, forget, cell, output) and channel;
-// rows of everything else have `total`. All pointers are to the first item and the head's first channel.
+// One head of `items` items. Rows of `gates` have 4·total columns, those of everything else `total`; a head's gates
+// (input, forget, cell, output) are `gate` elements apart. All pointers are to the first item and the head's first channel.
 typedef struct {
-  size_t steps, items, width, total;
+  size_t steps, items, width, total, gate;
   const ptrdiff_t *order;
 } vk_lstm_scan;
 

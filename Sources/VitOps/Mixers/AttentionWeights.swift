@@ -64,6 +64,8 @@ struct InheritedChannels {
   struct Channel {
     /// The teacher's head.
     let head: Int
+    /// Its place among the channels of all heads, as the attention's output map has them.
+    let source: Int
     /// The row of `wv` for the channel, and its bias.
     let value: [Double]
     let valueBias: Double
@@ -71,7 +73,7 @@ struct InheritedChannels {
     let output: [Double]
     /// The root mean square of the head's values, for tokens of unit variance.
     let rms: Double
-    /// The timescale of the channel, in steps.
+    /// The timescale of the channel, in steps; where every head is scanned in all directions, that of the first.
     let timescale: Double
   }
 
@@ -79,6 +81,8 @@ struct InheritedChannels {
   let channels: [Channel?]
   /// The bias of the output.
   let outputBias: [Double]
+  private let scales: Timescales
+  private let lag: [[Double]]
 
   init(_ layout: MixerLayout, _ attention: AttentionWeights) throws {
     let (dim, outputDim) = (layout.dim, layout.outputDim)
@@ -132,18 +136,32 @@ struct InheritedChannels {
     sources.sort()
 
     let scales = Timescales(layout)
+    self.scales = scales
+    lag = attention.lag
     channels = (0..<layout.width).map { channel in
       guard channel < sources.count else { return nil }
       let source = sources[channel]
       let head = source / headWidth
-      let direction = layout.direction(ofHead: channel / layout.headWidth)
-      let lag = attention.lag.isEmpty ? nil : attention.lag[direction][head]
+      let direction = layout.splitsHeads ? layout.direction(ofHead: channel / layout.headWidth) : 0
       return Channel(
-        head: head, value: Array(values(source)), valueBias: bv[row(source)], output: output(source),
-        rms: rms[head],
-        timescale: scales.spread(
-          lag.flatMap { $0.isFinite ? 1 + $0 : nil } ?? scales.middle, channel: channel))
+        head: head, source: source, value: Array(values(source)), valueBias: bv[row(source)],
+        output: output(source), rms: rms[head],
+        timescale: InheritedChannels.timescale(attention.lag, scales, head, channel, direction: direction))
     }
+  }
+
+  /// The timescale of inner channel `index` in a direction, in steps; `nil` where it has no source.
+  func timescale(_ index: Int, direction: Int) -> Double? {
+    channels[index].map {
+      InheritedChannels.timescale(lag, scales, $0.head, index, direction: direction)
+    }
+  }
+
+  private static func timescale(
+    _ lag: [[Double]], _ scales: Timescales, _ head: Int, _ channel: Int, direction: Int
+  ) -> Double {
+    let lag = lag.isEmpty ? nil : lag[direction][head]
+    return scales.spread(lag.flatMap { $0.isFinite ? 1 + $0 : nil } ?? scales.middle, channel: channel)
   }
 }
 

@@ -224,40 +224,22 @@ public struct LSTM: Mixer {
     let (heads, width, headWidth) = (layout.heads, layout.width, layout.headWidth)
     guard let x = operands[0], let weight = operands[1], let bias = operands[2], let recurrence = operands[3]
     else { throw VitError("expected 6 inputs", code: "operand-missing") }
-    let zeros = builder.constant(
-      [Double](repeating: 0, count: 4 * headWidth), shape: [4 * headWidth],
-      element: builder.graph.type(x).element)
-    // ONNX has the gates in the order input, output, forget, cell.
-    let gateOrder = [0, 3, 1, 2]
+    let zeros = ScanLowering.zeros(headWidth, like: x, in: &builder)
     var parts: [ValueID] = []
     for head in 0..<heads {
-      let direction = layout.direction(ofHead: head)
-      let tokens = try scan.read(x, direction: direction, axis: 1, into: &builder)
-      let sequence = try builder.add("onnx.Transpose", [tokens], [("perm", .ints([1, 0, 2]))])
-      func gates(_ value: ValueID, axis: Int, of count: Int, start: (Int) -> Int) throws(VitError) -> ValueID
-      {
-        var slices: [ValueID] = []
-        for gate in gateOrder {
-          slices.append(
-            try ScanLowering.slice(
-              value, start(gate)..<start(gate) + headWidth, of: count, axis: axis, into: &builder))
-        }
-        return try ScanLowering.join(slices, axis: axis, into: &builder)
-      }
-      func stacked(_ value: ValueID) throws(VitError) -> ValueID {
-        try builder.add("onnx.Unsqueeze", [value, builder.integers([0])])
-      }
       let own = { (gate: Int) in gate * width + head * headWidth }
-      let w = try stacked(try gates(weight, axis: 0, of: 4 * width, start: own))
-      let b = try stacked(
-        try ScanLowering.join(
-          [try gates(bias, axis: 0, of: 4 * width, start: own), zeros], axis: 0, into: &builder))
+      func gates(_ value: ValueID) throws(VitError) -> ValueID {
+        try ScanLowering.gates(value, axis: 0, width: headWidth, of: 4 * width, into: &builder, start: own)
+      }
       let rows = try ScanLowering.slice(recurrence, head..<head + 1, of: heads, axis: 0, into: &builder)
-      let r = try gates(rows, axis: 1, of: 4 * headWidth) { $0 * headWidth }
-      let states = try builder.add("onnx.LSTM", [sequence, w, r, b], [("hidden_size", .int(headWidth))])
-      let flat = try builder.add("onnx.Squeeze", [states, builder.integers([1])])
-      let steps = try builder.add("onnx.Transpose", [flat], [("perm", .ints([1, 0, 2]))])
-      parts.append(try scan.write(steps, direction: direction, axis: 1, into: &builder))
+      parts.append(
+        try scan.memory(
+          x, direction: layout.direction(ofHead: head), width: headWidth,
+          gates: try builder.add("onnx.Unsqueeze", [try gates(weight), builder.integers([0])]),
+          recurrence: try ScanLowering.gates(
+            rows, axis: 1, width: headWidth, of: 4 * headWidth, into: &builder
+          ) { $0 * headWidth },
+          bias: try gates(bias), zeros: zeros, into: &builder))
     }
     let s = try ScanLowering.join(parts, axis: 2, into: &builder)
     return [try Self.output.lower(s, operands, into: &builder)]

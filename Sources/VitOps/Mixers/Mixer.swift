@@ -57,6 +57,9 @@ public protocol Mixer: Operation {
   /// The linear map that starts as the attention's values, where its channels come to the last map in the order of
   /// the attention's; default: none.
   var values: MixerReadout? { get }
+  /// The operands that stay as they are while mixers are distilled layer by layer, since they are the attention's own;
+  /// default: none.
+  var frozen: [Int] { get }
   /// What fits the parameters before the last map by least squares, for the parameters as they are now; default: nothing.
   func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)?
 }
@@ -64,6 +67,8 @@ public protocol Mixer: Operation {
 extension Mixer {
   /// None.
   public var values: MixerReadout? { nil }
+  /// None.
+  public var frozen: [Int] { [] }
   /// Nothing.
   public func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)? { nil }
 }

@@ -6,6 +6,17 @@ public protocol MixerOptions: Hashable, Sendable {
   init(_ reader: inout AttributeReader) throws(VitError)
   /// All of them with their values: `init` on these gives the same options again.
   var attributes: Attributes { get }
+  /// The inner width as a fraction of the teacher's, where the user asks for none; default: the kind's.
+  var defaultWidth: Double? { get }
+  /// Whether the directions of a scan share the heads, so that their number must be a multiple; default: they do.
+  var splitsHeads: Bool { get }
+}
+
+extension MixerOptions {
+  /// The kind's.
+  public var defaultWidth: Double? { nil }
+  /// They do.
+  public var splitsHeads: Bool { true }
 }
 
 /// No options.
@@ -22,9 +33,8 @@ public struct MixerKind: Sendable {
   public let name: String
   /// One line of what it is.
   public let summary: String
-  /// The inner width as a fraction of the teacher's, where the user asks for none.
-  public let defaultWidth: Double
-  private let canonical: @Sendable (Attributes) throws(VitError) -> Attributes
+  private let width: Double
+  private let read: @Sendable (Attributes) throws(VitError) -> any MixerOptions
   private let create: @Sendable (MixerLayout, Attributes) throws(VitError) -> any Mixer
 
   /// A kind of mixer, made of a layout and its own options.
@@ -34,7 +44,7 @@ public struct MixerKind: Sendable {
   ) {
     self.name = name
     self.summary = summary
-    defaultWidth = width
+    self.width = width
     @Sendable func read(_ given: Attributes) throws(VitError) -> Options {
       var reader = AttributeReader(given)
       do {
@@ -47,7 +57,7 @@ public struct MixerKind: Sendable {
           help: error.diagnostic.help ?? MixerKind.listing(of: Options.self))
       }
     }
-    canonical = { given throws(VitError) in try read(given).attributes }
+    self.read = read
     create = { layout, given throws(VitError) in try make(layout, read(given)) }
   }
 
@@ -70,7 +80,17 @@ public struct MixerKind: Sendable {
   /// All options, those that are not `given` with their defaults; throws a usage error for one that there is not, or a
   /// wrong value.
   public func options(_ given: Attributes = Attributes()) throws(VitError) -> Attributes {
-    try canonical(given)
+    try read(given).attributes
+  }
+
+  /// The inner width as a fraction of the teacher's, where the user asks for none. Throws as `options` does.
+  public func defaultWidth(_ options: Attributes = Attributes()) throws(VitError) -> Double {
+    try read(options).defaultWidth ?? width
+  }
+
+  /// Whether the directions of its scans share the heads. Throws as `options` does.
+  public func splitsHeads(_ options: Attributes = Attributes()) throws(VitError) -> Bool {
+    try read(options).splitsHeads
   }
 
   /// A mixer of this kind; throws a usage error for wrong options, or where they do not go with the layout.
@@ -85,13 +105,15 @@ public enum Mixers {
   /// The kinds, sorted by name.
   public static let all: [MixerKind] = [
     MixerKind("glr", GLR.summary) { GLR($0) },
-    MixerKind("lstm", LSTM.summary, width: LSTM.defaultWidth) { LSTM($0) },
+    MixerKind("lstm", LSTM.summary, options: LSTMOptions.self) { $1.make($0) },
     MixerKind("none", NoMixer.summary) { _ in NoMixer() },
     MixerKind("pointwise", Pointwise.summary) { _ in Pointwise() },
   ]
 
   /// The operations that they are made of.
-  static let operations: [any Mixer.Type] = [GLR.self, LSTM.self, NoMixer.self, Pointwise.self]
+  static let operations: [any Mixer.Type] = [
+    GLR.self, LSTM.self, LSTMFull.self, NoMixer.self, Pointwise.self,
+  ]
 
   /// The mixer of that kind; throws a usage error that lists them.
   public static func named(_ kind: String) throws(VitError) -> MixerKind {

@@ -15,10 +15,13 @@ public struct MixerLayout: Hashable, Sendable {
   /// Whether the rows of the tokens before the patches are the mixer's own to make; else something behind it writes them,
   /// and what it gives there does not matter.
   public let ownsPrefix: Bool
+  /// Whether directions share the heads evenly, each head being scanned in one; else all are scanned in every direction.
+  public let splitsHeads: Bool
 
   /// A layout; throws a usage error where the width or the number of heads does not divide.
   public init(
-    dim: Int, outputDim: Int, width: Int, heads: Int, order: ScanOrder, ownsPrefix: Bool = true
+    dim: Int, outputDim: Int, width: Int, heads: Int, order: ScanOrder, ownsPrefix: Bool = true,
+    splitsHeads: Bool = true
   ) throws(VitError) {
     guard dim > 0, outputDim > 0, width > 0, heads > 0 else {
       throw VitError(
@@ -26,13 +29,15 @@ public struct MixerLayout: Hashable, Sendable {
           + " is impossible",
         kind: .usage, code: "mixer-layout")
     }
-    try MixerLayout.check(width: width, heads: heads, directions: order.directionCount, kind: .usage)
+    try MixerLayout.check(
+      width: width, heads: heads, directions: splitsHeads ? order.directionCount : 1, kind: .usage)
     self.dim = dim
     self.outputDim = outputDim
     self.width = width
     self.heads = heads
     self.order = order
     self.ownsPrefix = ownsPrefix
+    self.splitsHeads = splitsHeads
   }
 
   /// The channels of a head.
@@ -41,7 +46,7 @@ public struct MixerLayout: Hashable, Sendable {
   /// The number of tokens.
   public var tokens: Int { order.tokens }
 
-  /// The direction in which a head is scanned.
+  /// The direction in which a head is scanned, where directions share them.
   public func direction(ofHead head: Int) -> Int { head * order.directionCount / heads }
 
   /// The inner width that is `fraction` of `dim`; throws a usage error unless it is a whole number of
@@ -57,12 +62,12 @@ public struct MixerLayout: Hashable, Sendable {
     return Int(wanted)
   }
 
-  /// The number of heads where none is asked for: the least multiple of both the directions and the teacher's
-  /// heads, which must divide `width`; throws a usage error with the nearest width that would do.
+  /// The number of heads where none is asked for: the teacher's, or where directions share them the least multiple of
+  /// both, which must divide `width`; throws a usage error with the nearest width that would do.
   public static func defaultHeads(
-    width: Int, teacherHeads: Int, order: ScanOrder
+    width: Int, teacherHeads: Int, order: ScanOrder, splitsHeads: Bool = true
   ) throws(VitError) -> Int {
-    let directions = order.directionCount
+    let directions = splitsHeads ? order.directionCount : 1
     precondition(teacherHeads > 0)
     let heads = directions / greatestCommonDivisor(directions, teacherHeads) * teacherHeads
     guard width % heads == 0 else {

@@ -8,6 +8,8 @@ struct MixerScan: Hashable, Sendable {
   let heads: Int
   /// How the tokens are read.
   let order: ScanOrder
+  /// Whether directions share the heads.
+  let splitsHeads: Bool
 
   /// The most channels of a head.
   static let maximumHeadWidth = 1 << 14
@@ -15,15 +17,18 @@ struct MixerScan: Hashable, Sendable {
   init(_ layout: MixerLayout) {
     heads = layout.heads
     order = layout.order
+    splitsHeads = layout.splitsHeads
   }
 
-  init(_ reader: inout AttributeReader) throws(VitError) {
+  init(_ reader: inout AttributeReader, splitsHeads: Bool = true) throws(VitError) {
+    self.splitsHeads = splitsHeads
     heads = try reader.int("heads")
     order = try ScanOrder(&reader)
-    guard heads > 0, heads <= ScanOrder.maximumTokens, heads % order.directionCount == 0 else {
+    guard heads > 0, heads <= ScanOrder.maximumTokens, !splitsHeads || heads % order.directionCount == 0
+    else {
       throw VitError(
-        "attribute 'heads' is \(heads), expected a positive multiple of"
-          + " the \(order.directionCount) directions")
+        "attribute 'heads' is \(heads), expected a positive"
+          + (splitsHeads ? " multiple of the \(order.directionCount) directions" : " number"))
     }
   }
 
@@ -44,13 +49,15 @@ struct MixerScan: Hashable, Sendable {
         "'x' has \(tokens) tokens, but a grid of \(order.grid.rows) by \(order.grid.columns) patches with"
           + " \(order.prefix) tokens before it has \(order.tokens)", code: "operand-shape")
     }
-    try MixerLayout.check(width: width, heads: heads, directions: order.directionCount, kind: .input)
+    try MixerLayout.check(
+      width: width, heads: heads, directions: splitsHeads ? order.directionCount : 1, kind: .input)
     guard width / heads <= MixerScan.maximumHeadWidth else {
       throw VitError(
         "heads of \(width / heads) channels are too wide, expected at most \(MixerScan.maximumHeadWidth)")
     }
     do {
-      return try MixerLayout(dim: dim, outputDim: outputDim, width: width, heads: heads, order: order)
+      return try MixerLayout(
+        dim: dim, outputDim: outputDim, width: width, heads: heads, order: order, splitsHeads: splitsHeads)
     } catch { throw VitError(error.diagnostic.message, code: error.diagnostic.code) }
   }
 

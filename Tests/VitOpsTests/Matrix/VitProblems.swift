@@ -12,11 +12,13 @@ extension OpProblem {
       let order = try ScanOrder(
         pattern, grid: .init(rows: draw.rows, columns: 2), prefix: prefix, outputs: min(prefix, 1),
         placement: draw.pick(ScanOrder.Placement.allCases))
-      let heads = order.directionCount
+      let kind = try Mixers.named(kind)
+      let splitsHeads = try kind.splitsHeads(options)
+      let heads = splitsHeads ? order.directionCount : draw.pick([1, 3])
       let layout = try MixerLayout(
         dim: draw.columns, outputDim: draw.pick([1, draw.columns]), width: heads * draw.pick([1, 3]),
-        heads: heads, order: order)
-      let mixer = try Mixers.named(kind).make(layout, options)
+        heads: heads, order: order, splitsHeads: splitsHeads)
+      let mixer = try kind.make(layout, options)
       var random = SplitMix(seed: UInt64(draw.below(1000)))
       let parameters = try mixer.initialise(layout, from: nil, random: &random)
       let x = draw.normal([draw.batch, order.tokens, draw.columns])
@@ -32,7 +34,8 @@ extension OpProblem {
   /// The operations that attention blocks are raised to, and the mixers.
   static let vit: [OpProblem] =
     [
-      mixer("vit.glr", "glr"), mixer("vit.lstm", "lstm"), mixer("vit.none", "none"),
+      mixer("vit.glr", "glr"), mixer("vit.lstm", "lstm"),
+      mixer("vit.lstm_full", "lstm", Attributes([("form", .string("full"))])), mixer("vit.none", "none"),
       mixer("vit.pointwise", "pointwise"),
       OpProblem("vit.add") { draw in
         .of(draw.normal(draw.shape), draw.normal(draw.pick([draw.shape, Array(draw.shape.dropFirst())])))
