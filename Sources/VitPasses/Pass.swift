@@ -147,9 +147,9 @@ public struct OptionReader {
 
   /// An option that is one of the cases of `Choice`.
   public mutating func choice<Choice: RawRepresentable & CaseIterable>(
-    _ name: String, default fallback: Choice
+    _ name: String, or words: [String] = [], default fallback: Choice
   ) throws(VitError) -> Choice where Choice.RawValue == String {
-    let choices = Choice.allCases.map(\.rawValue).joined(separator: ", ")
+    let choices = (Choice.allCases.map(\.rawValue) + words).joined(separator: ", ")
     note(name, "one of \(choices)")
     guard let text = text(name) else { return fallback }
     guard let value = Choice(rawValue: text) else {

@@ -39,19 +39,20 @@ public struct Select: Pass {
     self.images = images
   }
 
-  /// Takes `by` (damage; `swap` is another name of it), `group` (sparse: the front of the ranking; or dense; alone they mean
+  /// Takes `by` (damage; `auto` and `swap` are other names of it), `group` (sparse: the front of the ranking; or dense; alone they mean
   /// the entropy's, and a place, as last, is one, too), `threshold` (of the number that ranks; all layers that keep it),
   /// `count`, `fraction` (0.5, of all attention layers; used where there is no count), `layers`, which wins over the others,
   /// and `images` (all held-out ones): those that the damage is measured on.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
-    let place = options.word("group", of: ["first", "last", "random", "alternate"])
+    let places = Criterion.allCases.filter { !$0.isMeasured }.map(\.rawValue)
+    let place = options.word("group", of: places)
     if place == nil, let end = options.word("group", of: Group.allCases.map(\.rawValue)) {
       (criterion, group) = (.entropy, Group(rawValue: end) ?? group)
     }
     // Any other word is no group.
-    group = try options.choice("group", default: group)
-    let isOldName = options.word("by", of: ["swap"]) != nil
+    group = try options.choice("group", or: places, default: group)
+    let isOldName = options.word("by", of: ["auto", "swap"]) != nil
     let fallback = isOldName ? .damage : place.flatMap(Criterion.init) ?? criterion
     criterion = try options.choice("by", default: fallback)
     if let place, criterion.rawValue != place {

@@ -31,12 +31,34 @@ struct SelectTests {
   @Test(
     "layers are ranked by each index in its direction, of equal ones the earlier first",
     arguments: [
-      ("swap", [2, 3]), ("damage", [2, 3]), ("dependence", [0, 3]), ("alternate", [0, 2]),
+      ("auto", [2, 3]), ("swap", [2, 3]), ("damage", [2, 3]), ("dependence", [0, 3]), ("alternate", [0, 2]),
       ("entropy", [1, 3]), ("gini", [0, 2]), ("hoyer", [0, 3]), ("top-mass", [1, 2]),
       ("distance", [1, 2]), ("cosine", [0, 2]), ("drop", [1, 3]), ("first", [0, 1]), ("last", [2, 3]),
     ])
   func criteria(_ name: String, _ expected: [Int]) throws {
     #expect(selected(try apply("select{by=\(name),count=2}", to: try scored())) == expected)
+  }
+
+  @Test("each way of choosing has a word on the command line; without one it is damage")
+  func words() throws {
+    for word in ["auto", "damage", "swap"] {
+      let choice = try #require(Select.choice(word))
+      #expect(choice.by == .damage && choice.group == .sparse)
+    }
+    for (word, group) in [("sparse", Select.Group.sparse), ("dense", .dense)] {
+      let choice = try #require(Select.choice(word))
+      #expect(choice.by == .entropy && choice.group == group)
+    }
+    for word in [
+      "entropy", "gini", "hoyer", "top-mass", "distance", "dependence", "cosine", "drop", "first", "last",
+      "random",
+      "alternate",
+    ] {
+      #expect(Select.choice(word)?.by.rawValue == word)
+    }
+    #expect(Select.choices.allSatisfy { Select.choice($0) != nil })
+    #expect(Select.choice("luck") == nil)
+    #expect(Select().criterion == .damage && Select().fraction == 0.5)
   }
 
   @Test("a fraction is of all layers, rounded, at least one")
@@ -107,7 +129,8 @@ struct SelectTests {
         "option-value"
       ),
       (
-        "select{group=odd}", "select: option 'group' cannot be 'odd' (expected one of sparse, dense)",
+        "select{group=odd}",
+        "select: option 'group' cannot be 'odd' (expected one of sparse, dense, first, last, random, alternate)",
         "option-value"
       ),
       (
