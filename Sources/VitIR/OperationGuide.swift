@@ -38,15 +38,28 @@ public struct OperationGuide: Sendable {
   /// The example as a graph of one node.
   public let graph: Graph
 
+  /// The attributes that `read` asks for, in its order, with their defaults. Throws where one has none.
+  public static func attributes(
+    _ read: (inout AttributeReader) throws(VitError) -> Void
+  ) throws(VitError) -> [AttributeEntry] {
+    var reader = AttributeReader(recording: Attributes())
+    try read(&reader)
+    return entries(reader)
+  }
+
+  private static func entries(_ reader: AttributeReader) -> [AttributeEntry] {
+    (reader.asked ?? []).map {
+      AttributeEntry(name: $0.name, kind: $0.kind, fallback: $0.fallback, isRequired: $0.isRequired)
+    }
+  }
+
   /// What `type` has to say. Throws where its example does not fit it.
   public init(_ type: any Operation.Type, registry: Registry) throws(VitError) {
     let example = try Example(type.example)
     var reader = AttributeReader(recording: example.attributes)
     let operation = try type.init(attributes: &reader)
     try reader.finish()
-    attributes = (reader.asked ?? []).map {
-      AttributeEntry(name: $0.name, kind: $0.kind, fallback: $0.fallback, isRequired: $0.isRequired)
-    }
+    attributes = OperationGuide.entries(reader)
     let record = OperandRecord()
     var operands = Operands(
       example.operands.map { $0?.type }, values: example.operands.map { $0?.value.map(KnownValue.tensor) },

@@ -12,15 +12,3 @@ extension Registry {
   /// Every operation that vitc knows.
   public static var vitc: Registry { .standard }
 }
-
-/// The kinds of mixers.
-public enum MixerKinds {
-  /// Their names, sorted.
-  public static var names: [String] { Mixers.all.map(\.name) }
-
-  /// Their names in a sentence, with the default marked.
-  public static var listing: String {
-    let marked = names.map { $0 == CompilerOptions().mixer ? "\($0) (default)" : $0 }
-    return marked.dropLast().joined(separator: ", ") + " or " + (marked.last ?? "")
-  }
-}

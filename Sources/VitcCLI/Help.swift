@@ -18,6 +18,7 @@ enum Help {
       vitc help COMMAND     what a command takes
       vitc help op NAME     what an operation of the IR does
       vitc help pass NAME   what a pass does and takes
+      vitc help mixer KIND  what a mixer is and what it can be asked for
       vitc --version        the version
 
     @FILE stands for the words in a file, apart by blanks and line ends, in quotes where they hold blanks.
@@ -92,6 +93,23 @@ enum Help {
     return text + "\nexample:\n  vitc opt MODEL --passes '\(pass.example)' --data DATA -o OUT.vmod\n"
   }
 
+  /// What a mixer is and what it can be asked for, with the defaults.
+  static func mixer(_ name: String) throws -> String {
+    guard let guide = try MixerGuide.all().first(where: { $0.name == name }) else {
+      throw Arguments.unknown(name, among: MixerKinds.names, what: "mixer", help: nil)
+    }
+    var text = "\(guide.name): \(guide.summary)\n"
+    if !guide.options.isEmpty {
+      text += "\noptions, with their defaults:\n"
+      text += rows(guide.options.map { ($0.name, "\($0.fallback)  (\($0.accepted))") })
+      text += "\n"
+    }
+    let braces = guide.options.first.map { "{\($0.name)=\($0.fallback)}" } ?? ""
+    return text
+      + "\ninner width, where swap's option 'width' does not say: \(guide.width) of the model's\n"
+      + "\nexample:\n  vitc opt MODEL --passes 'swap{mixer=\(guide.name)\(braces),layers=all}' -o OUT.vmod\n"
+  }
+
   /// Names and what they mean, in two columns.
   static func rows(_ rows: [(String, String)]) -> String {
     let column = min((rows.map(\.0.count).max() ?? 0) + 4, 34)
@@ -122,10 +140,10 @@ enum Help {
 extension Command {
   /// `vitc help`.
   static let help = Command(
-    "help", "explains a command, an operation or a pass",
+    "help", "explains a command, an operation, a pass or a mixer",
     operands: [
-      ("TOPIC", "a command, or 'op' or 'pass'"),
-      ("NAME", "an operation or a pass; all are listed without it"),
+      ("TOPIC", "a command, or 'op', 'pass' or 'mixer'"),
+      ("NAME", "an operation, a pass or a mixer; all are listed without it"),
     ],
     operandCount: 0...2
   ) { arguments, terminal in
@@ -138,6 +156,9 @@ extension Command {
     case ("pass"?, let name?): terminal.write(try Help.pass(name))
     case ("pass"?, nil):
       terminal.write(Help.rows(Pipeline.standardPasses.map { ($0.name, $0.summary) }) + "\n")
+    case ("mixer"?, let name?): terminal.write(try Help.mixer(name))
+    case ("mixer"?, nil):
+      terminal.write(Help.rows(try MixerGuide.all().map { ($0.name, $0.summary) }) + "\n")
     case (let name?, nil):
       guard let command = Command.all.first(where: { $0.name == name }) else {
         throw Arguments.unknown(name, among: Command.all.map(\.name), what: "command", help: nil)

@@ -1,5 +1,7 @@
+import Foundation
 import Testing
 import VitTestSupport
+import Vitc
 
 @Suite("Words on the command line") struct UsageTests {
   @Test("the version goes to standard output") func version() throws {
@@ -140,6 +142,27 @@ import VitTestSupport
     #expect(try Tool.run("help", "op", "vit.layer_norm").output.hasPrefix("vit.layer_norm: "))
     #expect(try Tool.run("help", "op").output.contains("onnx.Softmax"))
     Golden.expect(try Tool.run("help", "op", "onnx.LSTM").output, "cli/op-lstm.txt")
+  }
+
+  @Test("every kind of mixer has a help page and a section in Mixers.md")
+  func mixers() throws {
+    let list = try Tool.run("help", "mixer").output
+    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent()
+    let page = try String(
+      contentsOf: root.appending(path: "Sources/Vitc/Vitc.docc/Mixers.md"), encoding: .utf8)
+    let sections = page.split(separator: "\n").filter { $0.hasPrefix("### 2.") }.flatMap {
+      $0.split { !$0.isLetter }
+    }
+    for kind in MixerKinds.names {
+      #expect(list.contains("\n  \(kind) ") || list.hasPrefix("  \(kind) "))
+      let help = try Tool.run("help", "mixer", kind)
+      #expect(help.status == 0 && help.output.hasPrefix("\(kind): "))
+      #expect(sections.contains(Substring(kind)), "\(kind)")
+    }
+    Golden.expect(try Tool.run("help", "mixer", "lstm").output, "cli/mixer-lstm.txt")
+    let unknown = try Tool.run("help", "mixer", "lsmt")
+    #expect(unknown.status == 2 && unknown.errors.contains("unknown mixer 'lsmt'"))
   }
 
   static let commands = [

@@ -35,6 +35,7 @@ public struct MixerKind: Sendable {
   public let summary: String
   private let width: Double
   private let read: @Sendable (Attributes) throws(VitError) -> any MixerOptions
+  private let explain: @Sendable () throws(VitError) -> [OperationGuide.AttributeEntry]
   private let create: @Sendable (MixerLayout, Attributes) throws(VitError) -> any Mixer
 
   /// A kind of mixer, made of a layout and its own options.
@@ -58,6 +59,9 @@ public struct MixerKind: Sendable {
       }
     }
     self.read = read
+    explain = { () throws(VitError) in
+      try OperationGuide.attributes { reader throws(VitError) in _ = try Options(&reader) }
+    }
     create = { layout, given throws(VitError) in try make(layout, read(given)) }
   }
 
@@ -82,6 +86,9 @@ public struct MixerKind: Sendable {
   public func options(_ given: Attributes = Attributes()) throws(VitError) -> Attributes {
     try read(given).attributes
   }
+
+  /// Its own options with their defaults and what they take.
+  public func optionEntries() throws(VitError) -> [OperationGuide.AttributeEntry] { try explain() }
 
   /// The inner width as a fraction of the teacher's, where the user asks for none. Throws as `options` does.
   public func defaultWidth(_ options: Attributes = Attributes()) throws(VitError) -> Double {
