@@ -39,4 +39,5 @@ static inline void vk_relax(void) {
 #include "vitk_rows.h"
 #include "vitk_walk.h"
 #include "vitk_scan.h"
+#include "vitk_taps.h"
 #endif
