@@ -142,7 +142,7 @@ def forward(arguments):
 
 def mixers(arguments):
     """Alternates the peers with our own benchmark."""
-    line = re.compile(r"(glr|lstm) (\d+ tokens x \d+ x batch \d+): (\d+) samples/s")
+    line = re.compile(r"(conv|glr|lstm) (\d+ tokens x \d+ x batch \d+): (\d+) samples/s")
     sides = {
         "vitc": [arguments.bench, "mixers", str(arguments.threads), str(arguments.seconds)],
         "torch": [sys.executable, "tools/bench_mixers.py", "--threads", str(arguments.threads), "--seconds",

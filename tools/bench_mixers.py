@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Training speed of the mixers' peers in PyTorch eager: samples a second of forward, backward and AdamW.
 
-The peer of `vit.lstm` is torch.nn.LSTM, bidirectional, with a linear map behind it; that of `vit.glr` is the same module with the
-scan as a hand-written autograd function, one fused operation for each step. The other side of the comparison:
+The peer of `vit.conv` is torch.nn.functional.conv2d with a group for each channel, between two linear maps; that of `vit.lstm` is
+torch.nn.LSTM, bidirectional, with a linear map behind it; that of `vit.glr` is the same module with the scan as a hand-written autograd
+function, one fused operation for each step. The other side of the comparison:
 
     tools/bench mixers
 """
@@ -64,6 +65,28 @@ class GLR(torch.nn.Module):
         return self.output(turn(h.transpose(0, 1)) * F.silu(q))
 
 
+class Conv(torch.nn.Module):
+    def __init__(self, dim, width, heads, tokens):
+        super().__init__()
+        self.heads, self.side = heads, int((tokens - 1) ** 0.5)
+        self.values = torch.nn.Linear(dim, width)
+        self.taps = torch.nn.Parameter(torch.randn(width, 1, 3, 3) / 3)
+        self.mean = torch.nn.Parameter(torch.randn(width) / 3)
+        self.before = torch.nn.Parameter(torch.randn(width) / 3)
+        self.rows = torch.nn.Parameter(torch.full((heads, 1, tokens), 1 / tokens))
+        self.output = torch.nn.Linear(width, dim)
+
+    def forward(self, x):
+        v = self.values(x)
+        batch, tokens, width = v.shape
+        first, patches = v[:, :1], v[:, 1:]
+        image = patches.transpose(1, 2).reshape(batch, width, self.side, self.side)
+        sums = F.conv2d(image, self.taps, padding=1, groups=width).flatten(2).transpose(1, 2)
+        sums = sums + (self.mean * patches.mean(1, keepdim=True) + self.before * first)
+        own = (self.rows @ v.view(batch, tokens, self.heads, -1).transpose(1, 2)).transpose(1, 2).flatten(2)
+        return self.output(torch.cat([own, sums], 1))
+
+
 class LSTM(torch.nn.Module):
     def __init__(self, dim, width):
         super().__init__()
@@ -102,7 +125,7 @@ arguments = parser.parse_args()
 torch.set_num_threads(arguments.threads)
 torch.manual_seed(1)
 for tokens, dim, batch in [(50, 96, 64), (65, 384, 32)]:
-    for name, module in [("glr", GLR(dim, dim, 6)), ("lstm", LSTM(dim, dim // 2))]:
+    for name, module in [("conv", Conv(dim, dim, 6, tokens)), ("glr", GLR(dim, dim, 6)), ("lstm", LSTM(dim, dim // 2))]:
         samples, work = rate(module, tokens, dim, batch, arguments.seconds)
         print(f"{name} {tokens} tokens x {dim} x batch {batch}: {samples:.0f} samples/s, {work:.2f} ms of processor a step",
               flush=True)

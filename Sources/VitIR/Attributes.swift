@@ -252,6 +252,17 @@ public struct AttributeReader {
     throw missing(name, "ints")
   }
 
+  /// One whole number or several; `nil` where the attribute is absent, or is `word`.
+  public mutating func extents(_ name: String, or word: String) throws(VitError) -> [Int]? {
+    note(name, "'\(word)', int or ints", { .string(word) })
+    switch take(name) {
+    case nil, .string(word)?: return nil
+    case .int(let value): return [value]
+    case .ints(let values): return values
+    case .some(let other): throw mismatch(name, "'\(word)', int or ints", other)
+    }
+  }
+
   /// Numbers, or `nil` where the attribute is absent; whole numbers count.
   public mutating func optionalFloats(_ name: String) throws(VitError) -> [Double]? {
     note(name, "floats")

@@ -167,11 +167,39 @@ extension KernelBenchmarks {
             before: before, pool: pool)
         }
       },
+      scan("vk_taps") { _, view, pool in
+        let (grid, taps) = tapProblem(view)
+        let (v, c) = (view(384), view(384))
+        return {
+          VitRuntime.Kernel.taps(
+            grid, v: v, taps: taps.taps, mean: taps.mean, before: taps.before, into: c, pool: pool)
+        }
+      },
+      scan("vk_taps_gradient") { _, view, pool in
+        let (grid, taps) = tapProblem(view)
+        let (v, dc, dv) = (view(384), view(384), view(384))
+        let sums = view(22).part(0, of: 8 * 11 * 384)
+        return {
+          VitRuntime.Kernel.tapsGradient(
+            grid, v: v, taps: taps.taps, mean: taps.mean, before: taps.before, dc: dc, into: dv, sums: sums,
+            pool: pool)
+        }
+      },
       scan("vk_accumulate") { _, view, pool in
         let (x, y) = (view(384), view(384))
         return { VitRuntime.Kernel.accumulate(y, scale: 0.5, into: x, pool: pool) }
       },
     ]
+  }
+
+  /// Taps of 3 by 3 on 14 by 14 patches and one token before them, in the memory of a view.
+  private static func tapProblem(_ view: (Int) -> View) -> (
+    grid: TapGrid, taps: (taps: View, mean: View, before: View)
+  ) {
+    let memory = view(3)
+    let grid = TapGrid(rows: 14, columns: 14, prefix: 1, kernelRows: 3, kernelColumns: 3, border: .zero)
+    let rows = (0..<11).map { memory.part($0 * 384, of: 384) }
+    return (grid, (memory.part(0, of: 9 * 384), rows[9], rows[10]))
   }
 
   /// The recurrence of six heads of 64 channels, in the memory of a view.

@@ -6,10 +6,10 @@ internal import VitTrain
 
 /// Training speed of the mixers, beside tools/bench_mixers.py: forward, backward and AdamW. Prints, asserts nothing.
 public enum MixerBenchmarks {
-  /// Measures `glr` and `lstm` at two sizes, for `seconds` each, with so many threads.
+  /// Measures `conv`, `glr` and `lstm` at two sizes, for `seconds` each, with so many threads.
   public static func run(threads: Int, seconds: Double) throws {
     for (tokens, dim, batch) in [(50, 96, 64), (65, 384, 32)] {
-      for kind in ["glr", "lstm"] {
+      for kind in ["conv", "glr", "lstm"] {
         try measure(kind, tokens: tokens, dim: dim, batch: batch, threads: threads, seconds: seconds)
       }
     }
@@ -19,10 +19,11 @@ public enum MixerBenchmarks {
     _ kind: String, tokens: Int, dim: Int, batch: Int, threads: Int, seconds: Double
   ) throws {
     let named = try Mixers.named(kind)
+    let side = Int(Double(tokens - 1).squareRoot())
     let layout = try MixerLayout(
       dim: dim, outputDim: dim, width: MixerLayout.width(named.defaultWidth(), of: dim),
-      heads: kind == "glr" ? 6 : 2,
-      order: ScanOrder(.bidirectional, grid: .init(rows: 1, columns: tokens - 1), prefix: 1))
+      heads: kind == "lstm" ? 2 : 6,
+      order: ScanOrder(.bidirectional, grid: .init(rows: side, columns: side), prefix: 1))
     let mixer = try named.make(layout)
     var random = SplitMix(seed: 1)
     var builder = GraphBuilder(Graph(name: kind), registry: .standard)

@@ -94,7 +94,8 @@ struct PipelineTests {
         "option-value", nil
       ),
       (
-        "swap{mixer=rnn}", "unknown mixer 'rnn', expected one of 'glr', 'lstm', 'none', 'pointwise'",
+        "swap{mixer=rnn}",
+        "unknown mixer 'rnn', expected one of 'conv', 'glr', 'lstm', 'none', 'pointwise', 'static'",
         "unknown-mixer", nil
       ),
       (

@@ -53,23 +53,18 @@ public struct GLR: Mixer {
     _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
   ) throws -> [Tensor] {
     let inherited = try attention.map { try InheritedChannels(layout, $0) }
-    let (dim, width, headWidth) = (layout.dim, layout.width, layout.headWidth)
-    var wv = (0..<width * dim).map { _ in random.normal() / Double(dim).squareRoot() }
-    var bv = [Double](repeating: 0, count: width)
+    let (width, headWidth) = (layout.width, layout.headWidth)
+    let values = FirstValues.values(layout, inherited, &random)
     let scales = Timescales(layout)
     var ba = (0..<width).map { _ in Timescales.decayLogit(scales.random(&random)) }
     for index in 0..<width {
       guard let channel = inherited?.channels[index] else { continue }
-      wv.replaceSubrange(index * dim..<(index + 1) * dim, with: channel.value)
-      bv[index] = channel.valueBias
       ba[index] = Timescales.decayLogit(channel.timescale)
     }
     let blocks = [layout.heads, headWidth, headWidth]
     // Decays and gates that depend on nothing: the attention's own output of moving averages.
     let deviation = inherited == nil ? (0.01 / Double(headWidth)).squareRoot() : 0
-    return [
-      Tensor(.f32, shape: [width, dim], values: wv),
-      Tensor(.f32, shape: [width], values: bv),
+    return values + [
       FirstValues.normal(blocks, deviation: deviation, &random),
       Tensor(.f32, shape: [width], values: ba),
       FirstValues.normal(blocks, deviation: deviation, &random),

@@ -29,6 +29,23 @@ enum FirstValues {
     (0..<shape.reduce(1, *)).map { _ in next() }
   }
 
+  /// Weight `[width, dim]` and bias of the values: rows that are inherited, and for the others rows of unit gain at random.
+  static func values(
+    _ layout: MixerLayout, _ inherited: InheritedChannels?, _ random: inout SplitMix
+  ) -> [Tensor] {
+    let (dim, width) = (layout.dim, layout.width)
+    var weight = (0..<width * dim).map { _ in random.normal() / Double(dim).squareRoot() }
+    var bias = [Double](repeating: 0, count: width)
+    for index in 0..<width {
+      guard let channel = inherited?.channels[index] else { continue }
+      weight.replaceSubrange(index * dim..<(index + 1) * dim, with: channel.value)
+      bias[index] = channel.valueBias
+    }
+    return [
+      Tensor(.f32, shape: [width, dim], values: weight), Tensor(.f32, shape: [width], values: bias),
+    ]
+  }
+
   /// The weight of the output map, `[outputDim, width]`: columns that are inherited, times `scale`, and timid
   /// ones for the others.
   static func output(

@@ -111,15 +111,23 @@ public struct MixerKind: Sendable {
 public enum Mixers {
   /// The kinds, sorted by name.
   public static let all: [MixerKind] = [
+    MixerKind("conv", ConvMixer.summary, options: ConvMixer.Options.self) {
+      layout, options throws(VitError) in
+      try ConvMixer(layout, options)
+    },
     MixerKind("glr", GLR.summary) { GLR($0) },
     MixerKind("lstm", LSTM.summary, options: LSTMOptions.self) { $1.make($0) },
     MixerKind("none", NoMixer.summary) { _ in NoMixer() },
     MixerKind("pointwise", Pointwise.summary) { _ in Pointwise() },
+    MixerKind("static", StaticMixer.summary, options: StaticMixer.Options.self) {
+      layout, options throws(VitError) in
+      try StaticMixer(layout, options)
+    },
   ]
 
   /// The operations that they are made of.
   static let operations: [any Mixer.Type] = [
-    GLR.self, LSTM.self, LSTMFull.self, NoMixer.self, Pointwise.self,
+    ConvMixer.self, GLR.self, LSTM.self, LSTMFull.self, NoMixer.self, Pointwise.self, StaticMixer.self,
   ]
 
   /// The mixer of that kind; throws a usage error that lists them.

@@ -14,6 +14,13 @@ struct MixerScan: Hashable, Sendable {
   /// The most channels of a head.
   static let maximumHeadWidth = 1 << 14
 
+  /// Heads that are not scanned, over tokens in this order.
+  init(heads: Int, order: ScanOrder) {
+    self.heads = heads
+    self.order = order
+    splitsHeads = false
+  }
+
   init(_ layout: MixerLayout) {
     heads = layout.heads
     order = layout.order

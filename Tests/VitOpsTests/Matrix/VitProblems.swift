@@ -4,8 +4,10 @@ import VitTestSupport
 
 extension OpProblem {
   /// A mixer with its first values, on an image of `rows` by two patches and the tokens before them.
-  private static func mixer(_ name: String, _ kind: String, _ options: Attributes = Attributes()) -> OpProblem
-  {
+  private static func mixer(
+    _ name: String, _ kind: String,
+    _ options: @escaping @Sendable (inout Draw) -> Attributes = { _ in Attributes() }
+  ) -> OpProblem {
     OpProblem(name) { draw in
       let pattern = draw.pick(ScanOrder.Pattern.allCases)
       let prefix = draw.below(3)
@@ -13,11 +15,12 @@ extension OpProblem {
         pattern, grid: .init(rows: draw.rows, columns: 2), prefix: prefix, outputs: min(prefix, 1),
         placement: draw.pick(ScanOrder.Placement.allCases))
       let kind = try Mixers.named(kind)
+      let options = options(&draw)
       let splitsHeads = try kind.splitsHeads(options)
       let heads = splitsHeads ? order.directionCount : draw.pick([1, 3])
       let layout = try MixerLayout(
         dim: draw.columns, outputDim: draw.pick([1, draw.columns]), width: heads * draw.pick([1, 3]),
-        heads: heads, order: order, splitsHeads: splitsHeads)
+        heads: heads, order: order, ownsPrefix: draw.flip(), splitsHeads: splitsHeads)
       let mixer = try kind.make(layout, options)
       var random = SplitMix(seed: UInt64(draw.below(1000)))
       let parameters = try mixer.initialise(layout, from: nil, random: &random)
@@ -34,9 +37,15 @@ extension OpProblem {
   /// The operations that attention blocks are raised to, and the mixers.
   static let vit: [OpProblem] =
     [
+      mixer("vit.conv", "conv") { draw in
+        Attributes([
+          ("kernel", .ints([draw.pick([1, 3, 5]), draw.pick([1, 3])])),
+          ("border", .string(draw.pick(["zero", "edge", "centre"]))), ("mean", .bool(draw.flip())),
+        ])
+      },
       mixer("vit.glr", "glr"), mixer("vit.lstm", "lstm"),
-      mixer("vit.lstm_full", "lstm", Attributes([("form", .string("full"))])), mixer("vit.none", "none"),
-      mixer("vit.pointwise", "pointwise"),
+      mixer("vit.lstm_full", "lstm") { _ in Attributes([("form", .string("full"))]) },
+      mixer("vit.none", "none"), mixer("vit.pointwise", "pointwise"), mixer("vit.static", "static"),
       OpProblem("vit.add") { draw in
         .of(draw.normal(draw.shape), draw.normal(draw.pick([draw.shape, Array(draw.shape.dropFirst())])))
       },

@@ -1,0 +1,373 @@
+public import VitIR
+internal import VitRuntime
+
+/// `vit.conv(x, wv, bv, k, m?, pi?, r?, wo, bo)`: depthwise taps on the attention's values (Mixers.md §2.7).
+///
+/// Each channel of a patch becomes a weighted sum of that channel of the patches around it, with `mean` of the mean of all
+/// patches, and of the `prefix` tokens before them. Their own rows are sums over all tokens with the fixed weights `r`
+/// where `rows`, else zero. `wv` is `[width, dim]`, `k` `[width, *kernel]`, `m` `[width]`, `pi` `[width, prefix]` where there
+/// is a prefix, `r` `[heads, prefix, tokens]`, `wo` `[outputDim, width]`.
+public struct ConvMixer: Mixer {
+  /// The operation's name.
+  public static let name = "vit.conv"
+  /// What it computes.
+  public static let summary = "Sums of each channel over the patches around, with weights that are fixed"
+  /// A use of it.
+  public static let example =
+    "(f32[1, 4, 2], f32[2, 2], f32[2], f32[2, 3, 3], f32[2], f32[2, 2], f32[2])"
+    + " {grid = [2, 2], heads = 2, kernel = [3, 3]}"
+  /// What the user asks for.
+  public var kind: String { "conv" }
+
+  /// Which channels have the same taps.
+  enum Share: String, CaseIterable {
+    /// None.
+    case channel
+    /// Those of a head.
+    case head
+  }
+
+  /// What the user can ask for.
+  struct Options: MixerOptions {
+    /// One or two extents; by default as fits the grid.
+    let kernel: [Int]?
+    let border: TapBorder
+    let share: Share
+    let hasMean: Bool
+    /// Nothing is scanned.
+    let splitsHeads = false
+
+    init(_ reader: inout AttributeReader) throws(VitError) {
+      kernel = try reader.extents("kernel", or: "auto")
+      if let kernel, !(1...2).contains(kernel.count) || !kernel.allSatisfy(ConvMixer.isExtent) {
+        throw VitError("option 'kernel' cannot be \(kernel), expected one odd number to 15 or two")
+      }
+      border = try reader.choice("border", default: .zero)
+      share = try reader.choice("share", default: .channel)
+      hasMean = try reader.bool("mean", default: true)
+    }
+
+    var attributes: Attributes {
+      let extents: Attribute =
+        switch kernel {
+        case nil: .string("auto")
+        case let kernel? where kernel.count == 1: .int(kernel[0])
+        case let kernel?: .ints(kernel)
+        }
+      return Attributes([
+        ("kernel", extents), ("border", .string(border.rawValue)), ("share", .string(share.rawValue)),
+        ("mean", .bool(hasMean)),
+      ])
+    }
+  }
+
+  private let heads: Int
+  private let share: Share
+  private let hasMean: Bool
+  /// Whether the prefix has rows of its own.
+  private let hasRows: Bool
+  private let grid: TapGrid
+  private static let valueMap = LinearMap(weight: 1, bias: 2)
+
+  /// The longest side of a kernel.
+  private static let maximumExtent = 15
+  private static func isExtent(_ value: Int) -> Bool {
+    value % 2 == 1 && (1...maximumExtent).contains(value)
+  }
+
+  /// The operation for a layout; throws a usage error where the layout has no patches.
+  init(_ layout: MixerLayout, _ options: Options) throws(VitError) {
+    let (patches, prefix) = (layout.order.grid, layout.order.prefix)
+    guard patches.count > 0 else {
+      throw VitError("mixer conv: there are no patches to sum over", kind: .usage, code: "mixer-layout")
+    }
+    // Along an axis of one patch there is nothing to see.
+    func extents(_ side: Int) -> [Int] { [patches.rows == 1 ? 1 : side, patches.columns == 1 ? 1 : side] }
+    let kernel: [Int] =
+      switch options.kernel {
+      case nil: patches.rows == 1 ? extents(5) : extents(3)
+      case let kernel? where kernel.count == 1: extents(kernel[0])
+      case let kernel?: kernel
+      }
+    heads = layout.heads
+    share = options.share
+    hasMean = options.hasMean
+    hasRows = layout.ownsPrefix && prefix > 0
+    grid = TapGrid(
+      rows: patches.rows, columns: patches.columns, prefix: prefix, kernelRows: kernel[0],
+      kernelColumns: kernel[1], border: options.border)
+  }
+
+  /// Takes grid, prefix, heads, kernel, border, share, mean and rows.
+  public init(attributes: inout AttributeReader) throws(VitError) {
+    let sides = try attributes.ints("grid")
+    let prefix = try attributes.int("prefix", default: 0)
+    heads = try attributes.int("heads")
+    let kernel = try attributes.ints("kernel")
+    let border = try attributes.choice("border", default: TapBorder.zero)
+    share = try attributes.choice("share", default: .channel)
+    hasMean = try attributes.bool("mean", default: true)
+    hasRows = try attributes.bool("rows", default: false)
+    guard sides.count == 2, sides.allSatisfy({ $0 > 0 && $0 <= ScanOrder.maximumTokens }) else {
+      throw VitError("attribute 'grid' is \(sides), expected the rows and columns of patches")
+    }
+    guard prefix >= 0, prefix <= ScanOrder.maximumTokens - 1,
+      sides[0] * sides[1] <= ScanOrder.maximumTokens - prefix
+    else {
+      throw VitError(
+        "a grid of \(sides[0]) by \(sides[1]) patches with \(prefix) tokens before them is impossible,"
+          + " expected at most \(ScanOrder.maximumTokens) tokens")
+    }
+    guard heads > 0, heads <= ScanOrder.maximumTokens else {
+      throw VitError("attribute 'heads' is \(heads), expected a positive number")
+    }
+    guard kernel.count == 2, kernel.allSatisfy(ConvMixer.isExtent) else {
+      throw VitError("attribute 'kernel' is \(kernel), expected two odd numbers to 15")
+    }
+    guard !hasRows || prefix > 0 else {
+      throw VitError("attribute 'rows' is true, but there are no tokens before the patches")
+    }
+    grid = TapGrid(
+      rows: sides[0], columns: sides[1], prefix: prefix, kernelRows: kernel[0], kernelColumns: kernel[1],
+      border: border)
+  }
+
+  /// All of them.
+  public var attributes: Attributes {
+    Attributes([
+      ("grid", .ints([grid.rows, grid.columns])), ("prefix", .int(grid.prefix)), ("heads", .int(heads)),
+      ("kernel", .ints([grid.kernelRows, grid.kernelColumns])), ("border", .string(grid.border.rawValue)),
+      ("share", .string(share.rawValue)), ("mean", .bool(hasMean)), ("rows", .bool(hasRows)),
+    ])
+  }
+
+  // The operands behind the taps, as far as there are any.
+  private var mean: Int? { hasMean ? 4 : nil }
+  private var before: Int? { grid.prefix > 0 ? 4 + (hasMean ? 1 : 0) : nil }
+  private var rows: Int? { hasRows ? before.map { $0 + 1 } : nil }
+  private var output: LinearMap {
+    let first = 4 + (hasMean ? 1 : 0) + (grid.prefix > 0 ? 1 : 0) + (hasRows ? 1 : 0)
+    return LinearMap(weight: first, bias: first + 1)
+  }
+
+  /// Values, taps, and the output.
+  public func parameters(_ layout: MixerLayout) -> [MixerParameter] {
+    let width = layout.width
+    var result = [
+      MixerParameter("wv", [width, layout.dim], decay: true), MixerParameter("bv", [width], decay: false),
+      MixerParameter("k", [width, grid.kernelRows, grid.kernelColumns], decay: false),
+    ]
+    if hasMean { result.append(MixerParameter("m", [width], decay: false)) }
+    if before != nil { result.append(MixerParameter("pi", [width, grid.prefix], decay: false)) }
+    if hasRows { result.append(MixerParameter("r", [heads, grid.prefix, grid.tokens], decay: false)) }
+    return result + [
+      MixerParameter("wo", [layout.outputDim, width], decay: true),
+      MixerParameter("bo", [layout.outputDim], decay: false),
+    ]
+  }
+
+  /// From attention: its values and its output map of their mean over the taps, the best guess before `fit`. Else at
+  /// random.
+  public func initialise(
+    _ layout: MixerLayout, from attention: AttentionWeights?, random: inout SplitMix
+  ) throws -> [Tensor] {
+    let inherited = try attention.map { try InheritedChannels(layout, $0) }
+    let (width, taps) = (layout.width, [layout.width, grid.kernelRows, grid.kernelColumns])
+    var result = FirstValues.values(layout, inherited, &random)
+    if inherited == nil {
+      let bound = 1 / Double(grid.taps).squareRoot()
+      result.append(FirstValues.uniform(taps, bound: bound, &random))
+      if hasMean { result.append(FirstValues.uniform([width], bound: bound, &random)) }
+      if before != nil { result.append(FirstValues.uniform([width, grid.prefix], bound: bound, &random)) }
+    } else {
+      result.append(FirstValues.constant(taps, 1 / Double(grid.taps)))
+      if hasMean { result.append(FirstValues.constant([width])) }
+      if before != nil { result.append(FirstValues.constant([width, grid.prefix])) }
+    }
+    if hasRows {
+      result.append(FirstValues.constant([heads, grid.prefix, grid.tokens], 1 / Double(grid.tokens)))
+    }
+    return result + [
+      FirstValues.output(layout, inherited, &random), FirstValues.outputBias(layout, inherited),
+    ]
+  }
+
+  /// The output map.
+  public var readout: MixerReadout? { MixerReadout(weight: output.weight, bias: output.bias) }
+
+  /// The values.
+  public var values: MixerReadout? {
+    MixerReadout(weight: Self.valueMap.weight, bias: Self.valueMap.bias)
+  }
+
+  /// Least squares of the attended values on the terms of each channel, or head; `nil` where there are too many terms.
+  public func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)? {
+    guard grid.terms(hasMean: hasMean) <= TapGrid.maximumTerms else { return nil }
+    return try TapFit(
+      grid, heads: heads, perHead: share == .head, values: FittedValues(parameters),
+      operands: TapFit.Places(taps: 3, mean: mean, before: before, rows: rows))
+  }
+
+  /// `[batch, tokens, outputDim]`.
+  public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    let order = try ScanOrder(
+      .forward, grid: .init(rows: grid.rows, columns: grid.columns), prefix: grid.prefix)
+    let width = try operands.float(1, "wv", rank: 2...2).shape[0]
+    return try MixerScan(heads: heads, order: order).resultTypes(
+      self, operands, width: width, bias: output.bias)
+  }
+
+  /// Images, and the channels of the result.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    mixing(operands, tokens: .aligned)
+  }
+
+  /// Weights and biases.
+  public func role(of index: Int) -> OperandRole {
+    switch index {
+    case 0: .data
+    case 2, output.bias: .bias
+    default: .weight
+    }
+  }
+
+  /// The products, the taps, and what each patch has of the mean and the prefix.
+  public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
+    guard let x = operands[0], let weight = operands[1] else { return Cost() }
+    let (width, dim) = (weight.extents[0], weight.extents[1])
+    let products = 2 * grid.tokens * width * (dim + results[0].width)
+    let shared = hasMean || grid.prefix > 0 ? 1 : 0
+    let taps = grid.patches * width * (2 * grid.taps + (hasMean ? 1 : 0) + shared)
+    let before = 2 * grid.prefix * width * (1 + (hasRows ? grid.tokens : 0))
+    return Cost(flops: x.extents[0] * (products + taps + before), bytes: operands.bytes(results))
+  }
+
+  /// Values and sums of each token.
+  public func savedTypes(_ operands: Operands) -> [TensorType] {
+    guard let x = operands[0], let width = operands[1]?.extents[0] else { return [] }
+    let token = TensorType(x.element, fixed: [x.extents[0], grid.tokens, width])
+    return [token, token]
+  }
+
+  /// Taps as rows of channels; in inference what training saves; in training the gradients of that, and those of the taps.
+  public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let x = operands[0], let width = operands[1]?.extents[0] else { return [] }
+    let terms = grid.terms(hasMean: hasMean)
+    func type(_ shape: [Int]) -> TensorType { TensorType(x.element, fixed: shape) }
+    let rows = [type([grid.taps, width]), type([grid.prefix, width])] + savedTypes(operands)
+    guard mode.training else { return rows }
+    return rows + [type([x.extents[0], terms, width]), type([terms, width]), type([width, terms])]
+  }
+
+  /// The packed weights of values and output.
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
+    let packings = Self.valueMap.packings(operands, isConstant) + output.packings(operands, isConstant)
+    return packings.count == 2 ? packings : []
+  }
+
+  /// In the epilogue of the last product.
+  public var takesEpilogue: Bool { true }
+
+  /// Taps and prefix taps as rows of channels.
+  private func turn(_ context: KernelContext) -> (taps: View, before: View) {
+    let (taps, rows) = (context.scratch[0], context.scratch[1])
+    Kernel.transpose(
+      context.input(3).reshaped([taps.shape[1], grid.taps]), permutation: [1, 0], into: taps,
+      pool: context.pool)
+    if let before {
+      Kernel.transpose(context.input(before), permutation: [1, 0], into: rows, pool: context.pool)
+    }
+    return (taps, rows)
+  }
+
+  /// Computes the result.
+  public func forward(_ context: KernelContext) {
+    let memory = context.saved.isEmpty ? Array(context.scratch[2...]) : context.saved
+    let (v, c) = (memory[0], memory[1])
+    let (taps, rows) = turn(context)
+    Self.valueMap.forward(context, context.input(0), into: v, prepared: context.prepared.first)
+    Kernel.taps(
+      grid, v: v, taps: taps, mean: mean.map(context.input), before: rows, into: c, pool: context.pool)
+    if let maps = self.rows { HeadMaps.forward(context.input(maps), v, into: c, pool: context.pool) }
+    output.forward(
+      context, c, epilogue: context.epilogue, into: context.output, prepared: context.prepared.last)
+  }
+
+  /// There is a gradient.
+  public var isDifferentiable: Bool { true }
+
+  /// Adds the gradients of the tokens and of all parameters.
+  public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
+    guard let dy = resultGradients[0] else { return }
+    let (v, c) = (context.saved[0], context.saved[1])
+    let (dv, dc, sums) = (context.scratch[2], context.scratch[3], context.scratch[4])
+    let (taps, rows) = turn(context)
+    output.gradients(context, x: c, dy: dy, writing: dc, operandGradients)
+    Kernel.tapsGradient(
+      grid, v: v, taps: taps, mean: mean.map(context.input), before: rows, dc: dc, into: dv, sums: sums,
+      pool: context.pool)
+    if let maps = self.rows {
+      HeadMaps.gradients(
+        context.input(maps), v, dc: dc, into: dv, keeping: 1, adding: operandGradients[maps],
+        pool: context.pool)
+    }
+    addTapGradients(context, sums, operandGradients)
+    Self.valueMap.gradients(
+      context, x: context.input(0), dy: dv, adding: operandGradients[0], operandGradients)
+  }
+
+  /// Adds the gradients of taps, mean and prefix taps from those of each image, `[batch, terms, width]`.
+  private func addTapGradients(_ context: KernelContext, _ sums: View, _ operandGradients: [View?]) {
+    let (total, turned, width) = (context.scratch[5], context.scratch[6], sums.shape[2])
+    total.zero()
+    Kernel.addColumnSums(of: sums, to: total, pool: context.pool)
+    var first = 0
+    func add(_ terms: Int, to operand: Int?) {
+      defer { first += terms }
+      guard let operand, let gradient = operandGradients[operand] else { return }
+      let columns = turned.part(0, of: width * terms).reshaped([width, terms])
+      Kernel.transpose(
+        total.part(first * width, of: terms * width).reshaped([terms, width]), permutation: [1, 0],
+        into: columns, pool: context.pool)
+      Kernel.accumulate(columns, into: gradient.reshaped([width, terms]), pool: context.pool)
+    }
+    add(grid.taps, to: 3)
+    if hasMean { add(1, to: mean) }
+    add(grid.prefix, to: before)
+  }
+
+  /// A depthwise convolution on the grid, sums over patches and prefix, products for the prefix's own rows.
+  public func lower(
+    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
+  ) throws(VitError) -> [ValueID] {
+    guard let x = operands[0] else { throw VitError("input 0 ('x') is missing", code: "operand-missing") }
+    guard let width = try builder.operands(operands).type(1, "wv").shape[0].fixedValue else {
+      throw VitError("the number of channels is not known", code: "dynamic-shape")
+    }
+    let v = try Self.valueMap.lower(x, operands, into: &builder)
+    let lowering = TapLowering(grid, width: width)
+    let patches = try ScanLowering.slice(
+      v, grid.prefix..<grid.tokens, of: grid.tokens, axis: 1, into: &builder)
+    var c = try lowering.taps(patches, operands[3], into: &builder)
+    if let mean {
+      let average = try builder.add("onnx.ReduceMean", [patches, builder.integers([1])])
+      c = try builder.add("onnx.Add", [c, try builder.add("onnx.Mul", [average, operands[mean]])])
+    }
+    if let before {
+      let prefix = try ScanLowering.slice(v, 0..<grid.prefix, of: grid.tokens, axis: 1, into: &builder)
+      let taps = try builder.add("onnx.Transpose", [operands[before]], [("perm", .ints([1, 0]))])
+      let terms = try builder.add("onnx.Mul", [prefix, taps])
+      c = try builder.add(
+        "onnx.Add", [c, try builder.add("onnx.ReduceSum", [terms, builder.integers([1])])])
+      if let rows {
+        let own = try HeadMaps.lower(operands[rows], v, heads: heads, width: width, into: &builder)
+        c = try ScanLowering.join([own, c], axis: 1, into: &builder)
+      } else {
+        let zero = builder.constant([0], shape: [], element: builder.graph.type(x).element)
+        c = try builder.add(
+          "onnx.Pad", [c, builder.integers([grid.prefix, 0]), zero, builder.integers([1])])
+      }
+    }
+    return [try output.lower(c, operands, into: &builder)]
+  }
+}
