@@ -177,35 +177,48 @@ static void FN(taps_moments)(const vk_taps_grid *grid, size_t channels, int mean
   const size_t width = grid->width, patches = grid->rows * grid->columns;
   const size_t taps = grid->kernel_rows * grid->kernel_columns, terms = taps + (mean ? 1 : 0) + grid->prefix;
   real average[VK_TAPS_CHANNELS], nothing[VK_TAPS_CHANNELS];
-  const real *from[VK_TAPS_TERMS];
+  // Some patches at a time, so that a sum is loaded once for all of them.
+  const real *from[TAPS_RUN][VK_TAPS_TERMS], *wanted[TAPS_RUN];
+  vec term[TAPS_RUN][VK_TAPS_TERMS];
   vk_tap list[VK_TAPS_TERMS];
   memset(nothing, 0, channels * sizeof(real));
   memset(sums, 0, (terms * (terms + 1) / 2 + terms) * channels * sizeof(real));
   if (mean) {
     taps_column_sums(grid, channels, v, average);
     TAPS_LOOP(j, channels) v_storen(average + j, v_loadn(average + j, lanes) * v_all(1 / (real)patches), lanes);
-    from[taps] = average;
   }
-  for (size_t s = 0; s < grid->prefix; s++) from[terms - grid->prefix + s] = v + s * width;
-  const real *wanted = c + grid->prefix * width;
-  for (size_t r = 0; r < grid->rows; r++)
-    for (size_t q = 0; q < grid->columns; q++, wanted += width) {
-      const size_t count = vk_taps_at(grid, r, q, list);
-      for (size_t t = 0; t < taps; t++) from[t] = nothing;
-      for (size_t t = 0; t < count; t++) from[list[t].tap] = v + list[t].row * (ptrdiff_t)width;
-      TAPS_LOOP(j, channels) {
-        real *sum = sums + j;
-        vec term[VK_TAPS_TERMS];
-        for (size_t a = 0; a < terms; a++) {
-          term[a] = v_loadn(from[a] + j, lanes);
-          for (size_t b = 0; b <= a; b++, sum += channels)
-            v_storen(sum, v_madd(term[a], term[b], v_loadn(sum, lanes)), lanes);
+  for (size_t first = 0; first < patches; first += TAPS_RUN) {
+    for (size_t p = 0; p < TAPS_RUN; p++) {
+      const size_t n = first + p;
+      for (size_t t = 0; t < terms; t++) from[p][t] = nothing;
+      wanted[p] = nothing;
+      if (n >= patches) continue;
+      const size_t count = vk_taps_at(grid, n / grid->columns, n % grid->columns, list);
+      for (size_t t = 0; t < count; t++) from[p][list[t].tap] = v + list[t].row * (ptrdiff_t)width;
+      if (mean) from[p][taps] = average;
+      for (size_t s = 0; s < grid->prefix; s++) from[p][terms - grid->prefix + s] = v + s * width;
+      wanted[p] = c + (grid->prefix + n) * width;
+    }
+    TAPS_LOOP(j, channels) {
+      real *sum = sums + j;
+      for (size_t a = 0; a < terms; a++) {
+        vec own[TAPS_RUN];
+        for (int p = 0; p < TAPS_RUN; p++) own[p] = term[p][a] = v_loadn(from[p][a] + j, lanes);
+        for (size_t b = 0; b <= a; b++, sum += channels) {
+          vec total = v_loadn(sum, lanes);
+          for (int p = 0; p < TAPS_RUN; p++) total = v_madd(own[p], term[p][b], total);
+          v_storen(sum, total, lanes);
         }
-        const vec target = v_loadn(wanted + j, lanes);
-        for (size_t a = 0; a < terms; a++, sum += channels)
-          v_storen(sum, v_madd(term[a], target, v_loadn(sum, lanes)), lanes);
+      }
+      vec target[TAPS_RUN];
+      for (int p = 0; p < TAPS_RUN; p++) target[p] = v_loadn(wanted[p] + j, lanes);
+      for (size_t a = 0; a < terms; a++, sum += channels) {
+        vec total = v_loadn(sum, lanes);
+        for (int p = 0; p < TAPS_RUN; p++) total = v_madd(term[p][a], target[p], total);
+        v_storen(sum, total, lanes);
       }
     }
+  }
 }
 #undef TAPS_LOOP
 #undef TAPS_RUN

@@ -108,31 +108,29 @@ extension Kernel {
   }
 
   /// Adds to `sums`, `[moments, channels]`, the moments of the terms of `taps` and of the wanted `c` over the patches of all
-  /// items, items in order; products of one item are summed in `v`'s precision.
+  /// items, items in order; products of one item are summed in single precision. `v` and `c` are `f32`.
   public static func addTapMoments(
     _ grid: TapGrid, hasMean: Bool, v: View, c: View, to sums: inout [Double], pool: any WorkPool
   ) {
     let (channels, moments) = (v.shape[2], grid.moments(hasMean: hasMean))
-    precondition(v.rank == 3 && v.shape[1] == grid.tokens && c.count == v.count && c.element == v.element)
-    precondition(grid.terms(hasMean: hasMean) <= TapGrid.maximumTerms && sums.count == moments * channels)
-    let type = real(v)
+    precondition(v.rank == 3 && v.shape[1] == grid.tokens && c.count == v.count)
+    precondition(v.element == .f32 && c.element == .f32 && sums.count == moments * channels)
+    precondition(grid.terms(hasMean: hasMean) <= TapGrid.maximumTerms)
+    // As few channels as can be, so that the sums of a task stay in a cache.
+    precondition(moments * tapGrain * v.element.size <= WorkScratch.byteCount)
     let width = grid.grid(width: channels)
-    let room = WorkScratch.byteCount / (moments * v.element.size) / tapGrain * tapGrain
-    let most = min(tapChannels, max(tapGrain, room))
     sums.withUnsafeMutableBufferPointer { buffer in
-      let pieces = tapPieces(channels, most: most)
+      let pieces = tapPieces(channels, most: tapGrain)
       pool.run(tasks: pieces) { piece, worker in
         let (low, high) = tapPiece(piece, of: pieces, channels)
         var shape = width
-        let memory = View(base: pool.scratch(worker), element: v.element, count: moments * (high - low))
+        let own = View(base: pool.scratch(worker), element: .f32, count: moments * (high - low)).f32
         for item in 0..<v.shape[0] {
           let at = item * v.shape[1] * channels + low
-          vk_taps_moments(type, &shape, high - low, hasMean ? 1 : 0, v.at(at), c.at(at), memory.base)
+          vk_taps_moments(VK_F32, &shape, high - low, hasMean ? 1 : 0, v.at(at), c.at(at), own)
           for moment in 0..<moments {
             for channel in low..<high {
-              let index = moment * (high - low) + channel - low
-              buffer[moment * channels + channel] +=
-                memory.element == .f64 ? memory.f64[index] : Double(memory.f32[index])
+              buffer[moment * channels + channel] += Double(own[moment * (high - low) + channel - low])
             }
           }
         }
