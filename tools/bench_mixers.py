@@ -2,8 +2,9 @@
 """Training speed of the mixers' peers in PyTorch eager: samples a second of forward, backward and AdamW.
 
 The peer of `vit.conv` is torch.nn.functional.conv2d with a group for each channel, between two linear maps; that of `vit.lstm` is
-torch.nn.LSTM, bidirectional, with a linear map behind it; that of `vit.glr` is the same module with the scan as a hand-written autograd
-function, one fused operation for each step. The other side of the comparison:
+torch.nn.LSTM, bidirectional, with a linear map behind it, that of `vit.lstm_full` one for each head between linear maps; that of
+`vit.glr` is the same module with the scan as a hand-written autograd function, one fused operation for each step. The other side of the
+comparison:
 
     tools/bench mixers
 """
@@ -97,6 +98,34 @@ class LSTM(torch.nn.Module):
         return self.output(self.lstm(x)[0])
 
 
+class LSTMFull(torch.nn.Module):
+    def __init__(self, dim, heads):
+        super().__init__()
+        width = dim // heads
+        self.project = torch.nn.Linear(dim, dim)
+        self.heads = torch.nn.ModuleList(
+            torch.nn.LSTM(width, width, batch_first=True, bidirectional=True) for _ in range(heads))
+        self.merge = torch.nn.ModuleList(torch.nn.Linear(2 * width, width) for _ in range(heads))
+        self.output = torch.nn.Linear(dim, dim)
+
+    def forward(self, x):
+        parts = self.project(x).chunk(len(self.heads), -1)
+        return self.output(torch.cat([merge(lstm(p)[0]) for p, lstm, merge in zip(parts, self.heads, self.merge)], -1))
+
+
+def forward_rate(module, tokens, dim, batch, seconds):
+    x = torch.randn(batch, tokens, dim)
+    with torch.inference_mode():
+        for _ in range(5):
+            module(x)
+        times, end = [], time.perf_counter() + seconds
+        while time.perf_counter() < end or len(times) < 5:
+            start = time.perf_counter()
+            module(x)
+            times.append(time.perf_counter() - start)
+    return batch / statistics.median(times)
+
+
 def rate(module, tokens, dim, batch, seconds):
     x, y = torch.randn(batch, tokens, dim), torch.randn(batch, tokens, dim)
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.05)
@@ -129,3 +158,9 @@ for tokens, dim, batch in [(50, 96, 64), (65, 384, 32)]:
         samples, work = rate(module, tokens, dim, batch, arguments.seconds)
         print(f"{name} {tokens} tokens x {dim} x batch {batch}: {samples:.0f} samples/s, {work:.2f} ms of processor a step",
               flush=True)
+for dim, heads in [(192, 3), (384, 6)]:
+    module = LSTMFull(dim, heads)
+    samples, work = rate(module, 197, dim, 8, arguments.seconds)
+    print(f"lstm-full 197 tokens x {dim} x batch 8: {samples:.0f} samples/s, {work:.2f} ms of processor a step")
+    samples = forward_rate(module, 197, dim, 8, arguments.seconds)
+    print(f"lstm-full-forward 197 tokens x {dim} x batch 8: {samples:.0f} samples/s", flush=True)

@@ -6,25 +6,35 @@ internal import VitTrain
 
 /// Training speed of the mixers, beside tools/bench_mixers.py: forward, backward and AdamW. Prints, asserts nothing.
 public enum MixerBenchmarks {
-  /// Measures `conv`, `glr` and `lstm` at two sizes, for `seconds` each, with so many threads.
+  /// Measures `conv`, `glr` and `lstm` at two sizes, and `lstm{form=full}` at those of DeiT-T and S, for `seconds` each, with so
+  /// many threads.
   public static func run(threads: Int, seconds: Double) throws {
     for (tokens, dim, batch) in [(50, 96, 64), (65, 384, 32)] {
       for kind in ["conv", "glr", "lstm"] {
         try measure(kind, tokens: tokens, dim: dim, batch: batch, threads: threads, seconds: seconds)
       }
     }
+    for (dim, heads) in [(192, 3), (384, 6)] {
+      try measure(
+        "lstm", ("form", "full"), tokens: 197, dim: dim, heads: heads, batch: 8, threads: threads,
+        seconds: seconds)
+    }
   }
 
   private static func measure(
-    _ kind: String, tokens: Int, dim: Int, batch: Int, threads: Int, seconds: Double
+    _ kind: String, _ option: (name: String, value: String)? = nil, tokens: Int, dim: Int, heads: Int? = nil,
+    batch: Int, threads: Int, seconds: Double
   ) throws {
     let named = try Mixers.named(kind)
+    let label = option.map { "\(kind)-\($0.value)" } ?? kind
+    let options = Attributes(option.map { [($0.name, .string($0.value))] } ?? [])
     let side = Int(Double(tokens - 1).squareRoot())
     let layout = try MixerLayout(
-      dim: dim, outputDim: dim, width: MixerLayout.width(named.defaultWidth(), of: dim),
-      heads: kind == "lstm" ? 2 : 6,
-      order: ScanOrder(.bidirectional, grid: .init(rows: side, columns: side), prefix: 1))
-    let mixer = try named.make(layout)
+      dim: dim, outputDim: dim, width: MixerLayout.width(named.defaultWidth(options), of: dim),
+      heads: heads ?? (kind == "lstm" ? 2 : 6),
+      order: ScanOrder(.bidirectional, grid: .init(rows: side, columns: side), prefix: 1),
+      splitsHeads: named.splitsHeads(options))
+    let mixer = try named.make(layout, options)
     var random = SplitMix(seed: 1)
     var builder = GraphBuilder(Graph(name: kind), registry: .standard)
     let x = builder.graph.addInput(TensorType(.f32, fixed: [batch, tokens, dim]), name: "x")
@@ -58,7 +68,16 @@ public enum MixerBenchmarks {
     }
     let processor = Double(clock() - before) / Double(CLOCKS_PER_SEC) * 1e3 / Double(watch.times.count + 1)
     print(
-      "\(kind) \(tokens) tokens x \(dim) x batch \(batch): \(Int(Double(batch) / watch.median)) samples/s,"
+      "\(label) \(tokens) tokens x \(dim) x batch \(batch): \(Int(Double(batch) / watch.median)) samples/s,"
         + column(processor, digits: 2, width: 0) + " ms of processor a step")
+    if option == nil { return }
+    let inference = try Executor(
+      builder.graph, weights: WeightStore(builder.graph), inputShapes: [[batch, tokens, dim]], pool: pool)
+    inference.inputs[0].copy(from: executor.inputs[0])
+    watch = Stopwatch()
+    watch.run(seconds: seconds) { inference.run() }
+    print(
+      "\(label)-forward \(tokens) tokens x \(dim) x batch \(batch):"
+        + " \(Int(Double(batch) / watch.median)) samples/s")
   }
 }

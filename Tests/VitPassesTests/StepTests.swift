@@ -38,7 +38,22 @@ import VitTestSupport
     #expect(try whole.firstDifference(from: hybrid) == nil)
   }
 
-  @Test("layers are kept up to date: looking for them anew finds the same", arguments: ["glr", "none"])
+  @Test(
+    "a full lstm has the teacher's heads in every order", arguments: ["forward", "bidirectional", "cross"])
+  func fullHeads(order: String) throws {
+    let teacher = try TinyViT.model()
+    let swapped = try apply("swap{mixer=lstm{form=full},order=\(order),layers=all}", to: teacher)
+    #expect(swapped.layers.map(\.heads) == teacher.layers.map(\.heads))
+    #expect(swapped.layers.allSatisfy { $0.kind == "lstm" })
+    let error = #expect(throws: VitError.self) {
+      try apply("swap{mixer=lstm{form=full},heads=5,layers=all}", to: teacher)
+    }
+    #expect(error?.kind == .usage)
+  }
+
+  @Test(
+    "layers are kept up to date: looking for them anew finds the same",
+    arguments: ["glr", "lstm{form=full}", "none"])
   func upToDate(mixer: String) throws {
     func places(_ hybrid: Hybrid) -> [Layer] {
       hybrid.layers.map { layer in
