@@ -245,7 +245,7 @@ struct LSTMFullTests {
       let mixer = LSTMFull(layout)
       let shapes = mixer.parameters(layout).map(\.shape)
       #expect(
-        shapes.reduce(0) { $0 + $1.reduce(1, *) } == 2 * d * d + 9 * g * d * w + (3 + 4 * g) * d)
+        shapes.reduce(0) { $0 + $1.reduce(1, *) } == 2 * d * d + 9 * g * d * w + (2 + 4 * g) * d + d)
       let operands = Operands(
         [TensorType(.f32, fixed: [1, t, d])] + shapes.map { TensorType(.f32, fixed: $0) })
       #expect(
