@@ -10,6 +10,8 @@ public struct MixerGuide: Sendable {
   public let summary: String
   /// Its inner width as a fraction of the model's, where nothing else is asked for.
   public let width: Double
+  /// Other inner widths, each with the option that it goes with.
+  public let otherWidths: [(option: String, width: Double)]
   /// Its own options.
   public let options: [Option]
 
@@ -24,20 +26,26 @@ public struct MixerGuide: Sendable {
   }
 
   /// All kinds, sorted by name. Throws where an option has no default, which would be an error of ours.
-  public static func all() throws -> [MixerGuide] {
-    var guides: [MixerGuide] = []
-    for kind in Mixers.all {
-      guides.append(
-        MixerGuide(
-          name: kind.name, summary: kind.summary, width: try kind.defaultWidth(),
-          options: try kind.optionEntries().map { entry in
-            // Words stand without quotes there.
-            Option(
-              name: entry.name, fallback: (entry.fallback ?? "none").filter { $0 != "\"" },
-              accepted: entry.kind)
-          }))
+  public static func all() throws -> [MixerGuide] { try Mixers.all.map(MixerGuide.init) }
+
+  private init(_ kind: MixerKind) throws {
+    (name, summary) = (kind.name, kind.summary)
+    let entries = try kind.optionEntries()
+    options = entries.map { entry in
+      // Words stand without quotes in a pipeline.
+      Option(
+        name: entry.name, fallback: (entry.fallback ?? "none").filter { $0 != "\"" }, accepted: entry.kind)
     }
-    return guides
+    let width = try kind.defaultWidth()
+    self.width = width
+    otherWidths = entries.flatMap { entry in
+      entry.kind.matches(of: /'([^']*)'/).map { String($0.1) }.compactMap { word in
+        // A word may go with other options only.
+        guard let other = try? kind.defaultWidth(Attributes([(entry.name, .string(word))])), other != width
+        else { return nil }
+        return (option: "\(entry.name)=\(word)", width: other)
+      }
+    }
   }
 }
 

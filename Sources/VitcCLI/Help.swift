@@ -105,8 +105,9 @@ enum Help {
       text += "\n"
     }
     let braces = guide.options.first.map { "{\($0.name)=\($0.fallback)}" } ?? ""
+    let others = guide.otherWidths.map { ", \($0.width) with \($0.option)" }.joined()
     return text
-      + "\ninner width, where swap's option 'width' does not say: \(guide.width) of the model's\n"
+      + "\ninner width, where swap's option 'width' does not say: \(guide.width) of the model's\(others)\n"
       + "\nexample:\n  vitc opt MODEL --passes 'swap{mixer=\(guide.name)\(braces),layers=all}' -o OUT.vmod\n"
   }
 
