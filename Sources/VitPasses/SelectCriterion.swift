@@ -17,6 +17,8 @@ extension Select {
     case dependence
     /// How far the layer turns the residual stream; least first.
     case cosine
+    /// What the best fixed taps on the values miss of what the maps make of them; least first.
+    case conv
     /// The damage of dropping the layer; least first.
     case drop
     /// The first layers.
@@ -38,6 +40,7 @@ extension Select {
       case .distance: ("distance", false)
       case .dependence: ("dependence", false)
       case .cosine: ("cosine", false)
+      case .conv: ("conv", false)
       case .drop: ("drop", false)
       case .damage, .first, .last, .random, .alternate: nil
       }

@@ -21,6 +21,8 @@ struct MixerFitFixture: Decodable {
 
   let grid: [Int]
   let prefix, heads: Int
+  /// The part of the attended values that the default taps, shared by heads, do not give.
+  let missed: Double
   let x, wv, bv, context, maps: Numbers
   let fits: [Fit]
 
@@ -94,6 +96,35 @@ struct MixerFitTests {
         }
       }
     }
+  }
+
+  @Test("what taps miss is what PyTorch finds, however the images are cut")
+  func missed() throws {
+    let fixture = try MixerFitFixture.load()
+    let (wv, bv, shape) = (fixture.wv, fixture.bv, fixture.context.shape)
+    let dim = wv.shape[1]
+    let values = (0..<shape.reduce(1, *)).map { index in
+      let (row, channel) = (index / shape[2], index % shape[2])
+      return (0..<dim).reduce(bv.values[channel]) {
+        $0 + fixture.x.values[row * dim + $1] * wv.values[channel * dim + $1]
+      }
+    }
+    let memory = (
+      v: try Memory(Tensor(.f32, shape: shape, values: values)), c: try Memory(fixture.context.tensor)
+    )
+    let grid = ScanOrder.Grid(rows: fixture.grid[0], columns: fixture.grid[1])
+    let none = try #require(TapError(grid: grid, prefix: fixture.prefix, heads: fixture.heads))
+    #expect(none.relative == nil)
+    var whole = none
+    whole.add(memory.v.view, memory.c.view, pool: SerialPool())
+    #expect(try abs(#require(whole.relative) - fixture.missed) < 1e-5)
+    var (first, rest) = (none, none)
+    first.add(memory.v.view.slice(0..<1), memory.c.view.slice(0..<1), pool: SerialPool())
+    rest.add(memory.v.view.slice(1..<3), memory.c.view.slice(1..<3), pool: SerialPool())
+    first.add(rest)
+    #expect(try abs(#require(first.relative) - fixture.missed) < 1e-5)
+    #expect(TapError(grid: .init(rows: 0, columns: 3), prefix: 1, heads: 2) == nil)
+    #expect(TapError(grid: grid, prefix: 400, heads: 2) == nil)
   }
 
   @Test("one thread and three give the same bits")

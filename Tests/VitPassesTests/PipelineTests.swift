@@ -48,7 +48,7 @@ struct PipelineTests {
       (
         "select{by=size}",
         "select: option 'by' cannot be 'size' (expected one of damage, entropy, gini, hoyer, top-mass, "
-          + "distance, dependence, cosine, drop, first, last, random, alternate)", "option-value", nil
+          + "distance, dependence, cosine, conv, drop, first, last, random, alternate)", "option-value", nil
       ),
       (
         "select{layers=[1,x]}", "select: option 'layers' cannot be '[1,x]' (expected numbers as in [3,5])",

@@ -160,6 +160,13 @@ struct ScoreTests {
     }
     let alone = try scores(SerialPool(), count: 27)
     #expect(alone.count == 3 && alone.allSatisfy { $0["drop"] != nil && $0["entropy"] != nil })
+    for scores in alone {
+      guard case .float(let missed)? = scores["conv"] else {
+        Issue.record("a layer has no error of taps")
+        continue
+      }
+      #expect(missed > 0 && missed < 1)
+    }
     for threads in 1...3 { #expect(try scores(ThreadPool(threads: threads), count: 27) == alone) }
     #expect(try scores(ThreadPool(threads: 2), count: 64) == alone)
   }
@@ -176,6 +183,7 @@ struct ScoreTests {
     for layer in layers {
       #expect(layer.scores["lag"] == nil)
       #expect(layer.score("entropy") == nil)
+      #expect(layer.score("conv") == nil)
     }
   }
 

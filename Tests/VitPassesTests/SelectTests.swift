@@ -12,6 +12,7 @@ struct SelectTests {
       "entropy": [0.1, 0.4, 0.2, 0.3], "gini": [0.4, 0.1, 0.3, 0.2], "hoyer": [0.3, 0.3, 0.1, 0.5],
       "top_mass": [0.2, 0.3, 0.9, 0.1], "distance": [3, 1, 2, 4], "cosine": [0.2, 0.5, 0.1, 0.9],
       "drop": [0.5, 0.2, 0.9, 0.1], "dependence": [0.1, 0.3, 0.4, 0.2],
+      "conv": [0.6, 0.7, 0.1, 0.3],
     ]
     for place in hybrid.layers.indices {
       for (name, values) in scores where name != missing {
@@ -33,7 +34,8 @@ struct SelectTests {
     arguments: [
       ("auto", [2, 3]), ("swap", [2, 3]), ("damage", [2, 3]), ("dependence", [0, 3]), ("alternate", [0, 2]),
       ("entropy", [1, 3]), ("gini", [0, 2]), ("hoyer", [0, 3]), ("top-mass", [1, 2]),
-      ("distance", [1, 2]), ("cosine", [0, 2]), ("drop", [1, 3]), ("first", [0, 1]), ("last", [2, 3]),
+      ("distance", [1, 2]), ("cosine", [0, 2]), ("drop", [1, 3]), ("conv", [2, 3]), ("first", [0, 1]),
+      ("last", [2, 3]),
     ])
   func criteria(_ name: String, _ expected: [Int]) throws {
     #expect(selected(try apply("select{by=\(name),count=2}", to: try scored())) == expected)
@@ -50,7 +52,8 @@ struct SelectTests {
       #expect(choice.by == .entropy && choice.group == group)
     }
     for word in [
-      "entropy", "gini", "hoyer", "top-mass", "distance", "dependence", "cosine", "drop", "first", "last",
+      "entropy", "gini", "hoyer", "top-mass", "distance", "dependence", "cosine", "conv", "drop", "first",
+      "last",
       "random",
       "alternate",
     ] {

@@ -75,20 +75,21 @@ public struct ConvMixer: Mixer {
     value % 2 == 1 && (1...maximumExtent).contains(value)
   }
 
+  /// The rows and columns of taps where `asked` are asked for, or nothing is: along an axis of one patch there is nothing to
+  /// see.
+  static func kernel(on patches: ScanOrder.Grid, _ asked: [Int]? = nil) -> [Int] {
+    if let asked, asked.count == 2 { return asked }
+    let side = asked?[0] ?? (patches.rows == 1 ? 5 : 3)
+    return [patches.rows == 1 ? 1 : side, patches.columns == 1 ? 1 : side]
+  }
+
   /// The operation for a layout; throws a usage error where the layout has no patches.
   init(_ layout: MixerLayout, _ options: Options) throws(VitError) {
     let (patches, prefix) = (layout.order.grid, layout.order.prefix)
     guard patches.count > 0 else {
       throw VitError("mixer conv: there are no patches to sum over", kind: .usage, code: "mixer-layout")
     }
-    // Along an axis of one patch there is nothing to see.
-    func extents(_ side: Int) -> [Int] { [patches.rows == 1 ? 1 : side, patches.columns == 1 ? 1 : side] }
-    let kernel: [Int] =
-      switch options.kernel {
-      case nil: patches.rows == 1 ? extents(5) : extents(3)
-      case let kernel? where kernel.count == 1: extents(kernel[0])
-      case let kernel?: kernel
-      }
+    let kernel = ConvMixer.kernel(on: patches, options.kernel)
     heads = layout.heads
     share = options.share
     hasMean = options.hasMean

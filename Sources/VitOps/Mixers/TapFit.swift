@@ -22,9 +22,6 @@ struct TapFit: InteriorFit {
   private var maps: MeanMaps
   private var images = 0
 
-  /// The ridge, as a part of the mean square of the terms.
-  private static let ridge = 1e-3
-
   init(_ grid: TapGrid, heads: Int, perHead: Bool, values: FittedValues, operands: Places) {
     (self.grid, self.heads, self.perHead, self.values) = (grid, heads, perHead, values)
     self.operands = operands
@@ -79,28 +76,57 @@ struct TapFit: InteriorFit {
     let group = perHead ? width / heads : 1
     var result: [Double] = []
     for first in stride(from: 0, to: width, by: group) {
-      func moment(_ row: Int) -> Double {
+      let system = TapSystem(terms: count) { row in
         (first..<first + group).reduce(0) { $0 + moments[row * width + $1] }
       }
-      var matrix = [Double](repeating: 0, count: count * count)
-      var row = 0
-      for a in 0..<count {
-        for b in 0...a {
-          matrix[a * count + b] = moment(row)
-          row += 1
-        }
-      }
-      let right = (0..<count).map { moment(row + $0) }
-      let diagonal = (0..<count).reduce(0.0) { $0 + matrix[$1 * count + $1] } / Double(count)
-      var factors = [Double](repeating: 0, count: count)
-      // Values that are always zero need no taps.
-      if diagonal != 0 {
-        for a in 0..<count { matrix[a * count + a] += TapFit.ridge * diagonal }
-        guard let system = Cholesky(matrix, order: count) else { return nil }
-        factors = system.solve(right[...])
-        guard factors.allSatisfy(\.isFinite) else { return nil }
-      }
+      guard let factors = system.solve() else { return nil }
       for _ in 0..<group { result += factors }
+    }
+    return result
+  }
+}
+
+/// The regression of attended values on the terms of taps, as moments: G = Σ f·fᵀ and r = Σ f·c.
+struct TapSystem {
+  private let terms: Int
+  /// G, of which the lower triangle is filled, and r.
+  private var gram: [Double]
+  private let cross: [Double]
+
+  /// The ridge, as a part of the mean square of the terms.
+  private static let ridge = 1e-3
+
+  /// A system of the rows of moments, as `Kernel.addTapMoments` orders them.
+  init(terms: Int, moment: (_ row: Int) -> Double) {
+    self.terms = terms
+    gram = [Double](repeating: 0, count: terms * terms)
+    var row = 0
+    for a in 0..<terms {
+      for b in 0...a {
+        gram[a * terms + b] = moment(row)
+        row += 1
+      }
+    }
+    cross = (0..<terms).map { moment(row + $0) }
+  }
+
+  /// The factors, zeros where all terms are; `nil` where moments are not finite.
+  func solve() -> [Double]? {
+    let diagonal = (0..<terms).reduce(0.0) { $0 + gram[$1 * terms + $1] } / Double(terms)
+    if diagonal == 0 { return [Double](repeating: 0, count: terms) }
+    var matrix = gram
+    for a in 0..<terms { matrix[a * terms + a] += TapSystem.ridge * diagonal }
+    guard let factors = Cholesky(matrix, order: terms)?.solve(cross[...]), factors.allSatisfy(\.isFinite)
+    else { return nil }
+    return factors
+  }
+
+  /// By how much the factors make Σ c² less.
+  func explained(_ factors: [Double]) -> Double {
+    var result = 0.0
+    for a in 0..<terms {
+      result += factors[a] * (2 * cross[a] - factors[a] * gram[a * terms + a])
+      for b in 0..<a { result -= 2 * factors[a] * factors[b] * gram[a * terms + b] }
     }
     return result
   }

@@ -8,6 +8,8 @@ struct MapTap {
   private(set) var graph: Graph
   /// For each layer the value that holds its maps.
   private(set) var maps: [ValueID?]
+  /// For each layer the values that its maps are multiplied with, and what comes of it, both `[…, heads, tokens, width]`.
+  private(set) var products: [(values: ValueID, result: ValueID)?]
   /// For each layer the residual stream before and behind it, and the node that adds.
   private(set) var residuals: [(before: ValueID, after: ValueID)?]
 
@@ -43,6 +45,17 @@ struct MapTap {
     self.maps = maps
     let consumers = graph.consumers()
     let finished = graph
+    products = maps.map { map in
+      guard let map else { return nil }
+      for place in consumers[map.index] {
+        let node = finished.nodes[place]
+        guard node.isAny(Onnx.matMul), node.operands[0] == map, let values = node.operands[1],
+          let result = node.results.first, finished.type(values) == finished.type(result)
+        else { continue }
+        return (values, result)
+      }
+      return nil
+    }
     residuals = outputs.map { $0.flatMap { MapTap.addition(of: $0, finished, consumers) } }
   }
 

@@ -9,7 +9,7 @@ internal import VitTrain
 /// Streams: one micro-batch at a time, one layer's maps at a time. Writes `entropy`, `gini`, `hoyer`, `top_mass`,
 /// `top_tenth`, `distance`, `prefix_mass` and `output_entropy` into each layer's scores, each also per head (`….heads`)
 /// and with the standard error over images (`….error`); beside them `lag`, for each direction each head, `dependence` (of the
-/// maps on the image, also per head), `cosine` and `drop`. What could not be measured is left out. Mixers.md §1.
+/// maps on the image, also per head), `cosine`, `conv` and `drop`. What could not be measured is left out. Mixers.md §1.
 public struct Score: Pass {
   /// `score`.
   public static let name = "score"
@@ -98,6 +98,10 @@ private struct ScoreSession {
   private let data: any SampleSource
   private let context: PassContext
   private let batch: Int
+  /// Memory for the values and the attended values of one layer.
+  private let memory: Arena
+  /// For each layer where nothing is known yet of how well taps do; `nil` where it cannot be measured.
+  private let taps: [TapError?]
   /// What a batch shows, and what all batches show: per layer and head.
   private var gathered: Gathered
   private var sums = TreeSum<Gathered>()
@@ -117,9 +121,11 @@ private struct ScoreSession {
   private struct Gathered: TreeTerm {
     var heads: [[HeadMoments]]
     var cosines: [Moments]
+    var taps: [TapError?]
 
     /// Nothing yet.
-    init(_ layers: [Layer]) {
+    init(_ layers: [Layer], taps: [TapError?]) {
+      self.taps = taps
       heads = layers.map { Array(repeating: HeadMoments(), count: max(1, $0.heads)) }
       cosines = layers.map { _ in Moments() }
     }
@@ -127,6 +133,9 @@ private struct ScoreSession {
     mutating func add(_ later: Gathered) {
       heads.add(later.heads)
       cosines.add(later.cosines)
+      for (layer, error) in later.taps.enumerated() {
+        if let error { taps[layer]?.add(error) }
+      }
     }
   }
 
@@ -152,13 +161,31 @@ private struct ScoreSession {
       else { return nil }
       return try? MapReader(tokens: tokens, geometry: TokenGeometry(graph, tokens: tokens))
     }
-    gathered = Gathered(layers)
+    let products = tap.products.map { pair -> [Int]? in
+      guard let shape = pair.flatMap({ plan.types[$0.result.index].fixedShape }), shape.count == 4 else {
+        return nil
+      }
+      return shape
+    }
+    let batch = batch
+    taps = products.map { shape in
+      guard let shape, shape[0] == batch else { return nil }
+      let geometry = TokenGeometry(graph, tokens: shape[2])
+      return TapError(grid: geometry.grid, prefix: geometry.prefix, heads: shape[1])
+    }
+    let most = products.compactMap { $0?.reduce(1, *) }.max() ?? 0
+    memory = try Arena(byteCount: 2 * (4 * most + Arena.alignment), for: "scoring")
+    gathered = Gathered(layers, taps: taps)
   }
 
   mutating func run(count: Int, sorting: Int) throws {
     let reader = BatchReader(data: data, pool: context.pool)
     var layerOfMap: [Int: Int] = [:]
     var layerOfSum: [Int: Int] = [:]
+    var layerOfProduct: [Int: Int] = [:]
+    for (place, pair) in tap.products.enumerated() {
+      if let pair { layerOfProduct[pair.result.index] = place }
+    }
     for (place, id) in tap.maps.enumerated() { if let id { layerOfMap[id.index] = place } }
     for (place, residual) in tap.residuals.enumerated() {
       if let residual { layerOfSum[residual.after.index] = place }
@@ -172,7 +199,7 @@ private struct ScoreSession {
       // What a batch with a sample showed that gives no numbers is forgotten, and the rest of it runs again.
       while !isScreened, !places.isEmpty {
         let wanted = places.count
-        gathered = Gathered(layers)
+        gathered = Gathered(layers, taps: taps)
         try reader.read(
           (0..<batch).map { (index: places[$0 < wanted ? $0 : 0], variant: nil) }, into: executor.inputs)
         executor.run { step, isDone in
@@ -180,6 +207,7 @@ private struct ScoreSession {
           if isDone, let layer = layerOfMap[result.index], let view = executor.plan.view(result) {
             view.withFloats { addMaps(layer, $0, images: wanted, sorting: start < sorting) }
           }
+          if isDone, let layer = layerOfProduct[result.index] { addTaps(layer, images: wanted) }
           if let layer = layerOfSum[result.index], let residual = tap.residuals[layer] {
             if !isDone {
               before = executor.plan.view(residual.before).flatMap { try? Tensor(copying: $0) }
@@ -239,6 +267,25 @@ private struct ScoreSession {
     }
   }
 
+  private mutating func addTaps(_ layer: Int, images: Int) {
+    guard var error = gathered.taps[layer], let pair = tap.products[layer],
+      let v = executor.plan.view(pair.values),
+      let c = executor.plan.view(pair.result)
+    else { return }
+    let (heads, tokens, width) = (v.shape[1], v.shape[2], v.shape[3])
+    let type = TensorType(.f32, fixed: [images, tokens, heads, width])
+    let size = (4 * type.count + Arena.alignment - 1) / Arena.alignment * Arena.alignment
+    let turned = [memory.view(type, at: 0), memory.view(type, at: size)]
+    for (from, to) in zip([v, c], turned) {
+      from.withFloats {
+        Kernel.transpose($0.slice(0..<images), permutation: [0, 2, 1, 3], into: to, pool: context.pool)
+      }
+    }
+    let rows = turned.map { $0.reshaped([images, tokens, heads * width]) }
+    error.add(rows[0], rows[1], pool: context.pool)
+    gathered.taps[layer] = error
+  }
+
   private mutating func addCosine(_ layer: Int, _ before: Tensor, _ after: View, images: Int) {
     guard let width = after.shape.last, width > 0, let old = try? before.floats() else { return }
     let rows = after.count / width / batch
@@ -260,7 +307,7 @@ private struct ScoreSession {
 
   /// Writes what was gathered into the layers.
   func note(_ hybrid: inout Hybrid) {
-    let gathered = sums.total ?? Gathered(layers)
+    let gathered = sums.total ?? Gathered(layers, taps: taps)
     let (heads, cosines) = (gathered.heads, gathered.cosines)
     for (layer, scored) in layers.enumerated() {
       guard let index = hybrid.place(of: scored.index) else { continue }
@@ -284,6 +331,7 @@ private struct ScoreSession {
         scores["dependence.heads"] = .floats(dependences)
       }
       if cosines[layer].count > 0 { scores["cosine"] = .float(cosines[layer].mean) }
+      if let error = gathered.taps[layer]?.relative { scores["conv"] = .float(error) }
       hybrid.layers[index].scores = scores
     }
   }

@@ -16,7 +16,7 @@ extension Command {
     notes: [
       "Indices (Mixers.md §1): normalised entropy, Gini, Hoyer, top mass and mean attention distance of the attention maps; "
         + "beside them dependence, how much the maps differ from image to image, cosine, how far a layer turns the residual "
-        + "stream, and drop, the damage of leaving the layer out."
+        + "stream, conv, what the best fixed taps miss of what the maps make of the values, and drop, the damage of leaving the layer out."
     ]
   ) { arguments, terminal in
     let threads = try arguments.threads()
@@ -65,7 +65,8 @@ enum ScoreTable {
   private static let columns = [
     ("entropy", "entropy"), ("gini", "gini"), ("hoyer", "hoyer"), ("top-mass", "top_mass"),
     ("distance", "distance"),
-    ("dependence", "dependence"), ("cosine", "cosine"), ("drop", "drop"),
+    ("dependence", "dependence"), ("cosine", "cosine"), ("conv", "conv"),
+    ("drop", "drop"),
   ]
 
   /// The figures of a layer.
