@@ -142,7 +142,7 @@ def forward(arguments):
 
 def mixers(arguments):
     """Alternates the peers with our own benchmark."""
-    line = re.compile(r"(conv|glr|lstm\S*) (\d+ tokens x \d+ x batch \d+): (\d+) samples/s")
+    line = re.compile(r"(conv|glr|lstm\S*|ssd-\S+) (\d+ tokens x \d+ x batch \d+): (\d+) samples/s")
     sides = {
         "vitc": [arguments.bench, "mixers", str(arguments.threads), str(arguments.seconds)],
         "torch": [sys.executable, "tools/bench_mixers.py", "--threads", str(arguments.threads), "--seconds",
@@ -154,7 +154,7 @@ def mixers(arguments):
             text = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
             for kind, size, rate in line.findall(text):
                 rates.setdefault((kind, size), {}).setdefault(side, []).append(int(rate))
-    print(f"a training step, or a forward pass, {arguments.threads} threads, samples a second: median of {arguments.rounds} rounds")
+    print(f"a training step, or a forward pass, or the scan of ssd alone, {arguments.threads} threads, samples a second: median of {arguments.rounds} rounds")
     for (kind, size), both in sorted(rates.items()):
         ours, theirs = statistics.median(both["vitc"]), statistics.median(both["torch"])
         ratios = [a / b for a, b in zip(both["vitc"], both["torch"])]

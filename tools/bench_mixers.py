@@ -15,6 +15,8 @@ import time
 import torch
 import torch.nn.functional as F
 
+import bench_ssd
+
 
 class GatedScan(torch.autograd.Function):
     """h[t] = a[t]·h[t−1] + (1 − a[t])·v[t] over the first axis, from h[0] = v[0]."""
@@ -164,3 +166,4 @@ for dim, heads in [(192, 3), (384, 6)]:
     print(f"lstm-full 197 tokens x {dim} x batch 8: {samples:.0f} samples/s, {work:.2f} ms of processor a step")
     samples = forward_rate(module, 197, dim, 8, arguments.seconds)
     print(f"lstm-full-forward 197 tokens x {dim} x batch 8: {samples:.0f} samples/s", flush=True)
+bench_ssd.run(arguments.seconds)

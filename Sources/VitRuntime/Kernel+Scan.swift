@@ -21,7 +21,7 @@ public struct ScanTable: Hashable, Sendable {
   }
 
   /// Lends the order of a direction.
-  fileprivate func withOrder(_ direction: Int, _ body: (UnsafePointer<Int>) -> Void) {
+  func withOrder(_ direction: Int, _ body: (UnsafePointer<Int>) -> Void) {
     rows.withUnsafeBufferPointer { buffer in
       if let base = buffer.baseAddress { body(base + direction * steps) }
     }

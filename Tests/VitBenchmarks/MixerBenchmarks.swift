@@ -7,7 +7,7 @@ internal import VitTrain
 /// Training speed of the mixers, beside tools/bench_mixers.py: forward, backward and AdamW. Prints, asserts nothing.
 public enum MixerBenchmarks {
   /// Measures `conv`, `glr` and `lstm` at two sizes, and `lstm{form=full}` at those of DeiT-T and S, for `seconds` each, with so
-  /// many threads.
+  /// many threads; then the scan of `ssd` by itself.
   public static func run(threads: Int, seconds: Double) throws {
     for (tokens, dim, batch) in [(50, 96, 64), (65, 384, 32)] {
       for kind in ["conv", "glr", "lstm"] {
@@ -19,6 +19,7 @@ public enum MixerBenchmarks {
         "lstm", ("form", "full"), tokens: 197, dim: dim, heads: heads, batch: 8, threads: threads,
         seconds: seconds)
     }
+    SSDBenchmarks.run(pool: ThreadPool(threads: threads), seconds: seconds)
   }
 
   private static func measure(

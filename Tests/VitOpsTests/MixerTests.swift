@@ -78,7 +78,7 @@ struct MixerTests {
   @Test("attributes make the same operation again", arguments: Mixers.all.map(\.name))
   func attributesRoundTrip(_ kind: String) throws {
     let operation = try Mixers.named(kind).make(layout(pattern: .cross))
-    let again = try Registry.standard.make("vit.\(kind)", operation.attributes)
+    let again = try Registry.standard.make(type(of: operation).name, operation.attributes)
     #expect(again.attributes == operation.attributes)
   }
 

@@ -18,7 +18,7 @@ struct VitFixture: Sendable, CustomTestStringConvertible {
 
   /// All cases.
   static let all: [VitFixture] = {
-    do { return try ["vit_operations", "lstm_full", "taps"].flatMap(load) } catch {
+    do { return try ["vit_operations", "lstm_full", "ssd", "taps"].flatMap(load) } catch {
       fatalError("the fixtures cannot be read: \(error)")
     }
   }()

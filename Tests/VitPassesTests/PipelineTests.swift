@@ -95,7 +95,7 @@ struct PipelineTests {
       ),
       (
         "swap{mixer=rnn}",
-        "unknown mixer 'rnn', expected one of 'conv', 'glr', 'lstm', 'none', 'pointwise', 'static'",
+        "unknown mixer 'rnn', expected one of 'conv', 'glr', 'lstm', 'mamba', 'none', 'pointwise', 'retention', 'ssd', 'static'",
         "unknown-mixer", nil
       ),
       (

@@ -25,7 +25,10 @@ import Vitc
       (["compile", "a", "-o", "b", "--replace", "1.5"], "--replace"),
       (["compile", "a", "-o", "b", "--replace", "layers=x"], "--replace"),
       (["compile", "a", "-o", "b", "--select", "luck"], "expected auto, damage"),
-      (["compile", "a", "-o", "b", "--mixer", "mixer"], "expected conv, glr, lstm, none, pointwise, static"),
+      (
+        ["compile", "a", "-o", "b", "--mixer", "mixer"],
+        "expected conv, glr, lstm, mamba, none, pointwise, retention, ssd, static"
+      ),
       (["compile", "a", "-o", "b", "--time-budget", "soon"], "expected a time"),
       (["compile", "a", "-o", "b", "--time-budget", "0"], "expected a time"),
       (["compile", "a", "-o", "b", "--passes", "score", "--mixer", "glr"], "contradicts --passes"),

@@ -39,5 +39,6 @@ static inline void vk_relax(void) {
 #include "vitk_rows.h"
 #include "vitk_walk.h"
 #include "vitk_scan.h"
+#include "vitk_ssd.h"
 #include "vitk_taps.h"
 #endif

@@ -178,7 +178,8 @@ struct Timescales {
   /// The shortest.
   static let shortest = 1.2
 
-  private func clamped(_ value: Double) -> Double { min(max(value, Timescales.shortest), longest) }
+  /// The timescale nearest to `value` that there is.
+  func clamped(_ value: Double) -> Double { min(max(value, Timescales.shortest), longest) }
 
   /// The one in the geometric middle.
   var middle: Double { (Timescales.shortest * longest).squareRoot() }

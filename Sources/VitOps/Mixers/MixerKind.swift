@@ -76,8 +76,8 @@ public struct MixerKind: Sendable {
   }
 
   private static func listing<Options: MixerOptions>(of _: Options.Type) -> String {
-    var reader = AttributeReader(Attributes())
-    let names = (try? Options(&reader))?.attributes.entries.map { "'\($0.name)'" } ?? []
+    let entries = try? OperationGuide.attributes { reader throws(VitError) in _ = try Options(&reader) }
+    let names = entries?.map { "'\($0.name)'" } ?? []
     return names.isEmpty ? "it has no options" : "its options are \(names.joined(separator: ", "))"
   }
 
@@ -117,8 +117,11 @@ public enum Mixers {
     },
     MixerKind("glr", GLR.summary) { GLR($0) },
     MixerKind("lstm", LSTM.summary, options: LSTMOptions.self) { $1.make($0) },
+    SSD.mamba,
     MixerKind("none", NoMixer.summary) { _ in NoMixer() },
     MixerKind("pointwise", Pointwise.summary) { _ in Pointwise() },
+    SSD.retention,
+    SSD.plain,
     MixerKind("static", StaticMixer.summary, options: StaticMixer.Options.self) {
       layout, options throws(VitError) in
       try StaticMixer(layout, options)
@@ -127,7 +130,8 @@ public enum Mixers {
 
   /// The operations that they are made of.
   static let operations: [any Mixer.Type] = [
-    ConvMixer.self, GLR.self, LSTM.self, LSTMFull.self, NoMixer.self, Pointwise.self, StaticMixer.self,
+    ConvMixer.self, GLR.self, LSTM.self, LSTMFull.self, NoMixer.self, Pointwise.self, SSD.self,
+    StaticMixer.self,
   ]
 
   /// The mixer of that kind; throws a usage error that lists them.

@@ -46,6 +46,13 @@ extension OpProblem {
       mixer("vit.glr", "glr"), mixer("vit.lstm", "lstm"),
       mixer("vit.lstm_full", "lstm") { _ in Attributes([("form", .string("full"))]) },
       mixer("vit.none", "none"), mixer("vit.pointwise", "pointwise"), mixer("vit.static", "static"),
+      mixer("vit.ssd", "ssd") { draw in
+        Attributes([
+          ("conv", .int(draw.pick([0, 1, 4]))), ("act", .string(draw.pick(["none", "silu"]))),
+          ("write", .string(draw.pick(["one", "delta"]))), ("gate", .bool(draw.flip())),
+          ("skip", .bool(draw.flip())), ("form", .string(draw.pick(["split", "full"]))),
+        ])
+      },
       OpProblem("vit.add") { draw in
         .of(draw.normal(draw.shape), draw.normal(draw.pick([draw.shape, Array(draw.shape.dropFirst())])))
       },
