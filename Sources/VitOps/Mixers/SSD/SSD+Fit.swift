@@ -22,13 +22,8 @@ struct SSDFit: InteriorFit {
   private let centresKeys: Bool
   private var tokenSum: [Double]
   private var tokens = 0
-  /// For each head its channels in all directions, and a one, times themselves and times the attended values.
-  private var sums: [Sums]
-
-  private struct Sums {
-    var gram: [Double]
-    var cross: [Double]
-  }
+  /// For each head the attended values on its channels in all directions.
+  private var sums: [RidgeSums]
 
   init(_ mixer: SSD, _ layout: MixerLayout, _ parameters: [Tensor]) throws {
     self.mixer = mixer
@@ -36,15 +31,10 @@ struct SSDFit: InteriorFit {
     self.parameters = parameters
     centresKeys = mixer.form.activation == .none
     tokenSum = [Double](repeating: 0, count: layout.dim)
-    let (width, count) = (layout.headWidth, mixer.copies * layout.headWidth + 1)
+    let width = layout.headWidth
     sums =
       mixer.places.merge == nil
-      ? []
-      : [Sums](
-        repeating: Sums(
-          gram: [Double](repeating: 0, count: count * count),
-          cross: [Double](repeating: 0, count: count * width)),
-        count: layout.heads)
+      ? [] : (0..<layout.heads).map { _ in RidgeSums(inputs: mixer.copies * width, outputs: width) }
   }
 
   var readsMaps: Bool { false }
@@ -90,9 +80,9 @@ struct SSDFit: InteriorFit {
       operands, mode: ExecutionMode(training: false, workers: batch.pool.workers))
     let (rows, width) = (batch.x.shape[0] * batch.x.shape[1], layout.headWidth)
     let count = mixer.copies * width + 1
+    let columns = count + width
     var all = parameters.map(\.type) + types
-    all += [TensorType(.f64, fixed: [rows, count]), TensorType(.f64, fixed: [rows, width])]
-    all += [TensorType(.f64, fixed: [count, count]), TensorType(.f64, fixed: [count, width])]
+    all += [TensorType(.f64, fixed: [rows, columns]), TensorType(.f64, fixed: [count, columns])]
     func rounded(_ type: TensorType) -> Int { (type.count * type.element.size + 63) / 64 * 64 }
     let arena = try Arena(byteCount: all.reduce(0) { $0 + rounded($1) }, for: "fitting a mixer")
     defer { withExtendedLifetime(arena) {} }
@@ -109,32 +99,29 @@ struct SSDFit: InteriorFit {
       inputs: [batch.x] + views.prefix(parameters.count), outputs: [],
       scratch: Array(memory.prefix(types.count)),
       pool: batch.pool)
+    try Blas.require(on: batch.pool)
     let inner = mixer.mix(context).inner
-    let (s, c, gram, cross) = (
-      memory[types.count], memory[types.count + 1], memory[types.count + 2], memory[types.count + 3]
-    )
+    let (table, moments) = (memory[types.count], memory[types.count + 1])
     let roots = (0..<layout.tokens).map { weight(ofToken: $0).squareRoot() }
     let (total, target) = (inner.shape[2], layout.width)
     for head in 0..<layout.heads {
       batch.pool.run(tasks: batch.x.shape[0]) { item, _ in
         for row in item * layout.tokens..<(item + 1) * layout.tokens {
-          let root = roots[row - item * layout.tokens]
+          let (root, to) = (roots[row - item * layout.tokens], table.f64 + row * columns)
           for copy in 0..<mixer.copies {
-            let from = row * total + copy * target + head * width
-            for index in 0..<width {
-              s.f64[row * count + copy * width + index] = root * Double(inner.f32[from + index])
-            }
+            let from = inner.f32 + (row * total + copy * target + head * width)
+            for index in 0..<width { to[copy * width + index] = root * Double(from[index]) }
           }
-          s.f64[row * count + count - 1] = root
-          for index in 0..<width {
-            c.f64[row * width + index] = root * Double(batch.context.f32[row * target + head * width + index])
-          }
+          to[count - 1] = root
+          let wanted = batch.context.f32 + (row * target + head * width)
+          for index in 0..<width { to[count + index] = root * Double(wanted[index]) }
         }
       }
-      Kernel.gemm(transA: true, m: count, n: count, k: rows, a: s, b: s, c: gram, pool: batch.pool)
-      Kernel.gemm(transA: true, m: count, n: width, k: rows, a: s, b: c, c: cross, pool: batch.pool)
-      for index in 0..<count * count { sums[head].gram[index] += gram.f64[index] }
-      for index in 0..<count * width { sums[head].cross[index] += cross.f64[index] }
+      Kernel.gemm(
+        transA: true, m: count, n: columns, k: rows, a: table, lda: columns, b: table, ldb: columns,
+        c: moments,
+        pool: batch.pool)
+      sums[head].add(moments.f64, row: columns)
     }
   }
 
@@ -151,52 +138,12 @@ struct SSDFit: InteriorFit {
     let (width, count) = (layout.headWidth, mixer.copies * layout.headWidth)
     for head in 0..<layout.heads {
       let own = head * width * count..<(head + 1) * width * count
-      guard let fitted = Self.ridge(sums[head], towards: Array(weights[own]), count: count, width: width)
-      else { continue }
+      guard let fitted = sums[head].solve(toward: Array(weights[own])) else { continue }
       weights.replaceSubrange(own, with: fitted.weight)
-      biases.replaceSubrange(head * width..<(head + 1) * width, with: fitted.bias)
+      biases.replaceSubrange(head * width..<(head + 1) * width, with: fitted.intercept)
     }
     result.append((merge, Tensor(.f32, shape: parameters[merge - 1].shape, values: weights)))
     result.append((mergeBias, Tensor(.f32, shape: parameters[mergeBias - 1].shape, values: biases)))
     return result
-  }
-
-  /// Ridge regression towards `start`, `[width, count]`, with a free bias; `nil` where there is nothing to solve.
-  private static func ridge(_ sums: Sums, towards start: [Double], count: Int, width: Int)
-    -> (weight: [Double], bias: [Double])?
-  {
-    let row = count + 1
-    let total = sums.gram[row * row - 1]
-    guard total > 0 else { return nil }
-    let means = (0..<count).map { sums.gram[$0 * row + count] / total }
-    let targets = (0..<width).map { sums.cross[count * width + $0] / total }
-    var covariance = [Double](repeating: 0, count: count * count)
-    for i in 0..<count {
-      for j in 0..<count { covariance[i * count + j] = sums.gram[i * row + j] / total - means[i] * means[j] }
-    }
-    let size = (0..<count).reduce(0.0) { $0 + covariance[$1 * count + $1] } / Double(count)
-    guard size > 0, size.isFinite else { return nil }
-    var ridge = 1e-3
-    for _ in 0..<6 {
-      var penalised = covariance
-      for i in 0..<count { penalised[i * count + i] += ridge * size }
-      ridge *= 10
-      guard let factor = SymmetricMatrix.cholesky(penalised, count, jitter: 0) else { continue }
-      var (weight, bias) = (start, targets)
-      for output in 0..<width {
-        let old = Array(start[output * count..<(output + 1) * count])
-        let wanted = (0..<count).map { i -> Double in
-          let found = (0..<count).reduce(0.0) { $0 + covariance[i * count + $1] * old[$1] }
-          return sums.cross[i * width + output] / total - means[i] * targets[output] - found
-        }
-        let change = SymmetricMatrix.solve(factor, count, wanted)
-        for i in 0..<count {
-          weight[output * count + i] += change[i]
-          bias[output] -= weight[output * count + i] * means[i]
-        }
-      }
-      return (weight, bias)
-    }
-    return nil
   }
 }

@@ -257,7 +257,7 @@ struct ScoreMaps {
   /// The first head's channels; where they are more than `rank`, so many of their combinations that the scores of tokens
   /// with independent channels of unit variance change least.
   ///
-  /// With W_K W_Kᵀ = L Lᵀ and Lᵀ W_Q W_Qᵀ L = Y Σ² Yᵀ the singular values of W_Qᵀ W_K are Σ, and W_Q′ = Σ^(−1/2) Yᵀ Lᵀ W_Q
+  /// With W_K W_Kᵀ = E Λ Eᵀ, L = E Λ^(1/2) and Lᵀ W_Q W_Qᵀ L = Y Σ² Yᵀ the singular values of W_Qᵀ W_K are Σ, and W_Q′ = Σ^(−1/2) Yᵀ Lᵀ W_Q
   /// and W_K′ = Σ^(1/2) Yᵀ L⁻¹ W_K give the product of least rank that is nearest to it.
   func reduced(to rank: Int) -> (keys: Features, queries: Features) {
     let (k, q) = (keys[0], queries[0])
@@ -270,21 +270,22 @@ struct ScoreMaps {
         return product + (biased ? rows.bias[i] * rows.bias[j] : 0)
       }
     }
-    guard let lower = SymmetricMatrix.cholesky(gram(k, biased: false), width) else {
-      return spread(over: rank)
-    }
+    let (spread, axes) = SymmetricMatrix.eigen(gram(k, biased: false), width)
+    let roots = spread.map { $0.squareRoot() }
+    let left = axes.indices.map { axes[$0] * roots[$0 % width] }
     let inner = gram(q, biased: true)
     // Lᵀ G L.
-    var right = [Double](repeating: 0, count: width * width)
-    var both = right
+    var (right, both) = (
+      [Double](repeating: 0, count: width * width), [Double](repeating: 0, count: width * width)
+    )
     for i in 0..<width {
-      for j in 0..<width {
-        for m in j..<width { right[i * width + j] += inner[i * width + m] * lower[m * width + j] }
+      for m in 0..<width {
+        for j in 0..<width { right[i * width + j] += inner[i * width + m] * left[m * width + j] }
       }
     }
-    for i in 0..<width {
-      for m in i..<width {
-        for j in 0..<width { both[i * width + j] += lower[m * width + i] * right[m * width + j] }
+    for m in 0..<width {
+      for i in 0..<width {
+        for j in 0..<width { both[i * width + j] += left[m * width + i] * right[m * width + j] }
       }
     }
     let (squares, vectors) = SymmetricMatrix.eigen(both, width)
@@ -293,12 +294,13 @@ struct ScoreMaps {
       let value = squares[index].squareRoot().squareRoot()
       guard value > 1e-9 * max(1, squares[0].squareRoot().squareRoot()) else { break }
       let y = (0..<width).map { vectors[$0 * width + index] }
-      // L y for the queries; Lᵀ u = y for the keys.
-      let forQueries = (0..<width).map { i in (0...i).reduce(0.0) { $0 + lower[i * width + $1] * y[$1] } }
-      var forKeys = y
-      for i in (0..<width).reversed() {
-        for m in i + 1..<width { forKeys[i] -= lower[m * width + i] * forKeys[m] }
-        forKeys[i] /= lower[i * width + i]
+      // L y for the queries, and for the keys E Λ^(−1/2) y, where keys have such an axis at all.
+      var (forQueries, forKeys) = ([Double](repeating: 0, count: width), [Double](repeating: 0, count: width))
+      for i in 0..<width {
+        for j in 0..<width where roots[j] > 1e-7 * roots[0] {
+          forQueries[i] += left[i * width + j] * y[j]
+          forKeys[i] += axes[i * width + j] * y[j] / roots[j]
+        }
       }
       func combined(_ rows: Features, _ factors: [Double], _ scale: Double) -> (row: [Double], bias: Double) {
         var (row, bias) = ([Double](repeating: 0, count: dim), 0.0)

@@ -1,38 +1,5 @@
 /// Small symmetric matrices in double, row by row.
 enum SymmetricMatrix {
-  /// The lower factor of a matrix with a little added to its diagonal; `nil` where it is not positive.
-  static func cholesky(_ matrix: [Double], _ count: Int, jitter: Double = 1e-9) -> [Double]? {
-    let mean = (0..<count).reduce(0.0) { $0 + matrix[$1 * count + $1] } / Double(max(count, 1))
-    var factor = [Double](repeating: 0, count: count * count)
-    for i in 0..<count {
-      for j in 0...i {
-        var sum = matrix[i * count + j] + (i == j ? jitter * mean : 0)
-        for k in 0..<j { sum -= factor[i * count + k] * factor[j * count + k] }
-        if i == j {
-          guard sum > 0, sum.isFinite else { return nil }
-          factor[i * count + i] = sum.squareRoot()
-        } else {
-          factor[i * count + j] = sum / factor[j * count + j]
-        }
-      }
-    }
-    return factor
-  }
-
-  /// The `x` for which the matrix with this lower factor gives `right`.
-  static func solve(_ factor: [Double], _ count: Int, _ right: [Double]) -> [Double] {
-    var x = right
-    for i in 0..<count {
-      for k in 0..<i { x[i] -= factor[i * count + k] * x[k] }
-      x[i] /= factor[i * count + i]
-    }
-    for i in (0..<count).reversed() {
-      for k in i + 1..<count { x[i] -= factor[k * count + i] * x[k] }
-      x[i] /= factor[i * count + i]
-    }
-    return x
-  }
-
   /// Eigenvalues, largest first and none below zero, and eigenvectors, one in each column: by Jacobi's rotations, each of
   /// which makes one element zero, until all but the diagonal is.
   ///
