@@ -21,6 +21,8 @@ public struct Layer: Hashable, Sendable {
     public var mixer: String
     /// Σ‖ŷ − y‖² / Σ‖y‖² on the held-out samples: how far it is from the layer, 1 being as bad as zero.
     public var error: Double?
+    /// The same for the rows of the tokens before the patches, and for those of the patches.
+    public var prefixError, patchError: Double?
     /// R² on the same samples.
     public var determination: Double?
     /// What it does to the model's outputs when it alone stands in.

@@ -40,6 +40,8 @@ extension Layer.Candidate {
   public var figures: Attributes {
     var figures = Attributes()
     if let error { figures["error"] = .float(error) }
+    if let prefixError { figures["error_prefix"] = .float(prefixError) }
+    if let patchError { figures["error_patches"] = .float(patchError) }
     if let determination { figures["r2"] = .float(determination) }
     if let damage { figures["damage"] = .float(damage) }
     if let divergence {
@@ -54,6 +56,8 @@ extension Layer.Candidate {
     self.init(mixer: mixer)
     var reader = AttributeReader(figures)
     error = try reader.optionalFloat("error")
+    prefixError = try reader.optionalFloat("error_prefix")
+    patchError = try reader.optionalFloat("error_patches")
     determination = try reader.optionalFloat("r2")
     damage = try reader.optionalFloat("damage")
     let (step, rate) = (

@@ -1,10 +1,10 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.prefix_attention(x, mixed, wq, bq?, wk, wv, bv?, wo, bo?)`: `mixed`, with the rows of the first `prefix` tokens
-/// replaced by what self-attention gives them.
+/// `vit.prefix_attention(x, mixed?, wq, bq?, wk, wv, bv?, wo, bo?)`: `mixed`, with the rows of the first `prefix` tokens
+/// replaced by what self-attention gives them; without `mixed` those rows alone.
 ///
-/// `x` is `[batch, tokens, dim]`, `mixed` and the result `[batch, tokens, outputDim]`; `wq` and `wk` are
+/// `x` is `[batch, tokens, dim]`, `mixed` and the result `[batch, tokens, outputDim]`, or the result `[batch, prefix, outputDim]`; `wq` and `wk` are
 /// `[heads·rank, dim]`, `wv` `[kvHeads·dv, dim]`, `wo` `[outputDim, heads·dv]`. With few such tokens no key and no value of
 /// the others is ever formed: both maps act on the side of the queries, `p = softmax(scale · (x_s W_Qᵀ + b) W_K xᵀ)`,
 /// `c = (p x) W_Vᵀ + b_V`. A bias of the keys adds the same to all scores of a query, so there is none.
@@ -63,12 +63,11 @@ public struct PrefixAttention: Operation {
     ])
   }
 
-  /// The type of `mixed`.
+  /// The type of `mixed`, or of the rows.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(8...9)
     try operands.expectOneResult()
     let x = try operands.float(0, "x", rank: 3...3)
-    let mixed = try operands.float(1, "mixed", rank: 3...3)
     let q = try Self.queries.resultType(x, operands, weightRole: "wq", biasRole: "bq")
     try operands.expect(Self.keys, "wk", operands.float(Self.queries.weight, "wq", rank: 2...2))
     let v = try Self.values.resultType(x, operands, weightRole: "wv", biasRole: "bv")
@@ -84,6 +83,8 @@ public struct PrefixAttention: Operation {
     }
     let attended = x.with([x.shape[0], x.shape[1], .fixed(heads * (values / kvHeads))])
     let result = try Self.output.resultType(attended, operands, weightRole: "wo", biasRole: "bo")
+    guard operands.has(1) else { return [result.with([x.shape[0], .fixed(prefix), result.shape[2]])] }
+    let mixed = try operands.float(1, "mixed", rank: 3...3)
     guard mixed == result else {
       throw VitError("'mixed' is \(mixed), expected \(result)", code: "operand-shape")
     }
@@ -92,12 +93,13 @@ public struct PrefixAttention: Operation {
 
   /// Images, and the channels of the result; tokens see one another.
   public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    var channels: [Int?] = [nil, 2, nil, nil, nil, nil, nil, 0]
+    let isPut = operands.has(1)
+    var channels: [Int?] = [nil, isPut ? 2 : nil, nil, nil, nil, nil, nil, 0]
     if operands.has(8) { channels.append(0) }
-    return AxisMap([
-      AxisMap.Letter(.parallel, [0, 0], [0]), AxisMap.Letter(.aligned, [1, 1], [1]),
-      AxisMap.Letter(.parallel, channels, [2]),
-    ])
+    let images = [
+      AxisMap.Letter(.parallel, isPut ? [0, 0] : [0], [0]), AxisMap.Letter(.parallel, channels, [2]),
+    ]
+    return AxisMap(images + (isPut ? [AxisMap.Letter(.aligned, [1, 1], [1])] : []))
   }
 
   /// Weights and biases of the maps.
@@ -119,14 +121,30 @@ public struct PrefixAttention: Operation {
     /// The rows that attend.
     var rows: Int { batch * prefix }
 
-    /// Maps as rows of a softmax.
-    func maps(_ view: View) -> View { view.reshaped([rows * heads, tokens]) }
-
     /// What is kept: the attending tokens, queries, queries brought before the keys' tokens, maps, pooled tokens, pooled
     /// values.
     func kept(_ element: ElementType) -> [TensorType] {
-      [dim, heads * rank, heads * dim, heads * tokens, heads * dim, heads * valueDim].map {
-        TensorType(element, fixed: [batch, prefix, $0])
+      func row(_ width: Int) -> TensorType { TensorType(element, fixed: [batch, prefix, width]) }
+      // Maps are rows of a softmax.
+      return [
+        row(dim), row(heads * rank), row(heads * dim),
+        TensorType(element, fixed: [rows * heads, tokens]), row(heads * dim), row(heads * valueDim),
+      ]
+    }
+
+    /// Copies the rows of the first tokens, `[batch, prefix, width]`, out of those of all; no memory is taken.
+    func take(_ width: Int, of all: View, into first: View) {
+      for image in 0..<batch {
+        first.part(image * prefix * width, of: prefix * width)
+          .copy(from: all.part(image * tokens * width, of: prefix * width))
+      }
+    }
+
+    /// Copies them back.
+    func put(_ width: Int, of first: View, into all: View) {
+      for image in 0..<batch {
+        all.part(image * tokens * width, of: prefix * width)
+          .copy(from: first.part(image * prefix * width, of: prefix * width))
       }
     }
   }
@@ -138,10 +156,10 @@ public struct PrefixAttention: Operation {
   }
 
   private func sizes(_ operands: Operands) -> Sizes? {
-    guard let x = operands[0], let y = operands[1], let wq = operands[2], let wv = operands[5] else {
+    guard let x = operands[0], let wq = operands[2], let wv = operands[5], let wo = operands[7] else {
       return nil
     }
-    return sizes(x: x.extents, outputs: y.width, queries: wq.extents[0], values: wv.extents[0])
+    return sizes(x: x.extents, outputs: wo.extents[0], queries: wq.extents[0], values: wv.extents[0])
   }
 
   private func sizes(_ context: KernelContext) -> Sizes {
@@ -177,20 +195,23 @@ public struct PrefixAttention: Operation {
   public func forward(_ context: KernelContext) {
     let s = sizes(context)
     let memory = context.saved.isEmpty ? context.scratch : context.saved
-    let rows = context.scratch[context.scratch.count - 1]
     attend(context, s, memory)
+    guard let mixed = context.optionalInput(1) else {
+      Self.output.forward(context, memory[5], into: context.output)
+      return
+    }
+    let rows = context.scratch[context.scratch.count - 1]
     Self.output.forward(context, memory[5], into: rows)
-    let (mixed, y) = (context.input(1), context.output)
+    let y = context.output
     if mixed.base != y.base { y.copy(from: mixed) }
-    Kernel.insert(rows, into: y, axis: 1, at: 0, pool: context.pool)
+    s.put(s.outputs, of: rows, into: y)
   }
 
   /// The attended values of each of the first tokens, `memory[5]`, and all that leads to them.
   private func attend(_ context: KernelContext, _ s: Sizes, _ memory: [View]) {
     let (first, q, z, p, g, c) = (memory[0], memory[1], memory[2], memory[3], memory[4], memory[5])
     let (x, pool) = (context.input(0), context.pool)
-    Kernel.copy(
-      shape: first.shape, from: x, strides: x.strides, to: first, toStrides: first.strides, pool: pool)
+    s.take(s.dim, of: x, into: first)
     Self.queries.forward(context, first, into: q)
     Kernel.batchedGemm(
       inner: s.heads, m: s.rows, n: s.dim, k: s.rank, a: q, lda: s.heads * s.rank,
@@ -202,7 +223,7 @@ public struct PrefixAttention: Operation {
       inner: s.batch, transB: true, m: queries, n: s.tokens, k: s.dim, a: z,
       aStride: BatchStride(inner: queries * s.dim), b: x, bStride: tokens, c: p,
       cStride: BatchStride(inner: queries * s.tokens), pool: pool)
-    Kernel.softmax(s.maps(p), scale: scale, into: s.maps(p), pool: pool)
+    Kernel.softmax(p, scale: scale, into: p, pool: pool)
     Kernel.batchedGemm(
       inner: s.batch, m: queries, n: s.dim, k: s.tokens, a: p,
       aStride: BatchStride(inner: queries * s.tokens), b: x, bStride: tokens, c: g,
@@ -226,8 +247,7 @@ public struct PrefixAttention: Operation {
     let s = sizes(context)
     let rows = context.scratch[context.scratch.count - 1]
     let pool = context.pool
-    Kernel.copy(
-      shape: rows.shape, from: dy, strides: dy.strides, to: rows, toStrides: rows.strides, pool: pool)
+    s.take(s.outputs, of: dy, into: rows)
     if let dmixed = operandGradients[1] {
       let (width, length) = (s.outputs, (s.tokens - s.prefix) * s.outputs)
       for image in 0..<s.batch where length > 0 {
@@ -261,7 +281,7 @@ public struct PrefixAttention: Operation {
       bStride: tokens, c: dp, cStride: map, pool: pool)
     ds.zero()
     Kernel.softmaxGradient(
-      y: s.maps(p), dy: s.maps(dp), scale: scale, adding: s.maps(ds), pool: pool)
+      y: p, dy: dp, scale: scale, adding: ds, pool: pool)
     Kernel.batchedGemm(
       inner: s.batch, m: queries, n: s.dim, k: s.tokens, a: ds, aStride: map, b: x, bStride: tokens, c: dz,
       cStride: row, pool: pool)
@@ -333,7 +353,7 @@ public struct PrefixAttention: Operation {
   ) throws(VitError) -> [ValueID] {
     let types = builder.operands(operands)
     let (type, wq, wv) = (try types.type(0, "x"), try types.type(2, "wq"), try types.type(5, "wv"))
-    guard let x = operands[0], let mixed = operands[1], let keys = operands[Self.keys],
+    guard let x = operands[0], let keys = operands[Self.keys],
       let values = operands[5], let tokens = type.shape[1].fixedValue, let dim = type.shape[2].fixedValue,
       let queries = wq.shape[0].fixedValue, let channels = wv.shape[0].fixedValue
     else { throw VitError("'x' is \(type), expected a known number of tokens", code: "dynamic-shape") }
@@ -373,7 +393,7 @@ public struct PrefixAttention: Operation {
     let flat = try builder.add(
       "onnx.Reshape", [joined, builder.integers([0, prefix, heads * valueDim])])
     let attended = try Self.output.lower(flat, operands, into: &builder)
-    if prefix == tokens { return [attended] }
+    guard let mixed = operands[1], prefix < tokens else { return [attended] }
     let rest = try ScanLowering.slice(mixed, prefix..<tokens, of: tokens, axis: 1, into: &builder)
     return [try ScanLowering.join([attended, rest], axis: 1, into: &builder)]
   }

@@ -18,6 +18,10 @@ public struct Fidelity: Sendable, Hashable {
   public var agreement: Double?
   /// The mean of KL(teacher‖model) over samples; `nil` without classes.
   public var divergence: Double?
+  /// The standard error of that mean.
+  public var divergenceError: Double?
+  /// The standard error of the difference of the two accuracies, of pairs on the same samples.
+  public var dropError: Double?
   /// Σ‖model − teacher‖² / Σ‖teacher‖², the mean over outputs.
   public var relativeError = 0.0
   /// For how many samples an output of the model is no number; they count as wrong.
@@ -127,6 +131,15 @@ public final class FidelityMeter {
   func measure(
     _ graph: Graph, weights: WeightStore, progress: (Int, Int) -> Void = { _, _ in }
   ) throws -> Fidelity {
+    try samples(graph, weights: weights, progress: progress).fidelity
+  }
+
+  /// The same, and what is done to each sample.
+  func samples(
+    _ graph: Graph, weights: WeightStore? = nil, progress: (Int, Int) -> Void = { _, _ in }
+  ) throws -> (fidelity: Fidelity, each: SampleDamages) {
+    let weights = try weights ?? context.weights(of: graph)
+    var each = SampleDamages()
     var result = Fidelity(images: samples.count)
     var agreeing = 0
     var sums = TreeSum<BatchSums>()
@@ -146,10 +159,18 @@ public final class FidelityMeter {
         reference[index].withUnsafeBufferPointer { all in
           guard let base = all.baseAddress else { return }
           let teacher = base + first * size
-          for place in 0..<size * count {
-            let difference = Double(output.f32[place]) - Double(teacher[place])
-            batch.errors[index] += difference * difference
-            batch.squares[index] += Double(teacher[place]) * Double(teacher[place])
+          for row in 0..<count {
+            var (error, square) = (0.0, 0.0)
+            for place in row * size..<(row + 1) * size {
+              let difference = Double(output.f32[place]) - Double(teacher[place])
+              error += difference * difference
+              square += Double(teacher[place]) * Double(teacher[place])
+            }
+            batch.errors[index] += error
+            batch.squares[index] += square
+            if index == 0, kind != .classes {
+              each.damages.append(error / max(square, .leastNormalMagnitude))
+            }
           }
           guard index == 0, kind == .classes else { return }
           let scores = accuracy(output.f32, classes: size, first: first, count: count)
@@ -157,7 +178,14 @@ public final class FidelityMeter {
           for row in 0..<count {
             let (t, s) = (teacher + row * size, output.f32 + row * size)
             if FidelityMeter.best(t, size) == FidelityMeter.best(s, size) { agreeing += 1 }
-            batch.divergence += FidelityMeter.divergence(t, s, size)
+            let divergence = FidelityMeter.divergence(t, s, size)
+            batch.divergence += divergence
+            each.damages.append(divergence)
+            if let label = data.label(samples[first + row]), (0..<size).contains(label) {
+              let isRight = FidelityMeter.best(s, size) == label
+              let wasRight = FidelityMeter.best(t, size) == label
+              each.gains.append((isRight ? 1 : 0) - (wasRight ? 1 : 0))
+            }
           }
         }
       }
@@ -170,8 +198,10 @@ public final class FidelityMeter {
       result.teacherAccuracy = teacherScores?.rate
       result.agreement = Double(agreeing) / Double(samples.count)
       result.divergence = sum.divergence / Double(samples.count)
+      result.divergenceError = SampleDamages.mean(each.damages)?.error
+      result.dropError = SampleDamages.mean(each.gains)?.error
     }
-    return result
+    return (result, each)
   }
 
   /// What is summed over the samples, of a batch or of several.

@@ -16,6 +16,16 @@ public struct FineTune: Pass {
   public static let example =
     "swap{layers=[0]},distil{steps=100},select{layers=[0]},restore,fine-tune{steps=50}"
 
+  /// What is trained.
+  public enum Scope: String, CaseIterable, Sendable {
+    /// All weights.
+    case all
+    /// Those of the blocks in which a mixer stands: mixers, norms and perceptrons.
+    case blocks
+  }
+
+  /// What is trained.
+  public var train: Scope
   /// Steps of the optimiser.
   public var steps: Int
   /// Samples of a step.
@@ -32,8 +42,9 @@ public struct FineTune: Pass {
   /// The pass.
   public init(
     steps: Int = 200, batch: Int = 64, rate: Double? = nil, clip: Double = 1, temperature: Double = 2,
-    images: Int? = nil
+    images: Int? = nil, train: Scope = .all
   ) {
+    self.train = train
     self.steps = steps
     self.batch = batch
     self.rate = rate
@@ -43,7 +54,8 @@ public struct FineTune: Pass {
   }
 
   /// Takes `steps` (200), `batch` (64), `rate` (by default the best of four on the held-out samples, tried
-  /// for a tenth of the steps each), `clip` (1), `temperature` (2) and `images` (all held-out ones): those that decide which weights are kept.
+  /// for a tenth of the steps each), `clip` (1), `temperature` (2), `images` (all held-out ones): those that decide which weights are kept, and `train` (all, or
+  /// blocks: only the weights of the blocks in which a mixer stands).
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     steps = try options.value("steps", default: steps)
@@ -55,6 +67,7 @@ public struct FineTune: Pass {
     clip = try options.value("clip", default: clip)
     temperature = try options.value("temperature", default: temperature)
     images = try options.optional("images")
+    train = try options.choice("train", default: train)
   }
 
   /// Throws where a number is out of range.
@@ -79,7 +92,7 @@ public struct FineTune: Pass {
       ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", rate.map { "\($0)" } ?? "auto"),
       ("clip", "\(clip)"),
       ("temperature", "\(temperature)"),
-    ] + (images.map { [("images", "\($0)")] } ?? [])
+    ] + (images.map { [("images", "\($0)")] } ?? []) + [("train", train.rawValue)]
   }
 
   /// The rates tried where none is given.
@@ -164,7 +177,8 @@ public struct FineTune: Pass {
       changes: trainer.parameterCount,
       notes: [
         "rate \(schedule.peak), kept the weights \(best.label)", "damage \(before.damage) to \(best.damage)",
-      ], divergences: trainer.divergences, stops: stop.map { [$0] } ?? [])
+      ], divergences: trainer.divergences, stops: stop.map { [$0] } ?? [],
+      damage: (before.damage, best.damage))
   }
 
   /// What trains `hybrid`.
@@ -172,7 +186,8 @@ public struct FineTune: Pass {
     of hybrid: Hybrid, _ teacher: Teacher, _ data: any SampleSource, _ context: PassContext
   ) throws -> HybridTrainer {
     try HybridTrainer(
-      hybrid, teacher: teacher, data: data, batch: batch, temperature: temperature, context: context)
+      hybrid, teacher: teacher, data: data, train: train, batch: batch, temperature: temperature,
+      context: context)
   }
 
   /// The largest rate whose trial leaves little more damage than the best one's.

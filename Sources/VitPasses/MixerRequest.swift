@@ -29,5 +29,8 @@ struct MixerRequest {
   func make(_ layout: MixerLayout) throws(VitError) -> any Mixer { try kind.make(layout, options) }
 
   /// The request, every option written out.
-  var text: String { NestedOption(kind.name, options).description }
+  var text: String { text(with: Attributes()) }
+
+  /// The same with what was decided beside its own options.
+  func text(with more: Attributes) -> String { NestedOption(kind.name, options.merging(more)).description }
 }

@@ -57,6 +57,8 @@ public struct PassResult: Sendable {
 
   /// Where training was stopped before its last step, for its time was over.
   public var stops: [Stop]
+  /// How far the hybrid was from its teacher before and behind the pass, where it measured that.
+  public var damage: (before: Double, after: Double)?
 
   /// A training that was stopped before its last step.
   public struct Stop: Hashable, Sendable {
@@ -82,12 +84,14 @@ public struct PassResult: Sendable {
 
   /// A result.
   public init(
-    changes: Int = 0, notes: [String] = [], divergences: [Divergence] = [], stops: [Stop] = []
+    changes: Int = 0, notes: [String] = [], divergences: [Divergence] = [], stops: [Stop] = [],
+    damage: (before: Double, after: Double)? = nil
   ) {
     self.changes = changes
     self.notes = notes
     self.divergences = divergences
     self.stops = stops
+    self.damage = damage
   }
 }
 

@@ -31,6 +31,8 @@ public final class PassContext {
   public var checkpoint: (any CheckpointStore)?
   /// The samples that were left out, for the teacher gives no numbers for them.
   var leftOut = LeftOutSamples()
+  /// Whether passes only take the memory that they will need.
+  private(set) var isRehearsal = false
   /// The place in its pipeline of the pass that runs.
   var place = 0
 
@@ -55,6 +57,7 @@ public final class PassContext {
     let context = PassContext(pool: pool, registry: registry, seed: seed, data: data)
     context.heldOut = heldOut
     context.outputs = outputs
+    context.isRehearsal = true
     return context
   }
 

@@ -33,7 +33,7 @@ extension Pipeline {
           }
         case let pass as Select: pass.rehearse(on: &hybrid, choice)
         case is Swap, is Restore: _ = try pass.run(on: &hybrid, context: context)
-        case is Score: continue
+        case is Score, is Solve: continue
         default: return
         }
       }
@@ -59,8 +59,11 @@ extension Distil: RehearsedPass {
     let teacher = try hybrid.teacher(for: Distil.name)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     guard !mixers.isEmpty else { return }
-    let session = try session(of: mixers, hybrid, teacher, context)
-    if solve { _ = try session.regressions() }
+    let session = try session(of: mixers, teacher, context)
+    if solve {
+      let solvers = try session.solvers()
+      for solver in solvers { try solver.prepareReadout() }
+    }
   }
 }
 

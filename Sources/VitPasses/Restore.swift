@@ -23,7 +23,7 @@ public struct Restore: Pass {
     guard !mixers.isEmpty else { return context.nothingReplaced(for: Restore.name) }
     let kept = mixers.filter { $0.layer.choice == .selected }
     let (graph, layers) = try MixerNode.transplant(
-      kept, from: hybrid.graph, into: teacher, registry: context.registry)
+      kept, into: teacher, registry: context.registry)
     let known = hybrid.layers
     hybrid.graph = graph
     hybrid.layers = zip(layers, known).map { layer, old in

@@ -215,7 +215,7 @@ public struct Select: Pass {
       teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
     for (done, mixer) in mixers.enumerated() {
       let alone = try MixerNode.transplant(
-        [mixer], from: hybrid.graph, into: teacher, registry: context.registry)
+        [mixer], into: teacher, registry: context.registry)
       let damage = try meter.measure(alone.graph).damage
       if let place = hybrid.place(of: mixer.layer.index) {
         hybrid.layers[place].candidates[mixer.layer.candidates.count - 1].damage = damage

@@ -33,25 +33,32 @@ public struct Swap: Pass {
   public var order: Order
   /// Where output tokens are read.
   public var placement: ScanOrder.Placement
+  /// How the rows of the tokens before the patches are made.
+  public var prefix: PrefixRows
   /// Which layers are replaced.
   public var layers: LayerSet
+  /// The samples by which the scores of the tokens before the patches are reduced.
+  public var images: Int
 
   /// The pass.
   public init(
     mixer: String = "glr", width: Double? = nil, heads: Int? = nil,
     order: Order = .bidirectional, placement: ScanOrder.Placement = .last,
-    layers: LayerSet = .selected
+    prefix: PrefixRows = .automatic, layers: LayerSet = .selected, images: Int = 128
   ) {
     self.mixer = mixer
     self.width = width
     self.heads = heads
     self.order = order
     self.placement = placement
+    self.prefix = prefix
     self.layers = layers
+    self.images = images
   }
 
   /// Takes `mixer` (glr), `width` (a fraction of the model's; by default the mixer's own), `heads`, `order`
-  /// (bidirectional), `placement` (last) and `layers` (`selected`, `all` or numbers).
+  /// (bidirectional), `placement` (last), `prefix` (auto; or mixer, or attend with `rank` and `own`), `layers` (`selected`,
+  /// `all` or numbers) and `images` (128).
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     mixer = try options.value("mixer", default: mixer)
@@ -59,6 +66,8 @@ public struct Swap: Pass {
     heads = try options.optional("heads")
     order = try options.choice("order", default: order)
     placement = try options.choice("placement", default: placement)
+    prefix = try PrefixRows(options.text("prefix") ?? prefix.text)
+    images = try options.value("images", default: images)
     if let set = options.word("layers", of: ["selected", "all"]) {
       layers = set == "all" ? .all : .selected
     } else if let numbers = try options.integers("layers") {
@@ -78,6 +87,9 @@ public struct Swap: Pass {
         kind: .usage,
         code: "option-value")
     }
+    guard images > 0 else {
+      throw VitError("swap: expected images > 0", kind: .usage, code: "option-value")
+    }
     if let heads, heads < 1 {
       throw VitError(
         "swap: option 'heads' cannot be '\(heads)' (expected at least 1)", kind: .usage, code: "option-value")
@@ -86,16 +98,17 @@ public struct Swap: Pass {
 
   /// Throws a usage error where the options fit no layer of `hybrid` that they may be meant for, so that nobody waits for
   /// scores to learn that.
-  package func check(_ hybrid: Hybrid) throws(VitError) {
+  package func check(_ hybrid: Hybrid) throws {
     let request = try MixerRequest(mixer)
     var failure: VitError?
     for layer in hybrid.layers where layer.isReplaceable {
       if case .listed(let numbers) = layers, !numbers.contains(layer.index) { continue }
-      do throws(VitError) {
+      do {
         _ = try request.make(layout(layer, hybrid.graph, request))
+        _ = try attendedPrefix(layer, hybrid.graph)
         // Which ones are selected is not known yet.
         if layers == .selected { return }
-      } catch { if error.kind == .usage { failure = failure ?? error } }
+      } catch let error as VitError { if error.kind == .usage { failure = failure ?? error } }
     }
     if let failure { throw failure }
   }
@@ -107,13 +120,14 @@ public struct Swap: Pass {
     if let heads { result.append(("heads", "\(heads)")) }
     result.append(("order", order.rawValue))
     result.append(("placement", placement.rawValue))
+    result.append(("prefix", prefix.text))
     switch layers {
     case .selected: result.append(("layers", "selected"))
     case .all: result.append(("layers", "all"))
     case .listed(let numbers):
       result.append(("layers", "[\(numbers.map(String.init).joined(separator: ","))]"))
     }
-    return result
+    return result + [("images", "\(images)")]
   }
 
   /// Replaces each layer; throws where a listed one cannot be, or nothing is selected.
@@ -126,10 +140,10 @@ public struct Swap: Pass {
     let request = try MixerRequest(mixer)
     var transplant = Transplant(hybrid.graph, layers: hybrid.layers, registry: context.registry)
     var notes: [String] = []
+    let moments = try tokenMoments(chosen, hybrid, context)
     for layer in chosen {
       let layout = try self.layout(layer, hybrid.graph, request)
-      try replace(
-        layer, request, layout, hybrid.graph, context.random("swap").split(layer.index), &transplant)
+      try replace(layer, request, layout, hybrid.graph, moments[layer.index], context, &transplant)
       notes.append("layer \(layer.index): \(request.text), width \(layout.width), heads \(layout.heads)")
     }
     (hybrid.graph, hybrid.layers) = try transplant.finish()
@@ -160,7 +174,7 @@ public struct Swap: Pass {
 
   private func layout(
     _ layer: Layer, _ graph: Graph, _ request: MixerRequest
-  ) throws(VitError) -> MixerLayout {
+  ) throws -> MixerLayout {
     guard let input = layer.input, let output = layer.output,
       let extents = graph.type(input).fixedShapeTail(2),
       let outputDim = graph.type(output).shape.last?.fixedValue
@@ -180,30 +194,82 @@ public struct Swap: Pass {
       count = try MixerLayout.defaultHeads(
         width: inner, teacherHeads: layer.heads, order: scan, splitsHeads: request.splitsHeads)
     }
+    let ownsPrefix = try attendedPrefix(layer, graph) == nil
     return try MixerLayout(
-      dim: extents[1], outputDim: outputDim, width: inner, heads: count, order: scan,
+      dim: extents[1], outputDim: outputDim, width: inner, heads: count, order: scan, ownsPrefix: ownsPrefix,
       splitsHeads: request.splitsHeads)
   }
 
   private func replace(
-    _ layer: Layer, _ request: MixerRequest, _ layout: MixerLayout, _ graph: Graph, _ random: SplitMix,
-    _ transplant: inout Transplant
+    _ layer: Layer, _ request: MixerRequest, _ layout: MixerLayout, _ graph: Graph, _ moments: TokenMoments?,
+    _ context: PassContext, _ transplant: inout Transplant
   ) throws {
     guard let place = graph.place(defining: layer.core) else { return }
     let mixer = try request.make(layout)
-    var random = random
+    var random = context.random(Swap.name).split(layer.index)
     let attention = try AttentionWeights(
       layer, graph.nodes[place], graph, directions: layout.order.directionCount)
     let tensors = try mixer.initialise(layout, from: attention, random: &random)
+    let name = "mixer.\(layer.index)"
     let parameters = zip(mixer.parameters(layout), tensors).map { parameter, tensor in
-      (name: "mixer.\(layer.index).\(parameter.name)", tensor: tensor)
+      (name: "\(name).\(parameter.name)", tensor: tensor)
     }
-    try transplant.replace(
-      layer.index, with: mixer, parameters, location: graph.nodes[place].location)
-    let text =
-      "\(mixer.kind){width=\(layout.width),heads=\(layout.heads),order=\(order.rawValue),placement=\(placement.rawValue)}"
+    var region = MixerRegion(mixer, parameters, location: graph.nodes[place].location)
+    let prefix = try attendedPrefix(layer, graph)
+    if let prefix { region = try prefix.behind(region, name: name, tokens: moments, pool: context.pool) }
+    try transplant.replace(layer.index, with: region)
+    let text = request.text(
+      with: Attributes([
+        ("width", .int(layout.width)), ("heads", .int(layout.heads)), ("order", .string(order.rawValue)),
+        ("placement", .string(placement.rawValue)), ("prefix", .string(prefix?.text ?? "mixer")),
+      ]))
     transplant[layer.index]?.candidates.append(Layer.Candidate(mixer: text))
     if layer.choice != .selected { transplant[layer.index]?.choice = .onTrial }
+  }
+
+  /// The attention that a layer's first tokens keep; `nil` where the mixer makes their rows.
+  private func attendedPrefix(_ layer: Layer, _ graph: Graph) throws -> AttendedPrefix? {
+    guard let place = graph.place(defining: layer.core),
+      let tokens = layer.input.flatMap({ graph.type($0).shape[1].fixedValue })
+    else { return nil }
+    let node = graph.nodes[place]
+    return try AttendedPrefix(
+      prefix, layer, node, AttentionWeights(layer, node, graph, directions: 0),
+      TokenGeometry(graph, tokens: tokens))
+  }
+
+  /// What the tokens of layers are like whose first tokens attend by fewer channels, as far as there are data: one run of the
+  /// model on some samples.
+  private func tokenMoments(
+    _ layers: [Layer], _ hybrid: Hybrid, _ context: PassContext
+  ) throws -> [Int: TokenMoments] {
+    guard !context.isRehearsal, let data = context.data, data.count > 0 else { return [:] }
+    var wanted: [(index: Int, input: ValueID)] = []
+    var moments: [Int: TokenMoments] = [:]
+    for layer in layers {
+      guard let input = layer.input, let prefix = try attendedPrefix(layer, hybrid.graph), prefix.isReduced,
+        let dim = hybrid.graph.type(input).shape[2].fixedValue
+      else { continue }
+      wanted.append((layer.index, input))
+      moments[layer.index] = TokenMoments(dim: dim, attending: prefix.count)
+    }
+    guard !wanted.isEmpty else { return [:] }
+    let samples = data.spread(images)
+    let form = BatchForm(hybrid.graph, sample: data.shape)
+    let bytes = MicroBatch.bytes(of: wanted.map(\.input), in: hybrid.graph)
+    let batch = form.count ?? MicroBatch.size(min(32, samples.count), bytesPerSample: 4 * bytes)
+    let tap = try TeacherTap(
+      hybrid.graph, weights: context.weights(of: hybrid.graph), values: wanted.map(\.input), batch: batch,
+      data: data, context: context)
+    for run in 0..<max(1, samples.count / batch) {
+      try context.checkCancelled()
+      try tap.run((0..<batch).map { (index: samples[(run * batch + $0) % samples.count], variant: nil) })
+      for (place, layer) in wanted.enumerated() {
+        try moments[layer.index]?.add(tap.executor.outputs[place], pool: context.pool)
+      }
+    }
+    try tap.screen.finish()
+    return moments
   }
 }
 

@@ -36,7 +36,23 @@ extension Report {
       ("fidelity", fidelity.json), ("quantised", quantised?.json ?? .null),
       (
         "controls",
-        .array(controls.map { .object([("mixer", .string($0.mixer)), ("fidelity", $0.fidelity.json)]) })
+        .array(
+          controls.map { control in
+            .object([
+              ("mixer", .string(control.mixer)), ("fidelity", control.fidelity.json),
+              ("excess", control.excess?.json ?? .null),
+            ])
+          })
+      ),
+      (
+        "stages",
+        .array(
+          stages.map {
+            .object([
+              ("pass", .string($0.pass)), ("before", .number($0.damage.before)),
+              ("after", .number($0.damage.after)),
+            ])
+          })
       ),
       ("beats_controls", beatsControls.map(JSON.bool) ?? .null),
       ("stops", .array(stops.map(\.json))), ("divergences", .array(divergences.map(\.json))),
@@ -51,6 +67,7 @@ extension Report.Layer {
       ("selected", .bool(isSelected)), ("cost", cost?.json ?? .null),
       ("attention", attention?.json ?? .null),
       ("scores", .object(scores.map { ($0.key, .number($0.value)) })),
+      ("floors", .object(floors.map { ($0.key, .number($0.value)) })),
     ])
   }
 }
@@ -70,13 +87,19 @@ extension PassResult.Divergence {
   }
 }
 
+extension PairedDifference {
+  /// Mean and standard error.
+  fileprivate var json: JSON { .object([("mean", .number(mean)), ("error", .number(error))]) }
+}
+
 extension Fidelity {
   /// The fidelity as JSON: fractions of 1, null where it has no meaning.
   public var json: JSON {
     .object([
       ("images", .int(images)), ("accuracy", .optional(accuracy)),
       ("accuracy_top5", .optional(scores?.topFive)), ("agreement", .optional(agreement)),
-      ("kl", .optional(divergence)), ("relative_error", .number(relativeError)),
+      ("kl", .optional(divergence)), ("kl_error", .optional(divergenceError)),
+      ("drop_error", .optional(dropError)), ("relative_error", .number(relativeError)),
       ("non_finite", .int(nonFinite)),
       ("teacher", .object([("accuracy", .optional(teacherAccuracy))])),
     ])

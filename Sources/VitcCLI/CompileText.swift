@@ -48,6 +48,25 @@ enum CompileText {
       + (isMore ? ": more than what it replaces\n" : "\n")
   }
 
+  /// How far each mixer is from the attention that it replaces, on all rows, on those before the patches and on the patches',
+  /// beside what needs no look at other tokens' contents.
+  private static func errors(_ report: Report) -> String {
+    let replaced = report.layers.filter { $0.isSelected && $0.scores["error"] != nil }
+    guard !replaced.isEmpty else { return "" }
+    let floors = Set(replaced.flatMap(\.floors.keys)).sorted()
+    var table = Table(["layer", "mixer", "error", "first tokens", "patches"] + floors)
+    for layer in replaced {
+      func number(_ value: Double?) -> String { value?.short ?? "" }
+      table.add(
+        ["\(layer.index)", layer.kind]
+          + ["error", "error_prefix", "error_patches"].map { number(layer.scores[$0]) }
+          + floors.map { number(layer.floors[$0]) })
+    }
+    return
+      "\nsquared error of each layer as a part of what its attention gives, before the whole was trained\n"
+      + table.text
+  }
+
   /// Teacher beside hybrid.
   static func summary(_ report: Report, options: CompilerOptions) -> String {
     var text =
@@ -61,10 +80,14 @@ enum CompileText {
     }
     let fidelity = report.fidelity
     if let teacher = fidelity.teacherAccuracy, let hybrid = fidelity.accuracy {
-      row("accuracy", teacher.percent, hybrid.percent, "\(((hybrid - teacher) * 100).fixed(2)) points")
+      let error = fidelity.dropError.map { " ± \((196 * $0).fixed(2))" } ?? ""
+      row(
+        "accuracy", teacher.percent, hybrid.percent, "\(((hybrid - teacher) * 100).fixed(2))\(error) points")
     }
     if let agreement = fidelity.agreement { row("agreement", "", agreement.percent) }
-    if let divergence = fidelity.divergence { row("KL", "", divergence.short) }
+    if let divergence = fidelity.divergence {
+      row("KL", "", divergence.short, fidelity.divergenceError.map { "± \((1.96 * $0).short)" } ?? "")
+    }
     if fidelity.agreement == nil { row("relative error", "", fidelity.relativeError.short) }
     let (teacher, hybrid) = (report.teacher, report.hybrid)
     row(
@@ -84,6 +107,13 @@ enum CompileText {
     }
     text += table.text
     for exchange in report.exchanges { text += self.text(exchange) }
+    text += errors(report)
+    if !report.stages.isEmpty {
+      text += "\nheld-out damage: "
+      text +=
+        report.stages.map { "\($0.pass) \($0.damage.before.short) to \($0.damage.after.short)" }
+        .joined(separator: ", ") + "\n"
+    }
     if let quantised = report.quantised {
       // What is compared with is not the file as it is.
       let accuracy = quantised.accuracy.map { "accuracy \($0.percent), " } ?? ""
@@ -126,7 +156,10 @@ enum CompileText {
         control.fidelity.accuracy.map { "accuracy \($0.percent)" } ?? "error \(control.fidelity.damage.short)"
       text += "control \(control.mixer): \(damage)"
       text += control.fidelity.agreement.map { ", agreement \($0.percent)" } ?? ""
-      text += control.fidelity.divergence.map { ", KL \($0.short)\n" } ?? "\n"
+      text += control.fidelity.divergence.map { ", KL \($0.short)" } ?? ""
+      text +=
+        control.excess.map { ", \($0.mean.short) ± \((1.96 * $0.error).short) more than the hybrid\n" }
+        ?? "\n"
     }
     if let better = report.beatsControls {
       text +=

@@ -16,15 +16,22 @@ struct PipelineTests {
       ("select{by=top-mass,count=4}", "select{by=top-mass,count=4}"),
       ("select{layers=[3,5]}", "select{layers=[3,5]}"),
       ("select{layers=3}", "select{layers=[3]}"),
-      ("swap", "swap{mixer=glr,order=bidirectional,placement=last,layers=selected}"),
+      ("swap", "swap{mixer=glr,order=bidirectional,placement=last,prefix=auto,layers=selected,images=128}"),
       (
         "swap{mixer=lstm,width=0.25,heads=4,order=cross,layers=[0, 2]}",
-        "swap{mixer=lstm{form=narrow},width=0.25,heads=4,order=cross,placement=last,layers=[0,2]}"
+        "swap{mixer=lstm{form=narrow},width=0.25,heads=4,order=cross,placement=last,"
+          + "prefix=auto,layers=[0,2],images=128}"
       ),
-      ("swap{layers=all}", "swap{mixer=glr,order=bidirectional,placement=last,layers=all}"),
+      (
+        "swap{layers=all}",
+        "swap{mixer=glr,order=bidirectional,placement=last,prefix=auto,layers=all,images=128}"
+      ),
       ("distil{steps=9}", "distil{steps=9,batch=64,rate=0.002,clip=1.0,solve=true,images=256}"),
-      ("fine-tune", "fine-tune{steps=200,batch=64,rate=auto,clip=1.0,temperature=2.0}"),
-      ("fine-tune{rate=1e-4}", "fine-tune{steps=200,batch=64,rate=0.0001,clip=1.0,temperature=2.0}"),
+      ("fine-tune", "fine-tune{steps=200,batch=64,rate=auto,clip=1.0,temperature=2.0,train=all}"),
+      (
+        "fine-tune{rate=1e-4}",
+        "fine-tune{steps=200,batch=64,rate=0.0001,clip=1.0,temperature=2.0,train=all}"
+      ),
       ("restore{}", "restore"), ("raise", "raise"), ("raise{max-rewrites=3}", "raise{max-rewrites=3}"),
     ])
   func canonical(_ text: String, _ expected: String) throws {
@@ -38,7 +45,7 @@ struct PipelineTests {
     arguments: [
       (
         "fuse", "unknown pass 'fuse'", "unknown-pass",
-        "the passes are dce, dequantise, distil, fine-tune, fix-size, fold, open-batch, raise, restore, round, score, select, swap, trim"
+        "the passes are dce, dequantise, distil, fine-tune, fix-size, fold, open-batch, raise, restore, round, score, select, solve, swap, trim"
           as String?
       ),
       ("select{n=1}", "select: unknown option 'n'", "option-unknown", nil),

@@ -124,7 +124,8 @@ import VitTestSupport
     let before = parameters(graph)
     let context = TinyViT.context()
     let hybrid = try apply(
-      "swap{layers=[0]},fine-tune{steps=4,batch=4,rate=0.01}", to: Hybrid(finding: graph), context
+      "swap{layers=[0],prefix=mixer},fine-tune{steps=4,batch=4,rate=0.01}", to: Hybrid(finding: graph),
+      context
     ).graph
     let after = hybrid.nodes.filter { $0.name == "vit.mlp" }
     #expect(after.count == 3)

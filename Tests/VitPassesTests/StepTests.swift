@@ -131,7 +131,7 @@ import VitTestSupport
     let hybrid = try apply(text, to: model)
     let replaced = hybrid.replaced.map(\.index)
     let controls = Controls.pipelines(of: pipeline, layers: replaced)
-    #expect(controls.map(\.kind) == ["none", "pointwise"])
+    #expect(controls.map(\.kind) == ["none", "pointwise", "static"])
     for control in controls {
       let result = try apply(control.pipeline.description, to: model)
       #expect(result.replaced.map(\.index) == replaced)
@@ -141,10 +141,10 @@ import VitTestSupport
     }
   }
 
-  @Test("a pipeline whose mixers are all of a control's kind has the other control alone")
+  @Test("a pipeline whose mixers are all of a control's kind has the other controls alone")
   func ownControl() throws {
     let pipeline = Pipeline([Swap(mixer: "none", layers: .all)])
-    #expect(Controls.pipelines(of: pipeline, layers: [0]).map(\.kind) == ["pointwise"])
+    #expect(Controls.pipelines(of: pipeline, layers: [0]).map(\.kind) == ["pointwise", "static"])
     #expect(Controls.pipelines(of: pipeline, layers: []).isEmpty)
     #expect(Controls.pipelines(of: Pipeline([Score()]), layers: [0]).isEmpty)
   }

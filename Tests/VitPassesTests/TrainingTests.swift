@@ -220,7 +220,9 @@ struct TrainingTests {
   // MARK: Fine-tuning
 
   private func hybrid(_ context: PassContext, mixer: String = "glr") throws -> Hybrid {
-    try apply("swap{mixer=\(mixer),layers=[1]},distil{steps=4,batch=8}", to: try TinyViT.model(), context)
+    try apply(
+      "swap{mixer=\(mixer),prefix=mixer,layers=[1]},distil{steps=4,batch=8}", to: try TinyViT.model(), context
+    )
   }
 
   private func damage(_ hybrid: Hybrid, _ context: PassContext) throws -> Double {
@@ -235,7 +237,7 @@ struct TrainingTests {
     let start = try hybrid(context, mixer: "none")
     let tuned = try apply("fine-tune{steps=60,batch=16,rate=0.003}", to: start, context)
     let (before, after) = (try damage(start, context), try damage(tuned, context))
-    #expect(after < 0.7 * before, "from \(before) to \(after)")
+    #expect(after < 0.8 * before, "from \(before) to \(after)")
     let (old, new) = (try start.weightBytes(), try tuned.weightBytes())
     #expect(old.filter { new[$0.key] == $0.value }.count < old.count / 2)
   }

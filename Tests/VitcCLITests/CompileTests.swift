@@ -260,14 +260,26 @@ import VitTestSupport
     #expect(try Schema("report").problems(text) == [])
     let report = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
     let controls = try #require(report["controls"] as? [[String: Any]])
-    #expect(controls.compactMap { $0["mixer"] as? String } == ["none", "pointwise"])
-    func divergence(_ entry: [String: Any]) throws -> Double {
+    #expect(controls.compactMap { $0["mixer"] as? String } == ["none", "pointwise", "static"])
+    func kl(_ entry: [String: Any]) throws -> Double {
       try #require((entry["fidelity"] as? [String: Any])?["kl"] as? Double)
     }
-    let own = try divergence(report)
-    let isBetter = try controls.allSatisfy { try own < divergence($0) }
+    let own = try kl(report)
+    // Only by more than chance explains: an interval of the pairs that is off zero.
+    let isBetter = try controls.allSatisfy { control in
+      let excess = try #require(control["excess"] as? [String: Any])
+      let (mean, error) = (try #require(excess["mean"] as? Double), try #require(excess["error"] as? Double))
+      #expect(abs(try kl(control) - own - mean) < 1e-5 + 1e-3 * abs(mean))
+      return mean - 1.96 * error > 0
+    }
     #expect(report["beats_controls"] as? Bool == isBetter)
-    #expect(result.output.contains(isBetter ? "glr beats the controls" : "it is not credited"))
+    #expect(result.output.contains(isBetter ? "glr beats the controls" : "mixing of tokens was not needed"))
+    for case let layer as [String: Any] in try #require(report["layers"] as? [Any])
+    where layer["selected"] as? Bool == true {
+      #expect((layer["floors"] as? [String: Any])?.keys.sorted() == ["none", "pointwise", "static"])
+    }
+    #expect(
+      (report["stages"] as? [[String: Any]])?.compactMap { $0["pass"] as? String } == ["solve", "fine-tune"])
   }
 
   @Test(

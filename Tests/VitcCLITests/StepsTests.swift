@@ -60,7 +60,7 @@ struct StepsTests {
     let controls = try #require(report["controls"] as? [[String: Any]])
     let own = try #require((report["fidelity"] as? [String: Any])?["kl"] as? Double)
     let others = controls.compactMap { ($0["fidelity"] as? [String: Any])?["kl"] as? Double }
-    #expect(others.count == 2 && Set(others + [own]).count == 3, "\(own) \(others)")
+    #expect(others.count == 3 && Set(others + [own]).count == 4, "\(own) \(others)")
   }
 
   @Test("training that diverges is in the progress, the summary and the report") func divergence() throws {

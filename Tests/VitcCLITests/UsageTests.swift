@@ -27,8 +27,11 @@ import Vitc
       (["compile", "a", "-o", "b", "--select", "luck"], "expected auto, damage"),
       (
         ["compile", "a", "-o", "b", "--mixer", "mixer"],
-        "expected conv, glr, lstm, mamba, none, pointwise, retention, ssd, static"
+        "expected one of 'conv', 'glr', 'lstm', 'mamba', 'none', 'pointwise', 'retention', 'ssd', 'static'"
       ),
+      (["compile", "a", "-o", "b", "--mixer", "lstm{form=wide}"], "narrow"),
+      (["compile", "a", "-o", "b", "--mixer", "ssd{states=4}"], "'states'"),
+      (["compile", "a", "-o", "b", "--prefix", "class"], "auto, mixer, attend"),
       (["compile", "a", "-o", "b", "--time-budget", "soon"], "expected a time"),
       (["compile", "a", "-o", "b", "--time-budget", "0"], "expected a time"),
       (["compile", "a", "-o", "b", "--passes", "score", "--mixer", "glr"], "contradicts --passes"),

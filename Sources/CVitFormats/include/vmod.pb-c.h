@@ -235,7 +235,7 @@ struct  Vitc__Vmod__Candidate
   ProtobufCMessage base;
   ProtobufCBinaryData mixer;
   /*
-   * error, r2, damage; diverged_at and diverged_rate where training went astray.
+   * error, error_prefix, error_patches, r2, damage; diverged_at and diverged_rate where training went astray.
    */
   size_t n_figures;
   Vitc__Vmod__Attribute **figures;

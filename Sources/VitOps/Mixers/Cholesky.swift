@@ -1,8 +1,8 @@
 /// A symmetric positive definite matrix as L·Lᵀ, to solve systems with it in double precision.
 package struct Cholesky {
   private let order: Int
-  /// L, row by row.
-  private var factor: [Double]
+  /// L, row by row; what is above its diagonal is not part of it.
+  package private(set) var factor: [Double]
 
   /// The factors of a matrix of `order` rows, of which the lower triangle is read; `nil` where it is not positive definite.
   package init?(_ matrix: [Double], order: Int) {

@@ -33,6 +33,8 @@ public struct MixerKind: Sendable {
   public let name: String
   /// One line of what it is.
   public let summary: String
+  /// Whether its closed form is all that it needs layer by layer: gradient steps follow for the whole only.
+  public let isSolved: Bool
   private let width: Double
   private let read: @Sendable (Attributes) throws(VitError) -> any MixerOptions
   private let explain: @Sendable () throws(VitError) -> [OperationGuide.AttributeEntry]
@@ -40,11 +42,12 @@ public struct MixerKind: Sendable {
 
   /// A kind of mixer, made of a layout and its own options.
   public init<Options: MixerOptions>(
-    _ name: String, _ summary: String, width: Double = 1, options: Options.Type,
+    _ name: String, _ summary: String, width: Double = 1, isSolved: Bool = false, options: Options.Type,
     make: @escaping @Sendable (MixerLayout, Options) throws(VitError) -> any Mixer
   ) {
     self.name = name
     self.summary = summary
+    self.isSolved = isSolved
     self.width = width
     @Sendable func read(_ given: Attributes) throws(VitError) -> Options {
       var reader = AttributeReader(given)
@@ -67,10 +70,11 @@ public struct MixerKind: Sendable {
 
   /// A kind of mixer without options.
   public init(
-    _ name: String, _ summary: String, width: Double = 1,
+    _ name: String, _ summary: String, width: Double = 1, isSolved: Bool = false,
     make: @escaping @Sendable (MixerLayout) throws(VitError) -> any Mixer
   ) {
-    self.init(name, summary, width: width, options: NoOptions.self) { layout, _ throws(VitError) in
+    self.init(name, summary, width: width, isSolved: isSolved, options: NoOptions.self) {
+      layout, _ throws(VitError) in
       try make(layout)
     }
   }
@@ -111,18 +115,18 @@ public struct MixerKind: Sendable {
 public enum Mixers {
   /// The kinds, sorted by name.
   public static let all: [MixerKind] = [
-    MixerKind("conv", ConvMixer.summary, options: ConvMixer.Options.self) {
+    MixerKind("conv", ConvMixer.summary, isSolved: true, options: ConvMixer.Options.self) {
       layout, options throws(VitError) in
       try ConvMixer(layout, options)
     },
     MixerKind("glr", GLR.summary) { GLR($0) },
     MixerKind("lstm", LSTM.summary, options: LSTMOptions.self) { $1.make($0) },
     SSD.mamba,
-    MixerKind("none", NoMixer.summary) { _ in NoMixer() },
-    MixerKind("pointwise", Pointwise.summary) { _ in Pointwise() },
+    MixerKind("none", NoMixer.summary, isSolved: true) { _ in NoMixer() },
+    MixerKind("pointwise", Pointwise.summary, isSolved: true) { _ in Pointwise() },
     SSD.retention,
     SSD.plain,
-    MixerKind("static", StaticMixer.summary, options: StaticMixer.Options.self) {
+    MixerKind("static", StaticMixer.summary, isSolved: true, options: StaticMixer.Options.self) {
       layout, options throws(VitError) in
       try StaticMixer(layout, options)
     },

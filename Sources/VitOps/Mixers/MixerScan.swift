@@ -12,7 +12,7 @@ struct MixerScan: Hashable, Sendable {
   let splitsHeads: Bool
 
   /// The most channels of a head.
-  static let maximumHeadWidth = 1 << 14
+  static let maximumHeadWidth = 1 << 13
 
   /// Heads that are not scanned, over tokens in this order.
   init(heads: Int, order: ScanOrder) {

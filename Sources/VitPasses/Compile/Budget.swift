@@ -61,12 +61,16 @@ public struct Budget: Hashable, Sendable {
       return (Budget.mapsFactor * teacher + sample) * Double(images) + (teacher + sample) * dropped
     }
 
-    /// Distillation apart from its steps: the targets' norms, two solves, and judging the weights five times.
-    fileprivate func solve(_ images: Int) -> Double { 8 * (teacher + layers + sample) * Double(images) }
+    /// Distillation apart from its steps: the targets' norms, two solves, and judging the weights five times; the same for
+    /// three floors, without the second solve; and looking at tokens once, and solving once more on twice as many images
+    /// from layer to layer, which runs teacher and hybrid twice.
+    fileprivate func solve(_ images: Int) -> Double {
+      (20 * (teacher + layers + sample) + 10 * (teacher + sample)) * Double(images)
+    }
 
-    /// Measuring the teacher and each swap, then the hybrid as it is fine-tuned.
+    /// Measuring the teacher and each swap, the hybrid before and behind the solve, then as it is fine-tuned.
     fileprivate func judge(_ images: Int) -> Double {
-      (teacher + sample) * Double(images * (1 + trials + Budget.fineTuneMeasurements))
+      (teacher + sample) * Double(images * (4 + trials + Budget.fineTuneMeasurements))
     }
 
     /// Measuring teacher and hybrid at the end.
@@ -100,9 +104,10 @@ public struct Budget: Hashable, Sendable {
   private static let range = 10...20000
 
   /// What `seconds` buy: as many images as half of them pay for, up to what passes take by themselves; for the rest steps.
-  /// Numbers of steps and of images to measure on that are given stand, whatever they cost.
+  /// A mixer that is solved for takes no steps of distillation. Numbers of steps and of images to measure on that are given stand, whatever they cost.
   public init(
-    seconds: Double, work: Work, distilSteps: Int? = nil, fineTuneSteps: Int? = nil, evaluated: Int? = nil
+    seconds: Double, work: Work, isSolved: Bool = false, distilSteps: Int? = nil, fineTuneSteps: Int? = nil,
+    evaluated: Int? = nil
   ) {
     let total = max(0, seconds - Budget.overhead) * Budget.rate
     let most = Budget.shares.evaluation * total / max(work.evaluate(1), 1)
@@ -126,8 +131,10 @@ public struct Budget: Hashable, Sendable {
       }
       return low
     }
-    self.distilSteps = distilSteps ?? steps(Budget.distilShare) { work.distilStep * Double($0) }
-    self.fineTuneSteps = fineTuneSteps ?? steps(1 - Budget.distilShare, work.fineTune)
+    let share = isSolved ? 0 : Budget.distilShare
+    self.distilSteps =
+      distilSteps ?? (isSolved ? 0 : steps(share) { work.distilStep * Double($0) })
+    self.fineTuneSteps = fineTuneSteps ?? steps(1 - share, work.fineTune)
     self.seconds = 0
     products = 0
     self.seconds = Budget.overhead + cost(work) / Budget.rate

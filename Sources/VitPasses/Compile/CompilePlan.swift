@@ -32,7 +32,7 @@ package struct CompilePlan: Sendable {
       seconds: options.timeBudget,
       work: Budget.Work(
         teacher: work, layers: layers, trials: trained.count, batch: batch, heldOut: heldOut,
-        evaluation: evaluation ?? heldOut, reading: reading),
+        evaluation: evaluation ?? heldOut, reading: reading), isSolved: options.isSolved,
       distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
       evaluated: options.evaluationImages)
     self.evaluation = budget.evaluated

@@ -87,17 +87,40 @@ package struct CompileRun {
     }
     let (hybrid, results) = try run(
       plan.pipeline, checkpoint: checkpoint, clock: clock(speed), events: events)
-    var report = try report(hybrid, bound: bound)
+    var (report, each) = try report(hybrid, bound: bound)
+    report.stages = zip(plan.pipeline.passes, results).compactMap { pass, result in
+      result.damage.map { Report.Stage(pass: type(of: pass).name, damage: $0) }
+    }
     report.divergences = results.flatMap(\.divergences)
     report.stops = results.flatMap(\.stops)
     if options.comparesControls {
       let replaced = hybrid.replaced.map(\.index)
-      report.controls = try Controls.pipelines(of: plan.pipeline, layers: replaced).map { kind, pipeline in
-        let control = try run(pipeline).hybrid
-        return Report.Control(mixer: kind, fidelity: try meter().measure(control.graph))
+      report.controls = try Controls.pipelines(of: plan.pipeline, layers: replaced).compactMap {
+        kind, pipeline in
+        guard let control = try self.control(kind, pipeline) else { return nil }
+        let measured = try meter().samples(control.graph)
+        return Report.Control(
+          mixer: kind, fidelity: measured.fidelity, excess: each.excess(of: measured.each))
+      }
+    }
+    for (kind, pipeline) in Controls.floors(of: plan.pipeline, layers: hybrid.replaced.map(\.index)) {
+      guard let floor = try control(kind, pipeline) else { continue }
+      for layer in floor.replaced {
+        guard let place = report.layers.firstIndex(where: { $0.index == layer.index }) else { continue }
+        report.layers[place].floors[kind] = layer.candidates.last?.error
       }
     }
     return (hybrid, report)
+  }
+
+  /// What a control's pipeline gives; `nil` where the control asks more of the model than its mixer does: a fixed number of
+  /// tokens.
+  private func control(_ kind: String, _ pipeline: Pipeline) throws -> Hybrid? {
+    do { return try run(pipeline).hybrid } catch let error as VitError where error.kind == .usage {
+      progress.report(
+        Diagnostic(.note, "no control \(kind): \(error.diagnostic.message)", code: "no-control"))
+      return nil
+    }
   }
 
   private func context() -> PassContext {
@@ -154,6 +177,8 @@ package struct CompileRun {
       switch pass {
       case let select as Select where select.criterion == .damage && select.layers == nil:
         runs += (1 + teacher.layers.count) * (select.images ?? data.heldOut.count)
+      case let solve as Solve:
+        runs += 3 * (solve.judged ?? data.heldOut.count) + 4 * min(solve.images, data.training.count)
       case let tune as FineTune: runs += Budget.fineTuneMeasurements * (tune.images ?? data.heldOut.count)
       default: break
       }
@@ -163,7 +188,7 @@ package struct CompileRun {
       plan.pipeline, start: start, training: max(deadline - 1.3 * rest, 0.3 * deadline))
   }
 
-  private func report(_ hybrid: Hybrid, bound: Bound) throws -> Report {
+  private func report(_ hybrid: Hybrid, bound: Bound) throws -> (Report, SampleDamages) {
     let baseline = try baseline()
     let costs = try [baseline, hybrid].map {
       try ModelCost($0.graph, inputShapes: shapes, samples: samples, pool: pool)
@@ -176,7 +201,7 @@ package struct CompileRun {
       layers[place].cost = costs[1].layer(hybrid.layers[place], of: hybrid.graph)
     }
     let meter = try meter(named: "measure")
-    let fidelity = try meter.measure(hybrid.graph) { progress.advance("measure hybrid", $0, $1, "") }
+    let (fidelity, each) = try meter.samples(hybrid.graph) { progress.advance("measure hybrid", $0, $1, "") }
     let lost = [data.training, data.heldOut, data.evaluation].map(leftOut.count)
     let timing = try GraphTiming.times(
       [baseline.graph, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1,
@@ -190,7 +215,7 @@ package struct CompileRun {
       ), timing: (timing[0], timing[1]))
     report.nonFiniteSamples = leftOut.count
     report.quantised = try quantised.map { try meter.measure($0) }
-    return report
+    return (report, each)
   }
 
   /// The teacher as its cost is compared: without the rows that nobody reads where the hybrid is without them, so that no
@@ -238,14 +263,22 @@ private final class DeadlineClock: PassObserver {
   /// A clock for a pipeline that began at `start` and has so many seconds.
   init(_ pipeline: Pipeline, start: ContinuousClock.Instant, training seconds: Double) {
     end = start + .seconds(seconds)
-    trainings = pipeline.passes.count { $0 is Distil || $0 is FineTune }
+    trainings = pipeline.passes.count(where: DeadlineClock.isTraining)
+  }
+
+  private static func isTraining(_ pass: any Pass) -> Bool {
+    switch pass {
+    case let distil as Distil: distil.steps > 0
+    case let tune as FineTune: tune.steps > 0
+    default: false
+    }
   }
 
   /// Tells what runs in `context`.
   func watch(_ context: PassContext) { context.isLate = { [self] in isLate?() ?? false } }
 
   func before(_ pass: any Pass, _ hybrid: Hybrid) {
-    guard pass is Distil || pass is FineTune else { return }
+    guard DeadlineClock.isTraining(pass) else { return }
     let now = ContinuousClock.now
     let own = now + (end - now) / Double(max(trainings, 1))
     trainings -= 1

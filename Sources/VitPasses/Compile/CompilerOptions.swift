@@ -29,6 +29,8 @@ public struct CompilerOptions: Sendable {
   public var heads: Int?
   /// The scan order.
   public var order = ScanOrder.Pattern.bidirectional
+  /// How the rows of the tokens before the patches are made.
+  public var prefix = PrefixRows.automatic
   /// The seconds that a compile may take at the nominal rate, all of it counted (see `Budget`).
   public var timeBudget = 600.0
   /// Seconds of the clock after which training stops at the best so far; the result then depends on the machine.
@@ -113,6 +115,9 @@ public struct CompilerOptions: Sendable {
     return Pipeline(passes)
   }
 
+  /// Whether the mixer needs no steps layer by layer.
+  var isSolved: Bool { (try? MixerRequest(mixer).kind.isSolved) ?? false }
+
   private func usual(_ budget: Budget, _ heldOut: Int, _ batch: Int) -> [any Pass] {
     let judged = budget.judged < heldOut ? budget.judged : nil
     var choice = Select(by: select, group: group)
@@ -126,12 +131,15 @@ public struct CompilerOptions: Sendable {
     if onTrial { choice.images = judged }
     let score = Score(images: budget.scored)
     let swap = Swap(
-      mixer: mixer, width: width, heads: heads, order: order, layers: onTrial ? .all : .selected)
+      mixer: mixer, width: width, heads: heads, order: order, prefix: prefix,
+      layers: onTrial ? .all : .selected)
     let distil = Distil(
       steps: budget.distilSteps, batch: batch, rate: distilRate, images: budget.solved)
+    let solve = Solve(images: 2 * budget.solved, judged: judged)
     let fineTune = FineTune(
       steps: budget.fineTuneSteps, batch: batch, rate: fineTuneRate, images: judged)
     return onTrial
-      ? [score, swap, distil, choice, Restore(), fineTune] : [score, choice, swap, distil, fineTune]
+      ? [score, swap, distil, choice, Restore(), solve, fineTune, Trim()]
+      : [score, choice, swap, distil, solve, fineTune, Trim()]
   }
 }

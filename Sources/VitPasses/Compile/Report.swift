@@ -18,6 +18,8 @@ public struct Report: Sendable {
     public var cost: LayerCost?
     /// What the teacher's attention costs; `nil` before the end.
     public var attention: LayerCost?
+    /// The error of mixers that look at no other token's contents, by kind, solved in closed form: what a mixer has to beat.
+    public var floors: [String: Double] = [:]
   }
 
   /// A model's size and cost.
@@ -36,6 +38,16 @@ public struct Report: Sendable {
     public let mixer: String
     /// How close it comes to the teacher.
     public let fidelity: Fidelity
+    /// How much more damage it does than the hybrid, image by image.
+    public let excess: PairedDifference?
+  }
+
+  /// A pass that measured what it bought.
+  public struct Stage: Sendable {
+    /// Its name.
+    public let pass: String
+    /// How far the hybrid was from its teacher before it and behind it, on held-out samples.
+    public let damage: (before: Double, after: Double)
   }
 
   /// The pipeline that ran, every option written out.
@@ -64,6 +76,8 @@ public struct Report: Sendable {
   public var timing: (teacher: Timing, hybrid: Timing)?
   /// The controls, where they were asked for.
   public var controls: [Control] = []
+  /// What passes bought that measured it, in their order.
+  public var stages: [Stage] = []
   /// Where training went astray.
   public var divergences: [PassResult.Divergence] = []
   /// Where training was stopped by a deadline.
@@ -99,9 +113,10 @@ public struct Report: Sendable {
     return result
   }
 
-  /// Whether the mixer is better than every control; `nil` where none was trained.
+  /// Whether the mixer is better than every control, by more than chance explains; `nil` where none was trained.
   public var beatsControls: Bool? {
-    controls.isEmpty ? nil : controls.allSatisfy { fidelity.damage < $0.fidelity.damage }
+    controls.isEmpty
+      ? nil : controls.allSatisfy { control in control.excess.map { $0.interval.lowerBound > 0 } ?? false }
   }
 
   /// Whether the hybrid's file is larger than the teacher's would be at the same precision: mixers have weights of their own,
@@ -118,6 +133,7 @@ public struct Report: Sendable {
       }
       if let mixer = layer.candidates.last {
         (scores["error"], scores["r2"], scores["damage"]) = (mixer.error, mixer.determination, mixer.damage)
+        (scores["error_prefix"], scores["error_patches"]) = (mixer.prefixError, mixer.patchError)
       }
       return Layer(
         index: layer.index, node: layer.node,

@@ -19,7 +19,8 @@ public struct Distil: Pass {
   public var rate: Double
   /// The norm to which a layer's gradient is clipped.
   public var clip: Double
-  /// Whether the last linear map is also solved for by ridge regression.
+  /// Whether mixers are also solved for in closed form: what their own fits give, then the last linear map by ridge
+  /// regression; before the steps, and that map again behind them.
   public var solve: Bool
 
   /// Samples of the held-out split that decide which weights are kept, and of the data that the readout is solved on.
@@ -38,8 +39,8 @@ public struct Distil: Pass {
     self.images = images
   }
 
-  /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1), `solve` (true), whether the last linear map is also solved
-  /// for by ridge regression, and `images` (256), on which that is done and the weights are judged.
+  /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1), `solve` (true), whether mixers are
+  /// also solved for in closed form, and `images` (256), on which that is done and the weights are judged.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     steps = try options.value("steps", default: steps)
@@ -75,21 +76,21 @@ public struct Distil: Pass {
     let teacher = try hybrid.teacher(for: Distil.name)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     guard !mixers.isEmpty else { return context.nothingReplaced(for: Distil.name) }
-    let session = try session(of: mixers, hybrid, teacher, context)
+    let session = try session(of: mixers, teacher, context)
     try session.normalise()
-    if solve { try session.solveReadouts(keepBetter: false) }
+    if solve { try session.solve(fitting: true, keepBetter: false) }
     try session.train(steps: steps, schedule: Schedule(peak: rate, steps: steps), clip: clip)
-    if solve { try session.solveReadouts(keepBetter: true) }
+    if solve, steps > 0 { try session.solve(fitting: false, keepBetter: true) }
     return try session.finish(&hybrid)
   }
 
   /// What trains these mixers.
   func session(
-    of mixers: [MixerNode], _ hybrid: Hybrid, _ teacher: Teacher, _ context: PassContext
+    of mixers: [MixerNode], _ teacher: Teacher, _ context: PassContext
   ) throws -> DistilSession {
     let data = try context.samples(for: Distil.name)
     return try DistilSession(
-      mixers, graph: hybrid.graph, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
+      mixers, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
       batch: batch, images: images, context: context)
   }
 }

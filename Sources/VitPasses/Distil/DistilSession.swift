@@ -9,12 +9,16 @@ final class DistilSession {
   private let trainers: [MixerTrainer]
   private let tap: TeacherTap
   private let checks: TeacherTap
+  private let teacher: Teacher
   private let context: PassContext
   private let dataCount: Int
   private let heldOutCount: Int
   private let batch: Int
   private let micro: Int
-  private let images: Int
+  /// The samples that are looked at to normalise and to solve, and those that decide what is kept.
+  private let calibration, judges: [Int]
+  /// For each mixer how many of its tokens are no patches.
+  private let prefixes: [Int]
   /// The mean of ‖y‖² over calibration tokens times the tokens of a batch: what makes a loss of 1 mean "as
   /// bad as zero".
   private var norms: [Double] = []
@@ -28,12 +32,17 @@ final class DistilSession {
   private static let hopeless = 8.0
 
   init(
-    _ mixers: [MixerNode], graph: Graph, teacher: Teacher, data: any SampleSource,
+    _ mixers: [MixerNode], teacher: Teacher, data: any SampleSource,
     heldOut: any SampleSource, batch: Int, images: Int, context: PassContext
   ) throws {
     self.mixers = mixers
-    self.images = images
+    self.teacher = teacher
     self.context = context
+    (calibration, judges) = (data.spread(images), heldOut.spread(images))
+    prefixes = mixers.map { mixer in
+      let tokens = teacher.graph.type(mixer.input).shape[1].fixedValue ?? 0
+      return TokenGeometry(teacher.graph, tokens: tokens).prefix
+    }
     divergences = Array(repeating: nil, count: mixers.count)
     let form = BatchForm(teacher.graph, sample: data.shape)
     self.batch = form.rounded(batch)
@@ -53,12 +62,10 @@ final class DistilSession {
       teacher.graph, weights: weights, values: values, batch: micro, data: data, context: context)
     checks = try TeacherTap(
       teacher.graph, weights: weights, values: values, batch: micro, data: heldOut, context: context)
-    // An image may be several groups of tokens.
     let outputs = tap.executor.outputs
     trainers = try mixers.enumerated().map { place, mixer in
       try MixerTrainer(
-        graph, node: mixer.node, layer: mixer.layer.index, factors: factors[place],
-        batch: outputs[3 * place].shape[0], pool: context.pool)
+        mixer, tokens: outputs[3 * place].shape, factors: factors[place], pool: context.pool)
     }
     dataCount = data.count
     heldOutCount = heldOut.count
@@ -76,13 +83,12 @@ final class DistilSession {
   /// What the layer's last linear map gives.
   private func branch(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[3 * place + 2] }
 
-  /// Runs `tap` on the first samples of its data in order, whole micro-batches only (at least one, wrapping
-  /// around).
-  private func sweep(_ tap: TeacherTap, count: Int, limit: Int, _ body: () throws -> Void) throws {
-    let runs = max(1, min(count, limit) / micro)
+  /// Runs `tap` on samples in order, whole micro-batches only (at least one, wrapping around).
+  private func sweep(_ tap: TeacherTap, _ samples: [Int], _ body: () throws -> Void) throws {
+    let runs = max(1, samples.count / micro)
     for run in 0..<runs {
       try context.checkCancelled()
-      try tap.run((0..<micro).map { (index: (run * micro + $0) % count, variant: nil) })
+      try tap.run((0..<micro).map { (index: samples[(run * micro + $0) % samples.count], variant: nil) })
       try body()
     }
   }
@@ -91,7 +97,7 @@ final class DistilSession {
   func normalise() throws {
     var squares = TreeSum<[Double]>()
     var samples = 0
-    try sweep(tap, count: dataCount, limit: images) {
+    try sweep(tap, calibration) {
       samples += micro
       squares.add(
         trainers.indices.map { SquaredNorm.squared(target(tap, $0), pool: context.pool) })
@@ -99,34 +105,35 @@ final class DistilSession {
     norms = (squares.total ?? []).map { max($0 / Double(samples), .leastNormalMagnitude) * Double(batch) }
   }
 
-  /// For each mixer with a last linear map its regression, and what runs up to that map.
-  func regressions() throws -> [(place: Int, inner: Executor?, readout: Readout)] {
-    try trainers.enumerated().compactMap { place, trainer in
-      guard let readout = trainer.makeReadout() else { return nil }
-      return (place, try trainer.innerExecutor(), readout)
+  /// What solves for each mixer, its weights being as they are now.
+  func solvers() throws -> [RegionSolver] {
+    try trainers.enumerated().map { place, trainer in
+      try RegionSolver(
+        mixers[place], trainer.current, teacher: teacher, shape: input(tap, place).shape, pool: context.pool)
     }
   }
 
-  /// Solves each mixer's last linear map on calibration tokens.
-  func solveReadouts(keepBetter: Bool) throws {
+  /// Solves for each mixer's last linear map on calibration tokens, and before that, where it is `fitting`, for what lies
+  /// before that map.
+  func solve(fitting: Bool, keepBetter: Bool) throws {
     if keepBetter { try keepIfBetter() }
-    var regressions = try regressions()
-    try sweep(tap, count: dataCount, limit: images) {
-      for index in regressions.indices {
-        let place = regressions[index].place
-        let empty = View(base: branch(tap, place).base, element: .f32, shape: [0])
-        if let inner = regressions[index].inner {
-          inner.inputs[0].copy(from: input(tap, place))
-          inner.run()
+    let solvers = try solvers()
+    if fitting, solvers.contains(where: { $0.hasFit }) {
+      try sweep(tap, calibration) {
+        for (place, solver) in solvers.enumerated() {
+          try solver.addFit(input(tap, place), teacher: input(tap, place))
         }
-        try regressions[index].readout.add(
-          regressions[index].inner?.outputs[0] ?? empty, branch(tap, place), pool: context.pool)
       }
+      for solver in solvers { solver.finishFit() }
     }
-    for regression in regressions {
-      guard let solution = regression.readout.solve() else { continue }
-      trainers[regression.place].apply(weight: solution.weight, bias: solution.bias)
-      trainers[regression.place].resetAverage()
+    for solver in solvers { try solver.prepareReadout() }
+    try sweep(tap, calibration) {
+      for (place, solver) in solvers.enumerated() { try solver.add(input(tap, place), branch(tap, place)) }
+    }
+    for (solver, trainer) in zip(solvers, trainers) {
+      try solver.finish()
+      try trainer.apply(solver.region)
+      trainer.resetAverage()
     }
     try keepIfBetter()
   }
@@ -134,13 +141,10 @@ final class DistilSession {
   /// The error of each layer on the held-out samples.
   private func errors() throws -> [LayerError] {
     var errors = TreeSum<[LayerError]>()
-    try sweep(checks, count: heldOutCount, limit: images) {
+    try sweep(checks, judges) {
       errors.add(
         trainers.enumerated().map { place, trainer in
-          let y = target(checks, place)
-          return LayerError(
-            error: trainer.squaredError(input(checks, place), y), of: y,
-            squares: SquaredNorm.squared(y, pool: context.pool))
+          trainer.error(input(checks, place), target(checks, place), prefix: prefixes[place])
         })
     }
     return errors.total ?? []
@@ -260,6 +264,8 @@ final class DistilSession {
       let error = kept[place].error
       let last = layer.candidates.count - 1
       hybrid.layers[index].candidates[last].error = error.relative
+      hybrid.layers[index].candidates[last].prefixError = error.prefix
+      hybrid.layers[index].candidates[last].patchError = error.patches
       hybrid.layers[index].candidates[last].determination = error.determination
       hybrid.layers[index].candidates[last].divergence = divergences[place]
       notes.append("layer \(trainer.layer): error \(rounded(error.relative))")

@@ -1,42 +1,62 @@
 internal import VitIR
 internal import VitTrain
 
-/// How far a mixer is from the layer that it replaces (Mixers.md §3), on a batch or on several.
+/// How far a mixer is from the layer that it replaces, on a batch or on several: on the rows of the tokens before the
+/// patches and on those of the patches.
 struct LayerError: TreeTerm {
-  private var error: Double
-  private var squares: Double
-  private var rows: Int
+  /// ‖ŷ − y‖² and ‖y‖² of the rows before the patches, then of the patches'.
+  private var errors = [0.0, 0.0], squares = [0.0, 0.0]
+  private var rows = 0
   /// The sums of the target's channels.
   private var sums: [Double]
 
-  /// ‖ŷ − y‖² and ‖y‖² of a batch of targets.
-  init(error: Double, of target: View, squares: Double) {
-    (self.error, self.squares) = (error, squares)
-    let width = target.shape.last ?? 1
+  /// The error of a batch of results `[batch, tokens, width]`, of which the first `prefix` tokens are no patches.
+  init(_ result: View, of target: View, prefix: Int) {
+    let (tokens, width) = (target.shape[1], target.shape[2])
     sums = Array(repeating: 0, count: width)
-    rows = target.count / max(width, 1)
-    let y = target.f32
-    for start in stride(from: 0, to: target.count, by: max(width, 1)) {
-      for channel in 0..<width { sums[channel] += Double(y[start + channel]) }
+    rows = target.shape[0] * tokens
+    let (a, y) = (result.f32, target.f32)
+    sums.withUnsafeMutableBufferPointer { sums in
+      for row in 0..<rows {
+        var (error, square) = (0.0, 0.0)
+        for channel in 0..<width {
+          let value = Double(y[row * width + channel])
+          let difference = Double(a[row * width + channel]) - value
+          error += difference * difference
+          square += value * value
+          sums[channel] += value
+        }
+        let part = row % tokens < prefix ? 0 : 1
+        errors[part] += error
+        squares[part] += square
+      }
     }
   }
 
   mutating func add(_ later: LayerError) {
-    error += later.error
-    squares += later.squares
+    errors.add(later.errors)
+    squares.add(later.squares)
     rows += later.rows
     sums.add(later.sums)
   }
 
-  /// Σ‖ŷ − y‖² / Σ‖y‖²: 1 is as bad as zero. Infinite where that is no number.
-  var relative: Double {
-    let value = error / max(squares, .leastNormalMagnitude)
+  private static func ratio(_ error: Double, _ square: Double) -> Double {
+    let value = error / max(square, .leastNormalMagnitude)
     return value.isNaN ? .infinity : value
   }
+
+  /// Σ‖ŷ − y‖² / Σ‖y‖²: 1 is as bad as zero. Infinite where that is no number.
+  var relative: Double { LayerError.ratio(errors[0] + errors[1], squares[0] + squares[1]) }
+
+  /// The same over the rows before the patches; `nil` where there are none.
+  var prefix: Double? { squares[0] > 0 ? LayerError.ratio(errors[0], squares[0]) : nil }
+
+  /// The same over the patches.
+  var patches: Double? { squares[1] > 0 ? LayerError.ratio(errors[1], squares[1]) : nil }
 
   /// R² = 1 − Σ‖ŷ − y‖² / Σ‖y − ȳ‖²: 0 is as bad as the mean of each channel.
   var determination: Double {
     let means = sums.reduce(0) { $0 + $1 * $1 } / Double(max(rows, 1))
-    return 1 - error / max(squares - means, .leastNormalMagnitude)
+    return 1 - (errors[0] + errors[1]) / max(squares[0] + squares[1] - means, .leastNormalMagnitude)
   }
 }

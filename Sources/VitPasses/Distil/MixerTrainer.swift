@@ -10,70 +10,45 @@ internal import VitTrain
 final class MixerTrainer {
   /// The layer's number.
   let layer: Int
-  private let node: Node
-  private let mixer: any Mixer
-  private let parameters: [MixerParameter]
+  private let region: MixerRegion
+  private let names: [String]
   private let executor: Executor
   private let tape: Tape
   /// The optimiser, whose state a checkpoint holds.
   let optimiser: AdamW
   private let pool: any WorkPool
   private let weights: [View]
-
-  /// A trainer of the mixer at `node` of `graph`, for `batch` samples at once; with `factors`, towards a target that was
-  /// scaled by them channel by channel.
-  init(
-    _ graph: Graph, node: Node, layer: Int, factors: Tensor?, batch: Int, pool: any WorkPool
-  ) throws {
-    guard let mixer = node.operation as? any Mixer, let x = node.operands[0],
-      let extents = graph.type(x).fixedShapeTail(2)
-    else { throw VitError("expected a mixer on tokens of a known number", location: node.location) }
-    self.layer = layer
-    self.node = node
-    self.mixer = mixer
-    self.pool = pool
-    var alone = Graph(name: "mixer \(layer)")
-    let input = alone.addInput(TensorType(.f32, fixed: [batch] + extents), name: "x")
-    var operands: [ValueID?] = [input]
-    var constants: [ValueID] = []
-    var names: [MixerParameter] = []
-    for id in node.operands.dropFirst() {
-      guard let id, let tensor = graph.tensor(id) else {
-        throw VitError("expected constant parameters", location: node.location)
-      }
-      let constant = alone.addConstant(tensor, name: graph[id].name)
-      operands.append(constant)
-      constants.append(constant)
-      names.append(MixerParameter(graph[id].name, tensor.shape, decay: tensor.shape.count > 1))
-    }
-    parameters = names
-    let type = try mixer.resultTypes(
-      Operands(
-        operands.map { $0.map(alone.type) },
-        values: operands.map { $0.flatMap(alone.tensor).map(KnownValue.tensor) }))
-    let result = alone.addValue(type[0], name: "y")
-    alone.nodes = [Node(mixer, operands: operands, results: [result], location: node.location)]
-    alone.outputs = [("y", result)]
-    if let factors {
-      let scaled = alone.addValue(type[0], name: "scaled")
-      alone.nodes.append(
-        Node(
-          VitScale(), operands: [result, alone.addConstant(factors, name: "factors")], results: [scaled],
-          location: node.location))
-      alone.outputs = [("y", scaled)]
-    }
-    if mixer.readout != nil { try Blas.require(on: pool) }
-    let store = try WeightStore(alone, trainable: Set(names.map(\.name)))
-    executor = try Executor(
-      alone, weights: store, inputShapes: [[batch] + extents], training: true, pool: pool)
-    tape = try Tape(executor, parameters: constants)
-    weights = names.compactMap { store.view($0.name) }
-    optimiser = try AdamW(
-      parameters: weights, gradients: tape.parameterGradients, decays: names.map(\.decay), pool: pool)
-  }
-
   /// Whether there is anything to train.
-  var isTrainable: Bool { !parameters.isEmpty }
+  let isTrainable: Bool
+
+  /// A trainer of the mixer that stands at `node`, for tokens of that `shape`; with `factors`, towards a target that was scaled
+  /// by them channel by channel.
+  init(
+    _ node: MixerNode, tokens shape: [Int], factors: Tensor?, pool: any WorkPool
+  ) throws {
+    layer = node.layer.index
+    let region = node.region
+    self.region = region
+    self.pool = pool
+    let (alone, constants) = try region.alone(on: shape, scaledBy: factors)
+    names = constants.map { alone[$0].name }
+    if region.readout != nil || region.prefix != nil { try Blas.require(on: pool) }
+    let store = try WeightStore(alone, trainable: Set(names))
+    executor = try Executor(alone, weights: store, inputShapes: [shape], training: true, pool: pool)
+    tape = try Tape(executor, parameters: constants)
+    let views = names.compactMap { store.view($0) }
+    weights = views
+    // The attention's own maps stay as they are until the whole is trained.
+    let frozen = region.mixer.frozen.compactMap(region.constant)
+    let free = views.indices.filter { !frozen.contains($0) }
+    let gradients = tape.parameterGradients
+    let decays = region.constants.map { $0.tensor.shape.count > 1 }
+    optimiser = try AdamW(
+      parameters: free.map { views[$0] }, gradients: free.map { gradients[$0] },
+      decays: free.map { decays[$0] },
+      pool: pool)
+    isTrainable = !free.isEmpty
+  }
 
   /// Adds the gradient of `scale · ‖mixer(x) − y‖²`; returns that loss.
   func accumulate(_ x: View, _ y: View, scale: Double) -> Double {
@@ -92,11 +67,11 @@ final class MixerTrainer {
     tape.zeroGradients()
   }
 
-  /// ‖mixer(x) − y‖².
-  func squaredError(_ x: View, _ y: View) -> Double {
+  /// How far what the mixer gives on `x` is from `y`.
+  func error(_ x: View, _ y: View, prefix: Int) -> LayerError {
     executor.inputs[0].copy(from: x)
     executor.run()
-    return Loss.squaredError(executor.outputs[0], y, scale: 1, adding: nil, pool: pool)
+    return LayerError(executor.outputs[0], of: y, prefix: prefix)
   }
 
   /// Exchanges the weights and their running average.
@@ -119,58 +94,23 @@ final class MixerTrainer {
 
   /// The weights by the names of their constants.
   var tensors: [(name: String, tensor: Tensor)] {
-    get throws { try zip(parameters, weights).map { ($0.name, try Tensor(copying: $1)) } }
+    get throws { try zip(names, weights).map { ($0, try Tensor(copying: $1)) } }
   }
 
   /// Takes up a checkpoint.
   func restore(from reader: inout StateReader) throws(VitError) { try optimiser.restore(from: &reader) }
 
-  // MARK: Readout
+  // MARK: Closed form
 
-  /// An executor that gives the inner values which the last linear map reads, with the weights as they are
-  /// now; `nil` where there is no such map.
-  func innerExecutor() throws -> Executor? {
-    guard let readout = mixer.readout, let weight = readout.weight else { return nil }
-    var graph = executor.graph
-    graph.nodes = [graph.nodes[0]]
-    graph.outputs = graph.nodes[0].results.map { ("y", $0) }
-    let operands = graph.nodes[0].operands
-    for (place, id) in operands.enumerated().dropFirst() {
-      guard let id, place - 1 < weights.count else { continue }
-      var tensor = try Tensor(copying: weights[place - 1])
-      if place == weight {
-        let inputs = tensor.shape[1]
-        tensor = try Tensor(.f32, shape: [inputs, inputs]) { buffer in
-          for index in 0..<inputs { buffer.store(1, at: index * inputs + index, as: .f32) }
-        }
-      } else if place == readout.bias {
-        tensor = try Tensor(.f32, shape: [weightInputs(weight)]) { _ in }
-      }
-      graph.setTensor(tensor, of: id)
+  /// The region with the weights as they are now.
+  var current: MixerRegion {
+    get throws {
+      var region = region
+      for (place, tensor) in try snapshot.enumerated() { region.constants[place].tensor = tensor }
+      return region
     }
-    let types = try mixer.resultTypes(
-      Operands(
-        operands.map { $0.map(graph.type) },
-        values: operands.map { $0.flatMap(graph.tensor).map(KnownValue.tensor) }))
-    graph.setType(types[0], of: graph.outputs[0].value)
-    return try Executor(
-      graph, weights: WeightStore(graph), inputShapes: [executor.inputs[0].shape], pool: pool)
   }
 
-  private func weightInputs(_ operand: Int) -> Int { weights[operand - 1].shape[1] }
-
-  /// A regression for this mixer's last map.
-  func makeReadout() -> Readout? {
-    guard let readout = mixer.readout else { return nil }
-    let outputs = weights[readout.bias - 1].shape[0]
-    return Readout(inputs: readout.weight.map(weightInputs) ?? 0, outputs: outputs)
-  }
-
-  /// Takes over a solution.
-  func apply(weight: [Float], bias: [Float]) {
-    guard let readout = mixer.readout else { return }
-    for (index, value) in bias.enumerated() { weights[readout.bias - 1].f32[index] = value }
-    guard let place = readout.weight else { return }
-    for (index, value) in weight.enumerated() { weights[place - 1].f32[index] = value }
-  }
+  /// Takes over weights that were solved for.
+  func apply(_ region: MixerRegion) throws { try restore(region.constants.map(\.tensor)) }
 }

@@ -1,115 +1,59 @@
-internal import Glibc
 internal import VitIR
+internal import VitOps
 internal import VitRuntime
 
-/// Ridge regression of a target on a mixer's inner values: the best last linear map for fixed inner weights
-/// (Mixers.md §2).
+/// Ridge regression of a target on a mixer's inner values: the best last linear map for fixed inner weights.
+///
+/// Rows of some tokens may weigh more than others; the map is drawn towards one that is given, its bias is free.
 struct Readout {
   private let inputs: Int
   private let outputs: Int
-  /// Σ ŝᵀŝ with ŝ = [s, 1], and Σ ŝᵀy; row-major, in double. Sums over batches, each of which is summed on its own first.
-  private var gram: [Double]
-  private var cross: [Double]
-  private var targetSquares = 0.0
-  private var rows = 0
+  /// The weight of each token's rows; a token of weight 0 has no part.
+  private let weights: [Double]
+  private var sums: RidgeSums
 
-  init(inputs: Int, outputs: Int) {
+  /// A regression on rows of `inputs` numbers, for as many tokens as there are `weights`.
+  init(inputs: Int, outputs: Int, weights: [Double]) {
     self.inputs = inputs
     self.outputs = outputs
-    gram = [Double](repeating: 0, count: (inputs + 1) * (inputs + 1))
-    cross = [Double](repeating: 0, count: (inputs + 1) * outputs)
+    self.weights = weights
+    sums = RidgeSums(inputs: inputs, outputs: outputs)
   }
 
-  /// Adds rows of inner values and of the target.
-  mutating func add(_ inner: View, _ target: View, pool: any WorkPool) throws {
-    let count = outputs == 0 ? 0 : target.count / outputs
-    let width = inputs + 1
+  /// Adds rows of inner values and of the target, `[batch, tokens, …]`. Sums over batches, each of which is summed on its own
+  /// first.
+  mutating func add(_ inner: View?, _ target: View, pool: any WorkPool) throws {
+    let rows = outputs == 0 ? 0 : target.count / outputs
+    let kept = (0..<rows).filter { weights[$0 % weights.count] > 0 }
+    let (count, width) = (kept.count, inputs + 1 + outputs)
     let arena = try Arena(
-      byteCount: (count + width) * (width + outputs) * 8 + 1024, for: "solving for a readout")
-    let s = arena.view(TensorType(.f64, fixed: [count, width]), at: 0)
-    let y = arena.view(TensorType(.f64, fixed: [count, outputs]), at: aligned(s.byteCount))
-    for row in 0..<count {
-      for column in 0..<inputs { s.f64[row * width + column] = Double(inner.f32[row * inputs + column]) }
-      s.f64[row * width + inputs] = 1
-    }
-    var squares = 0.0
-    for index in 0..<count * outputs {
-      let value = Double(target.f32[index])
-      y.f64[index] = value
-      squares += value * value
-    }
-    targetSquares += squares
-    let product = arena.view(
-      TensorType(.f64, fixed: [width, width + outputs]), at: aligned(s.byteCount) + aligned(y.byteCount))
-    let row = width + outputs
-    Kernel.gemm(transA: true, m: width, n: width, k: count, a: s, b: s, c: product, ldc: row, pool: pool)
-    Kernel.gemm(
-      transA: true, m: width, n: outputs, k: count, a: s, b: y,
-      c: View(base: product.base + width * 8, element: .f64, shape: [product.count - width]),
-      ldc: row, pool: pool)
-    for index in 0..<width {
-      for column in 0..<width { gram[index * width + column] += product.f64[index * row + column] }
+      byteCount: (count + inputs + 1) * width * 8 + 1024, for: "solving for a readout")
+    let both = arena.view(TensorType(.f64, fixed: [count, width]), at: 0)
+    for (place, row) in kept.enumerated() {
+      // Each row by the square root of its weight: squares and products then have the weight itself.
+      let factor = weights[row % weights.count].squareRoot()
+      let line = both.f64 + place * width
+      if let inner {
+        for column in 0..<inputs { line[column] = factor * Double(inner.f32[row * inputs + column]) }
+      }
+      line[inputs] = factor
       for column in 0..<outputs {
-        cross[index * outputs + column] += product.f64[index * row + width + column]
+        line[inputs + 1 + column] = factor * Double(target.f32[row * outputs + column])
       }
     }
-    rows += count
+    let moments = arena.view(
+      TensorType(.f64, fixed: [inputs + 1, width]), at: (both.byteCount + 63) / 64 * 64)
+    Kernel.gemm(
+      transA: true, m: inputs + 1, n: width, k: count, a: both, lda: width, b: both, ldb: width, c: moments,
+      pool: pool)
+    sums.add(moments.f64, row: width)
   }
 
-  private func aligned(_ bytes: Int) -> Int { (bytes + 63) / 64 * 64 }
-
-  /// The weight [outputs, inputs], the bias and the residual's squares over those of the target; `nil` where
-  /// the system is singular or there is nothing to solve.
-  func solve(ridge: Double = 1e-3) -> (weight: [Float], bias: [Float], error: Double)? {
-    let n = inputs + 1
-    guard rows > 0 else { return nil }
-    var mean = 0.0
-    for index in 0..<inputs { mean += gram[index * n + index] }
-    let penalty = inputs > 0 ? ridge * mean / Double(inputs) : 0
-    var factor = gram
-    for index in 0..<inputs { factor[index * n + index] += penalty }
-    // Cholesky, lower triangle in place.
-    for column in 0..<n {
-      for inner in 0..<column {
-        let value = factor[column * n + inner]
-        if value == 0 { continue }
-        for row in column..<n { factor[row * n + column] -= factor[row * n + inner] * value }
-      }
-      let pivot = factor[column * n + column]
-      guard pivot > 0, pivot.isFinite else { return nil }
-      let root = pivot.squareRoot()
-      for row in column..<n { factor[row * n + column] /= root }
-    }
-    var solution = cross
-    for column in 0..<outputs {
-      for row in 0..<n {
-        var value = solution[row * outputs + column]
-        for inner in 0..<row { value -= factor[row * n + inner] * solution[inner * outputs + column] }
-        solution[row * outputs + column] = value / factor[row * n + row]
-      }
-      for row in stride(from: n - 1, through: 0, by: -1) {
-        var value = solution[row * outputs + column]
-        for inner in row + 1..<n { value -= factor[inner * n + row] * solution[inner * outputs + column] }
-        solution[row * outputs + column] = value / factor[row * n + row]
-      }
-    }
-    // Σ‖y − ŝX‖² = Σy² − 2⟨X, Ψ⟩ + ⟨X, ΦX⟩
-    var inner = 0.0
-    for index in solution.indices { inner += solution[index] * cross[index] }
-    var quadratic = 0.0
-    for row in 0..<n {
-      for other in 0..<n {
-        let value = gram[row * n + other]
-        for column in 0..<outputs {
-          quadratic += value * solution[row * outputs + column] * solution[other * outputs + column]
-        }
-      }
-    }
-    let error = targetSquares > 0 ? max(0, targetSquares - 2 * inner + quadratic) / targetSquares : 0
-    var weight = [Float](repeating: 0, count: outputs * inputs)
-    for row in 0..<inputs {
-      for column in 0..<outputs { weight[column * inputs + row] = Float(solution[row * outputs + column]) }
-    }
-    return (weight, (0..<outputs).map { Float(solution[inputs * outputs + $0]) }, error)
+  /// The weight `[outputs, inputs]`, as near to `first` as the ridge draws it (0 without one), and the bias; `nil` where the
+  /// system is singular, or nothing was added.
+  func solve(toward first: [Double]?, ridge: Double = 1e-3) -> (weight: [Float], bias: [Float])? {
+    let start = first ?? [Double](repeating: 0, count: inputs * outputs)
+    guard let solution = sums.solve(toward: start, ridge: ridge) else { return nil }
+    return (solution.weight.map(Float.init), solution.intercept.map(Float.init))
   }
 }

@@ -5,8 +5,8 @@ internal import VitOps
 struct MixerNode {
   /// The layer as it is in the hybrid.
   let layer: Layer
-  /// The mixer.
-  let node: Node
+  /// What stands there.
+  let region: MixerRegion
   /// The tokens that the teacher's layer reads.
   let input: ValueID
   /// What the teacher's layer gives, and the mixer approximates.
@@ -15,28 +15,26 @@ struct MixerNode {
   /// The mixers that were put into a hybrid, in order of their layers; throws where its teacher has other layers.
   static func all(in hybrid: Hybrid, teacher: Teacher) throws(VitError) -> [MixerNode] {
     try teacher.check(hybrid)
-    let producers = hybrid.graph.producers()
     var mixers: [MixerNode] = []
     for layer in hybrid.replaced {
-      guard let place = producers[layer.core.index], let original = teacher.layer(layer.index),
-        let input = original.input, let target = original.output,
-        teacher.graph.type(target) == hybrid.graph.type(layer.core)
+      guard let original = teacher.layer(layer.index), let input = original.input,
+        let target = original.output, teacher.graph.type(target) == hybrid.graph.type(layer.core)
       else { throw teacher.mismatch("it has no layer \(layer.index) that a mixer could replace") }
-      let node = hybrid.graph.nodes[place]
-      guard node.operation is any Mixer, node.operands.first == layer.input, layer.output == layer.core else {
+      let nodes = hybrid.graph.places(of: layer).map { hybrid.graph.nodes[$0] }
+      guard let tokens = layer.input, let region = MixerRegion(nodes, tokens: tokens, in: hybrid.graph),
+        nodes.first?.results.first == layer.core
+      else {
         throw VitError(
           "layer \(layer.index) is said to be a mixer, and is none", code: "invalid-layer",
-          location: node.location)
+          location: nodes.first?.location ?? Location(node: layer.node))
       }
-      mixers.append(MixerNode(layer: layer, node: node, input: input, target: target))
+      mixers.append(MixerNode(layer: layer, region: region, input: input, target: target))
     }
     return mixers
   }
 
   /// The names of the constants that are its parameters.
-  func parameters(in graph: Graph) -> [String] {
-    node.operands.dropFirst().compactMap { $0.map { graph[$0].name } }
-  }
+  var parameters: [String] { region.constants.map(\.name) }
 
   /// Where a layer's branch is scaled channel by channel on its way to the residual: what comes of it, and the factors.
   func scaled(in teacher: Graph) -> (result: ValueID, factors: Tensor)? {
@@ -48,20 +46,12 @@ struct MixerNode {
     return (result, factors)
   }
 
-  /// `teacher` with these mixers of `graph` in place of its layers; the layers say nothing of what was found out.
+  /// `teacher` with these mixers in place of its layers; the layers say nothing of what was found out.
   static func transplant(
-    _ mixers: [MixerNode], from graph: Graph, into teacher: Teacher, registry: Registry
+    _ mixers: [MixerNode], into teacher: Teacher, registry: Registry
   ) throws(VitError) -> (graph: Graph, layers: [Layer]) {
     var transplant = Transplant(teacher.graph, layers: teacher.layers, registry: registry)
-    for mixer in mixers {
-      guard let operation = mixer.node.operation as? any Mixer else { continue }
-      var parameters: [(name: String, tensor: Tensor)] = []
-      for case let id? in mixer.node.operands.dropFirst() {
-        guard let tensor = graph.tensor(id) else { continue }
-        parameters.append((graph[id].name, tensor))
-      }
-      try transplant.replace(mixer.layer.index, with: operation, parameters, location: mixer.node.location)
-    }
+    for mixer in mixers { try transplant.replace(mixer.layer.index, with: mixer.region) }
     return try transplant.finish()
   }
 }

@@ -1,5 +1,4 @@
 internal import VitIR
-internal import VitOps
 
 /// Puts mixers into the places of layers: a rewrite of a graph that keeps its layers up to date.
 struct Transplant {
@@ -23,21 +22,17 @@ struct Transplant {
     }
   }
 
-  /// Lets `mixer`, whose operands after the tokens are `parameters`, stand in for a layer.
-  mutating func replace(
-    _ index: Int, with mixer: any Mixer, _ parameters: [(name: String, tensor: Tensor)], location: Location
-  ) throws(VitError) {
+  /// Lets a mixer stand in for a layer.
+  mutating func replace(_ index: Int, with region: MixerRegion) throws(VitError) {
     guard var layer = self[index], let input = layer.input, let output = layer.output else { return }
-    let constants = parameters.map { rewriter.builder.graph.addConstant($0.tensor, name: $0.name) }
-    let result = try rewriter.builder.add(
-      mixer, [input] + constants, names: ["mixer.\(index)"], location: location)[0]
+    let results = try region.build(into: &rewriter.builder, tokens: input, name: "mixer.\(index)").results
+    guard let core = results.first, let result = results.last else { return }
     try rewriter.replace(output, with: result, by: "transplant")
     replaced[output] = result
-    layer.kind = mixer.kind
-    layer.heads = 1
-    if case .int(let heads)? = mixer.attributes["heads"] { layer.heads = heads }
-    (layer.core, layer.output) = (result, result)
-    layer.parameters = parameters.reduce(0) { $0 + $1.tensor.count }
+    layer.kind = region.mixer.kind
+    layer.heads = region.mixer.heads
+    (layer.core, layer.output) = (core, result)
+    layer.parameters = region.constants.reduce(0) { $0 + $1.tensor.count }
     layer.obstacle = "it is a mixer already"
     self[index] = layer
   }

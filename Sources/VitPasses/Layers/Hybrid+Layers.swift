@@ -26,6 +26,13 @@ extension Graph {
     return place(defining: layer.core).map { [$0] } ?? []
   }
 
+  /// The weights that are read between two values.
+  func parameterCount(from input: ValueID, to output: ValueID) -> Int {
+    let counts = weightCounts()
+    let read = Set(nodes(from: input, to: output).flatMap { nodes[$0].operands.compactMap { $0 } })
+    return read.reduce(0) { $0 + (counts[$1] ?? 0) }
+  }
+
   /// The places in `nodes` of all nodes between two values: what depends on `input` and what `output` depends on.
   public func nodes(from input: ValueID, to output: ValueID) -> [Int] {
     var reached: Set<ValueID> = [input]

@@ -27,7 +27,11 @@ struct LayerFinder {
         addMixer(place, node, mixer)
         continue
       }
-      if node.operation is VitAttention {
+      if node.operation is PrefixAttention, node.operands[1] == nil {
+        add(
+          place, kind: Layer.attention, heads: node.operation.heads, input: node.operands[0],
+          output: node.results.first, obstacle: "it computes only its first tokens")
+      } else if node.operation is VitAttention {
         addAttention(place, node)
       } else if node.operation is VitSDPA {
         addCore(place, node)
@@ -42,19 +46,20 @@ struct LayerFinder {
   // MARK: Kinds of unit
 
   private mutating func addMixer(_ place: Int, _ node: Node, _ mixer: any Mixer) {
-    var heads = 1
-    if case .int(let value)? = mixer.attributes["heads"] { heads = value }
+    // The rows of the first tokens may be written behind it.
+    let readers = node.results.first.map { consumers[$0.index] } ?? []
+    let rows = readers.count == 1 ? graph.nodes[readers[0]] : nil
+    let isWritten = rows?.operation is PrefixAttention && rows?.operands[1] == node.results.first
     add(
-      place, kind: mixer.kind, heads: heads, input: node.operands[0],
-      output: node.results.first,
+      place, kind: mixer.kind, heads: mixer.heads, input: node.operands[0],
+      output: isWritten ? rows?.results.first : node.results.first,
       obstacle: "it is a mixer already")
   }
 
   private mutating func addAttention(_ place: Int, _ node: Node) {
-    var heads = 1
-    if case .int(let value)? = node.operation.attributes["heads"] { heads = value }
     add(
-      place, kind: "attention", heads: heads, input: node.operands[0], output: node.results.first,
+      place, kind: Layer.attention, heads: node.operation.heads, input: node.operands[0],
+      output: node.results.first,
       obstacle: obstacle(node, biasOperand: 9))
   }
 
@@ -322,4 +327,9 @@ struct LayerFinder {
     }
     return total
   }
+}
+
+extension Operation {
+  /// The heads that its attributes name; one where they name none.
+  var heads: Int { if case .int(let count)? = attributes["heads"] { count } else { 1 } }
 }

@@ -56,26 +56,6 @@ struct MapTap {
       }
       return nil
     }
-    residuals = outputs.map { $0.flatMap { MapTap.addition(of: $0, finished, consumers) } }
-  }
-
-  /// Where a branch is added to the residual stream.
-  private static func addition(
-    of branch: ValueID, _ graph: Graph, _ consumers: [[Int]]
-  ) -> (before: ValueID, after: ValueID)? {
-    var value = branch
-    for _ in 0..<4 {
-      guard consumers[value.index].count == 1, let place = consumers[value.index].first else { return nil }
-      let node = graph.nodes[place]
-      guard let result = node.results.first else { return nil }
-      if node.isAny(VitAdd.self, Onnx.add), let a = node.operands[0], let b = node.operands[1] {
-        let other = a == value ? b : a
-        guard graph.type(other) == graph.type(result) else { return nil }
-        return (other, result)
-      }
-      guard node.isAny(VitScale.self, Onnx.mul) else { return nil }
-      value = result
-    }
-    return nil
+    residuals = outputs.map { $0.flatMap { finished.residual(behind: $0, consumers) } }
   }
 }

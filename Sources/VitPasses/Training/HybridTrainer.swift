@@ -31,12 +31,12 @@ final class HybridTrainer {
   private static let mixerFactor = 2.0
 
   init(
-    _ hybrid: Hybrid, teacher: Teacher, data: any SampleSource, batch: Int, temperature: Double,
-    context: PassContext
+    _ hybrid: Hybrid, teacher: Teacher, data: any SampleSource, train: FineTune.Scope, batch: Int,
+    temperature: Double, context: PassContext
   ) throws {
     let graph = hybrid.graph
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
-    let parameters = Set(mixers.flatMap { $0.parameters(in: graph) })
+    let parameters = Set(mixers.flatMap(\.parameters))
     self.context = context
     let form = BatchForm(graph, sample: data.shape)
     self.batch = form.rounded(batch)
@@ -48,7 +48,8 @@ final class HybridTrainer {
     tapped.outputs += hidden.map { (graph[$0.student].name, $0.student) }
     var watched = teacher.graph
     watched.outputs += hidden.map { (watched[$0.teacher].name, $0.teacher) }
-    let trainable = HybridTrainer.trainable(graph)
+    let blocks = train == .blocks ? HybridTrainer.blocks(hybrid) : nil
+    let trainable = HybridTrainer.trainable(graph).filter { blocks?.contains($0.id) ?? true }
     names = trainable.map { graph[$0.id].name }
     let store = try context.weights(of: tapped, trainable: Set(names))
     micro = try form.count ?? HybridTrainer.microBatch(batch, tapped, store, data, context.pool)
@@ -106,6 +107,21 @@ final class HybridTrainer {
         !result.contains(where: { $0.student == value })
       else { continue }
       result.append((value, twin))
+    }
+    return result
+  }
+
+  /// What is read in the blocks in which mixers stand: from the residual stream before each to that behind it.
+  private static func blocks(_ hybrid: Hybrid) -> Set<ValueID> {
+    let graph = hybrid.graph
+    let behind = stream(graph, hybrid.layers)
+    var result: Set<ValueID> = []
+    for (place, layer) in hybrid.layers.enumerated() where layer.isReplaced {
+      let before = graph.residual(behind: layer.output)?.before ?? layer.input
+      guard let before, let end = behind[place] ?? layer.output else { continue }
+      for node in graph.nodes(from: before, to: end) {
+        result.formUnion(graph.nodes[node].operands.compactMap { $0 })
+      }
     }
     return result
   }

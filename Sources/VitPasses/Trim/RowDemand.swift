@@ -83,6 +83,11 @@ struct RowDemand {
     case .none: return (all.map { _ in .none }, .none)
     case .all: return (picked(node, map) ?? all, .none)
     case .entries(let axis, let entries):
+      if let attention = node.operation as? PrefixAttention {
+        // The mixer's rows are not needed where only those written over it are.
+        guard axis == 1, entries.allSatisfy({ $0 < attention.prefix }) else { return (all, .none) }
+        return (all.enumerated().map { $0 == 1 ? .none : $1 }, .queries)
+      }
       if node.operation is VitAttention {
         let isFree = node.operation.attributes["causal"] != .bool(true)
         return (all, axis == 1 && isFree ? .queries : .none)

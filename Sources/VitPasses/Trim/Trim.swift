@@ -58,7 +58,7 @@ private struct Trimmer {
       case (.entries(let axis, let entries), .parallel):
         try reduce(node, result, axis, entries)
       case (.entries(let axis, let entries), .queries):
-        short[result] = (try attention(node, result, entries), axis, entries)
+        short[result] = (try queries(node, result, entries), axis, entries)
         reduced.insert(result)
       case (.all, _): try pick(node, result)
       default: break
@@ -80,6 +80,46 @@ private struct Trimmer {
     let value = try rewriter.builder.add(node.operation, operands)[0]
     short[result] = (value, axis, entries)
     reduced.insert(result)
+  }
+
+  /// Attention of the listed tokens to all: where they are the first ones, without keys and values of the others.
+  private mutating func queries(
+    _ node: Node, _ result: ValueID, _ entries: [Int]
+  ) throws(VitError) -> ValueID {
+    if let prefix = node.operation as? PrefixAttention {
+      return try first(prefix, node.operands, result, entries)
+    }
+    guard let heads = (node.operation as? VitAttention)?.heads, let last = entries.last,
+      last < Trimmer.fewTokens, !(node.operands.count > 9 && node.operands[9] != nil),
+      (node.operation as? VitAttention)?.kvHeads == heads, let wq = node.operands[1].map(graph.type),
+      let channels = wq.shape[0].fixedValue
+    else { return try attention(node, result, entries) }
+    let scale = (node.operation as? VitAttention)?.scale ?? 1 / Double(max(1, channels / heads)).squareRoot()
+    func operand(_ index: Int) -> ValueID? { index < node.operands.count ? node.operands[index] : nil }
+    // A bias of the keys adds the same to all scores of a query.
+    let operands = [operand(0), nil, operand(1), operand(2), operand(3), operand(5), operand(6), operand(7)]
+    return try first(
+      PrefixAttention(heads: heads, kvHeads: heads, prefix: last + 1, scale: scale),
+      operands + [operand(8)].filter { $0 != nil }, result, entries)
+  }
+
+  /// Up to so many of the first tokens attend without keys and values of the others.
+  private static let fewTokens = 8
+
+  /// The rows of the first tokens alone, and of these the listed ones.
+  private mutating func first(
+    _ attention: PrefixAttention, _ operands: [ValueID?], _ result: ValueID, _ entries: [Int]
+  ) throws(VitError) -> ValueID {
+    let count = (entries.last ?? 0) + 1
+    let operation = PrefixAttention(
+      heads: attention.heads, kvHeads: attention.kvHeads, prefix: count, scale: attention.scale)
+    var operands = operands
+    operands[1] = nil
+    let rows = try rewriter.builder.add(operation, operands)[0]
+    cores[result] = rows
+    if entries == Array(0..<count) { return rows }
+    return try rewriter.builder.add(
+      Onnx.gather, [rows, rewriter.builder.integers(entries)], [("axis", .int(1))])
   }
 
   /// Attention of the listed tokens to all.
@@ -160,7 +200,9 @@ private struct Trimmer {
       guard let output = layer.output, reduced.contains(output), let shorter = short[output] else {
         return layer
       }
-      if layer.isAttention {
+      layer.parameters =
+        layer.input.map { graph.parameterCount(from: $0, to: shorter.value) } ?? layer.parameters
+      if layer.isAttention || cores[output] != nil {
         layer.core = cores[output] ?? layer.core
         layer.obstacle = "it computes only \(shorter.entries.count) of its tokens"
       } else {

@@ -20,7 +20,14 @@ extension Command {
         "--select", "BY",
         "how layers are chosen: auto (default: by measured damage), "
           + Select.choices.dropFirst().joined(separator: ", ")),
-      Option("--mixer", "KIND", "what replaces them: \(MixerKinds.listing)"),
+      Option(
+        "--mixer", "KIND",
+        "what replaces them: \(MixerKinds.listing); options in braces, as in lstm{form=full} (vitc help mixer)"
+      ),
+      Option(
+        "--prefix", "ROWS",
+        "how the rows of tokens before the patches are made: auto (default: by attention where a head reads one), mixer, or attend{rank=8,own=true}"
+      ),
       Option(
         "--width", "W", "the mixer's inner width as a fraction of the model's (default: the mixer's own)"),
       Option("--heads", "H", "the mixer's heads (default: as many as fit)"),
@@ -107,7 +114,8 @@ private struct CompileRun {
 
   /// Options that make the pipeline, and so contradict `--passes`.
   private static let shaping = [
-    "--replace", "--select", "--mixer", "--width", "--heads", "--order", "--time-budget", "--distil-steps",
+    "--replace", "--select", "--mixer", "--prefix", "--width", "--heads", "--order", "--time-budget",
+    "--distil-steps",
     "--distil-rate", "--fine-tune-steps", "--fine-tune-rate", "--batch",
   ]
 
@@ -129,7 +137,8 @@ private struct CompileRun {
     if let choice = try arguments.choice("--select", of: Select.choices).flatMap(Select.choice) {
       (options.select, options.group) = choice
     }
-    options.mixer = try arguments.choice("--mixer", of: MixerKinds.names) ?? options.mixer
+    options.mixer = arguments.text("--mixer") ?? options.mixer
+    options.prefix = try arguments.text("--prefix").map(PrefixRows.init) ?? options.prefix
     options.width = try arguments.number("--width", above: 0)
     options.heads = try arguments.integer("--heads", in: 1...65536)
     options.order =

@@ -1,10 +1,10 @@
 /// Small symmetric matrices in double, row by row.
-enum SymmetricMatrix {
+package enum SymmetricMatrix {
   /// Eigenvalues, largest first and none below zero, and eigenvectors, one in each column: by Jacobi's rotations, each of
   /// which makes one element zero, until all but the diagonal is.
   ///
   /// The largest element of each vector is positive, so that they do not depend on where the rotations end.
-  static func eigen(_ matrix: [Double], _ count: Int) -> (values: [Double], vectors: [Double]) {
+  package static func eigen(_ matrix: [Double], _ count: Int) -> (values: [Double], vectors: [Double]) {
     var a = matrix
     var vectors = [Double](repeating: 0, count: count * count)
     for i in 0..<count { vectors[i * count + i] = 1 }

@@ -1,0 +1,69 @@
+internal import VitIR
+internal import VitOps
+internal import VitRuntime
+
+/// What an attention layer of a teacher makes of its tokens before the output map, and the maps by which it does.
+struct AttendedValues {
+  private let executor: Executor
+
+  /// The layer that a mixer replaces, on tokens of that shape; `nil` where it was not raised to one operation.
+  init?(_ mixer: MixerNode, of teacher: Teacher, shape: [Int], maps: Bool, pool: any WorkPool) throws {
+    guard let node = teacher.attention(of: mixer.layer.index),
+      let original = teacher.layer(mixer.layer.index),
+      let wo = node.operands[7].flatMap(teacher.graph.tensor), wo.shape.count == 2
+    else { return nil }
+    var builder = GraphBuilder(Graph(name: "attention"), registry: .standard)
+    let tokens = builder.graph.addInput(TensorType(.f32, fixed: shape), name: "x")
+    var operands: [ValueID?] = [tokens]
+    for (place, id) in node.operands.enumerated().dropFirst() {
+      switch place {
+      case 7:
+        let width = wo.shape[1]
+        let identity = try Tensor(.f32, shape: [width, width]) { buffer in
+          for index in 0..<width { buffer.store(1, at: index * width + index, as: .f32) }
+        }
+        operands.append(builder.graph.addConstant(identity, name: "identity"))
+      case 8: operands.append(nil)
+      default:
+        guard let id else {
+          operands.append(nil)
+          continue
+        }
+        guard let tensor = teacher.graph.tensor(id) else { return nil }
+        operands.append(builder.graph.addConstant(tensor, name: teacher.graph[id].name))
+      }
+    }
+    let result = try builder.add(node.operation, operands)[0]
+    builder.graph.outputs = [("context", result)]
+    var graph = builder.graph
+    if maps {
+      var layer = original
+      (layer.core, layer.output, layer.input) = (result, result, tokens)
+      let tap = try MapTap(graph, layers: [layer], registry: .standard)
+      guard let map = tap.maps.first ?? nil else { return nil }
+      graph = tap.graph
+      graph.outputs.append(("maps", map))
+    }
+    executor = try Executor(graph, weights: WeightStore(graph), inputShapes: [shape], pool: pool)
+  }
+
+  /// The attended values and, where they were asked for, the maps of tokens; valid until the next run.
+  func run(_ tokens: View) -> (context: View, maps: View?) {
+    executor.inputs[0].copy(from: tokens)
+    executor.run()
+    return (executor.outputs[0], executor.outputs.count > 1 ? executor.outputs[1] : nil)
+  }
+}
+
+extension Teacher {
+  /// The node of a layer that was raised to one operation.
+  func attention(of index: Int) -> Node? {
+    guard let core = layer(index)?.core, let place = graph.place(defining: core),
+      graph.nodes[place].operation is VitAttention
+    else { return nil }
+    return graph.nodes[place]
+  }
+
+  /// The weight of its output map, `[outputDim, heads · valueDim]`.
+  func attentionOutput(of index: Int) -> Tensor? { attention(of: index)?.operands[7].flatMap(graph.tensor) }
+}

@@ -1,0 +1,172 @@
+internal import VitIR
+internal import VitOps
+internal import VitRuntime
+
+/// Solves for a mixer in closed form: what lies before its last linear map by its own fit towards the attended values, then
+/// that map by ridge regression on what the mixer gives before it.
+///
+/// Both look at the same batches, one after the other: `addFit` for each, `finishFit`, `add` for each, `finish`.
+final class RegionSolver {
+  /// The region as far as it is solved.
+  private(set) var region: MixerRegion
+  private let shape: [Int]
+  private let weights: [Double]
+  private let pool: any WorkPool
+  private let attention: AttendedValues?
+  /// The attention's own output map, where the mixer's channels are the attention's.
+  private let inherited: [Double]?
+  private var interior: (any InteriorFit)?
+  private var inner: Executor?
+  private var readout: Readout?
+
+  /// A solver for the mixer at `node`, whose tokens have that `shape`, with weights as they are in `region`.
+  init(
+    _ node: MixerNode, _ region: MixerRegion, teacher: Teacher, shape: [Int], pool: any WorkPool
+  ) throws {
+    self.region = region
+    self.shape = shape
+    self.pool = pool
+    let geometry = TokenGeometry(teacher.graph, tokens: shape[1])
+    weights = RegionSolver.weights(geometry, tokens: shape[1], unread: region.unreadRows)
+    let weight = region.readout?.weight.map { region.constants[$0].tensor }
+    if let fit = try region.fit(geometry, dim: shape[2]),
+      let attention = try AttendedValues(
+        node, of: teacher, shape: shape, maps: fit.readsMaps, pool: pool)
+    {
+      interior = fit
+      self.attention = attention
+    } else {
+      attention = nil
+    }
+    let original = teacher.attentionOutput(of: node.layer.index)
+    let isInherited = region.mixer.values != nil || !region.mixer.frozen.isEmpty
+    inherited = isInherited && original?.shape == weight?.shape ? try original?.doubles() : nil
+  }
+
+  /// The weight of each token's rows: those that a head reads count as much as all patches together, since the damage is
+  /// done there; rows that the map has no part in count nothing.
+  private static func weights(_ geometry: TokenGeometry, tokens: Int, unread: Int) -> [Double] {
+    (0..<tokens).map { token in
+      if token < unread { return 0 }
+      guard token < geometry.outputs else { return 1 }
+      return max(1, Double(geometry.grid.count) / Double(geometry.outputs))
+    }
+  }
+
+  /// Whether there is anything to fit before the last map.
+  var hasFit: Bool { interior != nil }
+
+  /// Takes the tokens of a batch into account, and those that the teacher has there.
+  func addFit(_ x: View, teacher: View) throws {
+    guard let attention, interior != nil else { return }
+    let found = attention.run(teacher)
+    try interior?.add(FitBatch(x: x, context: found.context, maps: found.maps, pool: pool))
+  }
+
+  /// Takes over what was fitted.
+  func finishFit() {
+    for (operand, tensor) in interior?.solve() ?? [] {
+      if let place = region.constant(ofMixer: operand) { region.constants[place].tensor = tensor }
+    }
+    interior = nil
+  }
+
+  /// Gets ready for the last map; there may be none.
+  func prepareReadout() throws {
+    guard let map = region.readout else { return }
+    let outputs = region.constants[map.bias].tensor.count
+    guard let weight = map.weight else {
+      readout = Readout(inputs: 0, outputs: outputs, weights: weights)
+      return
+    }
+    let inputs = region.constants[weight].tensor.shape[1]
+    readout = Readout(inputs: inputs, outputs: outputs, weights: weights)
+    inner = try region.beforeReadout(weight: weight, bias: map.bias, inputs: inputs)
+      .executor(on: shape, pool: pool)
+  }
+
+  /// Takes a batch into account: the mixer's tokens, and what it should give there.
+  func add(_ x: View, _ target: View) throws {
+    if let inner {
+      inner.inputs[0].copy(from: x)
+      inner.run()
+    }
+    try readout?.add(inner?.outputs[0], target, pool: pool)
+  }
+
+  /// Takes over the solution.
+  func finish() throws {
+    guard let map = region.readout else { return }
+    let current = try map.weight.map { try region.constants[$0].tensor.doubles() }
+    guard let solution = readout?.solve(toward: inherited ?? current) else { return }
+    if let weight = map.weight {
+      region.constants[weight].tensor = Tensor(
+        shape: region.constants[weight].tensor.shape, floats: solution.weight)
+    }
+    region.constants[map.bias].tensor = Tensor(
+      shape: region.constants[map.bias].tensor.shape, floats: solution.bias)
+    (inner, readout) = (nil, nil)
+  }
+}
+
+extension MixerRegion {
+  /// The region as a graph of its own, on tokens of that shape; with `factors`, its result times them channel by channel.
+  func alone(
+    on shape: [Int], scaledBy factors: Tensor? = nil
+  ) throws(VitError) -> (graph: Graph, constants: [ValueID]) {
+    var builder = GraphBuilder(Graph(name: mixer.kind), registry: Registry([]))
+    let tokens = builder.graph.addInput(TensorType(.f32, fixed: shape), name: "x")
+    let (results, constants) = try build(into: &builder, tokens: tokens, name: "y")
+    guard var result = results.last else { throw VitError("a mixer gives nothing", location: location) }
+    if let factors {
+      let scale = builder.graph.addConstant(factors, name: "factors")
+      result = try builder.add(VitScale(), [result, scale])[0]
+    }
+    builder.graph.outputs = [("y", result)]
+    return (builder.graph, constants)
+  }
+
+  /// What runs the region on tokens of that shape.
+  func executor(on shape: [Int], pool: any WorkPool) throws -> Executor {
+    let graph = try alone(on: shape).graph
+    return try Executor(graph, weights: WeightStore(graph), inputShapes: [shape], pool: pool)
+  }
+
+  /// The region whose last map is the identity: it gives what that map reads. Rows that go past it are of no use.
+  func beforeReadout(weight: Int, bias: Int, inputs: Int) throws -> MixerRegion {
+    var region = sharesReadout ? self : MixerRegion(mixer, mixerConstants, location: location)
+    let places =
+      sharesReadout ? (weight, bias) : (region.readout?.weight ?? weight, region.readout?.bias ?? bias)
+    region.constants[places.0].tensor = try Tensor(.f32, shape: [inputs, inputs]) { buffer in
+      for index in 0..<inputs { buffer.store(1, at: index * inputs + index, as: .f32) }
+    }
+    region.constants[places.1].tensor = try Tensor(.f32, shape: [inputs]) { _ in }
+    return region
+  }
+
+  /// The mixer's operands behind the tokens.
+  private var mixerConstants: [(name: String, tensor: Tensor)] {
+    steps[0].sources.compactMap { if case .constant(let place) = $0 { constants[place] } else { nil } }
+  }
+
+  /// What fits the mixer's parameters before its last map; `nil` where there is nothing.
+  func fit(_ geometry: TokenGeometry, dim: Int) throws -> (any InteriorFit)? {
+    guard let layout = try layout(geometry, dim: dim) else { return nil }
+    return try mixer.fit(layout, mixerConstants.map(\.tensor))
+  }
+
+  /// The layout that the mixer was made for, as its attributes and parameters say.
+  private func layout(_ geometry: TokenGeometry, dim: Int) throws(VitError) -> MixerLayout? {
+    guard let readout, let weight = readout.weight else { return nil }
+    let attributes = mixer.attributes
+    func word<Word: RawRepresentable<String>>(_ name: String, _ fallback: Word) -> Word {
+      if case .string(let text)? = attributes[name] { Word(rawValue: text) ?? fallback } else { fallback }
+    }
+    let order = try ScanOrder(
+      word("order", ScanOrder.Pattern.forward), grid: geometry.grid, prefix: geometry.prefix,
+      outputs: geometry.outputs, placement: word("placement", ScanOrder.Placement.last))
+    return try MixerLayout(
+      dim: dim, outputDim: constants[readout.bias].tensor.count, width: constants[weight].tensor.shape[1],
+      heads: mixer.heads, order: order, ownsPrefix: prefix == nil)
+  }
+}

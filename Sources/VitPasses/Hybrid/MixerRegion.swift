@@ -1,0 +1,136 @@
+internal import VitIR
+internal import VitOps
+
+/// What stands in a layer's place: a mixer, and where output tokens keep their attention what writes their rows behind
+/// it.
+struct MixerRegion {
+  /// What an operation of it reads.
+  enum Source: Hashable {
+    /// The tokens of the layer.
+    case tokens
+    /// What the operation before gives.
+    case before
+    /// A parameter, by its place in `constants`.
+    case constant(Int)
+    /// Nothing.
+    case absent
+  }
+
+  /// One operation and what it reads.
+  struct Step {
+    let operation: any Operation
+    let sources: [Source]
+  }
+
+  /// The parameters; two operations may read one.
+  var constants: [(name: String, tensor: Tensor)]
+  /// The operations, the mixer first.
+  private(set) var steps: [Step]
+  /// The mixer.
+  let mixer: any Mixer
+  /// Where it comes from.
+  let location: Location
+
+  /// A mixer alone.
+  init(_ mixer: any Mixer, _ constants: [(name: String, tensor: Tensor)], location: Location) {
+    self.mixer = mixer
+    self.constants = constants
+    self.location = location
+    steps = [Step(operation: mixer, sources: [.tokens] + constants.indices.map(Source.constant))]
+  }
+
+  /// The region of a graph's `nodes` on `tokens`; `nil` where they are no mixer with its tokens' rows behind it, or a
+  /// parameter is no constant.
+  init?(_ nodes: [Node], tokens: ValueID, in graph: Graph) {
+    guard let first = nodes.first, let mixer = first.operation as? any Mixer, nodes.count <= 2,
+      nodes.dropFirst().allSatisfy({ $0.operation is PrefixAttention })
+    else { return nil }
+    self.mixer = mixer
+    location = first.location
+    constants = []
+    steps = []
+    var places: [ValueID: Int] = [:]
+    var before: ValueID?
+    for node in nodes {
+      var sources: [Source] = []
+      for operand in node.operands {
+        switch operand {
+        case nil: sources.append(.absent)
+        case tokens: sources.append(.tokens)
+        case let id? where id == before: sources.append(.before)
+        case let id?:
+          guard let tensor = graph.tensor(id) else { return nil }
+          let place = places[id] ?? constants.count
+          if place == constants.count { constants.append((graph[id].name, tensor)) }
+          places[id] = place
+          sources.append(.constant(place))
+        }
+      }
+      guard sources.first == .tokens, before == nil || sources.contains(.before) else { return nil }
+      steps.append(Step(operation: node.operation, sources: sources))
+      before = node.results.first
+    }
+  }
+
+  /// The region with an operation behind it.
+  func appending(_ operation: any Operation, _ sources: [Source], _ more: [(name: String, tensor: Tensor)])
+    -> MixerRegion
+  {
+    var region = self
+    region.constants += more
+    region.steps.append(Step(operation: operation, sources: sources))
+    return region
+  }
+
+  /// The attention of the first tokens; `nil` where the mixer's own rows stand.
+  var prefix: PrefixAttention? { steps.last?.operation as? PrefixAttention }
+
+  /// The place in `constants` of an operand of the mixer.
+  func constant(ofMixer operand: Int) -> Int? {
+    if operand < steps[0].sources.count, case .constant(let place) = steps[0].sources[operand] {
+      return place
+    }
+    return nil
+  }
+
+  /// The mixer's last linear map, by places in `constants`; `nil` where it has none.
+  var readout: (weight: Int?, bias: Int)? {
+    guard let readout = mixer.readout, let bias = constant(ofMixer: readout.bias) else { return nil }
+    return (readout.weight.flatMap(constant), bias)
+  }
+
+  /// Whether the rows of the first tokens go through the mixer's last map, too.
+  var sharesReadout: Bool {
+    guard let prefix = steps.last, prefix.operation is PrefixAttention else { return true }
+    guard let weight = readout?.weight else { return false }
+    return prefix.sources.contains(.constant(weight))
+  }
+
+  /// How many of the first rows the last map has no part in.
+  var unreadRows: Int { sharesReadout ? 0 : prefix?.prefix ?? 0 }
+
+  /// The tensors of the mixer's operands behind the tokens.
+  var mixerTensors: [Tensor] {
+    steps[0].sources.compactMap { if case .constant(let place) = $0 { constants[place].tensor } else { nil } }
+  }
+
+  /// Adds the operations to a graph; gives the result of each.
+  func build(
+    into builder: inout GraphBuilder, tokens: ValueID, name: String
+  ) throws(VitError) -> (results: [ValueID], constants: [ValueID]) {
+    let ids = constants.map { builder.graph.addConstant($0.tensor, name: $0.name) }
+    var results: [ValueID] = []
+    for step in steps {
+      let operands = step.sources.map { source -> ValueID? in
+        switch source {
+        case .tokens: tokens
+        case .before: results.last
+        case .constant(let place): ids[place]
+        case .absent: nil
+        }
+      }
+      results += try builder.add(step.operation, operands, names: [name], location: location)
+    }
+    return (results, ids)
+  }
+}

@@ -1,0 +1,32 @@
+internal import VitIR
+internal import VitOps
+
+extension Graph {
+  /// The residual stream before and behind the place where a branch is added to it; `nil` where it is not.
+  func residual(
+    behind branch: ValueID?, _ known: [[Int]]? = nil
+  ) -> (before: ValueID, after: ValueID)? {
+    guard var value = branch else { return nil }
+    let consumers = known ?? self.consumers()
+    for _ in 0..<4 {
+      guard consumers[value.index].count == 1, let place = consumers[value.index].first else { return nil }
+      let node = nodes[place]
+      guard let result = node.results.first else { return nil }
+      if node.isAny(VitAdd.self, Onnx.add), let a = node.operands[0], let b = node.operands[1] {
+        let other = a == value ? b : a
+        guard type(other) == type(result) else { return nil }
+        return (other, result)
+      }
+      guard node.isAny(VitScale.self, Onnx.mul) else { return nil }
+      value = result
+    }
+    return nil
+  }
+}
+
+extension Teacher {
+  /// The residual stream before and behind a layer.
+  func residual(of index: Int) -> (before: ValueID, after: ValueID)? {
+    graph.residual(behind: layer(index)?.output)
+  }
+}
