@@ -165,7 +165,7 @@ enum CompileText {
       text +=
         better
         ? "\(report.mixer) beats the controls, given the same steps\n"
-        : "\(report.mixer) does not beat the controls, given the same steps: it is not credited\n"
+        : "\(report.mixer) is not credited: mixing of tokens was not needed, a control with the same steps is as near\n"
     }
     return text
   }
