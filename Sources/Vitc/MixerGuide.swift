@@ -8,8 +8,8 @@ public struct MixerGuide: Sendable {
   public let name: String
   /// One line of what it is.
   public let summary: String
-  /// Its inner width as a fraction of the model's, where nothing else is asked for.
-  public let width: Double
+  /// Its inner width as a fraction of the model's, where nothing else is asked for; `nil` where it has none.
+  public let width: Double?
   /// Other inner widths, each with the option that it goes with.
   public let otherWidths: [(option: String, width: Double)]
   /// Its own options.
@@ -37,7 +37,7 @@ public struct MixerGuide: Sendable {
         name: entry.name, fallback: (entry.fallback ?? "none").filter { $0 != "\"" }, accepted: entry.kind)
     }
     let width = try kind.defaultWidth()
-    self.width = width
+    self.width = try MixerGuide.hasWidth(kind) ? width : nil
     otherWidths = entries.flatMap { entry in
       entry.kind.matches(of: /'([^']*)'/).map { String($0.1) }.compactMap { word in
         // A word may go with other options only.
@@ -46,6 +46,16 @@ public struct MixerGuide: Sendable {
         return (option: "\(entry.name)=\(word)", width: other)
       }
     }
+  }
+
+  /// Whether an inner width changes anything.
+  private static func hasWidth(_ kind: MixerKind) throws -> Bool {
+    let order = try ScanOrder(.forward, grid: ScanOrder.Grid(rows: 2, columns: 2), prefix: 1)
+    let shapes = try [8, 16].map { width in
+      let layout = try MixerLayout(dim: 16, outputDim: 16, width: width, heads: 2, order: order)
+      return try kind.make(layout).parameters(layout).map(\.shape)
+    }
+    return shapes[0] != shapes[1]
   }
 }
 

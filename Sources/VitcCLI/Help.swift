@@ -106,9 +106,10 @@ enum Help {
     }
     let braces = guide.options.first.map { "{\($0.name)=\($0.fallback)}" } ?? ""
     let others = guide.otherWidths.map { ", \($0.width) with \($0.option)" }.joined()
-    return text
-      + "\ninner width, where swap's option 'width' does not say: \(guide.width) of the model's\(others)\n"
-      + "\nexample:\n  vitc opt MODEL --passes 'swap{mixer=\(guide.name)\(braces),layers=all}' -o OUT.vmod\n"
+    if let width = guide.width {
+      text += "\ninner width, where swap's option 'width' does not say: \(width) of the model's\(others)\n"
+    }
+    return text + "\nexample:\n  vitc opt MODEL --passes 'swap{mixer=\(guide.name)\(braces),layers=all}' -o OUT.vmod\n"
   }
 
   /// Names and what they mean, in two columns.

@@ -26,7 +26,7 @@ struct PipelineTests {
         "swap{layers=all}",
         "swap{mixer=glr,order=bidirectional,placement=last,prefix=auto,layers=all,images=128}"
       ),
-      ("distil{steps=9}", "distil{steps=9,batch=64,rate=0.002,clip=1.0,solve=true,images=256}"),
+      ("distil{steps=9}", "distil{steps=9,batch=64,rate=0.002,clip=1.0,solve=true,images=256,match=output}"),
       ("fine-tune", "fine-tune{steps=200,batch=64,rate=auto,clip=1.0,temperature=2.0,train=all}"),
       (
         "fine-tune{rate=1e-4}",

@@ -89,7 +89,9 @@ import VitTestSupport
     "every mixer and order compiles",
     arguments: [
       ["--mixer", "lstm"], ["--mixer", "none"], ["--mixer", "pointwise"], ["--order", "cross"],
-      ["--order", "forward"],
+      ["--order", "forward"], ["--mixer", "conv"], ["--mixer", "static"], ["--mixer", "ssd"],
+      ["--mixer", "mamba"], ["--mixer", "retention"], ["--mixer", "lstm{form=full}"],
+      ["--mixer", "mamba", "--order", "cross"], ["--mixer", "lstm{form=full}", "--order", "forward"],
       ["--select", "entropy"], ["--select", "last"], ["--replace", "layers=1,6"], ["--replace", "1"],
       ["--weights", "f32"],
       ["--width", "0.5", "--heads", "4"],

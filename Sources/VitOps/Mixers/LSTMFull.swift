@@ -70,6 +70,9 @@ public struct LSTMFull: Mixer {
   /// The output map: it is the attention's.
   public var frozen: [Int] { [8, 9] }
 
+  /// Each direction has all heads.
+  public var splitsHeads: Bool { false }
+
   /// `[batch, tokens, outputDim]`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try scan.resultTypes(

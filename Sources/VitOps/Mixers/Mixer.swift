@@ -60,6 +60,8 @@ public protocol Mixer: Operation {
   /// The operands that stay as they are while mixers are distilled layer by layer, since they are the attention's own;
   /// default: none.
   var frozen: [Int] { get }
+  /// Whether the directions of a scan share its heads, and do not each have all; default: they do.
+  var splitsHeads: Bool { get }
   /// What fits the parameters before the last map by least squares, for the parameters as they are now; default: nothing.
   func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)?
 }
@@ -69,6 +71,8 @@ extension Mixer {
   public var values: MixerReadout? { nil }
   /// None.
   public var frozen: [Int] { [] }
+  /// They do.
+  public var splitsHeads: Bool { true }
   /// Nothing.
   public func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)? { nil }
 }

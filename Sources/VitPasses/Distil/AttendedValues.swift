@@ -47,6 +47,9 @@ struct AttendedValues {
     executor = try Executor(graph, weights: WeightStore(graph), inputShapes: [shape], pool: pool)
   }
 
+  /// The extents of the attended values, `[batch, tokens, heads · valueDim]`.
+  var shape: [Int] { executor.outputs[0].shape }
+
   /// The attended values and, where they were asked for, the maps of tokens; valid until the next run.
   func run(_ tokens: View) -> (context: View, maps: View?) {
     executor.inputs[0].copy(from: tokens)

@@ -22,6 +22,8 @@ public struct Distil: Pass {
   /// Whether mixers are also solved for in closed form: what their own fits give, then the last linear map by ridge
   /// regression; before the steps, and that map again behind them.
   public var solve: Bool
+  /// What the steps bring together.
+  public var match: DistilMatch
 
   /// Samples of the held-out split that decide which weights are kept, and of the data that the readout is solved on.
   public var images: Int
@@ -29,7 +31,7 @@ public struct Distil: Pass {
   /// The pass.
   public init(
     steps: Int = 400, batch: Int = 64, rate: Double = 2e-3, clip: Double = 1, solve: Bool = true,
-    images: Int = Distil.usualImages
+    images: Int = Distil.usualImages, match: DistilMatch = .output
   ) {
     self.steps = steps
     self.batch = batch
@@ -37,10 +39,12 @@ public struct Distil: Pass {
     self.clip = clip
     self.solve = solve
     self.images = images
+    self.match = match
   }
 
   /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1), `solve` (true), whether mixers are
-  /// also solved for in closed form, and `images` (256), on which that is done and the weights are judged.
+  /// also solved for in closed form, `images` (256), on which that is done and the weights are judged, and `match` (output),
+  /// what the steps bring together.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     steps = try options.value("steps", default: steps)
@@ -49,6 +53,7 @@ public struct Distil: Pass {
     clip = try options.value("clip", default: clip)
     solve = try options.value("solve", default: solve)
     images = try options.value("images", default: images)
+    match = try options.choice("match", default: match)
   }
 
   /// Throws where a number is out of range.
@@ -64,7 +69,7 @@ public struct Distil: Pass {
   public var options: [(name: String, value: String)] {
     [
       ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", "\(rate)"), ("clip", "\(clip)"),
-      ("solve", "\(solve)"), ("images", "\(images)"),
+      ("solve", "\(solve)"), ("images", "\(images)"), ("match", match.rawValue),
     ]
   }
 
@@ -91,6 +96,6 @@ public struct Distil: Pass {
     let data = try context.samples(for: Distil.name)
     return try DistilSession(
       mixers, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
-      batch: batch, images: images, context: context)
+      batch: batch, images: images, match: match, context: context)
   }
 }

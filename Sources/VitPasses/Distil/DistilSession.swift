@@ -33,7 +33,7 @@ final class DistilSession {
 
   init(
     _ mixers: [MixerNode], teacher: Teacher, data: any SampleSource,
-    heldOut: any SampleSource, batch: Int, images: Int, context: PassContext
+    heldOut: any SampleSource, batch: Int, images: Int, match: DistilMatch, context: PassContext
   ) throws {
     self.mixers = mixers
     self.teacher = teacher
@@ -65,7 +65,8 @@ final class DistilSession {
     let outputs = tap.executor.outputs
     trainers = try mixers.enumerated().map { place, mixer in
       try MixerTrainer(
-        mixer, tokens: outputs[3 * place].shape, factors: factors[place], pool: context.pool)
+        mixer, of: teacher, tokens: outputs[3 * place].shape, factors: factors[place], match: match,
+        pool: context.pool)
     }
     dataCount = data.count
     heldOutCount = heldOut.count
@@ -100,7 +101,10 @@ final class DistilSession {
     try sweep(tap, calibration) {
       samples += micro
       squares.add(
-        trainers.indices.map { SquaredNorm.squared(target(tap, $0), pool: context.pool) })
+        trainers.enumerated().map { place, trainer in
+          SquaredNorm.squared(
+            trainer.target(input(tap, place), target(tap, place)), pool: context.pool)
+        })
     }
     norms = (squares.total ?? []).map { max($0 / Double(samples), .leastNormalMagnitude) * Double(batch) }
   }

@@ -14,6 +14,9 @@ final class MixerTrainer {
   private let names: [String]
   private let executor: Executor
   private let tape: Tape
+  private let matched: ContextMatch?
+  /// What the steps run: `executor`, or the part of it before the last map.
+  private let trained: Executor
   /// The optimiser, whose state a checkpoint holds.
   let optimiser: AdamW
   private let pool: any WorkPool
@@ -22,9 +25,11 @@ final class MixerTrainer {
   let isTrainable: Bool
 
   /// A trainer of the mixer that stands at `node`, for tokens of that `shape`; with `factors`, towards a target that was scaled
-  /// by them channel by channel.
+  /// by them channel by channel. Where `match` says so and the mixer has the attention's channels, the steps bring what its last
+  /// map reads towards what the attention's output map reads, and leave that map alone.
   init(
-    _ node: MixerNode, tokens shape: [Int], factors: Tensor?, pool: any WorkPool
+    _ node: MixerNode, of teacher: Teacher, tokens shape: [Int], factors: Tensor?, match: DistilMatch,
+    pool: any WorkPool
   ) throws {
     layer = node.layer.index
     let region = node.region
@@ -33,13 +38,21 @@ final class MixerTrainer {
     let (alone, constants) = try region.alone(on: shape, scaledBy: factors)
     names = constants.map { alone[$0].name }
     if region.readout != nil || region.prefix != nil { try Blas.require(on: pool) }
-    let store = try WeightStore(alone, trainable: Set(names))
-    executor = try Executor(alone, weights: store, inputShapes: [shape], training: true, pool: pool)
-    tape = try Tape(executor, parameters: constants)
+    let trainable = Set(names)
+    matched =
+      try match == .context
+      ? ContextMatch(node, of: teacher, on: shape, trainable: trainable, pool: pool) : nil
+    let store = try matched?.weights ?? WeightStore(alone, trainable: trainable)
+    executor = try Executor(
+      alone, weights: store, inputShapes: [shape], training: matched == nil, pool: pool)
+    trained = matched?.executor ?? executor
+    tape = try Tape(trained, parameters: names.compactMap(trained.graph.value(named:)))
     let views = names.compactMap { store.view($0) }
     weights = views
     // The attention's own maps stay as they are until the whole is trained.
-    let frozen = region.mixer.frozen.compactMap(region.constant)
+    let readout = matched == nil ? nil : region.readout
+    let frozen =
+      region.mixer.frozen.compactMap(region.constant) + [readout?.weight, readout?.bias].compactMap(\.self)
     let free = views.indices.filter { !frozen.contains($0) }
     let gradients = tape.parameterGradients
     let decays = region.constants.map { $0.tensor.shape.count > 1 }
@@ -50,13 +63,18 @@ final class MixerTrainer {
     isTrainable = !free.isEmpty
   }
 
-  /// Adds the gradient of `scale · ‖mixer(x) − y‖²`; returns that loss.
+  /// What the steps train towards, for the layer's tokens `x` and what it gives, `y`; valid until the next call.
+  func target(_ x: View, _ y: View) -> View { matched?.target(x) ?? y }
+
+  /// Adds the gradient of `scale · ‖mixer(x) − target‖²`; returns that loss.
   func accumulate(_ x: View, _ y: View, scale: Double) -> Double {
-    executor.inputs[0].copy(from: x)
-    executor.run()
+    let target = target(x, y)
+    trained.inputs[0].copy(from: x)
+    trained.run()
+    matched?.leaveOut(target)
     tape.zeroOutputGradients()
     let loss = Loss.squaredError(
-      executor.outputs[0], y, scale: scale, adding: tape.outputGradients[0], pool: pool)
+      trained.outputs[0], target, scale: scale, adding: tape.outputGradients[0], pool: pool)
     tape.backward()
     return loss
   }

@@ -39,8 +39,7 @@ final class RegionSolver {
       attention = nil
     }
     let original = teacher.attentionOutput(of: node.layer.index)
-    let isInherited = region.mixer.values != nil || !region.mixer.frozen.isEmpty
-    inherited = isInherited && original?.shape == weight?.shape ? try original?.doubles() : nil
+    inherited = region.readsAttendedValues && original?.shape == weight?.shape ? try original?.doubles() : nil
   }
 
   /// The weight of each token's rows: those that a head reads count as much as all patches together, since the damage is
@@ -81,8 +80,7 @@ final class RegionSolver {
     }
     let inputs = region.constants[weight].tensor.shape[1]
     readout = Readout(inputs: inputs, outputs: outputs, weights: weights)
-    inner = try region.beforeReadout(weight: weight, bias: map.bias, inputs: inputs)
-      .executor(on: shape, pool: pool)
+    inner = try region.beforeReadout()?.executor(on: shape, pool: pool)
   }
 
   /// Takes a batch into account: the mixer's tokens, and what it should give there.
@@ -132,18 +130,6 @@ extension MixerRegion {
     return try Executor(graph, weights: WeightStore(graph), inputShapes: [shape], pool: pool)
   }
 
-  /// The region whose last map is the identity: it gives what that map reads. Rows that go past it are of no use.
-  func beforeReadout(weight: Int, bias: Int, inputs: Int) throws -> MixerRegion {
-    var region = sharesReadout ? self : MixerRegion(mixer, mixerConstants, location: location)
-    let places =
-      sharesReadout ? (weight, bias) : (region.readout?.weight ?? weight, region.readout?.bias ?? bias)
-    region.constants[places.0].tensor = try Tensor(.f32, shape: [inputs, inputs]) { buffer in
-      for index in 0..<inputs { buffer.store(1, at: index * inputs + index, as: .f32) }
-    }
-    region.constants[places.1].tensor = try Tensor(.f32, shape: [inputs]) { _ in }
-    return region
-  }
-
   /// The mixer's operands behind the tokens.
   private var mixerConstants: [(name: String, tensor: Tensor)] {
     steps[0].sources.compactMap { if case .constant(let place) = $0 { constants[place] } else { nil } }
@@ -167,6 +153,6 @@ extension MixerRegion {
       outputs: geometry.outputs, placement: word("placement", ScanOrder.Placement.last))
     return try MixerLayout(
       dim: dim, outputDim: constants[readout.bias].tensor.count, width: constants[weight].tensor.shape[1],
-      heads: mixer.heads, order: order, ownsPrefix: prefix == nil)
+      heads: mixer.heads, order: order, ownsPrefix: prefix == nil, splitsHeads: mixer.splitsHeads)
   }
 }

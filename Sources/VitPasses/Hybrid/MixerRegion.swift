@@ -109,6 +109,31 @@ struct MixerRegion {
   /// How many of the first rows the last map has no part in.
   var unreadRows: Int { sharesReadout ? 0 : prefix?.prefix ?? 0 }
 
+  /// Whether the mixer's last map reads the attention's values after mixing, channel for channel.
+  var readsAttendedValues: Bool { mixer.values != nil || !mixer.frozen.isEmpty }
+
+  /// The region as far as its last map, in whose place is an identity: what it gives is what that map reads. Rows that go
+  /// past the map are of no use then. The parameters are followed by those of the identity. `nil` without such a map.
+  func beforeReadout() throws -> MixerRegion? {
+    guard let map = readout, let weight = map.weight else { return nil }
+    let inputs = constants[weight].tensor.shape[1]
+    var region = self
+    if !sharesReadout { region.steps.removeLast() }
+    let identity = try Tensor(.f32, shape: [inputs, inputs]) { buffer in
+      for index in 0..<inputs { buffer.store(1, at: index * inputs + index, as: .f32) }
+    }
+    let places = [weight: constants.count, map.bias: constants.count + 1]
+    region.constants.append(("identity.weight", identity))
+    region.constants.append(("identity.bias", try Tensor(.f32, shape: [inputs]) { _ in }))
+    region.steps = region.steps.map { step in
+      let sources = step.sources.map { source -> Source in
+        if case .constant(let place) = source, let other = places[place] { .constant(other) } else { source }
+      }
+      return Step(operation: step.operation, sources: sources)
+    }
+    return region
+  }
+
   /// The tensors of the mixer's operands behind the tokens.
   var mixerTensors: [Tensor] {
     steps[0].sources.compactMap { if case .constant(let place) = $0 { constants[place].tensor } else { nil } }

@@ -150,6 +150,9 @@ public struct SSD: Mixer {
     form.directions == .full ? [places.output.weight, places.output.bias] : []
   }
 
+  /// As its form says.
+  public var splitsHeads: Bool { form.directions == .split }
+
   /// The map of values, where each of its channels goes its way alone and unbent to the output map.
   public var values: MixerReadout? {
     form.directions == .split && !isShaped && form.activation == .none

@@ -1,0 +1,59 @@
+internal import VitIR
+internal import VitOps
+internal import VitRuntime
+internal import VitTrain
+
+/// What the steps of `distil` bring together.
+public enum DistilMatch: String, CaseIterable, Sendable {
+  /// What a mixer gives and what the attention gave.
+  case output
+  /// What a mixer's last linear map reads and what the attention's output map read, wherever these are the same channels;
+  /// elsewhere as `output`.
+  case context
+}
+
+/// A mixer that is trained towards the attended values before the output map, which stays as it is.
+final class ContextMatch {
+  /// The mixer as far as its last map, ready for its gradients.
+  let executor: Executor
+  /// The weights: those of the region, and an identity.
+  let weights: WeightStore
+  private let attended: AttendedValues
+  private let unread: Int
+
+  /// For the mixer at `node` with trainable parameters `names`; `nil` where its last map does not read the attention's channels.
+  init?(
+    _ node: MixerNode, of teacher: Teacher, on shape: [Int], trainable names: Set<String>, pool: any WorkPool
+  ) throws {
+    let region = node.region
+    guard region.readsAttendedValues, let inner = try region.beforeReadout(),
+      let attended = try AttendedValues(node, of: teacher, shape: shape, maps: false, pool: pool)
+    else { return nil }
+    let graph = try inner.alone(on: shape).graph
+    weights = try WeightStore(graph, trainable: names)
+    executor = try Executor(graph, weights: weights, inputShapes: [shape], training: true, pool: pool)
+    guard executor.outputs[0].shape == attended.shape else { return nil }
+    self.attended = attended
+    unread = region.unreadRows
+  }
+
+  /// The attended values of tokens, zero in rows that the mixer's last map has no part in; valid until the next call.
+  func target(_ tokens: View) -> View {
+    let context = attended.run(tokens).context
+    rows(of: context) { $0.update(repeating: 0, count: $1) }
+    return context
+  }
+
+  /// Makes the rows of `target` that count nothing those that the mixer gave.
+  func leaveOut(_ target: View) {
+    let given = executor.outputs[0].f32
+    let start = target.f32
+    rows(of: target) { $0.update(from: given + ($0 - start), count: $1) }
+  }
+
+  /// Calls `body` with the rows of each sample that count nothing.
+  private func rows(of view: View, _ body: (UnsafeMutablePointer<Float>, Int) -> Void) {
+    let (tokens, width) = (view.shape[1], view.shape[2])
+    for sample in 0..<view.shape[0] { body(view.f32 + sample * tokens * width, unread * width) }
+  }
+}
