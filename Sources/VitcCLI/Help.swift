@@ -109,7 +109,8 @@ enum Help {
     if let width = guide.width {
       text += "\ninner width, where swap's option 'width' does not say: \(width) of the model's\(others)\n"
     }
-    return text + "\nexample:\n  vitc opt MODEL --passes 'swap{mixer=\(guide.name)\(braces),layers=all}' -o OUT.vmod\n"
+    return text
+      + "\nexample:\n  vitc opt MODEL --passes 'swap{mixer=\(guide.name)\(braces),layers=all}' -o OUT.vmod\n"
   }
 
   /// Names and what they mean, in two columns.
