@@ -111,9 +111,13 @@ public struct VitMLP: Operation {
   public func lower(
     into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
   ) throws(VitError) -> [ValueID] {
-    guard let x = operands[0] else { throw VitError("input 0 ('x') is missing", code: "operand-missing") }
-    let before = try Self.first.lower(x, operands, into: &builder)
-    let hidden = try activation.lower(before, into: &builder)
+    let hidden = try hidden(into: &builder, operands: operands)
     return [try Self.second.lower(hidden, operands, into: &builder)]
+  }
+
+  /// Adds the first map and the function; gives what the second map reads.
+  package func hidden(into builder: inout GraphBuilder, operands: [ValueID?]) throws(VitError) -> ValueID {
+    guard let x = operands[0] else { throw VitError("input 0 ('x') is missing", code: "operand-missing") }
+    return try activation.lower(Self.first.lower(x, operands, into: &builder), into: &builder)
   }
 }

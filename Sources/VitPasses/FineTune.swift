@@ -101,8 +101,10 @@ public struct FineTune: Pass {
   /// Trains; where an operation has no gradient, warns and leaves the graph as it is.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     guard steps > 0 else { return PassResult() }
-    guard !hybrid.replaced.isEmpty else { return context.nothingReplaced(for: FineTune.name) }
     let teacher = try hybrid.teacher(for: FineTune.name)
+    guard try hybrid.graph.firstDifference(from: teacher.graph) != nil else {
+      return context.nothingReplaced(for: FineTune.name)
+    }
     let data = try context.samples(for: FineTune.name)
     let heldOut = context.heldOut ?? data
     let meter = try FidelityMeter(

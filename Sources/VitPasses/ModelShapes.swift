@@ -90,12 +90,19 @@ package struct ModelShapes {
       let type = graph.type(id)
       return TensorType(type.element, type.shape.map { $0.substituting { numbers[$0].map(Dimension.fixed) } })
     }
-    let types = try GraphBuilder.infer(
-      graph, inputTypes: inputs, fold: ConstantFolder(pool: context.pool).fold
-    ).types
     var result = graph
-    for (index, type) in types.enumerated() { result.setType(type, of: result.valueID(index)) }
+    try result.inferTypes(of: inputs, pool: context.pool)
     _ = try Fold().run(on: &result, context: context)
     return result
+  }
+}
+
+extension Graph {
+  /// Gives all values the types that follow from those of the inputs and constants; throws where an operation does not take them.
+  mutating func inferTypes(of inputs: [TensorType]? = nil, pool: any WorkPool) throws(VitError) {
+    let types = try GraphBuilder.infer(
+      self, inputTypes: inputs ?? self.inputs.map(type), fold: ConstantFolder(pool: pool).fold
+    ).types
+    for (index, type) in types.enumerated() { setType(type, of: valueID(index)) }
   }
 }

@@ -11,6 +11,8 @@ public protocol Pass: Sendable {
   static var summary: String { get }
   /// A pipeline in which it stands, with those before it that it needs. Default: its name.
   static var example: String { get }
+  /// Whether a model that it changed is no longer its own teacher, though no layer of it is replaced. Default: it is.
+  static var isLossy: Bool { get }
   /// Takes the options that it declares; one that is left over is an error.
   init(options: inout OptionReader) throws(VitError)
   /// All options with their values, defaults included, in the order of the documentation: the canonical text.
@@ -24,6 +26,8 @@ public protocol Pass: Sendable {
 extension Pass {
   /// The pass alone, with its defaults.
   public static var example: String { name }
+  /// It is its own teacher still.
+  public static var isLossy: Bool { false }
   /// Every value makes sense.
   public func check() throws(VitError) {}
 }

@@ -47,8 +47,8 @@ public struct Pipeline: Sendable, CustomStringConvertible {
   ///
   /// Throws before the first where the memory that they will need does not fit.
   ///
-  /// A model in which nothing is replaced is its own teacher: where `hybrid` comes without one, it has what it was before
-  /// the first replacement when a mixer stands in it at the end.
+  /// A model of which nothing is replaced or left out is its own teacher: where `hybrid` comes without one, it has what it was
+  /// before the first such pass at the end.
   @discardableResult
   public func run(
     on hybrid: inout Hybrid, context: PassContext, observers: [any PassObserver] = []
@@ -63,7 +63,7 @@ public struct Pipeline: Sendable, CustomStringConvertible {
     on hybrid: inout Hybrid, context: PassContext, observers: [any PassObserver]
   ) throws -> [PassResult] {
     var results: [PassResult] = []
-    let isGiven = hybrid.teacher != nil
+    var isGiven = hybrid.teacher != nil
     defer { if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = nil } }
     for (place, pass) in passes.enumerated() {
       try context.checkCancelled()
@@ -74,6 +74,7 @@ public struct Pipeline: Sendable, CustomStringConvertible {
       context.leftOut.report(to: context.report)
       for observer in observers.reversed() { try observer.after(pass, hybrid, result) }
       results.append(try result.get())
+      if type(of: pass).isLossy, results.last?.changes != 0 { isGiven = true }
     }
     return results
   }

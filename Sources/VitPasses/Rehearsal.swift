@@ -33,7 +33,7 @@ extension Pipeline {
           }
         case let pass as Select: pass.rehearse(on: &hybrid, choice)
         case is Swap, is Restore: _ = try pass.run(on: &hybrid, context: context)
-        case is Score, is Solve: continue
+        case is Score, is Prune, is Solve: continue
         default: return
         }
       }

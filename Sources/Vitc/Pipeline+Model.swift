@@ -33,6 +33,14 @@ extension Pipeline {
   }
 }
 
+extension Pipeline {
+  /// Whether passes that are written so leave something out.
+  fileprivate static func isLossy(_ text: String) -> Bool {
+    guard let pipeline = try? Pipeline(text) else { return false }
+    return pipeline.passes.contains { type(of: $0).isLossy }
+  }
+}
+
 extension Model {
   /// This model as the teacher of `model`, for images of its size; throws where it is another than the one that is
   /// recorded in the model.
@@ -40,7 +48,9 @@ extension Model {
     if let recorded = model.lineage.first(where: { $0.key == "teacher" })?.value, !files.isEmpty {
       let own = try Lineage.digest(of: self)
       // A copy of the teacher in another form says what it was made from.
-      let isCopy = hybrid.replaced.isEmpty && lineage.contains { $0.key == "teacher" && $0.value == recorded }
+      let isCopy =
+        hybrid.replaced.isEmpty && lineage.contains { $0.key == "teacher" && $0.value == recorded }
+        && !lineage.contains { $0.key == "pipeline" && Pipeline.isLossy($0.value) }
       guard own == recorded || isCopy else {
         throw VitError(
           "this is not the teacher that the model was made from: its digest is \(own), recorded is \(recorded)",

@@ -22,14 +22,15 @@ package struct RidgeSums {
 
   /// The map W, `[outputs, inputs]`, and the intercept c that make Σ‖y − W·s − c‖² + λ·Σw·t·‖W − W₀‖² least, where t is the
   /// mean variance of the regressors and λ is `ridge`; ten times as much, and so on, where that leaves a system that is not
-  /// definite. `nil` where five such steps do not help, or nothing was added.
-  package func solve(toward first: [Double], ridge: Double = 1e-3) -> (weight: [Double], intercept: [Double])?
-  {
+  /// definite. `nil` where five such steps do not help, or nothing was added. Without a `free` intercept c is 0.
+  package func solve(
+    toward first: [Double], ridge: Double = 1e-3, free: Bool = true
+  ) -> (weight: [Double], intercept: [Double])? {
     let (n, m) = (inputs, outputs)
     let total = moments[n * width + n]
     guard total > 0, first.count == n * m, moments.allSatisfy({ $0.isFinite }) else { return nil }
-    let mean = (0..<n).map { moments[n * width + $0] / total }
-    let target = (0..<m).map { moments[n * width + n + 1 + $0] / total }
+    let mean = (0..<n).map { free ? moments[n * width + $0] / total : 0 }
+    let target = (0..<m).map { free ? moments[n * width + n + 1 + $0] / total : 0 }
     var covariance = [Double](repeating: 0, count: n * n)
     var spread = 0.0
     for row in 0..<n {

@@ -50,10 +50,12 @@ struct Readout {
   }
 
   /// The weight `[outputs, inputs]`, as near to `first` as the ridge draws it (0 without one), and the bias; `nil` where the
-  /// system is singular, or nothing was added.
-  func solve(toward first: [Double]?, ridge: Double = 1e-3) -> (weight: [Float], bias: [Float])? {
+  /// system is singular, or nothing was added. Without a `free` bias that is 0.
+  func solve(
+    toward first: [Double]?, ridge: Double = 1e-3, free: Bool = true
+  ) -> (weight: [Float], bias: [Float])? {
     let start = first ?? [Double](repeating: 0, count: inputs * outputs)
-    guard let solution = sums.solve(toward: start, ridge: ridge) else { return nil }
+    guard let solution = sums.solve(toward: start, ridge: ridge, free: free) else { return nil }
     return (solution.weight.map(Float.init), solution.intercept.map(Float.init))
   }
 }

@@ -52,6 +52,12 @@ final class RegionSolver {
     }
   }
 
+  /// The weights of rows that are tokens of a graph; none where they are not.
+  static func weights(_ graph: Graph, of shape: [Int]) -> [Double] {
+    guard shape.count == 3 else { return [1] }
+    return weights(TokenGeometry(graph, tokens: shape[1]), tokens: shape[1], unread: 0)
+  }
+
   /// Whether there is anything to fit before the last map.
   var hasFit: Bool { interior != nil }
 

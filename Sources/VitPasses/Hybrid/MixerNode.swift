@@ -37,14 +37,7 @@ struct MixerNode {
   var parameters: [String] { region.constants.map(\.name) }
 
   /// Where a layer's branch is scaled channel by channel on its way to the residual: what comes of it, and the factors.
-  func scaled(in teacher: Graph) -> (result: ValueID, factors: Tensor)? {
-    let readers = teacher.nodes.filter { $0.operands.contains(target) }
-    guard readers.count == 1, let reader = readers.first, reader.operation is VitScale,
-      !teacher.outputs.contains(where: { $0.value == target }), reader.operands[0] == target,
-      let factors = reader.operands[1].flatMap(teacher.tensor), let result = reader.results.first
-    else { return nil }
-    return (result, factors)
-  }
+  func scaled(in teacher: Graph) -> (result: ValueID, factors: Tensor)? { teacher.scaled(target) }
 
   /// `teacher` with these mixers in place of its layers; the layers say nothing of what was found out.
   static func transplant(

@@ -24,6 +24,18 @@ extension Graph {
   }
 }
 
+extension Graph {
+  /// Where a branch is scaled channel by channel by constants, and nothing else reads it: what comes of it, and the factors.
+  func scaled(_ branch: ValueID) -> (result: ValueID, factors: Tensor)? {
+    let readers = nodes.filter { $0.operands.contains(branch) }
+    guard readers.count == 1, let reader = readers.first, reader.operation is VitScale,
+      !outputs.contains(where: { $0.value == branch }), reader.operands[0] == branch,
+      let factors = reader.operands[1].flatMap(tensor), let result = reader.results.first
+    else { return nil }
+    return (result, factors)
+  }
+}
+
 extension Teacher {
   /// The residual stream before and behind a layer.
   func residual(of index: Int) -> (before: ValueID, after: ValueID)? {

@@ -1,0 +1,230 @@
+public import VitIR
+internal import VitOps
+internal import VitRuntime
+
+/// Leaves out hidden channels of perceptrons, plain and gated; the last map of each makes up for them by least squares on what
+/// the model computes for some samples. No gradient is taken.
+///
+/// Perceptrons are numbered in the order of the graph. Which channels go, and what the others take over, is the optimal brain
+/// surgeon's choice (Hassibi and Stork, 1993) for the whole last map: the error after compensation grows least. Takes
+/// O(channels³) for each perceptron; its sums of products are held for as many at once as fit into half a gigabyte.
+public struct Prune: Pass {
+  /// `prune`.
+  public static let name = "prune"
+  /// See `Pass`.
+  public static let summary =
+    "Leaves out hidden channels of perceptrons, and lets the others make up for them"
+  /// See `Pass`.
+  public static let example = "prune{mlp=0.5,images=64,tile=8}"
+
+  /// Channels are gone.
+  public static let isLossy = true
+
+  /// How the channels that stay make up for those that go.
+  public enum Compensation: String, CaseIterable, Sendable {
+    /// By ridge regression of what all gave.
+    case ridge
+    /// By the mean of those that go, in the bias.
+    case mean
+    /// Not at all.
+    case none
+  }
+
+  /// The part of the channels that stays.
+  public var mlp: Double
+  /// How many stay in each perceptron, in order, in place of a part; 0 for all.
+  public var counts: [Int]?
+  /// The samples that are looked at.
+  public var images: Int
+  /// Counts are multiples of this.
+  public var tile: Int
+  /// How the others make up for them.
+  public var compensate: Compensation
+
+  /// The pass.
+  public init(
+    mlp: Double = 0.5, counts: [Int]? = nil, images: Int = 300, tile: Int = 32,
+    compensate: Compensation = .ridge
+  ) {
+    self.mlp = mlp
+    self.counts = counts
+    self.images = images
+    self.tile = tile
+    self.compensate = compensate
+  }
+
+  /// Takes `mlp` (0.5), the part of the channels that stays, or `counts`, how many stay in each perceptron; `images` (300);
+  /// `tile` (32), of which counts are multiples; and `compensate` (ridge), how the others make up for those that go.
+  public init(options: inout OptionReader) throws(VitError) {
+    self.init()
+    mlp = try options.value("mlp", default: mlp)
+    counts = try options.integers("counts")
+    images = try options.value("images", default: images)
+    tile = try options.value("tile", default: tile)
+    compensate = try options.choice("compensate", default: compensate)
+  }
+
+  /// Throws where a number makes no sense.
+  public func check() throws(VitError) {
+    guard mlp > 0, mlp <= 1, images > 0, (1...4096).contains(tile), counts?.allSatisfy({ $0 >= 0 }) ?? true
+    else {
+      throw VitError(
+        "prune: expected mlp above 0 and at most 1, images > 0, a tile from 1 to 4096, and counts of at least 0",
+        kind: .usage, code: "option-value")
+    }
+  }
+
+  /// All options.
+  public var options: [(name: String, value: String)] {
+    [("mlp", "\(mlp)")]
+      + (counts.map { [("counts", "[\($0.map(String.init).joined(separator: ","))]")] } ?? [])
+      + [("images", "\(images)"), ("tile", "\(tile)"), ("compensate", compensate.rawValue)]
+  }
+
+  /// Finds the perceptrons, looks at samples, and takes channels out.
+  public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
+    let sites = ChannelSite.all(in: hybrid.graph)
+    guard !sites.isEmpty else {
+      context.report(
+        Diagnostic(
+          .warning, "prune: the model has no perceptron whose hidden channels nothing else reads",
+          code: "nothing-to-prune"))
+      return PassResult(notes: ["nothing to do"])
+    }
+    let kept = try keeping(sites)
+    let chosen = sites.indices.filter { kept[$0] < sites[$0].channels }
+    var notes: [String] = []
+    for group in groups(chosen.map { ($0, sites[$0].channels) }) {
+      let moments = try self.moments(group.map { sites[$0] }, hybrid.graph, context)
+      for (place, moments) in zip(group, moments) {
+        let surgery = try Surgery(
+          sites[place], in: hybrid.graph, moments: moments, keeping: kept[place], compensate,
+          pool: context.pool)
+        try surgery.apply(to: &hybrid.graph)
+        notes.append("perceptron \(place): \(kept[place]) of \(sites[place].channels) channels")
+        context.progress(Prune.name, notes.count, chosen.count, "perceptron \(place)")
+      }
+    }
+    try hybrid.graph.inferTypes(pool: context.pool)
+    return PassResult(changes: chosen.count, notes: notes)
+  }
+
+  /// How many channels stay in each perceptron; throws a usage error where `counts` are not for these.
+  private func keeping(_ sites: [ChannelSite]) throws(VitError) -> [Int] {
+    guard let counts else {
+      return sites.map { site in
+        let tiles = (mlp * Double(site.channels) / Double(tile)).rounded()
+        return min(site.channels, tile * max(1, Int(tiles)))
+      }
+    }
+    guard counts.count == sites.count, zip(counts, sites).allSatisfy({ $0 <= $1.channels }) else {
+      let most = sites.map { String($0.channels) }.joined(separator: ",")
+      throw VitError(
+        "prune: option 'counts' has \(counts.count) numbers, expected one for each of \(sites.count) perceptrons,"
+          + " at most [\(most)]", kind: .usage, code: "option-value")
+    }
+    return zip(counts, sites).map { $0 == 0 ? $1.channels : $0 }
+  }
+
+  /// Sites whose sums are held together.
+  private func groups(_ sites: [(place: Int, channels: Int)]) -> [[Int]] {
+    var groups: [[Int]] = []
+    var bytes = 0
+    for (place, channels) in sites {
+      let more = 8 * (channels + 1) * (channels + 1)
+      if groups.isEmpty || bytes + more > Prune.bytes {
+        groups.append([])
+        bytes = 0
+      }
+      groups[groups.count - 1].append(place)
+      bytes += more
+    }
+    return groups
+  }
+
+  /// The bytes that sums may take.
+  private static let bytes = 512 << 20
+
+  /// The moments of sites' channels over the samples.
+  private func moments(
+    _ sites: [ChannelSite], _ graph: Graph, _ context: PassContext
+  ) throws -> [ChannelMoments] {
+    let data = try context.samples(for: Prune.name)
+    var builder = GraphBuilder(graph, registry: context.registry)
+    var values: [ValueID] = []
+    for site in sites { values.append(try site.tap(&builder)) }
+    let form = BatchForm(graph, sample: data.shape)
+    let samples = data.spread(images)
+    let bytes = MicroBatch.bytes(of: values, in: builder.graph)
+    let micro = form.count ?? MicroBatch.size(min(32, samples.count), bytesPerSample: bytes)
+    let tap = try TeacherTap(
+      builder.graph, weights: context.weights(of: builder.graph), values: values, batch: micro, data: data,
+      context: context)
+    var moments = zip(sites, tap.executor.outputs).map { site, hidden in
+      ChannelMoments(channels: site.channels, weights: RegionSolver.weights(graph, of: hidden.shape))
+    }
+    for run in 0..<max(1, samples.count / micro) {
+      try context.checkCancelled()
+      try tap.run((0..<micro).map { (index: samples[(run * micro + $0) % samples.count], variant: nil) })
+      for place in moments.indices { try moments[place].add(tap.executor.outputs[place], pool: context.pool) }
+    }
+    try tap.screen.finish()
+    return moments
+  }
+}
+
+/// What comes of a perceptron without some channels.
+private struct Surgery {
+  private let site: ChannelSite
+  private let kept: [Int]
+  private let weight: Tensor
+  private let bias: Tensor?
+
+  init(
+    _ site: ChannelSite, in graph: Graph, moments: ChannelMoments, keeping count: Int,
+    _ compensation: Prune.Compensation, pool: any WorkPool
+  ) throws {
+    self.site = site
+    guard let tensor = graph.tensor(site.weight) else {
+      throw VitError("a perceptron has no weight", code: "invalid-graph")
+    }
+    let (outputs, channels) = (tensor.shape[0], site.channels)
+    let all = try tensor.doubles()
+    guard
+      let elimination = try ChannelElimination(
+        all, outputs: outputs, covariance: moments.covariance(centred: site.bias != nil),
+        scales: graph.scaled(site.result)?.factors.doubles(), keeping: count, pool: pool)
+    else {
+      throw VitError(
+        "prune: what the channels before '\(graph.nodes[site.node].name)' give is no number or does not vary",
+        code: "solve-singular", location: graph.nodes[site.node].location)
+    }
+    kept = elimination.kept
+    let plain = (0..<outputs).flatMap { output in elimination.kept.map { all[output * channels + $0] } }
+    let new = compensation == .ridge ? elimination.weight : plain
+    weight = Tensor(.f32, shape: [outputs, count], values: new)
+    guard compensation != .none, let old = try site.bias.flatMap(graph.tensor)?.doubles() else {
+      bias = nil
+      return
+    }
+    // The mean of what the map gives stays as it was.
+    let mean = moments.mean
+    let values = (0..<outputs).map { output in
+      let before = (0..<channels).reduce(0.0) { $0 + all[output * channels + $1] * mean[$1] }
+      let after = elimination.kept.enumerated().reduce(0.0) { sum, channel in
+        sum + new[output * count + channel.offset] * mean[channel.element]
+      }
+      return old[output] + before - after
+    }
+    bias = Tensor(.f32, shape: [outputs], values: values)
+  }
+
+  func apply(to graph: inout Graph) throws {
+    for (value, axis) in site.constants {
+      guard let tensor = graph.tensor(value) else { continue }
+      graph.setTensor(try tensor.entries(kept, axis: axis), of: value)
+    }
+    graph.setTensor(weight, of: site.weight)
+    if let bias, let value = site.bias { graph.setTensor(bias, of: value) }
+  }
+}

@@ -1,0 +1,34 @@
+internal import VitIR
+
+/// What `solve` can solve for: a mixer, or the last map of a perceptron that lost channels.
+enum SolveSite {
+  case mixer(MixerNode)
+  /// By its number, in the hybrid and in its teacher.
+  case perceptron(Int, ChannelSite, teacher: ChannelSite)
+
+  /// What progress calls it.
+  var label: String {
+    switch self {
+    case .mixer(let mixer): "layer \(mixer.layer.index)"
+    case .perceptron(let index, _, _): "perceptron \(index)"
+    }
+  }
+
+  /// All sites of a hybrid in the order in which they run; throws where its teacher is another model.
+  static func all(in hybrid: Hybrid, teacher: Teacher) throws(VitError) -> [SolveSite] {
+    var sites: [(place: Int, site: SolveSite)] = []
+    for mixer in try MixerNode.all(in: hybrid, teacher: teacher) {
+      sites.append((hybrid.graph.place(defining: mixer.layer.core) ?? 0, .mixer(mixer)))
+    }
+    let (own, others) = (ChannelSite.all(in: hybrid.graph), ChannelSite.all(in: teacher.graph))
+    if own.count == others.count {
+      for (index, (pruned, original)) in zip(own, others).enumerated()
+      where pruned.channels < original.channels
+        && hybrid.graph.type(pruned.result) == teacher.graph.type(original.result)
+      {
+        sites.append((pruned.node, .perceptron(index, pruned, teacher: original)))
+      }
+    }
+    return sites.sorted { $0.place < $1.place }.map(\.site)
+  }
+}
