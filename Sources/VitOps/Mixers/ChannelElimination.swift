@@ -12,8 +12,6 @@ package struct ChannelElimination {
   package private(set) var kept: [Int]
   /// The map of these, `[outputs, kept]`, row by row.
   package private(set) var weight: [Double]
-  /// What it adds to the mean squared error of γ ⊙ y, λ included: of all that went.
-  package private(set) var error = 0.0
 
   /// How many inputs go at once.
   private static let block = 16
@@ -59,7 +57,6 @@ package struct ChannelElimination {
         let row = output * inputs
         let taken = gone.map { self.weight[row + $0] }
         let shares = step.times(taken)
-        error += squares[output] * zip(taken, shares).reduce(0) { $0 + $1.0 * $1.1 }
         for (place, share) in shares.enumerated() where share != 0 {
           for input in 0..<inputs { self.weight[row + input] -= share * step.columns[input * batch + place] }
         }

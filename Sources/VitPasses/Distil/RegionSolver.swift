@@ -27,7 +27,7 @@ final class RegionSolver {
     self.shape = shape
     self.pool = pool
     let geometry = TokenGeometry(teacher.graph, tokens: shape[1])
-    weights = RegionSolver.weights(geometry, tokens: shape[1], unread: region.unreadRows)
+    weights = geometry.rowWeights(tokens: shape[1], unread: region.unreadRows)
     let weight = region.readout?.weight.map { region.constants[$0].tensor }
     if let fit = try region.fit(geometry, dim: shape[2]),
       let attention = try AttendedValues(
@@ -40,22 +40,6 @@ final class RegionSolver {
     }
     let original = teacher.attentionOutput(of: node.layer.index)
     inherited = region.readsAttendedValues && original?.shape == weight?.shape ? try original?.doubles() : nil
-  }
-
-  /// The weight of each token's rows: those that a head reads count as much as all patches together, since the damage is
-  /// done there; rows that the map has no part in count nothing.
-  private static func weights(_ geometry: TokenGeometry, tokens: Int, unread: Int) -> [Double] {
-    (0..<tokens).map { token in
-      if token < unread { return 0 }
-      guard token < geometry.outputs else { return 1 }
-      return max(1, Double(geometry.grid.count) / Double(geometry.outputs))
-    }
-  }
-
-  /// The weights of rows that are tokens of a graph; none where they are not.
-  static func weights(_ graph: Graph, of shape: [Int]) -> [Double] {
-    guard shape.count == 3 else { return [1] }
-    return weights(TokenGeometry(graph, tokens: shape[1]), tokens: shape[1], unread: 0)
   }
 
   /// Whether there is anything to fit before the last map.

@@ -74,3 +74,21 @@ package struct TokenGeometry: Equatable {
     return Array(start..<start + kept)
   }
 }
+
+extension TokenGeometry {
+  /// What each token's rows weigh in least squares: those that a head reads as much as all patches together, since the damage is
+  /// done there; the first `unread` nothing.
+  func rowWeights(tokens: Int, unread: Int = 0) -> [Double] {
+    (0..<tokens).map { token in
+      if token < unread { return 0 }
+      guard token < outputs else { return 1 }
+      return max(1, Double(grid.count) / Double(outputs))
+    }
+  }
+
+  /// The same for rows of that shape; 1 where they are no tokens.
+  static func rowWeights(of shape: [Int], in graph: Graph) -> [Double] {
+    guard shape.count == 3 else { return [1] }
+    return TokenGeometry(graph, tokens: shape[1]).rowWeights(tokens: shape[1])
+  }
+}

@@ -161,7 +161,7 @@ public struct Prune: Pass {
       builder.graph, weights: context.weights(of: builder.graph), values: values, batch: micro, data: data,
       context: context)
     var moments = zip(sites, tap.executor.outputs).map { site, hidden in
-      ChannelMoments(channels: site.channels, weights: RegionSolver.weights(graph, of: hidden.shape))
+      ChannelMoments(channels: site.channels, weights: TokenGeometry.rowWeights(of: hidden.shape, in: graph))
     }
     for run in 0..<max(1, samples.count / micro) {
       try context.checkCancelled()

@@ -84,7 +84,7 @@ final class SolveSweep {
         readout
         ?? Readout(
           inputs: pruned.channels, outputs: weight.shape[0],
-          weights: RegionSolver.weights(teacher.graph, of: found[0].shape))
+          weights: TokenGeometry.rowWeights(of: found[0].shape, in: teacher.graph))
       try sums.add(found[0], wanted[1], pool: context.pool)
       readout = sums
     }
