@@ -47,6 +47,24 @@ struct PruneTests {
     #expect(try whole.graph.firstDifference(from: teacher.graph) == nil)
   }
 
+  @Test("of two perceptrons the one that does nothing gives its channels first")
+  func allocation() throws {
+    var teacher = try TinyViT.model()
+    let last = try #require(teacher.graph.nodes.last { $0.operation is VitMLP })
+    for index in [3, 4] {
+      let id = try #require(last.operands[index])
+      let tensor = try #require(teacher.graph.tensor(id))
+      teacher.graph.setTensor(
+        Tensor(.f32, shape: tensor.shape, values: try tensor.doubles().map { $0 / 100 }), of: id)
+    }
+    let context = TinyViT.context(count: 64)
+    let pruned = try apply("prune{mlp=0.6,tile=4,allocate=damage}", to: teacher, context)
+    let counts = try widths(pruned)
+    #expect(counts[1] == 4 && counts[0] > 28 && counts.allSatisfy { $0 % 4 == 0 }, "\(counts)")
+    let uneven = try damage("prune{mlp=0.6,tile=4,allocate=damage}", teacher, context)
+    #expect(uneven < (try damage("prune{mlp=0.6,tile=4}", teacher, context)))
+  }
+
   @Test("channels that are copies of others cost nothing")
   func copies() throws {
     var teacher = try TinyViT.model(layers: 1)
@@ -148,7 +166,7 @@ struct PruneTests {
     "numbers that make no sense are refused",
     arguments: [
       "mlp=0", "mlp=1.5", "images=0", "tile=0", "counts=[3]", "counts=[3,33]", "counts=[-1,2]",
-      "compensate=some",
+      "compensate=some", "allocate=some",
     ])
   func refuses(_ option: String) throws {
     let error = try #require(throws: VitError.self) { try apply("prune{\(option)}", to: TinyViT.model()) }

@@ -8,25 +8,50 @@ internal import VitRuntime
 /// least squares gives them, W ← W − W_R P_RR⁻¹ P_R, which is the ridge regression of the old outputs on the inputs that stay,
 /// drawn towards their old weights. O(n³) for n inputs, in double.
 package struct ChannelElimination {
-  /// The inputs that are left, in order.
-  package private(set) var kept: [Int]
-  /// The map of these, `[outputs, kept]`, row by row.
-  package private(set) var weight: [Double]
+  /// Some inputs that are left.
+  package struct Choice {
+    /// They, in order.
+    package let inputs: [Int]
+    /// The map of these, `[outputs, inputs]`, row by row.
+    package let weight: [Double]
+  }
+
+  /// What is left of the inputs, for each count asked for.
+  package private(set) var choices: [Choice]
+  /// What the elimination adds to the mean squared error of γ ⊙ y, λ included, by how many inputs are left; from all of them down
+  /// to the least count.
+  package private(set) var errors: [(left: Int, error: Double)]
 
   /// How many inputs go at once.
   private static let block = 16
 
-  /// Eliminates inputs of a map `[outputs, inputs]` until `count` are left; `nil` where no multiple of `ridge` up to 10⁵ makes the
-  /// covariance definite.
+  /// Eliminates inputs of a map `[outputs, inputs]` until each of `counts` is left, in turn; `nil` where no multiple of `ridge` up to
+  /// 10⁵ makes the covariance definite.
   package init?(
-    _ weight: [Double], outputs: Int, covariance: [Double], scales: [Double]? = nil, keeping count: Int,
+    _ weight: [Double], outputs: Int, covariance: [Double], scales: [Double]? = nil, keeping counts: [Int],
     ridge: Double = 1e-3, pool: any WorkPool
   ) throws {
     let inputs = outputs == 0 ? 0 : weight.count / outputs
-    precondition(covariance.count == inputs * inputs && count <= inputs)
-    kept = Array(0..<inputs)
-    self.weight = weight
-    guard count < inputs else { return }
+    precondition(covariance.count == inputs * inputs && counts.allSatisfy { (0...inputs).contains($0) })
+    var weight = weight
+    var active = [Bool](repeating: true, count: inputs)
+    var left = inputs
+    var error = 0.0
+    errors = [(inputs, 0)]
+    var found: [Int: Choice] = [:]
+    func note() {
+      let kept = (0..<inputs).filter { active[$0] }
+      found[left] = Choice(
+        inputs: kept,
+        weight: (0..<outputs).flatMap { output in kept.map { weight[output * inputs + $0] } })
+    }
+    if counts.contains(inputs) { note() }
+    let goals = Set(counts.filter { $0 < inputs }).sorted(by: >)
+    choices = []
+    guard !goals.isEmpty else {
+      choices = counts.compactMap { found[$0] }
+      return
+    }
     let squares = scales?.map { $0 * $0 } ?? [Double](repeating: 1, count: outputs)
     let mean = (0..<inputs).reduce(0) { $0 + covariance[$1 * inputs + $1] } / Double(inputs)
     var penalty = ridge * max(mean, .leastNormalMagnitude)
@@ -36,38 +61,39 @@ package struct ChannelElimination {
       penalty *= 10
     }
     guard let inverse else { return nil }
-    var active = [Bool](repeating: true, count: inputs)
-    var left = inputs
-    while left > count {
-      let batch = min(ChannelElimination.block, left - count)
-      var costs = [Double](repeating: 0, count: inputs)
-      for output in 0..<outputs {
-        for input in 0..<inputs {
-          let value = self.weight[output * inputs + input]
-          costs[input] += squares[output] * value * value
+    for goal in goals {
+      while left > goal {
+        let batch = min(ChannelElimination.block, left - goal)
+        var costs = [Double](repeating: 0, count: inputs)
+        for output in 0..<outputs {
+          for input in 0..<inputs {
+            let value = weight[output * inputs + input]
+            costs[input] += squares[output] * value * value
+          }
         }
-      }
-      let order = (0..<inputs).filter { active[$0] }.map {
-        (cost: costs[$0] / inverse.diagonal($0), input: $0)
-      }
-      .sorted { $0 < $1 }
-      let gone = order.prefix(batch).map(\.input).sorted()
-      guard let step = inverse.step(gone) else { return nil }
-      for output in 0..<outputs {
-        let row = output * inputs
-        let taken = gone.map { self.weight[row + $0] }
-        let shares = step.times(taken)
-        for (place, share) in shares.enumerated() where share != 0 {
-          for input in 0..<inputs { self.weight[row + input] -= share * step.columns[input * batch + place] }
+        let order = (0..<inputs).filter { active[$0] }.map {
+          (cost: costs[$0] / inverse.diagonal($0), input: $0)
         }
-        for input in gone { self.weight[row + input] = 0 }
+        .sorted { $0 < $1 }
+        let gone = order.prefix(batch).map(\.input).sorted()
+        guard let step = inverse.step(gone) else { return nil }
+        for output in 0..<outputs {
+          let row = output * inputs
+          let taken = gone.map { weight[row + $0] }
+          let shares = step.times(taken)
+          for (place, share) in shares.enumerated() where share != 0 {
+            error += squares[output] * share * taken[place]
+            for input in 0..<inputs { weight[row + input] -= share * step.columns[input * batch + place] }
+          }
+          for input in gone { weight[row + input] = 0 }
+        }
+        try inverse.remove(step)
+        for input in gone { active[input] = false }
+        left -= batch
+        errors.append((left, error))
       }
-      try inverse.remove(step)
-      for input in gone { active[input] = false }
-      left -= batch
+      note()
     }
-    kept = kept.filter { active[$0] }
-    let all = self.weight
-    self.weight = (0..<outputs).flatMap { output in kept.map { all[output * inputs + $0] } }
+    choices = counts.compactMap { found[$0] }
   }
 }

@@ -30,6 +30,14 @@ public struct Prune: Pass {
     case none
   }
 
+  /// How the channels that stay are shared out among perceptrons.
+  public enum Allocation: String, CaseIterable, Sendable {
+    /// Each keeps the same part.
+    case uniform
+    /// Where they do least for the outputs, more of them go.
+    case damage
+  }
+
   /// The part of the channels that stays.
   public var mlp: Double
   /// How many stay in each perceptron, in order, in place of a part; 0 for all.
@@ -40,21 +48,25 @@ public struct Prune: Pass {
   public var tile: Int
   /// How the others make up for them.
   public var compensate: Compensation
+  /// How the channels that stay are shared out among perceptrons.
+  public var allocate: Allocation
 
   /// The pass.
   public init(
     mlp: Double = 0.5, counts: [Int]? = nil, images: Int = 300, tile: Int = 32,
-    compensate: Compensation = .ridge
+    compensate: Compensation = .ridge, allocate: Allocation = .uniform
   ) {
     self.mlp = mlp
     self.counts = counts
     self.images = images
     self.tile = tile
     self.compensate = compensate
+    self.allocate = allocate
   }
 
   /// Takes `mlp` (0.5), the part of the channels that stays, or `counts`, how many stay in each perceptron; `images` (300);
-  /// `tile` (32), of which counts are multiples; and `compensate` (ridge), how the others make up for those that go.
+  /// `tile` (32), of which counts are multiples; `compensate` (ridge), how the others make up for those that go; and
+  /// `allocate` (uniform), how those that stay are shared out.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     mlp = try options.value("mlp", default: mlp)
@@ -62,6 +74,7 @@ public struct Prune: Pass {
     images = try options.value("images", default: images)
     tile = try options.value("tile", default: tile)
     compensate = try options.choice("compensate", default: compensate)
+    allocate = try options.choice("allocate", default: allocate)
   }
 
   /// Throws where a number makes no sense.
@@ -79,6 +92,7 @@ public struct Prune: Pass {
     [("mlp", "\(mlp)")]
       + (counts.map { [("counts", "[\($0.map(String.init).joined(separator: ","))]")] } ?? [])
       + [("images", "\(images)"), ("tile", "\(tile)"), ("compensate", compensate.rawValue)]
+      + [("allocate", allocate.rawValue)]
   }
 
   /// Finds the perceptrons, looks at samples, and takes channels out.
@@ -91,16 +105,19 @@ public struct Prune: Pass {
           code: "nothing-to-prune"))
       return PassResult(notes: ["nothing to do"])
     }
-    let kept = try keeping(sites)
+    var kept = try keeping(sites)
+    if allocate == .damage, counts == nil {
+      kept = try ChannelAllocation(self, sites, hybrid, context).counts(keeping: mlp, tile: tile)
+    }
     let chosen = sites.indices.filter { kept[$0] < sites[$0].channels }
     var notes: [String] = []
     for group in groups(chosen.map { ($0, sites[$0].channels) }) {
       let moments = try self.moments(group.map { sites[$0] }, hybrid.graph, context)
       for (place, moments) in zip(group, moments) {
-        let surgery = try Surgery(
-          sites[place], in: hybrid.graph, moments: moments, keeping: kept[place], compensate,
+        let (surgeries, _) = try Surgery.all(
+          sites[place], in: hybrid.graph, moments: moments, keeping: [kept[place]], compensate,
           pool: context.pool)
-        try surgery.apply(to: &hybrid.graph)
+        for surgery in surgeries { try surgery.apply(to: &hybrid.graph) }
         notes.append("perceptron \(place): \(kept[place]) of \(sites[place].channels) channels")
         context.progress(Prune.name, notes.count, chosen.count, "perceptron \(place)")
       }
@@ -127,7 +144,7 @@ public struct Prune: Pass {
   }
 
   /// Sites whose sums are held together.
-  private func groups(_ sites: [(place: Int, channels: Int)]) -> [[Int]] {
+  func groups(_ sites: [(place: Int, channels: Int)]) -> [[Int]] {
     var groups: [[Int]] = []
     var bytes = 0
     for (place, channels) in sites {
@@ -146,7 +163,7 @@ public struct Prune: Pass {
   private static let bytes = 512 << 20
 
   /// The moments of sites' channels over the samples.
-  private func moments(
+  func moments(
     _ sites: [ChannelSite], _ graph: Graph, _ context: PassContext
   ) throws -> [ChannelMoments] {
     let data = try context.samples(for: Prune.name)
@@ -170,61 +187,5 @@ public struct Prune: Pass {
     }
     try tap.screen.finish()
     return moments
-  }
-}
-
-/// What comes of a perceptron without some channels.
-private struct Surgery {
-  private let site: ChannelSite
-  private let kept: [Int]
-  private let weight: Tensor
-  private let bias: Tensor?
-
-  init(
-    _ site: ChannelSite, in graph: Graph, moments: ChannelMoments, keeping count: Int,
-    _ compensation: Prune.Compensation, pool: any WorkPool
-  ) throws {
-    self.site = site
-    guard let tensor = graph.tensor(site.weight) else {
-      throw VitError("a perceptron has no weight", code: "invalid-graph")
-    }
-    let (outputs, channels) = (tensor.shape[0], site.channels)
-    let all = try tensor.doubles()
-    guard
-      let elimination = try ChannelElimination(
-        all, outputs: outputs, covariance: moments.covariance(centred: site.bias != nil),
-        scales: graph.scaled(site.result)?.factors.doubles(), keeping: count, pool: pool)
-    else {
-      throw VitError(
-        "prune: what the channels before '\(graph.nodes[site.node].name)' give is no number or does not vary",
-        code: "solve-singular", location: graph.nodes[site.node].location)
-    }
-    kept = elimination.kept
-    let plain = (0..<outputs).flatMap { output in elimination.kept.map { all[output * channels + $0] } }
-    let new = compensation == .ridge ? elimination.weight : plain
-    weight = Tensor(.f32, shape: [outputs, count], values: new)
-    guard compensation != .none, let old = try site.bias.flatMap(graph.tensor)?.doubles() else {
-      bias = nil
-      return
-    }
-    // The mean of what the map gives stays as it was.
-    let mean = moments.mean
-    let values = (0..<outputs).map { output in
-      let before = (0..<channels).reduce(0.0) { $0 + all[output * channels + $1] * mean[$1] }
-      let after = elimination.kept.enumerated().reduce(0.0) { sum, channel in
-        sum + new[output * count + channel.offset] * mean[channel.element]
-      }
-      return old[output] + before - after
-    }
-    bias = Tensor(.f32, shape: [outputs], values: values)
-  }
-
-  func apply(to graph: inout Graph) throws {
-    for (value, axis) in site.constants {
-      guard let tensor = graph.tensor(value) else { continue }
-      graph.setTensor(try tensor.entries(kept, axis: axis), of: value)
-    }
-    graph.setTensor(weight, of: site.weight)
-    if let bias, let value = site.bias { graph.setTensor(bias, of: value) }
   }
 }
