@@ -12,7 +12,7 @@ public protocol Pass: Sendable {
   /// A pipeline in which it stands, with those before it that it needs. Default: its name.
   static var example: String { get }
   /// Whether a model that it changed is no longer its own teacher, though no layer of it is replaced. Default: it is.
-  static var isLossy: Bool { get }
+  var isLossy: Bool { get }
   /// Takes the options that it declares; one that is left over is an error.
   init(options: inout OptionReader) throws(VitError)
   /// All options with their values, defaults included, in the order of the documentation: the canonical text.
@@ -27,7 +27,7 @@ extension Pass {
   /// The pass alone, with its defaults.
   public static var example: String { name }
   /// It is its own teacher still.
-  public static var isLossy: Bool { false }
+  public var isLossy: Bool { false }
   /// Every value makes sense.
   public func check() throws(VitError) {}
 }
@@ -63,6 +63,10 @@ public struct PassResult: Sendable {
   public var stops: [Stop]
   /// How far the hybrid was from its teacher before and behind the pass, where it measured that.
   public var damage: (before: Double, after: Double)?
+  /// Passes that do the same without looking for it, where the pass looked for what to do.
+  public var found: [any Pass]?
+  /// The models that it measured on its way.
+  public var points: [Reduction.Point] = []
 
   /// A training that was stopped before its last step.
   public struct Stop: Hashable, Sendable {

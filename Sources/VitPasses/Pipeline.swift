@@ -74,7 +74,7 @@ public struct Pipeline: Sendable, CustomStringConvertible {
       context.leftOut.report(to: context.report)
       for observer in observers.reversed() { try observer.after(pass, hybrid, result) }
       results.append(try result.get())
-      if type(of: pass).isLossy, results.last?.changes != 0 { isGiven = true }
+      if pass.isLossy, results.last?.changes != 0 { isGiven = true }
     }
     return results
   }

@@ -31,7 +31,11 @@ extension Pipeline {
             error.diagnostic.message += "; the pass '\(type(of: pass).name)' needs it"
             throw error
           }
-        case let pass as Select: pass.rehearse(on: &hybrid, choice)
+        case let pass as Select:
+          pass.rehearse(on: &hybrid, choice)
+          if pass.criterion == .auto, !hybrid.replaced.isEmpty {
+            _ = try Restore().run(on: &hybrid, context: context)
+          }
         case is Swap, is Restore: _ = try pass.run(on: &hybrid, context: context)
         case is Score, is Prune, is Solve: continue
         default: return

@@ -37,7 +37,7 @@ extension Pipeline {
   /// Whether passes that are written so leave something out.
   fileprivate static func isLossy(_ text: String) -> Bool {
     guard let pipeline = try? Pipeline(text) else { return false }
-    return pipeline.passes.contains { type(of: $0).isLossy }
+    return pipeline.passes.contains { $0.isLossy }
   }
 }
 

@@ -18,8 +18,12 @@ extension Report {
       if withTimes { members.append(("time", .number(share.time))) }
       return .object(members)
     }
-    return .object([
+    let head: [(String, JSON)] = [
       ("schema", "vitc.report/1"), ("version", .string(Version.current)), ("pipeline", .string(pipeline)),
+      ("found", found.map(JSON.string) ?? .null), ("perceptrons", .array(perceptrons.map(\.json))),
+      ("points", .array(points.map(\.json))),
+    ]
+    let rest: [(String, JSON)] = [
       ("seed", .int(Int(clamping: seed))), ("mixer", .string(mixer)),
       ("selected", .array(selected.map(JSON.int))),
       ("bound", .array(shares)), ("teacher", size(teacher, timing?.teacher)),
@@ -56,7 +60,8 @@ extension Report {
       ),
       ("beats_controls", beatsControls.map(JSON.bool) ?? .null),
       ("stops", .array(stops.map(\.json))), ("divergences", .array(divergences.map(\.json))),
-    ])
+    ]
+    return .object(head + rest)
   }
 }
 
@@ -68,6 +73,20 @@ extension Report.Layer {
       ("attention", attention?.json ?? .null),
       ("scores", .object(scores.map { ($0.key, .number($0.value)) })),
       ("floors", .object(floors.map { ($0.key, .number($0.value)) })),
+    ])
+  }
+}
+
+extension Report.Perceptron {
+  fileprivate var json: JSON {
+    .object([("index", .int(index)), ("channels", .int(channels)), ("kept", .int(kept))])
+  }
+}
+
+extension Reduction.Point {
+  fileprivate var json: JSON {
+    .object([
+      ("cost", .number(cost)), ("damage", .number(damage)), ("channels", .array(counts.map(JSON.int))),
     ])
   }
 }

@@ -107,6 +107,11 @@ enum CompileText {
     }
     text += table.text
     for exchange in report.exchanges { text += self.text(exchange) }
+    if !report.perceptrons.isEmpty {
+      let kept = report.perceptrons.map { "\($0.index): \($0.kept) of \($0.channels)" }
+      text += "\nperceptrons keep fewer channels: \(kept.joined(separator: ", "))\n"
+    }
+    if let found = report.found { text += "\nthe same without looking for it:\n  \(found)\n" }
     text += errors(report)
     if !report.stages.isEmpty {
       text += "\nheld-out damage: "

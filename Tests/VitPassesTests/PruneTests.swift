@@ -40,8 +40,8 @@ struct PruneTests {
     let teacher = try TinyViT.model()
     let full = try widths(teacher)
     #expect(full == [32, 32])
-    #expect(try widths(apply("prune{mlp=0.5,tile=8}", to: teacher)) == [16, 16])
-    #expect(try widths(apply("prune{mlp=0.01,tile=8}", to: teacher)) == [8, 8])
+    #expect(try widths(apply("prune{mlp=0.5,tile=8,allocate=uniform}", to: teacher)) == [16, 16])
+    #expect(try widths(apply("prune{mlp=0.01,tile=8,allocate=uniform}", to: teacher)) == [8, 8])
     #expect(try widths(apply("prune{counts=[0,12]}", to: teacher)) == [32, 12])
     let whole = try apply("prune{mlp=1.0}", to: teacher)
     #expect(try whole.graph.firstDifference(from: teacher.graph) == nil)
@@ -62,7 +62,7 @@ struct PruneTests {
     let counts = try widths(pruned)
     #expect(counts[1] == 4 && counts[0] > 28 && counts.allSatisfy { $0 % 4 == 0 }, "\(counts)")
     let uneven = try damage("prune{mlp=0.6,tile=4,allocate=damage}", teacher, context)
-    #expect(uneven < (try damage("prune{mlp=0.6,tile=4}", teacher, context)))
+    #expect(uneven < (try damage("prune{mlp=0.6,tile=4,allocate=uniform}", teacher, context)))
   }
 
   @Test("channels that are copies of others cost nothing")
@@ -103,7 +103,7 @@ struct PruneTests {
     let teacher = try TinyViT.model(layerScale: (0..<TinyViT.width).map { 0.3 + 0.05 * Double($0) })
     let context = TinyViT.context(count: 64)
     context.heldOut = context.data
-    let prune = "prune{mlp=0.5,tile=4,images=64}"
+    let prune = "prune{mlp=0.5,tile=4,images=64,allocate=uniform}"
     let pruned = try apply(prune, to: teacher, context)
     let solved = try apply(prune + ",solve{images=64}", to: teacher, context)
     let meter = try FidelityMeter(

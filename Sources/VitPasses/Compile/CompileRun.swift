@@ -87,7 +87,10 @@ package struct CompileRun {
     }
     let (hybrid, results) = try run(
       plan.pipeline, checkpoint: checkpoint, clock: clock(speed), events: events)
+    let explicit = Pipeline(zip(plan.pipeline.passes, results).flatMap { $1.found ?? [$0] })
     var (report, each) = try report(hybrid, bound: bound)
+    report.found = results.contains { $0.found != nil } ? explicit.description : nil
+    report.points = results.flatMap(\.points)
     report.stages = zip(plan.pipeline.passes, results).compactMap { pass, result in
       result.damage.map { Report.Stage(pass: type(of: pass).name, damage: $0) }
     }
@@ -95,7 +98,7 @@ package struct CompileRun {
     report.stops = results.flatMap(\.stops)
     if options.comparesControls {
       let replaced = hybrid.replaced.map(\.index)
-      report.controls = try Controls.pipelines(of: plan.pipeline, layers: replaced).compactMap {
+      report.controls = try Controls.pipelines(of: explicit, layers: replaced).compactMap {
         kind, pipeline in
         guard let control = try self.control(kind, pipeline) else { return nil }
         let measured = try meter().samples(control.graph)
@@ -175,7 +178,7 @@ package struct CompileRun {
     var runs = 2 * data.evaluation.count
     for pass in plan.pipeline.passes {
       switch pass {
-      case let select as Select where select.criterion == .damage && select.layers == nil:
+      case let select as Select where select.criterion.isDamage && select.layers == nil:
         runs += (1 + teacher.layers.count) * (select.images ?? data.heldOut.count)
       case let solve as Solve:
         runs += 3 * (solve.judged ?? data.heldOut.count) + 4 * min(solve.images, data.training.count)
@@ -214,6 +217,13 @@ package struct CompileRun {
         data.training.count - lost[0], data.heldOut.count - lost[1], data.evaluation.count - lost[2]
       ), timing: (timing[0], timing[1]))
     report.nonFiniteSamples = leftOut.count
+    let sites = (ChannelSite.all(in: teacher.graph), ChannelSite.all(in: hybrid.graph))
+    if sites.0.count == sites.1.count {
+      report.perceptrons = zip(sites.0, sites.1).enumerated().compactMap { index, pair in
+        pair.1.channels < pair.0.channels
+          ? Report.Perceptron(index: index, channels: pair.0.channels, kept: pair.1.channels) : nil
+      }
+    }
     report.quantised = try quantised.map { try meter.measure($0) }
     return (report, each)
   }

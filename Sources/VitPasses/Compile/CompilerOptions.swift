@@ -18,7 +18,7 @@ public struct CompilerOptions: Sendable {
   /// How many layers are replaced, or which.
   public var replace = Amount.fraction(0.5)
   /// What layers are chosen by.
-  public var select = Select.Criterion.damage
+  public var select = Select.Criterion.auto
   /// From which end of that ranking.
   public var group = Select.Group.sparse
   /// The kind of mixer that replaces them.
@@ -108,7 +108,7 @@ public struct CompilerOptions: Sendable {
   /// The pipeline of a compile that does what `budget` buys.
   ///
   /// Where layers are chosen by measured damage, every one that can be is replaced and distilled on trial; else the choice
-  /// comes first.
+  /// comes first. The usual choice also takes channels from perceptrons.
   func pipeline(_ budget: Budget, heldOut: Int, batch: Int) -> Pipeline {
     var passes = pipeline?.passes ?? usual(budget, heldOut, batch)
     if weights != .f32, !(passes.last is Round) { passes.append(Round(weights: weights)) }
@@ -127,17 +127,18 @@ public struct CompilerOptions: Sendable {
     case .layers(let layers): choice.layers = layers
     case .threshold(let number): choice.threshold = number
     }
-    let onTrial = select == .damage && choice.layers == nil
-    if onTrial { choice.images = judged }
+    let onTrial = select.isDamage && choice.layers == nil
+    if onTrial || select == .auto { choice.images = judged }
     let score = Score(images: budget.scored)
     let swap = Swap(
       mixer: mixer, width: width, heads: heads, order: order, prefix: prefix,
-      layers: onTrial ? .all : .selected)
+      layers: onTrial ? .all : select == .auto ? choice.layers.map(Swap.LayerSet.listed) ?? .all : .selected)
     let distil = Distil(
       steps: budget.distilSteps, batch: batch, rate: distilRate, images: budget.solved)
     let solve = Solve(images: 2 * budget.solved, judged: judged)
     let fineTune = FineTune(
       steps: budget.fineTuneSteps, batch: batch, rate: fineTuneRate, images: judged)
+    if select == .auto { return [score, swap, distil, choice, solve, fineTune, Trim()] }
     return onTrial
       ? [score, swap, distil, choice, Restore(), solve, fineTune, Trim()]
       : [score, choice, swap, distil, solve, fineTune, Trim()]

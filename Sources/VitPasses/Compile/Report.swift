@@ -42,6 +42,14 @@ public struct Report: Sendable {
     public let excess: PairedDifference?
   }
 
+  /// A perceptron that lost channels.
+  public struct Perceptron: Hashable, Sendable {
+    /// Its number, in the order of the graph.
+    public let index: Int
+    /// How many hidden channels the teacher's has, and how many are left.
+    public let channels, kept: Int
+  }
+
   /// A pass that measured what it bought.
   public struct Stage: Sendable {
     /// Its name.
@@ -52,12 +60,18 @@ public struct Report: Sendable {
 
   /// The pipeline that ran, every option written out.
   public var pipeline: String
+  /// The pipeline that does the same without looking for it; `nil` where nothing was looked for.
+  public var found: String?
+  /// The models that were measured while it was looked for.
+  public var points: [Reduction.Point] = []
   /// The seed.
   public var seed: UInt64
   /// The kind of mixer.
   public var mixer: String
   /// The layers in order.
   public var layers: [Layer]
+  /// The perceptrons that lost channels.
+  public var perceptrons: [Perceptron] = []
   /// The teacher's size.
   public var teacher: Size
   /// The hybrid's size.

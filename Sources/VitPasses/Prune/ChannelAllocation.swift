@@ -36,7 +36,7 @@ struct ChannelAllocation {
     let meter = try FidelityMeter(
       teacher: hybrid.graph, data: context.heldOut ?? data, context: context)
     var curves: [Curve] = []
-    for group in prune.groups(sites.indices.map { ($0, sites[$0].channels) }) {
+    for group in Prune.groups(sites.indices.map { ($0, sites[$0].channels) }) {
       let moments = try prune.moments(group.map { sites[$0] }, hybrid.graph, context)
       for (place, moments) in zip(group, moments) {
         let site = sites[place]

@@ -18,7 +18,7 @@ public struct Prune: Pass {
   public static let example = "prune{mlp=0.5,images=64,tile=8}"
 
   /// Channels are gone.
-  public static let isLossy = true
+  public var isLossy: Bool { true }
 
   /// How the channels that stay make up for those that go.
   public enum Compensation: String, CaseIterable, Sendable {
@@ -54,7 +54,7 @@ public struct Prune: Pass {
   /// The pass.
   public init(
     mlp: Double = 0.5, counts: [Int]? = nil, images: Int = 300, tile: Int = 32,
-    compensate: Compensation = .ridge, allocate: Allocation = .uniform
+    compensate: Compensation = .ridge, allocate: Allocation = .damage
   ) {
     self.mlp = mlp
     self.counts = counts
@@ -66,7 +66,7 @@ public struct Prune: Pass {
 
   /// Takes `mlp` (0.5), the part of the channels that stays, or `counts`, how many stay in each perceptron; `images` (300);
   /// `tile` (32), of which counts are multiples; `compensate` (ridge), how the others make up for those that go; and
-  /// `allocate` (uniform), how those that stay are shared out.
+  /// `allocate` (damage), how those that stay are shared out.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     mlp = try options.value("mlp", default: mlp)
@@ -111,7 +111,7 @@ public struct Prune: Pass {
     }
     let chosen = sites.indices.filter { kept[$0] < sites[$0].channels }
     var notes: [String] = []
-    for group in groups(chosen.map { ($0, sites[$0].channels) }) {
+    for group in Prune.groups(chosen.map { ($0, sites[$0].channels) }) {
       let moments = try self.moments(group.map { sites[$0] }, hybrid.graph, context)
       for (place, moments) in zip(group, moments) {
         let (surgeries, _) = try Surgery.all(
@@ -144,7 +144,7 @@ public struct Prune: Pass {
   }
 
   /// Sites whose sums are held together.
-  func groups(_ sites: [(place: Int, channels: Int)]) -> [[Int]] {
+  static func groups(_ sites: [(place: Int, channels: Int)]) -> [[Int]] {
     var groups: [[Int]] = []
     var bytes = 0
     for (place, channels) in sites {

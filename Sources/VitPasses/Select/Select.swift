@@ -24,11 +24,13 @@ public struct Select: Pass {
   public var layers: [Int]?
   /// The held-out samples that the damage is measured on; by default all.
   public var images: Int?
+  /// What is taken from the model beside, with `by=auto`.
+  public var reduction: Reduction
 
   /// The pass.
   public init(
     by criterion: Criterion = .damage, group: Group = .sparse, threshold: Double? = nil, count: Int? = nil,
-    fraction: Double = 0.5, layers: [Int]? = nil, images: Int? = nil
+    fraction: Double = 0.5, layers: [Int]? = nil, images: Int? = nil, reduction: Reduction = Reduction()
   ) {
     self.criterion = criterion
     self.group = group
@@ -37,12 +39,16 @@ public struct Select: Pass {
     self.fraction = fraction
     self.layers = layers
     self.images = images
+    self.reduction = reduction
   }
 
-  /// Takes `by` (damage; `auto` and `swap` are other names of it), `group` (sparse: the front of the ranking; or dense; alone they mean
+  /// Channels are gone.
+  public var isLossy: Bool { criterion == .auto }
+
+  /// Takes `by` (damage; `swap` is another name of it), `group` (sparse: the front of the ranking; or dense; alone they mean
   /// the entropy's, and a place, as last, is one, too), `threshold` (of the number that ranks; all layers that keep it),
   /// `count`, `fraction` (0.5, of all attention layers; used where there is no count), `layers`, which wins over the others,
-  /// and `images` (all held-out ones): those that the damage is measured on.
+  /// and `images` (all held-out ones): those that the damage is measured on. With `by=auto` also the options of `Reduction`.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     let places = Criterion.allCases.filter { !$0.isMeasured }.map(\.rawValue)
@@ -52,7 +58,7 @@ public struct Select: Pass {
     }
     // Any other word is no group.
     group = try options.choice("group", or: places, default: group)
-    let isOldName = options.word("by", of: ["auto", "swap"]) != nil
+    let isOldName = options.word("by", of: ["swap"]) != nil
     let fallback = isOldName ? .damage : place.flatMap(Criterion.init) ?? criterion
     criterion = try options.choice("by", default: fallback)
     if let place, criterion.rawValue != place {
@@ -66,6 +72,7 @@ public struct Select: Pass {
     fraction = try options.value("fraction", default: fraction)
     layers = try options.integers("layers")
     images = try options.optional("images")
+    if criterion == .auto { reduction = try Reduction(options: &options) }
   }
 
   /// Throws where nothing could be chosen.
@@ -85,15 +92,18 @@ public struct Select: Pass {
     guard threshold == nil || count == nil else {
       throw bad("expected a threshold or a count, found both")
     }
+    if criterion == .auto { try reduction.check() }
   }
 
   /// All options.
   public var options: [(name: String, value: String)] {
-    if let layers { return [("layers", "[\(layers.map(String.init).joined(separator: ","))]")] }
     var amount = count.map { ("count", "\($0)") } ?? ("fraction", "\(fraction)")
     if let threshold { amount = ("threshold", "\(threshold)") }
-    let end = group == .sparse ? [] : [("group", group.rawValue)]
+    if let layers { amount = ("layers", "[\(layers.map(String.init).joined(separator: ","))]") }
+    if layers != nil, criterion != .auto { return [amount] }
+    let end = group == .sparse || layers != nil ? [] : [("group", group.rawValue)]
     return [("by", criterion.rawValue)] + end + [amount] + (images.map { [("images", "\($0)")] } ?? [])
+      + (criterion == .auto ? reduction.options : [])
   }
 
   /// How many layers are chosen among `all`; at most, where a threshold decides.
@@ -106,7 +116,7 @@ public struct Select: Pass {
   /// candidate first, and chooses among them.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
-    guard !candidates.isEmpty else {
+    guard !candidates.isEmpty || criterion == .auto else {
       throw VitError(
         hybrid.layers.isEmpty ? "the model has no attention layers" : "no attention layer can be replaced",
         code: "no-attention", help: "vitc inspect lists the layers and the reasons")
@@ -118,16 +128,21 @@ public struct Select: Pass {
           help: "vitc inspect lists the layers and the reasons")
       }
       choose(Set(layers), among: candidates, &hybrid)
-      return PassResult(changes: layers.count, notes: ["layers \(layers.sorted()), as asked for"])
+      let note = "layers \(layers.sorted()), as asked for"
+      guard criterion == .auto else { return PassResult(changes: layers.count, notes: [note]) }
+      return try reduce(&hybrid, chosen: layers, notes: [note], context)
     }
-    if criterion == .damage { try measure(&hybrid, context) }
+    if criterion.isDamage { try measure(&hybrid, context) }
     let eligible = measured(hybrid.layers.filter { $0.isReplaceable || $0.isReplaced })
+    if criterion == .auto, !eligible.contains(where: { $0.candidates.last?.damage != nil }) {
+      return try reduce(&hybrid, chosen: [], notes: ["no layer was on trial"], context)
+    }
     let chosen = try ranked(eligible, of: hybrid.layers, context).map(\.index)
     choose(Set(chosen), among: candidates, &hybrid)
     let end = group == .sparse ? "" : ", \(group.rawValue) end"
-    return PassResult(
-      changes: chosen.count,
-      notes: ["layers \(chosen.sorted()) by \(criterion.rawValue)\(end), best first \(chosen)"])
+    let notes = ["layers \(chosen.sorted()) by \(criterion.rawValue)\(end), best first \(chosen)"]
+    guard criterion == .auto else { return PassResult(changes: chosen.count, notes: notes) }
+    return try reduce(&hybrid, chosen: chosen, notes: notes, context)
   }
 
   /// Those of `eligible` that are chosen, best first.
@@ -140,7 +155,7 @@ public struct Select: Pass {
       throw VitError(
         "\(wanted) layers are to be replaced, but only \(eligible.count) can be", kind: .usage,
         code: "count-too-large",
-        help: criterion == .damage ? "select{by=damage} chooses among the layers that were swapped" : nil)
+        help: criterion.isDamage ? "select{by=damage} chooses among the layers that were swapped" : nil)
     }
     switch criterion {
     case .first: return Array(eligible.prefix(wanted))
@@ -179,7 +194,7 @@ public struct Select: Pass {
 
   /// With `by=damage`, those whose mixer was measured: the others were not put on trial, and stay as they are. All where none was.
   private func measured(_ layers: [Layer]) -> [Layer] {
-    guard criterion == .damage else { return layers }
+    guard criterion.isDamage else { return layers }
     let measured = layers.filter { $0.candidates.last?.damage != nil }
     return measured.isEmpty ? layers : measured
   }
@@ -194,7 +209,7 @@ public struct Select: Pass {
         throw VitError(
           "layer \(layer.index) has no score '\(criterion.rawValue)'", kind: .usage, code: "score-missing",
           location: Location(node: layer.node),
-          help: criterion == .damage
+          help: criterion.isDamage
             ? "run swap and distil before select{by=damage}" : "run score before select")
       }
       scored.append((layer, value.isNaN ? (largestFirst ? -.infinity : .infinity) : value))

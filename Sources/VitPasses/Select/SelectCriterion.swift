@@ -1,6 +1,8 @@
 extension Select {
   /// What layers are ranked by.
   public enum Criterion: String, CaseIterable, Sendable {
+    /// As by `damage`; and perceptrons lose the channels that do least (see `Reduction`).
+    case auto
     /// The damage of swapping that one layer for its mixer, measured on the held-out samples; least first.
     case damage
     /// Sparsity by entropy; sparsest first.
@@ -42,12 +44,15 @@ extension Select {
       case .cosine: ("cosine", false)
       case .conv: ("conv", false)
       case .drop: ("drop", false)
-      case .damage, .first, .last, .random, .alternate: nil
+      case .auto, .damage, .first, .last, .random, .alternate: nil
       }
     }
 
     /// Whether layers have a number by which they are ranked, not only a place.
-    public var isMeasured: Bool { self == .damage || score != nil }
+    public var isMeasured: Bool { isDamage || score != nil }
+
+    /// Whether layers are ranked by what their mixers do to the outputs.
+    public var isDamage: Bool { self == .damage || self == .auto }
   }
 
   /// From which end of a ranking layers are taken: the paper's groups.
@@ -58,14 +63,14 @@ extension Select {
     case dense
   }
 
-  /// Which words name what layers are chosen by: the criteria; `sparse` and `dense`, which mean entropy's; and `auto` and
-  /// `swap`, other names of `damage`.
+  /// Which words name what layers are chosen by: the criteria; `sparse` and `dense`, which mean entropy's; and `swap`,
+  /// another name of `damage`.
   public static let choices =
-    ["auto"] + Criterion.allCases.map(\.rawValue) + Group.allCases.map(\.rawValue) + ["swap"]
+    Criterion.allCases.map(\.rawValue) + Group.allCases.map(\.rawValue) + ["swap"]
 
   /// What one of `choices` means; `nil` for another word.
   public static func choice(_ word: String) -> (by: Criterion, group: Group)? {
-    if ["auto", "swap"].contains(word) { return (.damage, .sparse) }
+    if word == "swap" { return (.damage, .sparse) }
     if let group = Group(rawValue: word) { return (.entropy, group) }
     return Criterion(rawValue: word).map { ($0, .sparse) }
   }

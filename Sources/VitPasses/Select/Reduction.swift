@@ -1,0 +1,71 @@
+internal import VitIR
+
+/// What `select{by=auto}` may take from a model beside attention layers, and how far it goes.
+public struct Reduction: Hashable, Sendable {
+  /// What is to become less.
+  public enum Cost: String, CaseIterable, Sendable {
+    /// Floating-point operations.
+    case flops
+    /// Weights.
+    case parameters
+  }
+
+  /// What is to become less.
+  public var cost: Cost
+  /// The part of the teacher's cost at which it stops.
+  public var goal: Double
+  /// The damage at which it stops, measured on held-out samples before the result is solved and trained.
+  public var limit: Double
+  /// The samples on which the channels of perceptrons are looked at.
+  public var images: Int
+  /// Channels go in multiples of this.
+  public var tile: Int
+
+  /// Takes what does least harm, until the damage is `limit` or the cost `goal` of the teacher's.
+  public init(
+    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.04, images: Int = 300, tile: Int = 32
+  ) {
+    self.cost = cost
+    self.goal = goal
+    self.limit = limit
+    self.images = images
+    self.tile = tile
+  }
+
+  /// Takes `cost` (flops), `goal` (0), `limit` (0.04), `solved` (300) and `tile` (32).
+  init(options: inout OptionReader) throws(VitError) {
+    self.init()
+    cost = try options.choice("cost", default: cost)
+    goal = try options.value("goal", default: goal)
+    limit = try options.value("limit", default: limit)
+    images = try options.value("solved", default: images)
+    tile = try options.value("tile", default: tile)
+  }
+
+  /// Throws where a number makes no sense.
+  func check() throws(VitError) {
+    guard goal >= 0, goal < 1, limit >= 0, limit.isFinite, images > 0, (1...4096).contains(tile) else {
+      throw VitError(
+        "select: expected a goal from 0 to below 1, a limit of at least 0, solved > 0 and a tile from 1 to 4096",
+        kind: .usage, code: "option-value")
+    }
+  }
+
+  /// All options.
+  var options: [(name: String, value: String)] {
+    [("cost", cost.rawValue), ("goal", "\(goal)"), ("limit", "\(limit)"), ("solved", "\(images)")]
+      + [("tile", "\(tile)")]
+  }
+}
+
+extension Reduction {
+  /// A model on the way, as it was measured.
+  public struct Point: Hashable, Sendable {
+    /// The part of the teacher's cost.
+    public let cost: Double
+    /// The damage on the held-out samples, before anything is solved or trained.
+    public let damage: Double
+    /// How many channels each perceptron keeps.
+    public let counts: [Int]
+  }
+}

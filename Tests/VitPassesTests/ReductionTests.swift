@@ -1,0 +1,105 @@
+import Testing
+import VitIR
+import VitOps
+import VitPasses
+
+@Suite("Choosing mixers and channels together")
+struct ReductionTests {
+  /// Four layers, each of them on trial as a mixer, in closed form.
+  private static let trial = "swap{mixer=conv,layers=all,images=32},distil{steps=0,images=32}"
+
+  private func reduce(
+    _ options: String, _ context: PassContext
+  ) throws -> (hybrid: Hybrid, result: PassResult) {
+    var hybrid = try TinyViT.model(layers: 4)
+    let pipeline = try Pipeline(Self.trial + ",select{by=auto,tile=4,solved=32,\(options)}")
+    let results = try pipeline.run(on: &hybrid, context: context)
+    try hybrid.checkInvariants()
+    return (hybrid, try #require(results.last))
+  }
+
+  @Test("what was chosen does as little damage as asked for, and costs less with every step")
+  func limit() throws {
+    let context = TinyViT.context(count: 48)
+    let (hybrid, result) = try reduce("count=2,limit=0.2", context)
+    #expect(hybrid.replaced.count == 2)
+    let points = result.points
+    #expect(points.count > 3)
+    for (before, after) in zip(points, points.dropFirst()) {
+      #expect(after.cost < before.cost)
+      #expect(zip(before.counts, after.counts).allSatisfy { $0 >= $1 && $1 % 4 == 0 })
+    }
+    #expect(points.dropLast().allSatisfy { $0.damage <= 0.2 })
+    let chosen = try #require(points.last { $0.damage <= 0.2 })
+    let widths = try hybrid.graph.nodes.filter { $0.operation is VitMLP }.map { node in
+      try #require(node.operands[1].flatMap(hybrid.graph.tensor)).shape[0]
+    }
+    #expect(widths == chosen.counts && widths.contains { $0 < 32 })
+  }
+
+  @Test("a looser limit takes more, and the first point is that of the mixers alone")
+  func looser() throws {
+    let context = TinyViT.context(count: 48)
+    let (strict, strictResult) = try reduce("count=1,limit=0.02", context)
+    let (loose, looseResult) = try reduce("count=1,limit=0.2", context)
+    #expect(loose.graph.parameterCount < strict.graph.parameterCount)
+    #expect(strictResult.points.first == looseResult.points.first)
+    #expect(looseResult.points.first?.counts == [32, 32, 32, 32])
+    // No limit stops the layers that were asked for.
+    let (none, noneResult) = try reduce("count=3,limit=0.0", context)
+    #expect(none.replaced.count == 3 && noneResult.points.count == 1)
+  }
+
+  @Test("a goal ends the search once the model costs no more", arguments: ["flops", "parameters"])
+  func goal(_ cost: String) throws {
+    let (hybrid, result) = try reduce(
+      "count=2,limit=1e9,goal=0.75,cost=\(cost)", TinyViT.context(count: 48))
+    let costs = result.points.map(\.cost)
+    #expect((costs.last ?? 1) <= 0.75 && costs.dropLast().allSatisfy { $0 > 0.75 })
+    let teacher = try TinyViT.model(layers: 4)
+    if cost == "parameters" {
+      let part = Double(hybrid.graph.parameterCount) / Double(teacher.graph.parameterCount)
+      #expect(part <= 0.75)
+    }
+  }
+
+  @Test("the passes that were found give the same weights without looking")
+  func found() throws {
+    let context = TinyViT.context(count: 48)
+    let (hybrid, result) = try reduce("count=2,limit=0.2", context)
+    let passes = try #require(result.found)
+    let text = Self.trial + "," + Pipeline(passes).description
+    #expect(!text.contains("auto"))
+    let again = try apply(text, to: TinyViT.model(layers: 4), TinyViT.context(count: 48))
+    #expect(try again.weightBytes() == hybrid.weightBytes())
+    #expect(again.graph.operations == hybrid.graph.operations)
+  }
+
+  @Test("layers that are named stay, and without any mixer only perceptrons are looked at")
+  func named() throws {
+    let context = TinyViT.context(count: 48)
+    let (hybrid, _) = try reduce("layers=[0,3],limit=0.2", context)
+    #expect(hybrid.replaced.map(\.index) == [0, 3])
+    let teacher = try TinyViT.model(layers: 2)
+    let reduced = try apply("select{by=auto,tile=4,limit=0.01}", to: teacher, context)
+    #expect(reduced.replaced.isEmpty && reduced.graph.parameterCount < teacher.graph.parameterCount)
+    #expect(try reduced.teacher?.graph.firstDifference(from: teacher.graph) == nil && reduced.teacher != nil)
+  }
+
+  @Test("one thread and three choose the same and give the same bytes")
+  func threads() throws {
+    let bytes = try [1, 3].map { threads in
+      try reduce("count=2,limit=0.2", TinyViT.context(threads: threads, count: 48)).hybrid.weightBytes()
+    }
+    #expect(bytes[0] == bytes[1])
+  }
+
+  @Test(
+    "bounds that make no sense are usage errors",
+    arguments: ["goal=1.0", "goal=-0.1", "limit=-1.0", "limit=nan", "solved=0", "tile=0", "cost=time-of-day"])
+  func refused(_ option: String) {
+    #expect(throws: VitError.self) { try Pipeline("select{by=auto,\(option)}").check() }
+    // Another way of choosing has no such options.
+    #expect(throws: VitError.self) { try Pipeline("select{by=damage,limit=0.1}") }
+  }
+}
