@@ -97,7 +97,9 @@ struct ReductionSearch {
   /// The model with the mixers and so many channels in each perceptron.
   private func model(_ state: [Int]) throws -> Graph {
     var reduced = teacher
-    for (slot, place) in zip(slots, state) where place > 0 { try slot.surgeries[place].apply(to: &reduced.graph) }
+    for (slot, place) in zip(slots, state) where place > 0 {
+      try slot.surgeries[place].apply(to: &reduced.graph)
+    }
     try reduced.graph.inferTypes(pool: context.pool)
     return try MixerNode.transplant(mixers, into: reduced, registry: context.registry).graph
   }
