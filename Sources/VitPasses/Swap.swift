@@ -254,21 +254,11 @@ public struct Swap: Pass {
       moments[layer.index] = TokenMoments(dim: dim, attending: prefix.count)
     }
     guard !wanted.isEmpty else { return [:] }
-    let samples = data.spread(images)
-    let form = BatchForm(hybrid.graph, sample: data.shape)
-    let bytes = MicroBatch.bytes(of: wanted.map(\.input), in: hybrid.graph)
-    let batch = form.count ?? MicroBatch.size(min(32, samples.count), bytesPerSample: 4 * bytes)
-    let tap = try TeacherTap(
-      hybrid.graph, weights: context.weights(of: hybrid.graph), values: wanted.map(\.input), batch: batch,
-      data: data, context: context)
-    for run in 0..<max(1, samples.count / batch) {
-      try context.checkCancelled()
-      try tap.run((0..<batch).map { (index: samples[(run * batch + $0) % samples.count], variant: nil) })
-      for (place, layer) in wanted.enumerated() {
-        try moments[layer.index]?.add(tap.executor.outputs[place], pool: context.pool)
-      }
+    try TeacherTap.each(
+      hybrid.graph, values: wanted.map(\.input), images: images, for: Swap.name, context: context
+    ) { views in
+      for (layer, view) in zip(wanted, views) { try moments[layer.index]?.add(view, pool: context.pool) }
     }
-    try tap.screen.finish()
     return moments
   }
 }

@@ -114,9 +114,9 @@ struct AttendedPrefix {
       } ?? ScoreMoments(wq: wq, bq: bq, wk: wk, dim: dim, heads: heads)
     let factors =
       isReduced
-      ? ScoreFactors(
-        wq: wq, bq: bq, wk: wk, dim: dim, width: width, rank: rank, queries: found.queries, keys: found.keys)
-      : nil
+      ? found.factors(width: width).map {
+        ScoreFactors($0, wq: wq, bq: bq, wk: wk, dim: dim, width: width, rank: rank)
+      } : nil
     let rows = heads * (factors == nil ? width : rank)
     var constants: [(name: String, tensor: Tensor)] = []
     var sources: [MixerRegion.Source] = [.tokens, .before]

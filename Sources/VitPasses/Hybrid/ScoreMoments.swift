@@ -5,15 +5,21 @@ internal import VitRuntime
 /// Second moments of the queries of the first tokens and of the keys of all, for each head: what scores can be reduced by.
 struct ScoreMoments {
   /// `width` by `width` for each head, row by row.
-  private(set) var queries: [ScoreFactors.Moments]
-  private(set) var keys: [ScoreFactors.Moments]
+  private(set) var queries: [ProductFactors.Moments]
+  private(set) var keys: [ProductFactors.Moments]
+
+  /// The factors of each head's scores, `width` channels wide; `nil` where the moments of one are no positive numbers.
+  func factors(width: Int) -> [ProductFactors]? {
+    let factors = zip(queries, keys).compactMap { ProductFactors($0, $1, width: width) }
+    return factors.count == queries.count ? factors : nil
+  }
 
   /// The moments for tokens of unit variance, none of which was looked at.
   init(wq: [Double], bq: [Double], wk: [Double], dim: Int, heads: Int) {
     let width = bq.count / heads
-    func products(_ weight: [Double], _ bias: [Double]) -> [ScoreFactors.Moments] {
+    func products(_ weight: [Double], _ bias: [Double]) -> [ProductFactors.Moments] {
       (0..<heads).map { head in
-        var result = ScoreFactors.Moments(repeating: 0, count: width * width)
+        var result = ProductFactors.Moments(repeating: 0, count: width * width)
         for i in 0..<width {
           for j in 0...i {
             let (a, b) = ((head * width + i) * dim, (head * width + j) * dim)
@@ -41,7 +47,7 @@ struct ScoreMoments {
       biased += wq[row * dim..<(row + 1) * dim] + [bq[row]]
       plain += wk[row * dim..<(row + 1) * dim] + [0]
     }
-    func products(_ maps: [Double], _ moments: [Double]) throws -> [ScoreFactors.Moments] {
+    func products(_ maps: [Double], _ moments: [Double]) throws -> [ProductFactors.Moments] {
       let (n, rows) = (dim + 1, maps.count / (dim + 1))
       let arena = try Arena(
         byteCount: 8 * (maps.count * 2 + moments.count + rows * width) + 1024, for: "reducing scores")

@@ -166,26 +166,20 @@ public struct Prune: Pass {
   func moments(
     _ sites: [ChannelSite], _ graph: Graph, _ context: PassContext
   ) throws -> [ChannelMoments] {
-    let data = try context.samples(for: Prune.name)
     var builder = GraphBuilder(graph, registry: context.registry)
     var values: [ValueID] = []
     for site in sites { values.append(try site.tap(&builder)) }
-    let form = BatchForm(graph, sample: data.shape)
-    let samples = data.spread(images)
-    let bytes = MicroBatch.bytes(of: values, in: builder.graph)
-    let micro = form.count ?? MicroBatch.size(min(32, samples.count), bytesPerSample: bytes)
-    let tap = try TeacherTap(
-      builder.graph, weights: context.weights(of: builder.graph), values: values, batch: micro, data: data,
-      context: context)
-    var moments = zip(sites, tap.executor.outputs).map { site, hidden in
-      ChannelMoments(channels: site.channels, weights: TokenGeometry.rowWeights(of: hidden.shape, in: graph))
+    var moments: [ChannelMoments] = []
+    try TeacherTap.each(builder.graph, values: values, images: images, for: Prune.name, context: context) {
+      views in
+      if moments.isEmpty {
+        moments = zip(sites, views).map { site, hidden in
+          ChannelMoments(
+            channels: site.channels, weights: TokenGeometry.rowWeights(of: hidden.shape, in: graph))
+        }
+      }
+      for place in moments.indices { try moments[place].add(views[place], pool: context.pool) }
     }
-    for run in 0..<max(1, samples.count / micro) {
-      try context.checkCancelled()
-      try tap.run((0..<micro).map { (index: samples[(run * micro + $0) % samples.count], variant: nil) })
-      for place in moments.indices { try moments[place].add(tap.executor.outputs[place], pool: context.pool) }
-    }
-    try tap.screen.finish()
     return moments
   }
 }

@@ -13,7 +13,7 @@ public struct Solve: Pass {
   public static let name = "solve"
   /// See `Pass`.
   public static let summary =
-    "Solves mixers and pruned perceptrons in closed form, layer by layer on the hybrid's own stream"
+    "Solves mixers, and the last maps of what lost channels, in closed form, layer by layer on the hybrid's own stream"
   /// See `Pass`.
   public static let example = "swap{layers=[0]},solve{images=64}"
 

@@ -1,21 +1,24 @@
 internal import VitIR
 
-/// What `solve` can solve for: a mixer, or the last map of a perceptron that lost channels.
+/// What `solve` can solve for: a mixer, or the last map of a perceptron or of an attention that lost channels.
 enum SolveSite {
   case mixer(MixerNode)
   /// By its number, in the hybrid and in its teacher.
   case perceptron(Int, ChannelSite, teacher: ChannelSite)
+  /// In the hybrid, and what the teacher's gives.
+  case attention(HeadSite, teacher: ValueID)
 
   /// What progress calls it.
   var label: String {
     switch self {
     case .mixer(let mixer): "layer \(mixer.layer.index)"
     case .perceptron(let index, _, _): "perceptron \(index)"
+    case .attention(let site, _): "layer \(site.layer)"
     }
   }
 
   /// All sites of a hybrid in the order in which they run; throws where its teacher is another model.
-  static func all(in hybrid: Hybrid, teacher: Teacher) throws(VitError) -> [SolveSite] {
+  static func all(in hybrid: Hybrid, teacher: Teacher) throws -> [SolveSite] {
     var sites: [(place: Int, site: SolveSite)] = []
     for mixer in try MixerNode.all(in: hybrid, teacher: teacher) {
       sites.append((hybrid.graph.place(defining: mixer.layer.core) ?? 0, .mixer(mixer)))
@@ -28,6 +31,14 @@ enum SolveSite {
       {
         sites.append((pruned.node, .perceptron(index, pruned, teacher: original)))
       }
+    }
+    let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
+    for site in try HeadSite.all(in: hybrid.graph, layers: hybrid.layers) {
+      guard let original = heads.first(where: { $0.layer == site.layer }),
+        site.weights.headDim < original.weights.headDim || site.weights.valueDim < original.weights.valueDim,
+        hybrid.graph.type(site.result) == teacher.graph.type(original.result)
+      else { continue }
+      sites.append((site.node, .attention(site, teacher: original.result)))
     }
     return sites.sorted { $0.place < $1.place }.map(\.site)
   }

@@ -36,7 +36,15 @@ final class SolveSweep {
   func solve(_ site: SolveSite, in graph: Graph) throws -> [(name: String, tensor: Tensor)] {
     switch site {
     case .mixer(let mixer): try solve(mixer, in: graph).constants
-    case .perceptron(_, let pruned, let original): try solve(pruned, as: original, in: graph)
+    case .perceptron(_, let pruned, let original):
+      try solve(
+        LastMap(weight: pruned.weight, bias: pruned.bias, result: pruned.result), as: original.result,
+        in: graph, behind: pruned.tap)
+    case .attention(let site, let original):
+      try solve(
+        LastMap(
+          weight: graph.nodes[site.node].operands[7], bias: graph.nodes[site.node].operands[8],
+          result: site.result), as: original, in: graph, behind: site.tap)
     }
   }
 
@@ -68,32 +76,39 @@ final class SolveSweep {
     }
   }
 
-  /// The last map of a perceptron that lost channels.
+  /// The last map of something that lost channels, and what it gives.
+  private struct LastMap {
+    let weight, bias: ValueID?
+    let result: ValueID
+  }
+
+  /// The map, to which `tap` adds what it reads.
   private func solve(
-    _ pruned: ChannelSite, as original: ChannelSite, in graph: Graph
+    _ map: LastMap, as original: ValueID, in graph: Graph, behind tap: (inout GraphBuilder) throws -> ValueID
   ) throws -> [(name: String, tensor: Tensor)] {
-    guard let weight = graph.tensor(pruned.weight) else { return [] }
+    guard let id = map.weight, let weight = graph.tensor(id) else { return [] }
     var builder = GraphBuilder(graph, registry: context.registry)
-    let hidden = try pruned.tap(&builder)
+    let hidden = try tap(&builder)
     let sweep = try pairs(
-      of: (original.result, pruned.result), teacher.graph.scaled(original.result)?.factors.floats(),
-      tapped: [original.result, original.result], in: builder.graph, inputs: [hidden])
+      of: (original, map.result), teacher.graph.scaled(original)?.factors.floats(),
+      tapped: [original, original], in: builder.graph, inputs: [hidden])
     var readout: Readout?
     try sweep { wanted, found in
       var sums =
         readout
         ?? Readout(
-          inputs: pruned.channels, outputs: weight.shape[0],
+          inputs: weight.shape[1], outputs: weight.shape[0],
           weights: TokenGeometry.rowWeights(of: found[0].shape, in: teacher.graph))
       try sums.add(found[0], wanted[1], pool: context.pool)
       readout = sums
     }
-    guard let solution = try readout?.solve(toward: weight.doubles(), free: pruned.bias != nil) else {
+    guard let solution = try readout?.solve(toward: weight.doubles(), free: map.bias != nil) else {
       return []
     }
-    let name = graph[pruned.weight].name
-    return [(name, Tensor(shape: weight.shape, floats: solution.weight))]
-      + (pruned.bias.map { [(graph[$0].name, Tensor(shape: [weight.shape[0]], floats: solution.bias))] } ?? [])
+    let bias = map.bias.map {
+      (graph[$0].name, Tensor(shape: [weight.shape[0]], floats: solution.bias))
+    }
+    return [(graph[id].name, Tensor(shape: weight.shape, floats: solution.weight))] + [bias].compactMap { $0 }
   }
 
   /// The mixer, solved on what comes to it in `graph`, in which those before it are solved.

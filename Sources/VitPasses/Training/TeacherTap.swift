@@ -36,6 +36,31 @@ struct TeacherTap {
   }
 }
 
+extension TeacherTap {
+  /// Runs a model once on so many samples, spread over the data, and hands `body` the values of each batch, for sums in
+  /// double of their rows.
+  static func each(
+    _ graph: Graph, values: [ValueID], images: Int, for pass: String, context: PassContext,
+    _ body: ([View]) throws -> Void
+  ) throws {
+    let data = try context.samples(for: pass)
+    let samples = data.spread(images)
+    guard !samples.isEmpty else { throw VitError("\(pass): there are no samples", code: "data-empty") }
+    let bytes = MicroBatch.bytes(of: values, in: graph)
+    let batch =
+      BatchForm(graph, sample: data.shape).count
+      ?? MicroBatch.size(min(32, samples.count), bytesPerSample: 4 * bytes)
+    let tap = try TeacherTap(
+      graph, weights: context.weights(of: graph), values: values, batch: batch, data: data, context: context)
+    for run in 0..<max(1, samples.count / batch) {
+      try context.checkCancelled()
+      try tap.run((0..<batch).map { (index: samples[(run * batch + $0) % samples.count], variant: nil) })
+      try body(tap.executor.outputs)
+    }
+    try tap.screen.finish()
+  }
+}
+
 /// The shapes that a model's inputs have for a batch of samples.
 enum InputShapes {
   /// Throws where the samples have other shapes than its inputs, or are for another number of them.
