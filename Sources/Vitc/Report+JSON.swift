@@ -86,7 +86,9 @@ extension Report.Perceptron {
 extension Reduction.Point {
   fileprivate var json: JSON {
     .object([
-      ("cost", .number(cost)), ("damage", .number(damage)), ("channels", .array(counts.map(JSON.int))),
+      ("cost", .number(cost)), ("damage", .number(damage)),
+      ("channels", .array(sizes.channels.map(JSON.int))), ("scores", .array(sizes.scores.map(JSON.int))),
+      ("values", .array(sizes.values.map(JSON.int))),
     ])
   }
 }

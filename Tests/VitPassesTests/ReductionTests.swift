@@ -12,7 +12,7 @@ struct ReductionTests {
     _ options: String, _ context: PassContext
   ) throws -> (hybrid: Hybrid, result: PassResult) {
     var hybrid = try TinyViT.model(layers: 4)
-    let pipeline = try Pipeline(Self.trial + ",select{by=auto,tile=4,solved=32,\(options)}")
+    let pipeline = try Pipeline(Self.trial + ",select{by=auto,tile=4,head-tile=2,solved=32,\(options)}")
     let results = try pipeline.run(on: &hybrid, context: context)
     try hybrid.checkInvariants()
     return (hybrid, try #require(results.last))
@@ -27,14 +27,17 @@ struct ReductionTests {
     #expect(points.count > 3)
     for (before, after) in zip(points, points.dropFirst()) {
       #expect(after.cost < before.cost)
-      #expect(zip(before.counts, after.counts).allSatisfy { $0 >= $1 && $1 % 4 == 0 })
+      #expect(zip(before.sizes.channels, after.sizes.channels).allSatisfy { $0 >= $1 && $1 % 4 == 0 })
     }
     #expect(points.dropLast().allSatisfy { $0.damage <= 0.2 })
     let chosen = try #require(points.last { $0.damage <= 0.2 })
     let widths = try hybrid.graph.nodes.filter { $0.operation is VitMLP }.map { node in
       try #require(node.operands[1].flatMap(hybrid.graph.tensor)).shape[0]
     }
-    #expect(widths == chosen.counts && widths.contains { $0 < 32 })
+    #expect(points.last?.sizes.scores.contains { $0 > 0 && $0 % 2 == 0 } ?? false)
+    // What a mixer replaced has no heads to reduce.
+    for layer in hybrid.replaced { #expect(points.last?.sizes.scores[layer.index] == 0) }
+    #expect(widths == chosen.sizes.channels && widths.contains { $0 < 32 })
   }
 
   @Test("a looser limit takes more, and the first point is that of the mixers alone")
@@ -44,7 +47,7 @@ struct ReductionTests {
     let (loose, looseResult) = try reduce("count=1,limit=0.2", context)
     #expect(loose.graph.parameterCount < strict.graph.parameterCount)
     #expect(strictResult.points.first == looseResult.points.first)
-    #expect(looseResult.points.first?.counts == [32, 32, 32, 32])
+    #expect(looseResult.points.first?.sizes.channels == [32, 32, 32, 32])
     // No limit stops the layers that were asked for.
     let (none, noneResult) = try reduce("count=3,limit=0.0", context)
     #expect(none.replaced.count == 3 && noneResult.points.count == 1)
@@ -96,7 +99,10 @@ struct ReductionTests {
 
   @Test(
     "bounds that make no sense are usage errors",
-    arguments: ["goal=1.0", "goal=-0.1", "limit=-1.0", "limit=nan", "solved=0", "tile=0", "cost=time-of-day"])
+    arguments: [
+      "goal=1.0", "goal=-0.1", "limit=-1.0", "limit=nan", "solved=0", "tile=0", "head-tile=0",
+      "cost=time-of-day",
+    ])
   func refused(_ option: String) {
     #expect(throws: VitError.self) { try Pipeline("select{by=auto,\(option)}").check() }
     // Another way of choosing has no such options.

@@ -4,7 +4,8 @@ struct ScoreFactors {
   private(set) var wq: [Double] = [], bq: [Double] = [], wk: [Double] = []
 
   /// Reduces the heads of queries `[heads·width, dim]` and keys to `rank` channels each.
-  init(_ factors: [ProductFactors], wq: [Double], bq: [Double], wk: [Double], dim: Int, width: Int, rank: Int) {
+  init(_ factors: [ProductFactors], wq: [Double], bq: [Double], wk: [Double], dim: Int, width: Int, rank: Int)
+  {
     for (head, factors) in factors.enumerated() {
       let maps = factors.maps(rank: rank)
       let rows = head * width..<(head + 1) * width

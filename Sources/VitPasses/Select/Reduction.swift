@@ -18,21 +18,25 @@ public struct Reduction: Hashable, Sendable {
   public var limit: Double
   /// The samples on which the channels of perceptrons are looked at.
   public var images: Int
-  /// Channels go in multiples of this.
+  /// Channels of perceptrons go in multiples of this.
   public var tile: Int
+  /// Channels of heads go in multiples of this.
+  public var headTile: Int
 
   /// Takes what does least harm, until the damage is `limit` or the cost `goal` of the teacher's.
   public init(
-    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.04, images: Int = 300, tile: Int = 32
+    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.04, images: Int = 300, tile: Int = 32,
+    headTile: Int = 8
   ) {
     self.cost = cost
     self.goal = goal
     self.limit = limit
     self.images = images
     self.tile = tile
+    self.headTile = headTile
   }
 
-  /// Takes `cost` (flops), `goal` (0), `limit` (0.04), `solved` (300) and `tile` (32).
+  /// Takes `cost` (flops), `goal` (0), `limit` (0.04), `solved` (300), `tile` (32) and `head-tile` (8).
   init(options: inout OptionReader) throws(VitError) {
     self.init()
     cost = try options.choice("cost", default: cost)
@@ -40,13 +44,16 @@ public struct Reduction: Hashable, Sendable {
     limit = try options.value("limit", default: limit)
     images = try options.value("solved", default: images)
     tile = try options.value("tile", default: tile)
+    headTile = try options.value("head-tile", default: headTile)
   }
 
   /// Throws where a number makes no sense.
   func check() throws(VitError) {
-    guard goal >= 0, goal < 1, limit >= 0, limit.isFinite, images > 0, (1...4096).contains(tile) else {
+    guard goal >= 0, goal < 1, limit >= 0, limit.isFinite, images > 0,
+      (1...4096).contains(tile), (1...4096).contains(headTile)
+    else {
       throw VitError(
-        "select: expected a goal from 0 to below 1, a limit of at least 0, solved > 0 and a tile from 1 to 4096",
+        "select: expected a goal from 0 to below 1, a limit of at least 0, solved > 0 and tiles from 1 to 4096",
         kind: .usage, code: "option-value")
     }
   }
@@ -54,7 +61,7 @@ public struct Reduction: Hashable, Sendable {
   /// All options.
   var options: [(name: String, value: String)] {
     [("cost", cost.rawValue), ("goal", "\(goal)"), ("limit", "\(limit)"), ("solved", "\(images)")]
-      + [("tile", "\(tile)")]
+      + [("tile", "\(tile)"), ("head-tile", "\(headTile)")]
   }
 }
 
@@ -65,7 +72,17 @@ extension Reduction {
     public let cost: Double
     /// The damage on the held-out samples, before anything is solved or trained.
     public let damage: Double
-    /// How many channels each perceptron keeps.
-    public let counts: [Int]
+    /// What is left.
+    public let sizes: Sizes
+  }
+
+  /// What is left of a model's parts.
+  public struct Sizes: Hashable, Sendable {
+    /// How many hidden channels each perceptron keeps.
+    public internal(set) var channels: [Int]
+    /// How many channels the queries and keys of a head keep, in each layer; 0 for all.
+    public internal(set) var scores: [Int]
+    /// How many channels the values of a head keep, in each layer; 0 for all.
+    public internal(set) var values: [Int]
   }
 }

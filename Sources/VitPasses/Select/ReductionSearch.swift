@@ -2,37 +2,26 @@ internal import VitIR
 internal import VitOps
 internal import VitRuntime
 
-/// Looks for the channels that perceptrons can do without, beside mixers that are chosen already.
+/// Looks for what a model can do without, beside mixers that are chosen already: hidden channels of perceptrons, and channels
+/// of heads where attention stays.
 ///
-/// What a perceptron without half of its channels does to the outputs is measured once for each, alone in the teacher; for
-/// other counts it follows the error of least squares, which is known exactly. Steps are taken in the order of what they add to
-/// the damage for what they save, and the model is measured as it stands whenever the cost has fallen by a sixteenth: the sum
-/// of single damages orders well, and says too little where they are large, so that measurements alone decide where to stop.
+/// What half of a perceptron or of a head does to the outputs is measured once for each, alone in the teacher; for other sizes
+/// it follows the error of least squares, which is known exactly. Steps are taken in the order of what they add to the damage
+/// for what they save, and the model is measured as it stands whenever the cost has fallen by a sixteenth of what it can: the
+/// sum of single damages orders well, and says too little where they are large, so that measurements alone decide where to stop.
 struct ReductionSearch {
   private let reduction: Reduction
   private let teacher: Teacher
   private let mixers: [MixerNode]
   private let meter: FidelityMeter
   private let context: PassContext
-  private var slots: [Slot] = []
+  private var slots: [ReductionSlot] = []
   private let whole: Double
 
-  /// One perceptron.
-  private struct Slot {
-    /// How many channels it may keep, falling; first all.
-    let counts: [Int]
-    /// What it is without some, for each count.
-    let surgeries: [Surgery]
-    /// The damage that it does alone, and the cost of the model, for each count.
-    let damages, costs: [Double]
-  }
-
-  /// How many times the cost is measured on the way to nothing.
+  /// How many times the model is measured on the way to nothing.
   private static let measurements = 16
-  /// Into how many parts channels are cut.
-  private static let parts = 8
 
-  /// Measures each perceptron of the teacher alone.
+  /// Measures each part of the teacher alone that no mixer replaces.
   init(
     _ reduction: Reduction, teacher: Teacher, mixers: [MixerNode], meter: FidelityMeter,
     context: PassContext
@@ -40,43 +29,61 @@ struct ReductionSearch {
     (self.reduction, self.teacher, self.mixers) = (reduction, teacher, mixers)
     (self.meter, self.context) = (meter, context)
     whole = try ReductionSearch.cost(teacher.graph, teacher, reduction.cost, context)
-    let sites = ChannelSite.all(in: teacher.graph)
+    let perceptrons = ChannelSite.all(in: teacher.graph)
+    let replaced = Set(mixers.map(\.layer.index))
+    let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
+      .filter { !replaced.contains($0.layer) }
+    let total = perceptrons.count + 2 * heads.count
     let prune = Prune(images: reduction.images, tile: reduction.tile)
-    for group in Prune.groups(sites.indices.map { ($0, sites[$0].channels) }) {
-      let moments = try prune.moments(group.map { sites[$0] }, teacher.graph, context)
+    for group in Prune.groups(perceptrons.indices.map { ($0, perceptrons[$0].channels) }) {
+      let moments = try prune.moments(group.map { perceptrons[$0] }, teacher.graph, context)
       for (place, moments) in zip(group, moments) {
-        slots.append(try slot(sites[place], moments))
-        context.progress(Select.name, slots.count, sites.count, "measuring perceptron \(place)")
+        let site = perceptrons[place]
+        let sizes = ReductionSlot.sizes(site.channels, tile: reduction.tile)
+        let (surgeries, errors) = try Surgery.all(
+          site, in: teacher.graph, moments: moments, keeping: sizes, .ridge, pool: context.pool)
+        let error = sizes.map { size in errors.first { $0.left <= size }?.error ?? 0 }
+        try add(.channels(perceptron: place), sizes, error, of: total) { try surgeries[$0].apply(to: &$1) }
+      }
+    }
+    let factorise = Factorise(images: reduction.images, tile: reduction.headTile)
+    let factors = try factorise.factors(heads, teacher.graph, context)
+    for (site, factors) in zip(heads, factors) {
+      let (width, values) = (site.weights.headDim, site.weights.valueDim)
+      let ranks = ReductionSlot.sizes(width, tile: factorise.tile)
+      try add(.scores(layer: site.layer), ranks, ranks.map(factors.scoreError), of: total) {
+        try factors.apply(scores: ranks[$0], values: values, to: &$1)
+      }
+      let widths = ReductionSlot.sizes(values, tile: factorise.tile)
+      try add(.values(layer: site.layer), widths, widths.map(factors.valueError), of: total) {
+        try factors.apply(scores: width, values: widths[$0], to: &$1)
       }
     }
   }
 
-  /// The counts that a perceptron may keep: whole tiles, by eighths of its channels.
-  private func counts(_ channels: Int) -> [Int] {
-    var counts = [channels]
-    for part in (1..<ReductionSearch.parts).reversed() {
-      let exact = Double(part * channels) / Double(ReductionSearch.parts * reduction.tile)
-      let count = reduction.tile * max(1, Int(exact.rounded()))
-      if let last = counts.last, count < last { counts.append(count) }
-    }
-    return counts
+  /// Measures a part at about half of its size; its damage at others goes with the error of least squares.
+  private mutating func add(
+    _ part: ReductionSlot.Part, _ sizes: [Int], _ errors: [Double], of total: Int,
+    _ apply: @escaping (Int, inout Graph) throws -> Void
+  ) throws {
+    guard sizes.count > 1 else { return }
+    let middle = sizes.count / 2
+    var graph = teacher.graph
+    try apply(middle, &graph)
+    try finish(&graph)
+    let scale = max(0, try meter.measure(graph).damage) / max(errors[middle], .leastNormalMagnitude)
+    let saved = whole - (try ReductionSearch.cost(graph, teacher, reduction.cost, context))
+    let each = saved / Double(max(1, sizes[0] - sizes[middle]))
+    slots.append(
+      ReductionSlot(
+        part: part, sizes: sizes, damages: errors.map { scale * $0 },
+        costs: sizes.map { whole - each * Double(sizes[0] - $0) }, apply: apply))
+    context.progress(Select.name, slots.count, total, "measuring what the model can do without")
   }
 
-  private func slot(_ site: ChannelSite, _ moments: ChannelMoments) throws -> Slot {
-    let counts = counts(site.channels)
-    let (surgeries, errors) = try Surgery.all(
-      site, in: teacher.graph, moments: moments, keeping: counts, .ridge, pool: context.pool)
-    let error = counts.map { count in errors.first { $0.left <= count }?.error ?? 0 }
-    let middle = counts.count / 2
-    var graph = teacher.graph
-    try surgeries[middle].apply(to: &graph)
+  private func finish(_ graph: inout Graph) throws {
+    graph.removeDeadNodes()
     try graph.inferTypes(pool: context.pool)
-    let scale = max(0, try meter.measure(graph).damage) / max(error[middle], .leastNormalMagnitude)
-    let saved = whole - (try ReductionSearch.cost(graph, teacher, reduction.cost, context))
-    let perChannel = saved / Double(max(1, site.channels - counts[middle]))
-    return Slot(
-      counts: counts, surgeries: surgeries, damages: error.map { scale * $0 },
-      costs: counts.map { whole - perChannel * Double(site.channels - $0) })
   }
 
   /// The cost of a model as it will be without the rows that nobody reads.
@@ -94,27 +101,36 @@ struct ReductionSearch {
         .flops)
   }
 
-  /// The model with the mixers and so many channels in each perceptron.
+  /// The model with the mixers, and each part of the size at its place.
   private func model(_ state: [Int]) throws -> Graph {
     var reduced = teacher
-    for (slot, place) in zip(slots, state) where place > 0 {
-      try slot.surgeries[place].apply(to: &reduced.graph)
-    }
-    try reduced.graph.inferTypes(pool: context.pool)
+    for (slot, place) in zip(slots, state) where place > 0 { try slot.apply(place, &reduced.graph) }
+    try finish(&reduced.graph)
     return try MixerNode.transplant(mixers, into: reduced, registry: context.registry).graph
   }
 
   private func point(_ state: [Int]) throws -> Reduction.Point {
     let graph = try model(state)
+    var sizes = Reduction.Sizes(
+      channels: ChannelSite.all(in: teacher.graph).map(\.channels),
+      scores: [Int](repeating: 0, count: teacher.layers.count),
+      values: [Int](repeating: 0, count: teacher.layers.count))
+    for (slot, place) in zip(slots, state) where place > 0 {
+      switch slot.part {
+      case .channels(let index): sizes.channels[index] = slot.sizes[place]
+      case .scores(let index): sizes.set(\.scores, slot.sizes[place], layer: index, of: teacher)
+      case .values(let index): sizes.set(\.values, slot.sizes[place], layer: index, of: teacher)
+      }
+    }
     return Reduction.Point(
       cost: try ReductionSearch.cost(graph, teacher, reduction.cost, context) / max(whole, 1),
-      damage: try meter.measure(graph).damage, counts: zip(slots, state).map { $0.counts[$1] })
+      damage: try meter.measure(graph).damage, sizes: sizes)
   }
 
-  /// The step that adds least to the damage for what it saves; of equal ones that in the later perceptron.
+  /// The step that adds least to the damage for what it saves; of equal ones that in the later part.
   private func next(_ state: [Int]) -> Int? {
     var best: (rate: Double, slot: Int)?
-    for (index, (slot, place)) in zip(slots, state).enumerated() where place + 1 < slot.counts.count {
+    for (index, (slot, place)) in zip(slots, state).enumerated() where place + 1 < slot.sizes.count {
       let rise = max(0, slot.damages[place + 1] - slot.damages[place])
       let rate = rise / max(slot.costs[place] - slot.costs[place + 1], .leastNormalMagnitude)
       if rate <= best?.rate ?? .infinity { best = (rate, index) }
@@ -145,5 +161,16 @@ struct ReductionSearch {
         Select.name, points.count, ReductionSearch.measurements + 1, "\(points.count - 1) reductions")
     }
     return points
+  }
+}
+
+extension Reduction.Sizes {
+  /// Notes the size of a part of the layer with that number.
+  fileprivate mutating func set(
+    _ part: WritableKeyPath<Reduction.Sizes, [Int]>, _ size: Int, layer index: Int, of teacher: Teacher
+  ) {
+    if let place = teacher.layers.firstIndex(where: { $0.index == index }) {
+      self[keyPath: part][place] = size
+    }
   }
 }

@@ -1,8 +1,8 @@
 internal import VitIR
 
 extension Select {
-  /// With `by=auto`, behind the choice of layers: gives those that were not chosen their attention back, and takes channels
-  /// from perceptrons as far as the bounds allow.
+  /// With `by=auto`, behind the choice of layers: gives those that were not chosen their attention back, and takes from
+  /// the model as far as the bounds allow.
   func reduce(
     _ hybrid: inout Hybrid, chosen: [Int], notes: [String], _ context: PassContext
   ) throws -> PassResult {
@@ -18,14 +18,23 @@ extension Select {
     let point = points.last { $0.damage <= reduction.limit } ?? points[0]
     var passes: [any Pass] = chosen.isEmpty ? [] : [Select(layers: chosen.sorted())]
     if !hybrid.replaced.isEmpty { passes.append(Restore()) }
-    if !point.counts.isEmpty {
-      passes.append(Prune(counts: point.counts, images: reduction.images, tile: reduction.tile))
+    let sizes = point.sizes
+    if sizes.channels != points[0].sizes.channels {
+      passes.append(Prune(counts: sizes.channels, images: reduction.images, tile: reduction.tile))
+    }
+    if (sizes.scores + sizes.values).contains(where: { $0 > 0 }) {
+      passes.append(
+        Factorise(
+          scoreCounts: sizes.scores, valueCounts: sizes.values, images: reduction.images,
+          tile: reduction.headTile))
     }
     for pass in passes { _ = try pass.run(on: &hybrid, context: context) }
     var result = PassResult(changes: max(1, chosen.count), notes: notes)
+    let (from, to) = (Float(points[0].damage), Float(point.damage))
+    let part = (100 * point.cost).rounded()
     result.notes.append(
-      "channels of perceptrons \(point.counts): damage \(Float(points[0].damage)) to \(Float(point.damage)), "
-        + "\((100 * point.cost).rounded()) % of the teacher's \(reduction.cost.rawValue)")
+      "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values: "
+        + "damage \(from) to \(to), \(part) % of the teacher's \(reduction.cost.rawValue)")
     (result.found, result.points) = (passes, points)
     return result
   }
