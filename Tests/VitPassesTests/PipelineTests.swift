@@ -45,7 +45,7 @@ struct PipelineTests {
     arguments: [
       (
         "fuse", "unknown pass 'fuse'", "unknown-pass",
-        "the passes are dce, dequantise, distil, fine-tune, fix-size, fold, open-batch, prune, raise, restore, round, score, select, solve, swap, trim"
+        "the passes are dce, dequantise, distil, factorise, fine-tune, fix-size, fold, open-batch, prune, raise, restore, round, score, select, solve, swap, trim"
           as String?
       ),
       ("select{n=1}", "select: unknown option 'n'", "option-unknown", nil),
@@ -54,7 +54,7 @@ struct PipelineTests {
       ("score{drop=maybe}", "score: option 'drop' cannot be 'maybe' (expected Bool)", "option-value", nil),
       (
         "select{by=size}",
-        "select: option 'by' cannot be 'size' (expected one of damage, entropy, gini, hoyer, top-mass, "
+        "select: option 'by' cannot be 'size' (expected one of auto, damage, entropy, gini, hoyer, top-mass, "
           + "distance, dependence, cosine, conv, drop, first, last, random, alternate)", "option-value", nil
       ),
       (

@@ -66,6 +66,16 @@ struct ReductionTests {
     }
   }
 
+  @Test("a goal that the limit does not allow is an error that says how far it goes")
+  func unreachable() throws {
+    #expect {
+      try reduce("count=2,limit=0.1,goal=0.01", TinyViT.context(count: 48))
+    } throws: { error in
+      let diagnostic = (error as? VitError)?.diagnostic
+      return diagnostic?.code == "target-unreachable" && diagnostic?.message.contains("% of") ?? false
+    }
+  }
+
   @Test("the passes that were found give the same weights without looking")
   func found() throws {
     let context = TinyViT.context(count: 48)
@@ -100,7 +110,7 @@ struct ReductionTests {
   @Test(
     "bounds that make no sense are usage errors",
     arguments: [
-      "goal=1.0", "goal=-0.1", "limit=-1.0", "limit=nan", "solved=0", "tile=0", "head-tile=0",
+      "goal=1.1", "goal=-0.1", "limit=-1.0", "limit=nan", "solved=0", "tile=0", "head-tile=0",
       "cost=time-of-day",
     ])
   func refused(_ option: String) {

@@ -37,7 +37,8 @@ package struct CompilePlan: Sendable {
       evaluated: options.evaluationImages)
     self.evaluation = budget.evaluated
     self.budget = options.pipeline == nil ? budget : nil
-    pipeline = options.pipeline(budget, heldOut: heldOut, batch: batch)
+    pipeline = options.pipeline(
+      budget, heldOut: heldOut, batch: batch, parameters: cost.total.parameters)
   }
 
   /// Throws where a teacher has no layer that can be replaced, and a usage error where such a layer is asked for.

@@ -15,12 +15,25 @@ public struct CompilerOptions: Sendable {
     case threshold(Double)
   }
 
+  /// What a compile is to come to, as far as `maximumDrop` allows.
+  public enum Target: Hashable, Sendable {
+    /// So many times fewer operations than the teacher's, above 1.
+    case speedup(Double)
+    /// At most so many weights.
+    case parameters(Int)
+  }
+
   /// How many layers are replaced, or which.
   public var replace = Amount.fraction(0.5)
   /// What layers are chosen by.
   public var select = Select.Criterion.auto
   /// From which end of that ranking.
   public var group = Select.Group.sparse
+  /// How many points of accuracy the hybrid may lose, as it is estimated before it is trained: with `select` of `auto`, what the
+  /// model can do without is left out up to that.
+  public var maximumDrop = 1.0
+  /// Where that ends before.
+  public var target: Target?
   /// The kind of mixer that replaces them.
   public var mixer = "glr"
   /// The mixer's inner width as a fraction of the model's; by default the mixer's own.
@@ -83,6 +96,21 @@ public struct CompilerOptions: Sendable {
     case .layers(let layers) where layers.isEmpty: throw bad("no layers to replace are listed")
     default: break
     }
+    guard maximumDrop >= 0, maximumDrop <= 100 else {
+      throw bad("the points that may be lost, \(maximumDrop), are not from 0 to 100")
+    }
+    switch target {
+    case .speedup(let times) where !(times > 1 && times <= 1e6):
+      throw bad("the speedup \(times) is not above 1")
+    case .parameters(let count) where count < 1:
+      throw bad("the number of parameters, \(count), is not positive")
+    default: break
+    }
+    if target != nil, select != .auto, pipeline == nil {
+      throw VitError(
+        "a target is for layers that are chosen by auto, found \(select.rawValue)", kind: .usage,
+        code: "option-conflict")
+    }
     guard timeBudget > 0, timeBudget.isFinite else {
       throw bad("the time budget \(timeBudget) is not positive")
     }
@@ -102,15 +130,15 @@ public struct CompilerOptions: Sendable {
       throw bad("the number of images to measure on, \(evaluationImages ?? 0), is not positive")
     }
     let none = Budget.Work(teacher: 1, layers: 1, trials: 1, batch: 1, heldOut: 1, evaluation: 1)
-    try pipeline(Budget(seconds: 1, work: none), heldOut: 1, batch: 1).check()
+    try pipeline(Budget(seconds: 1, work: none), heldOut: 1, batch: 1, parameters: 1).check()
   }
 
   /// The pipeline of a compile that does what `budget` buys.
   ///
   /// Where layers are chosen by measured damage, every one that can be is replaced and distilled on trial; else the choice
   /// comes first. The usual choice also takes channels from perceptrons.
-  func pipeline(_ budget: Budget, heldOut: Int, batch: Int) -> Pipeline {
-    var passes = pipeline?.passes ?? usual(budget, heldOut, batch)
+  func pipeline(_ budget: Budget, heldOut: Int, batch: Int, parameters: Int) -> Pipeline {
+    var passes = pipeline?.passes ?? usual(budget, heldOut, batch, parameters)
     if weights != .f32, !(passes.last is Round) { passes.append(Round(weights: weights)) }
     return Pipeline(passes)
   }
@@ -118,7 +146,23 @@ public struct CompilerOptions: Sendable {
   /// Whether the mixer needs no steps layer by layer.
   var isSolved: Bool { (try? MixerRequest(mixer).kind.isSolved) ?? false }
 
-  private func usual(_ budget: Budget, _ heldOut: Int, _ batch: Int) -> [any Pass] {
+  /// The damage that stands for a point of accuracy while a model is reduced: what is left of it once the model is solved and
+  /// trained is about half, and 0.025 goes with about a point where classes are as sure as in a trained teacher.
+  private static let damageOfPoint = 0.05
+
+  /// What the choice may take from a teacher with so many weights.
+  private func reduction(_ parameters: Int, _ images: Int) -> Reduction {
+    var reduction = Reduction(limit: maximumDrop * CompilerOptions.damageOfPoint, images: images)
+    switch target {
+    case .speedup(let times): reduction.goal = 1 / times
+    case .parameters(let count):
+      (reduction.cost, reduction.goal) = (.parameters, min(1, Double(count) / Double(max(1, parameters))))
+    case nil: break
+    }
+    return reduction
+  }
+
+  private func usual(_ budget: Budget, _ heldOut: Int, _ batch: Int, _ parameters: Int) -> [any Pass] {
     let judged = budget.judged < heldOut ? budget.judged : nil
     var choice = Select(by: select, group: group)
     switch replace {
@@ -127,6 +171,7 @@ public struct CompilerOptions: Sendable {
     case .layers(let layers): choice.layers = layers
     case .threshold(let number): choice.threshold = number
     }
+    if select == .auto { choice.reduction = reduction(parameters, budget.solved) }
     let onTrial = select.isDamage && choice.layers == nil
     if onTrial || select == .auto { choice.images = judged }
     let score = Score(images: budget.scored)

@@ -108,7 +108,11 @@ struct HeadFactors {
       // A key's bias adds the same to all scores of a query.
       graph.nodes[site.node].operands[4] = nil
     }
-    if valueRank < site.weights.valueDim { narrowValues(valueRank, set) }
+    if valueRank < site.weights.valueDim {
+      narrowValues(valueRank, set)
+      // Moved into the output's.
+      graph.nodes[site.node].operands[6] = nil
+    }
     var attributes = old.operation.attributes
     attributes["scale"] = .float(site.scale)
     attributes["head_dim"] = nil
@@ -148,7 +152,6 @@ struct HeadFactors {
       return sum
     }
     set(5, [heads * rank, dim], narrow, "wv")
-    set(6, [heads * rank], [Double](repeating: 0, count: heads * rank), "bv")
     set(7, [outputs, heads * rank], output, "wo")
     set(8, [outputs], bias, "bo")
   }

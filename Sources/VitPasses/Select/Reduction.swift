@@ -12,7 +12,7 @@ public struct Reduction: Hashable, Sendable {
 
   /// What is to become less.
   public var cost: Cost
-  /// The part of the teacher's cost at which it stops.
+  /// The part of the teacher's cost at which it stops; without one (0) the damage alone decides.
   public var goal: Double
   /// The damage at which it stops, measured on held-out samples before the result is solved and trained.
   public var limit: Double
@@ -49,11 +49,11 @@ public struct Reduction: Hashable, Sendable {
 
   /// Throws where a number makes no sense.
   func check() throws(VitError) {
-    guard goal >= 0, goal < 1, limit >= 0, limit.isFinite, images > 0,
+    guard goal >= 0, goal <= 1, limit >= 0, limit.isFinite, images > 0,
       (1...4096).contains(tile), (1...4096).contains(headTile)
     else {
       throw VitError(
-        "select: expected a goal from 0 to below 1, a limit of at least 0, solved > 0 and tiles from 1 to 4096",
+        "select: expected a goal from 0 to 1, a limit of at least 0, solved > 0 and tiles from 1 to 4096",
         kind: .usage, code: "option-value")
     }
   }

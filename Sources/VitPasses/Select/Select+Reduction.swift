@@ -16,6 +16,16 @@ extension Select {
     ).points()
     // The first stands whatever it does: the layers were asked for.
     let point = points.last { $0.damage <= reduction.limit } ?? points[0]
+    if reduction.goal > 0, point.cost > reduction.goal {
+      func percent(_ part: Double) -> String { "\((1000 * part).rounded() / 10) %" }
+      let least = points.map(\.cost).min() ?? 1
+      throw VitError(
+        "the model cannot come to \(percent(reduction.goal)) of its \(reduction.cost.rawValue): "
+          + "at a damage of \(reduction.limit) before training it comes to \(percent(point.cost)) of them",
+        kind: .check, code: "target-unreachable",
+        help: least < point.cost
+          ? "a larger drop allows more, as does replacing more layers" : "replacing more layers allows more")
+    }
     var passes: [any Pass] = chosen.isEmpty ? [] : [Select(layers: chosen.sorted())]
     if !hybrid.replaced.isEmpty { passes.append(Restore()) }
     let sizes = point.sizes

@@ -18,8 +18,15 @@ extension Command {
           + "names, keeps it"),
       Option(
         "--select", "BY",
-        "how layers are chosen: auto (default: by measured damage), "
+        "how layers are chosen: auto (default: by measured damage, and channels of perceptrons and heads go with them), "
           + Select.choices.dropFirst().joined(separator: ", ")),
+      Option(
+        "--max-drop", "POINTS",
+        "how many points of accuracy auto aims to lose at most (default 1); 0 leaves all channels"),
+      Option("--target-speedup", "TIMES", "where auto stops: so many times fewer operations, as 2"),
+      Option("--max-params", "N", "where auto stops: at most so many parameters"),
+      Option(
+        "--no-train", "solves in closed form only: the same as no steps of distillation and fine-tuning"),
       Option(
         "--mixer", "KIND",
         "what replaces them: \(MixerKinds.listing); options in braces, as in lstm{form=full} (vitc help mixer)"
@@ -66,7 +73,8 @@ extension Command {
     ] + Option.dependencies,
     notes: [
       "Steps: scores the layers, replaces them on trial, distils each towards the attention that it replaces, measures what "
-        + "each swap alone does to the outputs, keeps the least harmful, and fine-tunes the whole. The pipeline that ran is "
+        + "each swap alone does to the outputs, keeps the least harmful, leaves out the channels of perceptrons and heads that "
+        + "do least, as far as --max-drop allows, solves what is left in closed form, and fine-tunes the whole. The pipeline that ran is "
         + "printed in a form that --passes takes.",
       "An interruption (Ctrl-C) leaves OUT.checkpoint behind, which --resume takes up.",
     ]
@@ -116,7 +124,8 @@ private struct CompileRun {
   private static let shaping = [
     "--replace", "--select", "--mixer", "--prefix", "--width", "--heads", "--order", "--time-budget",
     "--distil-steps",
-    "--distil-rate", "--fine-tune-steps", "--fine-tune-rate", "--batch",
+    "--distil-rate", "--fine-tune-steps", "--fine-tune-rate", "--batch", "--max-drop", "--target-speedup",
+    "--max-params",
   ]
 
   private static func options(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
@@ -125,6 +134,9 @@ private struct CompileRun {
     if options.pipeline != nil, let other = shaping.first(where: { arguments.text($0) != nil }) {
       throw usage(
         "\(other) contradicts --passes", code: "option-conflict", help: "write it as an option of a pass")
+    }
+    if options.pipeline != nil, arguments.flag("--no-train") {
+      throw usage("--no-train contradicts --passes", code: "option-conflict")
     }
     if options.pipeline?.passes.last is Round, arguments.text("--weights") != nil {
       throw usage("--weights contradicts the pass 'round'", code: "option-conflict")
@@ -137,6 +149,8 @@ private struct CompileRun {
     if let choice = try arguments.choice("--select", of: Select.choices).flatMap(Select.choice) {
       (options.select, options.group) = choice
     }
+    options.maximumDrop = try arguments.number("--max-drop") ?? options.maximumDrop
+    options.target = try target(arguments)
     options.mixer = arguments.text("--mixer") ?? options.mixer
     options.prefix = try arguments.text("--prefix").map(PrefixRows.init) ?? options.prefix
     options.width = try arguments.number("--width", above: 0)
@@ -151,6 +165,12 @@ private struct CompileRun {
     options.distilRate = try arguments.number("--distil-rate", above: 0) ?? options.distilRate
     options.fineTuneSteps = try arguments.integer("--fine-tune-steps", in: Effort.steps)
     options.fineTuneRate = try arguments.number("--fine-tune-rate", above: 0)
+    if arguments.flag("--no-train") {
+      guard options.distilSteps == nil, options.fineTuneSteps == nil else {
+        throw usage("--no-train leaves no steps to give", code: "option-conflict")
+      }
+      (options.distilSteps, options.fineTuneSteps) = (0, 0)
+    }
     options.batch = try arguments.integer("--batch", in: Effort.batch)
     options.heldOut = try arguments.integer("--held-out", in: 1...Int.max)
     options.seed = try arguments.seed()
@@ -162,6 +182,22 @@ private struct CompileRun {
     options.checkpoint = FileIdentity(out).map { _ in out + ".checkpoint" }
     options.resumes = arguments.flag("--resume")
     return options
+  }
+
+  /// Where a reduction ends, whatever it may lose.
+  private static func target(_ arguments: Arguments) throws(VitError) -> CompilerOptions.Target? {
+    let speedup = try arguments.number("--target-speedup", above: 1)
+    let parameters = try arguments.integer("--max-params", in: 1...Int.max)
+    guard speedup == nil || parameters == nil else {
+      throw usage("--target-speedup and --max-params are one target too many", code: "option-conflict")
+    }
+    for option in ["--target-speedup", "--max-params", "--max-drop"] where arguments.text(option) != nil {
+      if let choice = arguments.text("--select"), choice != "auto" {
+        throw usage(
+          "\(option) is for --select auto, found '\(choice)'", code: "option-conflict")
+      }
+    }
+    return speedup.map(CompilerOptions.Target.speedup) ?? parameters.map(CompilerOptions.Target.parameters)
   }
 
   /// `4`, `0.5` or `layers=3,5`.
