@@ -140,7 +140,7 @@ public struct Swap: Pass {
     let request = try MixerRequest(mixer)
     var transplant = Transplant(hybrid.graph, layers: hybrid.layers, registry: context.registry)
     var notes: [String] = []
-    let moments = try tokenMoments(chosen, hybrid, context)
+    let moments = try tokenMoments(chosen, request, hybrid, context)
     for layer in chosen {
       let layout = try self.layout(layer, hybrid.graph, request)
       try replace(layer, request, layout, hybrid.graph, moments[layer.index], context, &transplant)
@@ -207,15 +207,25 @@ public struct Swap: Pass {
     guard let place = graph.place(defining: layer.core) else { return }
     let mixer = try request.make(layout)
     var random = context.random(Swap.name).split(layer.index)
-    let attention = try AttentionWeights(
+    var attention = try AttentionWeights(
       layer, graph.nodes[place], graph, directions: layout.order.directionCount)
+    if let whole = attention, let moments, let rank = Swap.rank(whole, layout),
+      let factors = try ValueFactors(
+        whole, moments: moments.all, scales: layer.output.flatMap(graph.scaled)?.factors.doubles(),
+        pool: context.pool)
+    {
+      let parts = layout.heads / whole.heads
+      attention = try factors.narrowed(
+        whole, rank: rank, parts: layout.heads % whole.heads == 0 && rank % max(1, parts) == 0 ? parts : 1)
+    }
     let tensors = try mixer.initialise(layout, from: attention, random: &random)
     let name = "mixer.\(layer.index)"
     let parameters = zip(mixer.parameters(layout), tensors).map { parameter, tensor in
       (name: "\(name).\(parameter.name)", tensor: tensor)
     }
     var region = MixerRegion(mixer, parameters, location: graph.nodes[place].location)
-    let prefix = try attendedPrefix(layer, graph)
+    // Where one map of values serves both, their rows lose the same channels.
+    let prefix = try attendedPrefix(layer, graph, mixer.values == nil ? nil : attention)
     if let prefix { region = try prefix.behind(region, name: name, tokens: moments, pool: context.pool) }
     try transplant.replace(layer.index, with: region)
     let text = request.text(
@@ -227,31 +237,48 @@ public struct Swap: Pass {
     if layer.choice != .selected { transplant[layer.index]?.choice = .onTrial }
   }
 
-  /// The attention that a layer's first tokens keep; `nil` where the mixer makes their rows.
-  private func attendedPrefix(_ layer: Layer, _ graph: Graph) throws -> AttendedPrefix? {
+  /// How many channels of each head of values are left to a mixer of fewer channels; `nil` where it has as many, or they are not
+  /// those of the heads.
+  private static func rank(_ attention: AttentionWeights, _ layout: MixerLayout) -> Int? {
+    let channels = attention.heads * attention.valueDim
+    guard attention.kvHeads == attention.heads, layout.width > 0, layout.width < channels,
+      layout.width % attention.heads == 0
+    else { return nil }
+    return layout.width / attention.heads
+  }
+
+  /// The attention that a layer's first tokens keep, with the layer's weights or others; `nil` where the mixer makes their rows.
+  private func attendedPrefix(
+    _ layer: Layer, _ graph: Graph, _ weights: AttentionWeights? = nil
+  ) throws -> AttendedPrefix? {
     guard let place = graph.place(defining: layer.core),
       let tokens = layer.input.flatMap({ graph.type($0).shape[1].fixedValue })
     else { return nil }
     let node = graph.nodes[place]
     return try AttendedPrefix(
-      prefix, layer, node, AttentionWeights(layer, node, graph, directions: 0),
+      prefix, layer, node, weights ?? AttentionWeights(layer, node, graph, directions: 0),
       TokenGeometry(graph, tokens: tokens))
   }
 
-  /// What the tokens of layers are like whose first tokens attend by fewer channels, as far as there are data: one run of the
-  /// model on some samples.
+  /// What the tokens of layers are like whose first tokens attend by fewer channels or whose mixer has fewer, as far as there
+  /// are data: one run of the model on some samples.
   private func tokenMoments(
-    _ layers: [Layer], _ hybrid: Hybrid, _ context: PassContext
+    _ layers: [Layer], _ request: MixerRequest, _ hybrid: Hybrid, _ context: PassContext
   ) throws -> [Int: TokenMoments] {
     guard !context.isRehearsal, let data = context.data, data.count > 0 else { return [:] }
     var wanted: [(index: Int, input: ValueID)] = []
     var moments: [Int: TokenMoments] = [:]
     for layer in layers {
-      guard let input = layer.input, let prefix = try attendedPrefix(layer, hybrid.graph), prefix.isReduced,
-        let dim = hybrid.graph.type(input).shape[2].fixedValue
+      guard let input = layer.input, let dim = hybrid.graph.type(input).shape[2].fixedValue,
+        let place = hybrid.graph.place(defining: layer.core)
       else { continue }
+      let prefix = try attendedPrefix(layer, hybrid.graph)
+      let attention = try AttentionWeights(layer, hybrid.graph.nodes[place], hybrid.graph, directions: 0)
+      let layout = try self.layout(layer, hybrid.graph, request)
+      let isNarrow = attention.map { Swap.rank($0, layout) != nil } ?? false
+      guard isNarrow || prefix?.isReduced ?? false else { continue }
       wanted.append((layer.index, input))
-      moments[layer.index] = TokenMoments(dim: dim, attending: prefix.count)
+      moments[layer.index] = TokenMoments(dim: dim, attending: prefix?.count ?? 0)
     }
     guard !wanted.isEmpty else { return [:] }
     try TeacherTap.each(

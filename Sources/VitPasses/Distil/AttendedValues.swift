@@ -6,7 +6,8 @@ internal import VitRuntime
 struct AttendedValues {
   private let executor: Executor
 
-  /// The layer that a mixer replaces, on tokens of that shape; `nil` where it was not raised to one operation.
+  /// The layer that a mixer replaces, on tokens of that shape; `nil` where it was not raised to one operation. Where the mixer
+  /// has fewer channels for each head, they are what the maps make of the mixer's own values.
   init?(_ mixer: MixerNode, of teacher: Teacher, shape: [Int], maps: Bool, pool: any WorkPool) throws {
     guard let node = teacher.attention(of: mixer.layer.index),
       let original = teacher.layer(mixer.layer.index),
@@ -15,10 +16,13 @@ struct AttendedValues {
     var builder = GraphBuilder(Graph(name: "attention"), registry: .standard)
     let tokens = builder.graph.addInput(TensorType(.f32, fixed: shape), name: "x")
     var operands: [ValueID?] = [tokens]
+    let own = AttendedValues.narrow(mixer.region, node, wo)
     for (place, id) in node.operands.enumerated().dropFirst() {
       switch place {
+      case 5 where own != nil: operands.append(own.map { builder.graph.addConstant($0.weight, name: "wv") })
+      case 6 where own != nil: operands.append(own.map { builder.graph.addConstant($0.bias, name: "bv") })
       case 7:
-        let width = wo.shape[1]
+        let width = own?.weight.shape[0] ?? wo.shape[1]
         let identity = try Tensor(.f32, shape: [width, width]) { buffer in
           for index in 0..<width { buffer.store(1, at: index * width + index, as: .f32) }
         }
@@ -33,7 +37,10 @@ struct AttendedValues {
         operands.append(builder.graph.addConstant(tensor, name: teacher.graph[id].name))
       }
     }
-    let result = try builder.add(node.operation, operands)[0]
+    var attributes = node.operation.attributes
+    if own != nil { attributes["value_dim"] = nil }
+    var reader = AttributeReader(attributes)
+    let result = try builder.add(VitAttention(attributes: &reader), operands)[0]
     builder.graph.outputs = [("context", result)]
     var graph = builder.graph
     if maps {
@@ -45,6 +52,21 @@ struct AttendedValues {
       graph.outputs.append(("maps", map))
     }
     executor = try Executor(graph, weights: WeightStore(graph), inputShapes: [shape], pool: pool)
+  }
+
+  /// The values' map of a mixer that has fewer channels for each head than the attention; `nil` where it has as many, or others.
+  private static func narrow(
+    _ region: MixerRegion, _ node: Node, _ wo: Tensor
+  ) -> (weight: Tensor, bias: Tensor)? {
+    guard let operation = node.operation as? VitAttention, operation.heads == operation.kvHeads,
+      let values = region.mixer.values, let weight = values.weight.flatMap(region.constant),
+      let bias = region.constant(ofMixer: values.bias)
+    else { return nil }
+    let (own, shift) = (region.constants[weight].tensor, region.constants[bias].tensor)
+    guard own.shape.count == 2, own.shape[0] < wo.shape[1], own.shape[0] % operation.heads == 0 else {
+      return nil
+    }
+    return (own, shift)
   }
 
   /// The extents of the attended values, `[batch, tokens, heads · valueDim]`.
