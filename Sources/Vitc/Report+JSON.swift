@@ -88,7 +88,7 @@ extension Reduction.Point {
     .object([
       ("cost", .number(cost)), ("damage", .number(damage)),
       ("channels", .array(sizes.channels.map(JSON.int))), ("scores", .array(sizes.scores.map(JSON.int))),
-      ("values", .array(sizes.values.map(JSON.int))),
+      ("values", .array(sizes.values.map(JSON.int))), ("mixers", .array(sizes.mixers.map(JSON.int))),
     ])
   }
 }

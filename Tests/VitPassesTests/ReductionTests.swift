@@ -35,6 +35,7 @@ struct ReductionTests {
       try #require(node.operands[1].flatMap(hybrid.graph.tensor)).shape[0]
     }
     #expect(points.last?.sizes.scores.contains { $0 > 0 && $0 % 2 == 0 } ?? false)
+    #expect(points.last?.sizes.mixers.contains { $0 > 0 } ?? false)
     // What a mixer replaced has no heads to reduce.
     for layer in hybrid.replaced { #expect(points.last?.sizes.scores[layer.index] == 0) }
     #expect(widths == chosen.sizes.channels && widths.contains { $0 < 32 })
@@ -82,7 +83,7 @@ struct ReductionTests {
     let (hybrid, result) = try reduce("count=2,limit=0.2", context)
     let passes = try #require(result.found)
     let text = Self.trial + "," + Pipeline(passes).description
-    #expect(!text.contains("auto"))
+    #expect(!text.contains("by=auto"))
     let again = try apply(text, to: TinyViT.model(layers: 4), TinyViT.context(count: 48))
     #expect(try again.weightBytes() == hybrid.weightBytes())
     #expect(again.graph.operations == hybrid.graph.operations)

@@ -84,5 +84,7 @@ extension Reduction {
     public internal(set) var scores: [Int]
     /// How many channels the values of a head keep, in each layer; 0 for all.
     public internal(set) var values: [Int]
+    /// How many channels the mixer of a layer keeps; 0 for all.
+    public internal(set) var mixers: [Int]
   }
 }

@@ -12,7 +12,7 @@ internal import VitRuntime
 struct ReductionSearch {
   private let reduction: Reduction
   private let teacher: Teacher
-  private let mixers: [MixerNode]
+  private let mixers: NarrowMixers
   private let meter: FidelityMeter
   private let context: PassContext
   private var slots: [ReductionSlot] = []
@@ -23,17 +23,17 @@ struct ReductionSearch {
 
   /// Measures each part of the teacher alone that no mixer replaces.
   init(
-    _ reduction: Reduction, teacher: Teacher, mixers: [MixerNode], meter: FidelityMeter,
+    _ reduction: Reduction, teacher: Teacher, mixers: NarrowMixers, meter: FidelityMeter,
     context: PassContext
   ) throws {
     (self.reduction, self.teacher, self.mixers) = (reduction, teacher, mixers)
     (self.meter, self.context) = (meter, context)
     whole = try ReductionSearch.cost(teacher.graph, teacher, reduction.cost, context)
     let perceptrons = ChannelSite.all(in: teacher.graph)
-    let replaced = Set(mixers.map(\.layer.index))
+    let replaced = Set(mixers.whole.map(\.layer.index))
     let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
       .filter { !replaced.contains($0.layer) }
-    let total = perceptrons.count + 2 * heads.count
+    let total = perceptrons.count + 2 * heads.count + mixers.whole.count
     let prune = Prune(images: reduction.images, tile: reduction.tile)
     for group in Prune.groups(perceptrons.indices.map { ($0, perceptrons[$0].channels) }) {
       let moments = try prune.moments(group.map { perceptrons[$0] }, teacher.graph, context)
@@ -46,6 +46,7 @@ struct ReductionSearch {
         try add(.channels(perceptron: place), sizes, error, of: total) { try surgeries[$0].apply(to: &$1) }
       }
     }
+    for (layer, widths) in mixers.byLayer { try add(widths, layer: layer, of: total) }
     let factorise = Factorise(images: reduction.images, tile: reduction.headTile)
     let factors = try factorise.factors(heads, teacher.graph, context)
     for (site, factors) in zip(heads, factors) {
@@ -59,6 +60,23 @@ struct ReductionSearch {
         try factors.apply(scores: width, values: widths[$0], to: &$1)
       }
     }
+  }
+
+  /// Measures a layer's mixer at each of its widths.
+  private mutating func add(_ mixers: [MixerNode], layer: Int, of total: Int) throws {
+    guard mixers.count > 1 else { return }
+    var damages, costs: [Double]
+    (damages, costs) = ([], [])
+    for mixer in mixers {
+      let graph = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
+      damages.append(try meter.measure(graph).damage)
+      costs.append(try ReductionSearch.cost(graph, teacher, reduction.cost, context))
+    }
+    slots.append(
+      ReductionSlot(
+        part: .mixer(layer: layer), sizes: mixers.map(\.width), damages: damages, costs: costs,
+        apply: { _, _ in }, mixers: mixers))
+    context.progress(Select.name, slots.count, total, "measuring what the model can do without")
   }
 
   /// Measures a part at about half of its size; its damage at others goes with the error of least squares.
@@ -106,7 +124,11 @@ struct ReductionSearch {
     var reduced = teacher
     for (slot, place) in zip(slots, state) where place > 0 { try slot.apply(place, &reduced.graph) }
     try finish(&reduced.graph)
-    return try MixerNode.transplant(mixers, into: reduced, registry: context.registry).graph
+    let narrow = zip(slots, state).compactMap { $1 < $0.mixers.count ? $0.mixers[$1] : nil }
+    let whole = mixers.whole.filter { mixer in
+      !narrow.contains { $0.layer.index == mixer.layer.index }
+    }
+    return try MixerNode.transplant(whole + narrow, into: reduced, registry: context.registry).graph
   }
 
   private func point(_ state: [Int]) throws -> Reduction.Point {
@@ -114,12 +136,14 @@ struct ReductionSearch {
     var sizes = Reduction.Sizes(
       channels: ChannelSite.all(in: teacher.graph).map(\.channels),
       scores: [Int](repeating: 0, count: teacher.layers.count),
-      values: [Int](repeating: 0, count: teacher.layers.count))
+      values: [Int](repeating: 0, count: teacher.layers.count),
+      mixers: [Int](repeating: 0, count: teacher.layers.count))
     for (slot, place) in zip(slots, state) where place > 0 {
       switch slot.part {
       case .channels(let index): sizes.channels[index] = slot.sizes[place]
       case .scores(let index): sizes.set(\.scores, slot.sizes[place], layer: index, of: teacher)
       case .values(let index): sizes.set(\.values, slot.sizes[place], layer: index, of: teacher)
+      case .mixer(let index): sizes.set(\.mixers, slot.sizes[place], layer: index, of: teacher)
       }
     }
     return Reduction.Point(
@@ -143,8 +167,8 @@ struct ReductionSearch {
   func points() throws -> [Reduction.Point] {
     var state = slots.map { _ in 0 }
     var points = [try point(state)]
-    func cost() -> Double { zip(slots, state).reduce(0) { $0 + ($1.0.costs[$1.1] - whole) / whole } }
-    let least = slots.reduce(0) { $0 + (($1.costs.last ?? whole) - whole) / whole }
+    func cost() -> Double { zip(slots, state).reduce(0) { $0 + ($1.0.costs[$1.1] - $1.0.costs[0]) / whole } }
+    let least = slots.reduce(0) { $0 + (($1.costs.last ?? 0) - ($1.costs.first ?? 0)) / whole }
     var measured = 0.0
     while let slot = next(state), let last = points.last, last.damage <= reduction.limit,
       last.cost > reduction.goal

@@ -10,6 +10,8 @@ struct ReductionSlot {
     case scores(layer: Int)
     /// The channels of values in each head of a layer.
     case values(layer: Int)
+    /// The channels of a layer's mixer.
+    case mixer(layer: Int)
   }
 
   /// Which part.
@@ -20,6 +22,8 @@ struct ReductionSlot {
   let damages, costs: [Double]
   /// Makes it as small as the size at a place, in the teacher's graph.
   let apply: (_ place: Int, _ graph: inout Graph) throws -> Void
+  /// For a mixer what stands there at each size.
+  var mixers: [MixerNode] = []
 
   /// Into how many parts channels are cut.
   private static let parts = 8

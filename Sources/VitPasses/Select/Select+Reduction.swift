@@ -11,8 +11,9 @@ extension Select {
     let data = try context.heldOut ?? context.samples(for: Select.name)
     let meter = try FidelityMeter(
       teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
+    let narrow = try NarrowMixers(mixers, of: teacher, images: reduction.images, context: context)
     let points = try ReductionSearch(
-      reduction, teacher: teacher, mixers: mixers, meter: meter, context: context
+      reduction, teacher: teacher, mixers: narrow, meter: meter, context: context
     ).points()
     // The first stands whatever it does: the layers were asked for.
     let point = points.last { $0.damage <= reduction.limit } ?? points[0]
@@ -26,8 +27,7 @@ extension Select {
         help: least < point.cost
           ? "a larger drop allows more, as does replacing more layers" : "replacing more layers allows more")
     }
-    var passes: [any Pass] = chosen.isEmpty ? [] : [Select(layers: chosen.sorted())]
-    if !hybrid.replaced.isEmpty { passes.append(Restore()) }
+    var passes = try passes(for: point.sizes, mixers: mixers, teacher: teacher, &hybrid)
     let sizes = point.sizes
     if sizes.channels != points[0].sizes.channels {
       passes.append(Prune(counts: sizes.channels, images: reduction.images, tile: reduction.tile))
@@ -43,9 +43,33 @@ extension Select {
     let (from, to) = (Float(points[0].damage), Float(point.damage))
     let part = (100 * point.cost).rounded()
     result.notes.append(
-      "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values: "
+      "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values, "
+        + "mixers \(sizes.mixers) (0 for all): "
         + "damage \(from) to \(to), \(part) % of the teacher's \(reduction.cost.rawValue)")
     (result.found, result.points) = (passes, points)
     return result
+  }
+
+  /// The passes that leave of mixers on trial those that were chosen, each with the channels that it keeps.
+  private func passes(
+    for sizes: Reduction.Sizes, mixers: [MixerNode], teacher: Teacher, _ hybrid: inout Hybrid
+  ) throws -> [any Pass] {
+    func kept(_ mixer: MixerNode) -> Int {
+      teacher.layers.firstIndex { $0.index == mixer.layer.index }.map { sizes.mixers[$0] } ?? 0
+    }
+    let chosen = mixers.map(\.layer.index).sorted()
+    let whole = mixers.filter { kept($0) == 0 }.map(\.layer.index).sorted()
+    let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
+    choose(Set(whole), among: candidates, &hybrid)
+    var passes: [any Pass] = whole.isEmpty ? [] : [Select(layers: whole)]
+    if !hybrid.replaced.isEmpty { passes.append(Restore()) }
+    guard whole.count < chosen.count else { return passes }
+    let narrow = mixers.filter { kept($0) > 0 }
+    for count in Set(narrow.map(kept)).sorted(by: >) {
+      for mixers in NarrowMixers.alike(narrow.filter { kept($0) == count }) {
+        passes += try NarrowMixers.swaps(mixers, part: Double(count) / Double(mixers[0].width))
+      }
+    }
+    return passes + [Distil(steps: 0, images: reduction.images), Select(layers: chosen)]
   }
 }
