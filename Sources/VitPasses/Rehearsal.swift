@@ -36,7 +36,7 @@ extension Pipeline {
           if pass.criterion == .auto, !hybrid.replaced.isEmpty {
             _ = try Restore().run(on: &hybrid, context: context)
           }
-        case is Swap, is Restore: _ = try pass.run(on: &hybrid, context: context)
+        case is Swap, is Restore, is OwnPrefix: _ = try pass.run(on: &hybrid, context: context)
         case is Score, is Prune, is Factorise, is Solve: continue
         default: return
         }

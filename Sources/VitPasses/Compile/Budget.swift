@@ -29,6 +29,8 @@ public struct Budget: Hashable, Sendable {
     public var layers: Double
     /// How many layers are distilled.
     public var trials: Int
+    /// How often a model is measured while it is found out what it can do without.
+    public var searches: Int
     /// Samples of a step.
     public var batch: Int
     /// Samples that are held out.
@@ -40,12 +42,13 @@ public struct Budget: Hashable, Sendable {
 
     /// The work on a model.
     public init(
-      teacher: Double, layers: Double, trials: Int, batch: Int, heldOut: Int, evaluation: Int,
+      teacher: Double, layers: Double, trials: Int, batch: Int, heldOut: Int, evaluation: Int, searches: Int = 0,
       reading: Double = Budget.reading
     ) {
       self.teacher = teacher
       self.layers = layers
       self.trials = trials
+      self.searches = searches
       self.batch = batch
       self.heldOut = heldOut
       self.evaluation = evaluation
@@ -63,14 +66,17 @@ public struct Budget: Hashable, Sendable {
 
     /// Distillation apart from its steps: the targets' norms, two solves, and judging the weights five times; the same for
     /// three floors, without the second solve; and looking at tokens once, and solving once more on twice as many images
-    /// from layer to layer, which runs teacher and hybrid twice.
+    /// from layer to layer, which runs teacher and hybrid twice; where it is looked for what can be left out, four runs more
+    /// for the channels' sums before it and behind it.
     fileprivate func solve(_ images: Int) -> Double {
-      (20 * (teacher + layers + sample) + 10 * (teacher + sample)) * Double(images)
+      let runs = searches > 0 ? 14.0 : 10
+      return (20 * (teacher + layers + sample) + runs * (teacher + sample)) * Double(images)
     }
 
-    /// Measuring the teacher and each swap, the hybrid before and behind the solve, then as it is fine-tuned.
+    /// Measuring the teacher and each swap, what can be left out, the hybrid before and behind the solve, then as it is
+    /// fine-tuned.
     fileprivate func judge(_ images: Int) -> Double {
-      (teacher + sample) * Double(images * (4 + trials + Budget.fineTuneMeasurements))
+      (teacher + sample) * Double(images * (4 + trials + searches + Budget.fineTuneMeasurements))
     }
 
     /// Measuring teacher and hybrid at the end.

@@ -32,7 +32,9 @@ package struct CompilePlan: Sendable {
       seconds: options.timeBudget,
       work: Budget.Work(
         teacher: work, layers: layers, trials: trained.count, batch: batch, heldOut: heldOut,
-        evaluation: evaluation ?? heldOut, reading: reading), isSolved: options.isSolved,
+        evaluation: evaluation ?? heldOut,
+        searches: options.select == .auto ? ReductionSearch.measurements(of: teacher) : 0, reading: reading),
+      isSolved: options.isSolved,
       distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
       evaluated: options.evaluationImages)
     self.evaluation = budget.evaluated

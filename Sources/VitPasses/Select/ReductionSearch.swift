@@ -21,6 +21,12 @@ struct ReductionSearch {
   /// How many times the model is measured on the way to nothing.
   private static let measurements = 16
 
+  /// How often a model is measured at most while parts of a teacher are looked at: each part and each mixer alone, and the whole on the way.
+  static func measurements(of teacher: Teacher) -> Int {
+    let layers = teacher.layers.count { $0.isReplaceable }
+    return ChannelSite.all(in: teacher.graph).count + 4 * layers + measurements + 1
+  }
+
   /// Measures each part of the teacher alone that no mixer replaces.
   init(
     _ reduction: Reduction, teacher: Teacher, mixers: NarrowMixers, meter: FidelityMeter,

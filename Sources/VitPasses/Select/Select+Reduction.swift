@@ -7,10 +7,12 @@ extension Select {
     _ hybrid: inout Hybrid, chosen: [Int], notes: [String], _ context: PassContext
   ) throws -> PassResult {
     let teacher = try hybrid.teacher(for: Select.name)
-    let mixers = try MixerNode.all(in: hybrid, teacher: teacher).filter { $0.layer.choice == .selected }
+    var mixers = try MixerNode.all(in: hybrid, teacher: teacher).filter { $0.layer.choice == .selected }
     let data = try context.heldOut ?? context.samples(for: Select.name)
     let meter = try FidelityMeter(
       teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
+    let owners = try owning(mixers, hybrid, teacher: teacher, meter: meter, context)
+    mixers = owners ?? mixers
     let narrow = try NarrowMixers(mixers, of: teacher, images: reduction.images, context: context)
     let points = try ReductionSearch(
       reduction, teacher: teacher, mixers: narrow, meter: meter, context: context
@@ -27,7 +29,8 @@ extension Select {
         help: least < point.cost
           ? "a larger drop allows more, as does replacing more layers" : "replacing more layers allows more")
     }
-    var passes = try passes(for: point.sizes, mixers: mixers, teacher: teacher, &hybrid)
+    var passes = try passes(
+      for: point.sizes, mixers: mixers, owning: owners != nil, teacher: teacher, &hybrid)
     let sizes = point.sizes
     if sizes.channels != points[0].sizes.channels {
       passes.append(Prune(counts: sizes.channels, images: reduction.images, tile: reduction.tile))
@@ -52,7 +55,8 @@ extension Select {
 
   /// The passes that leave of mixers on trial those that were chosen, each with the channels that it keeps.
   private func passes(
-    for sizes: Reduction.Sizes, mixers: [MixerNode], teacher: Teacher, _ hybrid: inout Hybrid
+    for sizes: Reduction.Sizes, mixers: [MixerNode], owning: Bool, teacher: Teacher,
+    _ hybrid: inout Hybrid
   ) throws -> [any Pass] {
     func kept(_ mixer: MixerNode) -> Int {
       teacher.layers.firstIndex { $0.index == mixer.layer.index }.map { sizes.mixers[$0] } ?? 0
@@ -63,6 +67,7 @@ extension Select {
     choose(Set(whole), among: candidates, &hybrid)
     var passes: [any Pass] = whole.isEmpty ? [] : [Select(layers: whole)]
     if !hybrid.replaced.isEmpty { passes.append(Restore()) }
+    if owning, !whole.isEmpty { passes.append(OwnPrefix(layers: whole)) }
     guard whole.count < chosen.count else { return passes }
     let narrow = mixers.filter { kept($0) > 0 }
     for count in Set(narrow.map(kept)).sorted(by: >) {
@@ -72,4 +77,26 @@ extension Select {
     }
     return passes + [Distil(steps: 0, images: reduction.images), Select(layers: chosen)]
   }
+
+  /// The mixers with an output map of their own for the first tokens' rows (see `OwnPrefix`), where what each does alone is then
+  /// in sum less by a quarter; else `nil`.
+  private func owning(
+    _ mixers: [MixerNode], _ hybrid: Hybrid, teacher: Teacher, meter: FidelityMeter, _ context: PassContext
+  ) throws -> [MixerNode]? {
+    guard !mixers.isEmpty else { return nil }
+    var owning = hybrid
+    let chosen = mixers.map(\.layer.index)
+    guard try OwnPrefix(layers: chosen).run(on: &owning, context: context).changes > 0 else { return nil }
+    let others = try MixerNode.all(in: owning, teacher: teacher).filter { chosen.contains($0.layer.index) }
+    let sums = try [mixers, others].map { mixers in
+      try mixers.reduce(0.0) { sum, mixer in
+        let alone = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
+        return sum + (try meter.measure(alone).damage)
+      }
+    }
+    return sums[1] < Select.gainOfOwnMap * sums[0] ? others : nil
+  }
+
+  /// What is left of the damage where a map of their own is worth its weights.
+  private static let gainOfOwnMap = 0.75
 }
