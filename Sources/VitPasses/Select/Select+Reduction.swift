@@ -30,7 +30,8 @@ extension Select {
           ? "a larger drop allows more, as does replacing more layers" : "replacing more layers allows more")
     }
     var passes = try passes(
-      for: point.sizes, mixers: mixers, owning: owners != nil, teacher: teacher, &hybrid)
+      for: point.sizes, chosen: chosen.sorted(), mixers: mixers, owning: owners != nil, teacher: teacher,
+      &hybrid)
     let sizes = point.sizes
     if sizes.channels != points[0].sizes.channels {
       passes.append(Prune(counts: sizes.channels, images: reduction.images, tile: reduction.tile))
@@ -55,13 +56,14 @@ extension Select {
 
   /// The passes that leave of mixers on trial those that were chosen, each with the channels that it keeps.
   private func passes(
-    for sizes: Reduction.Sizes, mixers: [MixerNode], owning: Bool, teacher: Teacher,
+    for sizes: Reduction.Sizes, chosen: [Int], mixers: [MixerNode], owning: Bool, teacher: Teacher,
     _ hybrid: inout Hybrid
   ) throws -> [any Pass] {
     func kept(_ mixer: MixerNode) -> Int {
       teacher.layers.firstIndex { $0.index == mixer.layer.index }.map { sizes.mixers[$0] } ?? 0
     }
-    let chosen = mixers.map(\.layer.index).sorted()
+    // Layers may be chosen before anything replaces them.
+    guard !mixers.isEmpty else { return chosen.isEmpty ? [] : [Select(layers: chosen)] }
     let whole = mixers.filter { kept($0) == 0 }.map(\.layer.index).sorted()
     let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
     choose(Set(whole), among: candidates, &hybrid)
