@@ -22,6 +22,8 @@ public struct Fidelity: Sendable, Hashable {
   public var divergenceError: Double?
   /// The standard error of the difference of the two accuracies, of pairs on the same samples.
   public var dropError: Double?
+  /// The largest part of samples by which the accuracy may really fall, nineteen times in twenty; see `DropBound`.
+  public var dropBound: Double?
   /// Σ‖model − teacher‖² / Σ‖teacher‖², the mean over outputs.
   public var relativeError = 0.0
   /// For how many samples an output of the model is no number; they count as wrong.
@@ -200,6 +202,8 @@ public final class FidelityMeter {
       result.divergence = sum.divergence / Double(samples.count)
       result.divergenceError = SampleDamages.mean(each.damages)?.error
       result.dropError = SampleDamages.mean(each.gains)?.error
+      result.dropBound = DropBound.bound(
+        lost: each.gains.count { $0 < 0 }, gained: each.gains.count { $0 > 0 }, of: each.gains.count)
     }
     return (result, each)
   }

@@ -135,12 +135,18 @@ private struct CompileJob {
       reading: data.areFiles ? Budget.readingFile : Budget.reading)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
     let parts = try data.holdingOut(plan.heldOut, seed: options.seed)
-    (training, heldOut) = parts
+    training = parts.training
+    // What is measured at the end decides nothing: without data of its own it is the other half of what is held out.
+    let halves =
+      evaluation == nil && parts.heldOut.count > 1
+      ? try parts.heldOut.holdingOut(parts.heldOut.count / 2, seed: options.seed)
+      : (training: parts.heldOut, heldOut: evaluation ?? parts.heldOut)
+    heldOut = halves.training
     run = CompileRun(
       plan, teacher: origin, shapes: shapes,
       data: .init(
         training: training, heldOut: heldOut,
-        evaluation: (evaluation ?? heldOut).sampled(plan.evaluation, seed: options.seed)),
+        evaluation: (evaluation ?? halves.heldOut).sampled(plan.evaluation, seed: options.seed)),
       quantised: floats == nil ? nil : original.graph, options: options, pool: pool, progress: progress)
     lineage = try Lineage.entries(
       teacher: teacher, data: data, pipeline: plan.pipeline, seed: options.seed)

@@ -20,7 +20,8 @@ extension Report {
     }
     let head: [(String, JSON)] = [
       ("schema", "vitc.report/1"), ("version", .string(Version.current)), ("pipeline", .string(pipeline)),
-      ("found", found.map(JSON.string) ?? .null), ("perceptrons", .array(perceptrons.map(\.json))),
+      ("found", found.map(JSON.string) ?? .null), ("aim", .optional(aim)),
+      ("perceptrons", .array(perceptrons.map(\.json))),
       ("points", .array(points.map(\.json))),
     ]
     let rest: [(String, JSON)] = [
@@ -120,7 +121,8 @@ extension Fidelity {
       ("images", .int(images)), ("accuracy", .optional(accuracy)),
       ("accuracy_top5", .optional(scores?.topFive)), ("agreement", .optional(agreement)),
       ("kl", .optional(divergence)), ("kl_error", .optional(divergenceError)),
-      ("drop_error", .optional(dropError)), ("relative_error", .number(relativeError)),
+      ("drop_error", .optional(dropError)), ("drop_bound", .optional(dropBound)),
+      ("relative_error", .number(relativeError)),
       ("non_finite", .int(nonFinite)),
       ("teacher", .object([("accuracy", .optional(teacherAccuracy))])),
     ])

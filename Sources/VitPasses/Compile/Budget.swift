@@ -42,7 +42,8 @@ public struct Budget: Hashable, Sendable {
 
     /// The work on a model.
     public init(
-      teacher: Double, layers: Double, trials: Int, batch: Int, heldOut: Int, evaluation: Int, searches: Int = 0,
+      teacher: Double, layers: Double, trials: Int, batch: Int, heldOut: Int, evaluation: Int,
+      searches: Int = 0,
       reading: Double = Budget.reading
     ) {
       self.teacher = teacher

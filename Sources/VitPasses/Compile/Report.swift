@@ -62,6 +62,8 @@ public struct Report: Sendable {
   public var pipeline: String
   /// The pipeline that does the same without looking for it; `nil` where nothing was looked for.
   public var found: String?
+  /// How many points of accuracy were to be lost at most; `nil` where nothing was looked for.
+  public var aim: Double?
   /// The models that were measured while it was looked for.
   public var points: [Reduction.Point] = []
   /// The seed.
