@@ -87,7 +87,7 @@ extension Report.Perceptron {
 extension Reduction.Point {
   fileprivate var json: JSON {
     .object([
-      ("cost", .number(cost)), ("damage", .number(damage)),
+      ("cost", .number(cost)), ("damage", .number(damage)), ("agreement", .optional(agreement)),
       ("channels", .array(sizes.channels.map(JSON.int))), ("scores", .array(sizes.scores.map(JSON.int))),
       ("values", .array(sizes.values.map(JSON.int))), ("mixers", .array(sizes.mixers.map(JSON.int))),
     ])

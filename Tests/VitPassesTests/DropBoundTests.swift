@@ -1,6 +1,6 @@
 import Testing
 
-@testable import VitPasses
+import VitPasses
 
 @Suite("How far an accuracy may fall")
 struct DropBoundTests {

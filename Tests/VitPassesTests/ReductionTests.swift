@@ -77,6 +77,14 @@ struct ReductionTests {
     }
   }
 
+  @Test("an agreement decides in place of the damage")
+  func agreement() throws {
+    let (_, result) = try reduce("count=2,limit=0.0,agreement=0.5", TinyViT.context(count: 48))
+    let points = result.points
+    #expect(points.count > 3)
+    #expect(try points.dropLast().allSatisfy { try #require($0.agreement) >= 0.5 })
+  }
+
   @Test("the passes that were found give the same weights without looking")
   func found() throws {
     let context = TinyViT.context(count: 48)
@@ -111,7 +119,8 @@ struct ReductionTests {
   @Test(
     "bounds that make no sense are usage errors",
     arguments: [
-      "goal=1.1", "goal=-0.1", "limit=-1.0", "limit=nan", "solved=0", "tile=0", "head-tile=0",
+      "goal=1.1", "goal=-0.1", "limit=-1.0", "limit=nan", "agreement=1.5", "solved=0", "tile=0",
+      "head-tile=0",
       "cost=time-of-day",
     ])
   func refused(_ option: String) {

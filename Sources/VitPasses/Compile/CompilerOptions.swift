@@ -32,6 +32,8 @@ public struct CompilerOptions: Sendable {
   /// How many points of accuracy the hybrid may lose, as it is estimated before it is trained: with `select` of `auto`, what the
   /// model can do without is left out up to that.
   public var maximumDrop = 1.0
+  /// The share of images of which the hybrid is to say what the teacher says, in place of `maximumDrop`; `nil` for that.
+  public var minimumAgreement: Double?
   /// Where that ends before.
   public var target: Target?
   /// The kind of mixer that replaces them.
@@ -99,6 +101,9 @@ public struct CompilerOptions: Sendable {
     guard maximumDrop >= 0, maximumDrop <= 100 else {
       throw bad("the points that may be lost, \(maximumDrop), are not from 0 to 100")
     }
+    if let minimumAgreement, !(minimumAgreement > 0 && minimumAgreement <= 1) {
+      throw bad("the agreement \(minimumAgreement) is not above 0 and at most 1")
+    }
     switch target {
     case .speedup(let times) where !(times > 1 && times <= 1e6):
       throw bad("the speedup \(times) is not above 1")
@@ -153,6 +158,8 @@ public struct CompilerOptions: Sendable {
   /// What the choice may take from a teacher with so many weights.
   private func reduction(_ parameters: Int, _ images: Int) -> Reduction {
     var reduction = Reduction(limit: maximumDrop * CompilerOptions.damageOfPoint, images: images)
+    // Half of what is lost comes back.
+    if let minimumAgreement { reduction.agreement = max(1 - 2 * (1 - minimumAgreement), 0.01) }
     switch target {
     case .speedup(let times): reduction.goal = 1 / times
     case .parameters(let count):

@@ -16,6 +16,9 @@ public struct Reduction: Hashable, Sendable {
   public var goal: Double
   /// The damage at which it stops, measured on held-out samples before the result is solved and trained.
   public var limit: Double
+  /// The share of held-out samples of which teacher and model must say the same class, before the result is solved and trained;
+  /// above 0 it decides in place of `limit`.
+  public var agreement: Double
   /// The samples on which the channels of perceptrons are looked at.
   public var images: Int
   /// Channels of perceptrons go in multiples of this.
@@ -25,23 +28,25 @@ public struct Reduction: Hashable, Sendable {
 
   /// Takes what does least harm, until the damage is `limit` or the cost `goal` of the teacher's.
   public init(
-    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.04, images: Int = 300, tile: Int = 32,
-    headTile: Int = 8
+    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.05, agreement: Double = 0, images: Int = 300,
+    tile: Int = 32, headTile: Int = 8
   ) {
     self.cost = cost
     self.goal = goal
     self.limit = limit
+    self.agreement = agreement
     self.images = images
     self.tile = tile
     self.headTile = headTile
   }
 
-  /// Takes `cost` (flops), `goal` (0), `limit` (0.04), `solved` (300), `tile` (32) and `head-tile` (8).
+  /// Takes `cost` (flops), `goal` (0), `limit` (0.05), `agreement` (0), `solved` (300), `tile` (32) and `head-tile` (8).
   init(options: inout OptionReader) throws(VitError) {
     self.init()
     cost = try options.choice("cost", default: cost)
     goal = try options.value("goal", default: goal)
     limit = try options.value("limit", default: limit)
+    agreement = try options.value("agreement", default: agreement)
     images = try options.value("solved", default: images)
     tile = try options.value("tile", default: tile)
     headTile = try options.value("head-tile", default: headTile)
@@ -49,18 +54,21 @@ public struct Reduction: Hashable, Sendable {
 
   /// Throws where a number makes no sense.
   func check() throws(VitError) {
-    guard goal >= 0, goal <= 1, limit >= 0, limit.isFinite, images > 0,
+    guard goal >= 0, goal <= 1, limit >= 0, limit.isFinite, agreement >= 0, agreement <= 1, images > 0,
       (1...4096).contains(tile), (1...4096).contains(headTile)
     else {
       throw VitError(
-        "select: expected a goal from 0 to 1, a limit of at least 0, solved > 0 and tiles from 1 to 4096",
+        "select: expected a goal from 0 to 1, a limit of at least 0, an agreement from 0 to 1, solved > 0 and tiles from 1 to 4096",
         kind: .usage, code: "option-value")
     }
   }
 
   /// All options.
   var options: [(name: String, value: String)] {
-    [("cost", cost.rawValue), ("goal", "\(goal)"), ("limit", "\(limit)"), ("solved", "\(images)")]
+    [
+      ("cost", cost.rawValue), ("goal", "\(goal)"), ("limit", "\(limit)"), ("agreement", "\(agreement)"),
+      ("solved", "\(images)"),
+    ]
       + [("tile", "\(tile)"), ("head-tile", "\(headTile)")]
   }
 }
@@ -72,6 +80,8 @@ extension Reduction {
     public let cost: Double
     /// The damage on the held-out samples, before anything is solved or trained.
     public let damage: Double
+    /// The share of those samples of which it says what the teacher says; `nil` without classes.
+    public let agreement: Double?
     /// What is left.
     public let sizes: Sizes
   }
@@ -86,5 +96,18 @@ extension Reduction {
     public internal(set) var values: [Int]
     /// How many channels the mixer of a layer keeps; 0 for all.
     public internal(set) var mixers: [Int]
+  }
+}
+
+extension Reduction {
+  /// Whether a model is as near to its teacher as it must be.
+  func allows(_ point: Point) -> Bool {
+    if agreement > 0, let found = point.agreement { return found >= agreement }
+    return point.damage <= limit
+  }
+
+  /// What must hold of a model.
+  var bound: String {
+    agreement > 0 ? "an agreement of at least \(agreement)" : "a damage of at most \(limit)"
   }
 }

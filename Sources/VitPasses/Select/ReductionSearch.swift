@@ -152,9 +152,10 @@ struct ReductionSearch {
       case .mixer(let index): sizes.set(\.mixers, slot.sizes[place], layer: index, of: teacher)
       }
     }
+    let fidelity = try meter.measure(graph)
     return Reduction.Point(
       cost: try ReductionSearch.cost(graph, teacher, reduction.cost, context) / max(whole, 1),
-      damage: try meter.measure(graph).damage, sizes: sizes)
+      damage: fidelity.damage, agreement: fidelity.agreement, sizes: sizes)
   }
 
   /// The step that adds least to the damage for what it saves; of equal ones that in the later part.
@@ -176,7 +177,7 @@ struct ReductionSearch {
     func cost() -> Double { zip(slots, state).reduce(0) { $0 + ($1.0.costs[$1.1] - $1.0.costs[0]) / whole } }
     let least = slots.reduce(0) { $0 + (($1.costs.last ?? 0) - ($1.costs.first ?? 0)) / whole }
     var measured = 0.0
-    while let slot = next(state), let last = points.last, last.damage <= reduction.limit,
+    while let slot = next(state), let last = points.last, reduction.allows(last),
       last.cost > reduction.goal
     {
       state[slot] += 1

@@ -4,34 +4,32 @@ extension Select {
   /// With `by=auto`, behind the choice of layers: gives those that were not chosen their attention back, and takes from
   /// the model as far as the bounds allow.
   func reduce(
-    _ hybrid: inout Hybrid, chosen: [Int], notes: [String], _ context: PassContext
+    _ hybrid: inout Hybrid, chosen: [Int], owning: Bool, notes: [String], _ context: PassContext
   ) throws -> PassResult {
     let teacher = try hybrid.teacher(for: Select.name)
-    var mixers = try MixerNode.all(in: hybrid, teacher: teacher).filter { $0.layer.choice == .selected }
+    let mixers = try MixerNode.all(in: hybrid, teacher: teacher).filter { $0.layer.choice == .selected }
     let data = try context.heldOut ?? context.samples(for: Select.name)
     let meter = try FidelityMeter(
       teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
-    let owners = try owning(mixers, hybrid, teacher: teacher, meter: meter, context)
-    mixers = owners ?? mixers
     let narrow = try NarrowMixers(mixers, of: teacher, images: reduction.images, context: context)
     let points = try ReductionSearch(
       reduction, teacher: teacher, mixers: narrow, meter: meter, context: context
     ).points()
     // The first stands whatever it does: the layers were asked for.
-    let point = points.last { $0.damage <= reduction.limit } ?? points[0]
+    let point = points.last(where: reduction.allows) ?? points[0]
     if reduction.goal > 0, point.cost > reduction.goal {
       func percent(_ part: Double) -> String { "\((1000 * part).rounded() / 10) %" }
       let least = points.map(\.cost).min() ?? 1
       throw VitError(
         "the model cannot come to \(percent(reduction.goal)) of its \(reduction.cost.rawValue): "
-          + "at a damage of \(reduction.limit) before training it comes to \(percent(point.cost)) of them",
+          + "with \(reduction.bound) before training it comes to \(percent(point.cost)) of them",
         kind: .check, code: "target-unreachable",
         help: least < point.cost
-          ? "a larger drop allows more, as does replacing more layers" : "replacing more layers allows more")
+          ? "a larger drop, or less agreement, allows more, as does replacing more layers"
+          : "replacing more layers allows more")
     }
     var passes = try passes(
-      for: point.sizes, chosen: chosen.sorted(), mixers: mixers, owning: owners != nil, teacher: teacher,
-      &hybrid)
+      for: point.sizes, chosen: chosen.sorted(), mixers: mixers, owning: owning, teacher: teacher, &hybrid)
     let sizes = point.sizes
     if sizes.channels != points[0].sizes.channels {
       passes.append(Prune(counts: sizes.channels, images: reduction.images, tile: reduction.tile))
@@ -67,9 +65,9 @@ extension Select {
     let whole = mixers.filter { kept($0) == 0 }.map(\.layer.index).sorted()
     let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
     choose(Set(whole), among: candidates, &hybrid)
-    var passes: [any Pass] = whole.isEmpty ? [] : [Select(layers: whole)]
-    if !hybrid.replaced.isEmpty { passes.append(Restore()) }
-    if owning, !whole.isEmpty { passes.append(OwnPrefix(layers: whole)) }
+    var passes: [any Pass] = owning ? [OwnPrefix()] : []
+    if !whole.isEmpty { passes.append(Select(layers: whole)) }
+    passes.append(Restore())
     guard whole.count < chosen.count else { return passes }
     let narrow = mixers.filter { kept($0) > 0 }
     for count in Set(narrow.map(kept)).sorted(by: >) {
@@ -80,23 +78,21 @@ extension Select {
     return passes + [Distil(steps: 0, images: reduction.images), Select(layers: chosen)]
   }
 
-  /// The mixers with an output map of their own for the first tokens' rows (see `OwnPrefix`), where what each does alone is then
-  /// in sum less by a quarter; else `nil`.
-  private func owning(
-    _ mixers: [MixerNode], _ hybrid: Hybrid, teacher: Teacher, meter: FidelityMeter, _ context: PassContext
-  ) throws -> [MixerNode]? {
-    guard !mixers.isEmpty else { return nil }
+  /// Gives all mixers on trial an output map of their own for the first tokens' rows (see `OwnPrefix`), where what those do that
+  /// are best, or named, is then in sum less by a quarter; says whether it did. The damage of each is measured.
+  func giveOwnMaps(_ hybrid: inout Hybrid, _ context: PassContext) throws -> Bool {
+    guard !hybrid.replaced.isEmpty else { return false }
     var owning = hybrid
-    let chosen = mixers.map(\.layer.index)
-    guard try OwnPrefix(layers: chosen).run(on: &owning, context: context).changes > 0 else { return nil }
-    let others = try MixerNode.all(in: owning, teacher: teacher).filter { chosen.contains($0.layer.index) }
-    let sums = try [mixers, others].map { mixers in
-      try mixers.reduce(0.0) { sum, mixer in
-        let alone = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
-        return sum + (try meter.measure(alone).damage)
-      }
+    guard try OwnPrefix().run(on: &owning, context: context).changes > 0 else { return false }
+    try measure(&owning, context)
+    func sum(_ hybrid: Hybrid) -> Double {
+      let candidates = hybrid.replaced.filter { layers?.contains($0.index) ?? true }
+      return candidates.compactMap { $0.candidates.last?.damage }.sorted()
+        .prefix(count(among: hybrid.layers)).reduce(0, +)
     }
-    return sums[1] < Select.gainOfOwnMap * sums[0] ? others : nil
+    guard sum(owning) < Select.gainOfOwnMap * sum(hybrid) else { return false }
+    hybrid = owning
+    return true
   }
 
   /// What is left of the damage where a map of their own is worth its weights.

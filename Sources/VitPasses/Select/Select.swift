@@ -127,22 +127,28 @@ public struct Select: Pass {
           "layer \(number) cannot be replaced or does not exist", kind: .usage, code: "layer-unknown",
           help: "vitc inspect lists the layers and the reasons")
       }
-      choose(Set(layers), among: candidates, &hybrid)
       let note = "layers \(layers.sorted()), as asked for"
-      guard criterion == .auto else { return PassResult(changes: layers.count, notes: [note]) }
-      return try reduce(&hybrid, chosen: layers, notes: [note], context)
+      guard criterion == .auto else {
+        choose(Set(layers), among: candidates, &hybrid)
+        return PassResult(changes: layers.count, notes: [note])
+      }
+      try measure(&hybrid, context)
+      let owning = try giveOwnMaps(&hybrid, context)
+      choose(Set(layers), among: candidates, &hybrid)
+      return try reduce(&hybrid, chosen: layers, owning: owning, notes: [note], context)
     }
     if criterion.isDamage { try measure(&hybrid, context) }
+    let owning = try criterion == .auto && giveOwnMaps(&hybrid, context)
     let eligible = measured(hybrid.layers.filter { $0.isReplaceable || $0.isReplaced })
     if criterion == .auto, !eligible.contains(where: { $0.candidates.last?.damage != nil }) {
-      return try reduce(&hybrid, chosen: [], notes: ["no layer was on trial"], context)
+      return try reduce(&hybrid, chosen: [], owning: false, notes: ["no layer was on trial"], context)
     }
     let chosen = try ranked(eligible, of: hybrid.layers, context).map(\.index)
     choose(Set(chosen), among: candidates, &hybrid)
     let end = group == .sparse ? "" : ", \(group.rawValue) end"
     let notes = ["layers \(chosen.sorted()) by \(criterion.rawValue)\(end), best first \(chosen)"]
     guard criterion == .auto else { return PassResult(changes: chosen.count, notes: notes) }
-    return try reduce(&hybrid, chosen: chosen, notes: notes, context)
+    return try reduce(&hybrid, chosen: chosen, owning: owning, notes: notes, context)
   }
 
   /// Those of `eligible` that are chosen, best first.
@@ -221,7 +227,7 @@ public struct Select: Pass {
   }
 
   /// Measures for each mixer what it does to the teacher's outputs when it alone stands in.
-  private func measure(_ hybrid: inout Hybrid, _ context: PassContext) throws {
+  func measure(_ hybrid: inout Hybrid, _ context: PassContext) throws {
     guard !hybrid.replaced.isEmpty else { return }
     let teacher = try hybrid.teacher(for: Select.name)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)

@@ -23,6 +23,9 @@ extension Command {
       Option(
         "--max-drop", "POINTS",
         "how many points of accuracy auto aims to lose at most (default 1); 0 leaves all channels"),
+      Option(
+        "--min-agreement", "SHARE",
+        "in place of --max-drop: on how many images at least auto aims to say what the teacher says, as 0.95"),
       Option("--target-speedup", "TIMES", "where auto stops: so many times fewer operations, as 2"),
       Option("--max-params", "N", "where auto stops: at most so many parameters"),
       Option(
@@ -125,7 +128,7 @@ private struct CompileRun {
     "--replace", "--select", "--mixer", "--prefix", "--width", "--heads", "--order", "--time-budget",
     "--distil-steps",
     "--distil-rate", "--fine-tune-steps", "--fine-tune-rate", "--batch", "--max-drop", "--target-speedup",
-    "--max-params",
+    "--max-params", "--min-agreement",
   ]
 
   private static func options(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
@@ -150,6 +153,7 @@ private struct CompileRun {
       (options.select, options.group) = choice
     }
     options.maximumDrop = try arguments.number("--max-drop") ?? options.maximumDrop
+    options.minimumAgreement = try arguments.number("--min-agreement", above: 0)
     options.target = try target(arguments)
     options.mixer = arguments.text("--mixer") ?? options.mixer
     options.prefix = try arguments.text("--prefix").map(PrefixRows.init) ?? options.prefix
@@ -191,7 +195,10 @@ private struct CompileRun {
     guard speedup == nil || parameters == nil else {
       throw usage("--target-speedup and --max-params are one target too many", code: "option-conflict")
     }
-    for option in ["--target-speedup", "--max-params", "--max-drop"] where arguments.text(option) != nil {
+    if arguments.text("--min-agreement") != nil, arguments.text("--max-drop") != nil {
+      throw usage("--max-drop and --min-agreement are one bound too many", code: "option-conflict")
+    }
+    for option in ["--target-speedup", "--max-params", "--max-drop", "--min-agreement"] where arguments.text(option) != nil {
       if let choice = arguments.text("--select"), choice != "auto" {
         throw usage(
           "\(option) is for --select auto, found '\(choice)'", code: "option-conflict")
