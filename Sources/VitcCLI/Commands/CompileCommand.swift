@@ -198,7 +198,8 @@ private struct CompileRun {
     if arguments.text("--min-agreement") != nil, arguments.text("--max-drop") != nil {
       throw usage("--max-drop and --min-agreement are one bound too many", code: "option-conflict")
     }
-    for option in ["--target-speedup", "--max-params", "--max-drop", "--min-agreement"] where arguments.text(option) != nil {
+    for option in ["--target-speedup", "--max-params", "--max-drop", "--min-agreement"]
+    where arguments.text(option) != nil {
       if let choice = arguments.text("--select"), choice != "auto" {
         throw usage(
           "\(option) is for --select auto, found '\(choice)'", code: "option-conflict")
