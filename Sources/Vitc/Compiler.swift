@@ -136,9 +136,9 @@ private struct CompileJob {
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
     let parts = try data.holdingOut(plan.heldOut, seed: options.seed)
     training = parts.training
-    // What is measured at the end decides nothing: without data of its own it is the other half of what is held out.
+    // What is measured at the end is not what was chosen by: without data of its own it is the other half of what is held out.
     let halves =
-      evaluation == nil && parts.heldOut.count > 1
+      evaluation == nil && parts.heldOut.count > 1 && plan.pipeline.reduction != nil
       ? try parts.heldOut.holdingOut(parts.heldOut.count / 2, seed: options.seed)
       : (training: parts.heldOut, heldOut: evaluation ?? parts.heldOut)
     heldOut = halves.training

@@ -77,6 +77,11 @@ package struct CompilePlan: Sendable {
 }
 
 extension Pipeline {
+  /// What it looks for that a model can do without; `nil` where it does not.
+  package var reduction: Reduction? {
+    passes.lazy.compactMap { $0 as? Select }.first { $0.criterion == .auto }?.reduction
+  }
+
   /// How many of a model's layers the pipeline replaces.
   func replacements(among layers: [Layer]) -> Int {
     for pass in passes.reversed() {

@@ -155,6 +155,11 @@ public struct CompilerOptions: Sendable {
   /// trained is about half, and 0.025 goes with about a point where classes are as sure as in a trained teacher.
   private static let damageOfPoint = 0.05
 
+  /// The points of accuracy that a reduction aims to lose at most; `nil` where it goes by agreement.
+  static func maximumDrop(_ reduction: Reduction) -> Double? {
+    reduction.agreement > 0 ? nil : reduction.limit / damageOfPoint
+  }
+
   /// What the choice may take from a teacher with so many weights.
   private func reduction(_ parameters: Int, _ images: Int) -> Reduction {
     var reduction = Reduction(limit: maximumDrop * CompilerOptions.damageOfPoint, images: images)
