@@ -47,7 +47,8 @@ import VitTestSupport
     #expect(!result.errors.contains("nan"))
     let data = try data(tiny)
     #expect(data["non_finite"] as? Int == 3)
-    #expect((data["training"] as? Int ?? 0) + (data["held_out"] as? Int ?? 0) == 37)
+    let parts = ["training", "held_out", "evaluation"].map { data[$0] as? Int ?? 0 }
+    #expect(parts.reduce(0, +) == 37 && parts.allSatisfy { $0 > 0 })
     #expect(result.output.contains("left out: 3 samples"))
     #expect(try tiny.run(["verify", "h.vmod"]).status == 0)
   }
