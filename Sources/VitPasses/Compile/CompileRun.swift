@@ -90,7 +90,7 @@ package struct CompileRun {
     let explicit = Pipeline(zip(plan.pipeline.passes, results).flatMap { $1.found ?? [$0] })
     var (report, each) = try report(hybrid, bound: bound)
     report.found = results.contains { $0.found != nil } ? explicit.description : nil
-    report.aim = plan.pipeline.reduction.flatMap(CompilerOptions.maximumDrop)
+    report.aim = CompilerOptions.maximumDrop(plan.pipeline)
     report.points = results.flatMap(\.points)
     report.stages = zip(plan.pipeline.passes, results).compactMap { pass, result in
       result.damage.map { Report.Stage(pass: type(of: pass).name, damage: $0) }

@@ -151,20 +151,26 @@ public struct CompilerOptions: Sendable {
   /// Whether the mixer needs no steps layer by layer.
   var isSolved: Bool { (try? MixerRequest(mixer).kind.isSolved) ?? false }
 
-  /// The damage that stands for a point of accuracy while a model is reduced: what is left of it once the model is solved and
-  /// trained is about half, and 0.025 goes with about a point where classes are as sure as in a trained teacher.
-  private static let damageOfPoint = 0.05
+  /// The damage that goes with a point of accuracy, where classes are as sure as in a trained teacher.
+  private static let damageOfPoint = 0.025
 
-  /// The points of accuracy that a reduction aims to lose at most; `nil` where it goes by agreement.
-  static func maximumDrop(_ reduction: Reduction) -> Double? {
-    reduction.agreement > 0 ? nil : reduction.limit / damageOfPoint
+  /// How many times more a model may lose while it is reduced than in the end: what comes back as it is solved, or solved and
+  /// trained.
+  private static func allowance(trained: Bool) -> Double { trained ? 2 : 1.4 }
+
+  /// The points of accuracy that a pipeline aims to lose at most; `nil` where it goes by agreement, or looks for nothing.
+  static func maximumDrop(_ pipeline: Pipeline) -> Double? {
+    guard let reduction = pipeline.reduction, reduction.agreement == 0 else { return nil }
+    let isTrained = pipeline.passes.contains { ($0 as? FineTune)?.steps ?? 0 > 0 }
+    return reduction.limit / (damageOfPoint * allowance(trained: isTrained))
   }
 
   /// What the choice may take from a teacher with so many weights.
-  private func reduction(_ parameters: Int, _ images: Int) -> Reduction {
-    var reduction = Reduction(limit: maximumDrop * CompilerOptions.damageOfPoint, images: images)
-    // Half of what is lost comes back.
-    if let minimumAgreement { reduction.agreement = max(1 - 2 * (1 - minimumAgreement), 0.01) }
+  private func reduction(_ parameters: Int, _ budget: Budget) -> Reduction {
+    let allowance = CompilerOptions.allowance(trained: budget.fineTuneSteps > 0)
+    var reduction = Reduction(
+      limit: maximumDrop * CompilerOptions.damageOfPoint * allowance, images: budget.solved)
+    if let minimumAgreement { reduction.agreement = max(1 - allowance * (1 - minimumAgreement), 0.01) }
     switch target {
     case .speedup(let times): reduction.goal = 1 / times
     case .parameters(let count):
@@ -183,7 +189,7 @@ public struct CompilerOptions: Sendable {
     case .layers(let layers): choice.layers = layers
     case .threshold(let number): choice.threshold = number
     }
-    if select == .auto { choice.reduction = reduction(parameters, budget.solved) }
+    if select == .auto { choice.reduction = reduction(parameters, budget) }
     let onTrial = select.isDamage && choice.layers == nil
     if onTrial || select == .auto { choice.images = judged }
     let score = Score(images: budget.scored)
