@@ -168,8 +168,8 @@ public struct CompilerOptions: Sendable {
   /// What the choice may take from a teacher with so many weights.
   private func reduction(_ parameters: Int, _ budget: Budget) -> Reduction {
     let allowance = CompilerOptions.allowance(trained: budget.fineTuneSteps > 0)
-    var reduction = Reduction(
-      limit: maximumDrop * CompilerOptions.damageOfPoint * allowance, images: budget.solved)
+    let limit = maximumDrop * CompilerOptions.damageOfPoint * allowance
+    var reduction = Reduction(limit: (1e6 * limit).rounded() / 1e6, images: budget.solved)
     if let minimumAgreement { reduction.agreement = max(1 - allowance * (1 - minimumAgreement), 0.01) }
     switch target {
     case .speedup(let times): reduction.goal = 1 / times
