@@ -98,6 +98,7 @@ private struct CompileJob {
     _ original: Model, _ data: Samples?, _ evaluation: Samples?, _ options: CompilerOptions,
     _ progress: Progress
   ) throws {
+    let options = data == nil ? try options.withoutData() : options
     self.options = options
     if let weight = original.nonFiniteWeights.first {
       throw VitError(

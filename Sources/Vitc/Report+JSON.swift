@@ -21,7 +21,7 @@ extension Report {
     let head: [(String, JSON)] = [
       ("schema", "vitc.report/1"), ("version", .string(Version.current)), ("pipeline", .string(pipeline)),
       ("found", found.map(JSON.string) ?? .null), ("aim", .optional(aim)),
-      ("perceptrons", .array(perceptrons.map(\.json))),
+      ("perceptrons", .array(perceptrons.map(\.json))), ("heads", .array(heads.map(\.json))),
       ("points", .array(points.map(\.json))),
     ]
     let rest: [(String, JSON)] = [
@@ -81,6 +81,15 @@ extension Report.Layer {
 extension Report.Perceptron {
   fileprivate var json: JSON {
     .object([("index", .int(index)), ("channels", .int(channels)), ("kept", .int(kept))])
+  }
+}
+
+extension Report.Heads {
+  fileprivate var json: JSON {
+    .object([
+      ("layer", .int(layer)), ("scores", .int(scores)), ("scores_kept", .int(scoresKept)),
+      ("values", .int(values)), ("values_kept", .int(valuesKept)),
+    ])
   }
 }
 

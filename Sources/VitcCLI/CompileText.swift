@@ -67,6 +67,22 @@ enum CompileText {
       + table.text
   }
 
+  /// What lost channels.
+  private static func channels(_ report: Report) -> String {
+    var text = ""
+    if !report.perceptrons.isEmpty {
+      let kept = report.perceptrons.map { "\($0.index): \($0.kept) of \($0.channels)" }
+      text += "\nperceptrons keep fewer channels: \(kept.joined(separator: ", "))\n"
+    }
+    if !report.heads.isEmpty {
+      let kept = report.heads.map {
+        "\($0.layer): \($0.scoresKept) of \($0.scores), \($0.valuesKept) of \($0.values)"
+      }
+      text += "\nheads keep fewer channels for scores and of values: layer \(kept.joined(separator: "; "))\n"
+    }
+    return text
+  }
+
   /// What was measured on images that decided nothing, beside what was aimed at.
   private static func promise(_ report: Report) -> String {
     let fidelity = report.fidelity
@@ -122,10 +138,7 @@ enum CompileText {
     text += table.text
     text += promise(report)
     for exchange in report.exchanges { text += self.text(exchange) }
-    if !report.perceptrons.isEmpty {
-      let kept = report.perceptrons.map { "\($0.index): \($0.kept) of \($0.channels)" }
-      text += "\nperceptrons keep fewer channels: \(kept.joined(separator: ", "))\n"
-    }
+    text += channels(report)
     if let found = report.found { text += "\nthe same without looking for it:\n  \(found)\n" }
     text += errors(report)
     if !report.stages.isEmpty {

@@ -218,13 +218,7 @@ package struct CompileRun {
         data.training.count - lost[0], data.heldOut.count - lost[1], data.evaluation.count - lost[2]
       ), timing: (timing[0], timing[1]))
     report.nonFiniteSamples = leftOut.count
-    let sites = (ChannelSite.all(in: teacher.graph), ChannelSite.all(in: hybrid.graph))
-    if sites.0.count == sites.1.count {
-      report.perceptrons = zip(sites.0, sites.1).enumerated().compactMap { index, pair in
-        pair.1.channels < pair.0.channels
-          ? Report.Perceptron(index: index, channels: pair.0.channels, kept: pair.1.channels) : nil
-      }
-    }
+    try report.note(hybrid, beside: teacher)
     report.quantised = try quantised.map { try meter.measure($0) }
     return (report, each)
   }

@@ -138,6 +138,20 @@ public struct CompilerOptions: Sendable {
     try pipeline(Budget(seconds: 1, work: none), heldOut: 1, batch: 1, parameters: 1).check()
   }
 
+  /// The options where there are no data but made-up ones: what those can do without says nothing of real ones, so that layers are
+  /// chosen, and all channels stay. Throws a usage error where a bound or a target asks for more.
+  package func withoutData() throws(VitError) -> CompilerOptions {
+    guard pipeline == nil, select == .auto else { return self }
+    guard target == nil, minimumAgreement == nil else {
+      throw VitError(
+        "what a model can do without is found out on data", kind: .usage, code: "data-missing",
+        help: "give some with --data")
+    }
+    var options = self
+    options.select = .damage
+    return options
+  }
+
   /// The pipeline of a compile that does what `budget` buys.
   ///
   /// Where layers are chosen by measured damage, every one that can be is replaced and distilled on trial; else the choice

@@ -50,6 +50,16 @@ public struct Report: Sendable {
     public let channels, kept: Int
   }
 
+  /// An attention layer whose heads lost channels.
+  public struct Heads: Hashable, Sendable {
+    /// Its number.
+    public let layer: Int
+    /// How many channels queries and keys of a head have in the teacher, and how many are left.
+    public let scores, scoresKept: Int
+    /// How many channels values of a head have in the teacher, and how many are left.
+    public let values, valuesKept: Int
+  }
+
   /// A pass that measured what it bought.
   public struct Stage: Sendable {
     /// Its name.
@@ -74,6 +84,8 @@ public struct Report: Sendable {
   public var layers: [Layer]
   /// The perceptrons that lost channels.
   public var perceptrons: [Perceptron] = []
+  /// The attention layers whose heads lost channels.
+  public var heads: [Heads] = []
   /// The teacher's size.
   public var teacher: Size
   /// The hybrid's size.

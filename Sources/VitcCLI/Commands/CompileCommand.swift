@@ -230,7 +230,8 @@ private struct CompileRun {
   }
 
   mutating func run() throws -> Outcome {
-    let (out, terminal, options) = (self.out, self.terminal, self.options)
+    let (out, terminal) = (self.out, self.terminal)
+    let options = try arguments.text("--data") == nil ? self.options.withoutData() : self.options
     try Model.checkWritable(out)
     terminal.yieldOutput(to: out)
     for path in [arguments.text("--report"), depfile?.path].compactMap({ $0 }) {
