@@ -2,6 +2,7 @@ import Testing
 import VitIR
 import VitOps
 import VitPasses
+import VitRuntime
 
 @Suite("Heads of attention by fewer channels")
 struct FactoriseTests {
@@ -86,6 +87,25 @@ struct FactoriseTests {
     let before = try damage(passes, teacher, context)
     let after = try damage(passes + ",solve{images=64}", teacher, context)
     #expect(after < before, "from \(before) to \(after)")
+  }
+
+  @Test("maps without biases are reduced and solved, too")
+  func withoutBiases() throws {
+    var model = ModelBuilder()
+    let x = model.input([.symbol("batch"), 5, 6])
+    let maps = (0..<4).map { _ in model.weight([6, 6]) }
+    let y = try model.add(
+      "vit.attention", [x, maps[0], nil, maps[1], nil, maps[2], nil, maps[3]], [("heads", .int(2))])
+    let graph = model.finish(try model.add("vit.add", [x, y]))
+    let teacher = Hybrid(finding: graph)
+    let context = PassContext(
+      pool: SerialPool(), registry: .standard,
+      data: RandomSamples(count: 32, shape: [5, 6], seed: 3, classes: nil))
+    for parts in ["scores=[2]", "scores=[1],values=[2]"] {
+      let reduced = try apply("factorise{\(parts)},solve{images=32}", to: teacher, context)
+      let node = try #require(reduced.graph.nodes.first { $0.operation is VitAttention })
+      #expect(node.operands[2] == nil && node.operands[4] == nil)
+    }
   }
 
   @Test("a reduced model is trained like others, and keeps its teacher")

@@ -35,16 +35,16 @@ final class SolveSweep {
   /// The constants of a site, solved on what comes to it in `graph`, in which those before it are solved.
   func solve(_ site: SolveSite, in graph: Graph) throws -> [(name: String, tensor: Tensor)] {
     switch site {
-    case .mixer(let mixer): try solve(mixer, in: graph).constants
+    case .mixer(let mixer): return try solve(mixer, in: graph).constants
     case .perceptron(_, let pruned, let original):
-      try solve(
+      return try solve(
         LastMap(weight: pruned.weight, bias: pruned.bias, result: pruned.result), as: original.result,
         in: graph, behind: pruned.tap)
     case .attention(let site, let original):
-      try solve(
-        LastMap(
-          weight: graph.nodes[site.node].operands[7], bias: graph.nodes[site.node].operands[8],
-          result: site.result), as: original, in: graph, behind: site.tap)
+      let operands = graph.nodes[site.node].operands
+      return try solve(
+        LastMap(weight: operands[7], bias: operands.count > 8 ? operands[8] : nil, result: site.result),
+        as: original, in: graph, behind: site.tap)
     }
   }
 
