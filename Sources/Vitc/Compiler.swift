@@ -75,7 +75,11 @@ public struct Compiler: Sendable {
         try keep?(result)
         if keep != nil { job.checkpoint?.remove() }
         return result
-      } catch let error as VitError { throw job.explained(error) }
+      } catch let error as VitError {
+        // A file that holds nothing to go on from is of no use to anybody.
+        if error.kind != .interrupted, job.checkpoint?.isEmpty ?? false { job.checkpoint?.remove() }
+        throw job.explained(error)
+      }
     } catch let error as VitError where error.kind == .input { throw error.at(Location(file: teacher.path)) }
   }
 }

@@ -69,6 +69,19 @@ import VitTestSupport
         == Data(contentsOf: URL(fileURLWithPath: two.file("b.vmod"))))
   }
 
+  @Test("a target beyond what the bound allows is an error that says how far it goes, and leaves nothing")
+  func unreachable() throws {
+    let scratch = try Scratch()
+    let result = try Tool.run([
+      "compile", Tool.teacher, "--data", "synthetic:32", "--held-out", "8", "--no-train", "--replace",
+      "layers=7",
+      "--mixer", "pointwise", "--target-speedup", "50", "-o", scratch.file("a.vmod"),
+    ])
+    #expect(result.status == 1, "\(result.errors)")
+    #expect(result.errors.contains("cannot come to 2.0 % of its flops"), "\(result.errors)")
+    #expect(try scratch.names.isEmpty)
+  }
+
   @Test("the pipeline that is printed gives the same hybrid when it is pasted back") func pipeline() throws {
     let scratch = try Scratch()
     let first = try Tool.run(CompileTests.quick + ["-o", scratch.file("a.vmod"), "--reproducible"])
