@@ -77,7 +77,7 @@ public struct Compiler: Sendable {
         return result
       } catch let error as VitError {
         // A file that holds nothing to go on from is of no use to anybody.
-        if error.kind != .interrupted, job.checkpoint?.isEmpty ?? false { job.checkpoint?.remove() }
+        if error.kind == .check, job.checkpoint?.isEmpty ?? false { job.checkpoint?.remove() }
         throw job.explained(error)
       }
     } catch let error as VitError where error.kind == .input { throw error.at(Location(file: teacher.path)) }
