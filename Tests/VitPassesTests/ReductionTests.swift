@@ -67,6 +67,20 @@ struct ReductionTests {
     }
   }
 
+  @Test("mixers that are narrow already become narrower, as the passes that were found say")
+  func narrower() throws {
+    var hybrid = try TinyViT.model(layers: 4)
+    let results = try Pipeline(
+      "swap{mixer=conv,width=0.5,layers=all,images=32},distil{steps=0,images=32},"
+        + "select{by=auto,count=2,limit=1e9,tile=4,head-tile=2,solved=32}"
+    ).run(on: &hybrid, context: TinyViT.context(count: 48))
+    let sizes = try #require(results.last?.points.last?.sizes.mixers).filter { $0 > 0 }
+    let found = try hybrid.graph.nodes.filter { $0.operation is any Mixer }.map {
+      try #require($0.operands[1].flatMap(hybrid.graph.tensor)).shape[0]
+    }
+    #expect(!sizes.isEmpty && sizes == found)
+  }
+
   @Test("a goal that the limit does not allow is an error that says how far it goes")
   func unreachable() throws {
     #expect {

@@ -48,7 +48,7 @@ struct NarrowMixers {
     var swaps: [(text: String, swap: Swap, layers: [Int])] = []
     for mixer in mixers {
       guard let text = mixer.layer.candidates.last?.mixer, mixer.region.mixer.values != nil,
-        let swap = try Swap(again: text, part: part)
+        let swap = try Swap(again: text, width: part * mixer.relativeWidth)
       else { continue }
       let same = swaps.firstIndex { $0.text == text }
       if let same {
@@ -70,11 +70,17 @@ extension MixerNode {
   var width: Int {
     region.readout?.weight.map { region.constants[$0].tensor.shape[1] } ?? 0
   }
+
+  /// Its width as a fraction of its tokens'; 1 where it has no values of its own.
+  fileprivate var relativeWidth: Double {
+    guard let weight = region.mixer.values?.weight.flatMap(region.constant) else { return 1 }
+    return Double(width) / Double(max(1, region.constants[weight].tensor.shape[1]))
+  }
 }
 
 extension Swap {
-  /// What put a mixer in that is noted as `text`, with a part of its width; `nil` where it needs steps.
-  fileprivate init?(again text: String, part: Double) throws {
+  /// What put a mixer in that is noted as `text`, with another width; `nil` where it needs steps.
+  fileprivate init?(again text: String, width: Double) throws {
     let written = try NestedOption(text)
     var own = written.attributes
     func word(_ name: String) -> String? {
@@ -89,7 +95,7 @@ extension Swap {
     let kind = try MixerRequest(request)
     guard kind.kind.isSolved else { return nil }
     self.init(
-      mixer: request, width: try part * kind.defaultWidth, order: order.flatMap(Order.init) ?? .bidirectional,
+      mixer: request, width: width, order: order.flatMap(Order.init) ?? .bidirectional,
       placement: placement.flatMap(ScanOrder.Placement.init) ?? .last,
       prefix: try prefix.map(PrefixRows.init) ?? .automatic)
   }
