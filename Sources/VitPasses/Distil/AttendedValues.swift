@@ -23,9 +23,7 @@ struct AttendedValues {
       case 6 where own != nil: operands.append(own.map { builder.graph.addConstant($0.bias, name: "bv") })
       case 7:
         let width = own?.weight.shape[0] ?? wo.shape[1]
-        let identity = try Tensor(.f32, shape: [width, width]) { buffer in
-          for index in 0..<width { buffer.store(1, at: index * width + index, as: .f32) }
-        }
+        let identity = try Tensor.identity(width)
         operands.append(builder.graph.addConstant(identity, name: "identity"))
       case 8: operands.append(nil)
       default:

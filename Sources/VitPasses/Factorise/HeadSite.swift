@@ -41,9 +41,7 @@ struct HeadSite {
   func tap(_ builder: inout GraphBuilder) throws -> ValueID {
     let node = builder.graph.nodes[self.node]
     let width = weights.heads * weights.valueDim
-    let identity = try Tensor(.f32, shape: [width, width]) { buffer in
-      for index in 0..<width { buffer.store(1, at: index * width + index, as: .f32) }
-    }
+    let identity = try Tensor.identity(width)
     var operands = node.operands
     operands[7] = builder.graph.addConstant(identity, name: "identity")
     if operands.count > 8 { operands[8] = nil }

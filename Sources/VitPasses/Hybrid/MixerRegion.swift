@@ -119,9 +119,7 @@ struct MixerRegion {
     let inputs = constants[weight].tensor.shape[1]
     var region = self
     if !sharesReadout { region.steps.removeLast() }
-    let identity = try Tensor(.f32, shape: [inputs, inputs]) { buffer in
-      for index in 0..<inputs { buffer.store(1, at: index * inputs + index, as: .f32) }
-    }
+    let identity = try Tensor.identity(inputs)
     let places = [weight: constants.count, map.bias: constants.count + 1]
     region.constants.append(("identity.weight", identity))
     region.constants.append(("identity.bias", try Tensor(.f32, shape: [inputs]) { _ in }))

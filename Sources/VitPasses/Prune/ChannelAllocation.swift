@@ -27,9 +27,6 @@ struct ChannelAllocation {
 
   private let curves: [Curve]
 
-  /// From curves that are known.
-  init(_ curves: [Curve]) { self.curves = curves }
-
   /// Measures each perceptron of a hybrid on the samples of `prune`, and what it does to the outputs on the held-out ones.
   init(_ prune: Prune, _ sites: [ChannelSite], _ hybrid: Hybrid, _ context: PassContext) throws {
     let data = try context.samples(for: Prune.name)

@@ -1,6 +1,13 @@
 internal import VitIR
 
 extension Tensor {
+  /// The identity of so many channels, `[count, count]` in f32.
+  static func identity(_ count: Int) throws -> Tensor {
+    try Tensor(.f32, shape: [count, count]) { buffer in
+      for index in 0..<count { buffer.store(1, at: index * count + index, as: .f32) }
+    }
+  }
+
   /// The listed entries of an axis, in that order, as they are stored. Throws where the storage is damaged.
   func entries(_ list: [Int], axis: Int) throws -> Tensor {
     var shape = self.shape

@@ -34,7 +34,7 @@ struct ReductionSearch {
   ) throws {
     (self.reduction, self.teacher, self.mixers) = (reduction, teacher, mixers)
     (self.meter, self.context) = (meter, context)
-    whole = try ReductionSearch.cost(teacher.graph, teacher, reduction.cost, context)
+    whole = try ReductionSearch.cost(teacher.graph, reduction.cost, context)
     let perceptrons = ChannelSite.all(in: teacher.graph)
     let replaced = Set(mixers.whole.map(\.layer.index))
     let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
@@ -76,7 +76,7 @@ struct ReductionSearch {
     for mixer in mixers {
       let graph = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
       damages.append(try meter.measure(graph).damage)
-      costs.append(try ReductionSearch.cost(graph, teacher, reduction.cost, context))
+      costs.append(try ReductionSearch.cost(graph, reduction.cost, context))
     }
     slots.append(
       ReductionSlot(
@@ -96,7 +96,7 @@ struct ReductionSearch {
     try apply(middle, &graph)
     try finish(&graph)
     let scale = max(0, try meter.measure(graph).damage) / max(errors[middle], .leastNormalMagnitude)
-    let saved = whole - (try ReductionSearch.cost(graph, teacher, reduction.cost, context))
+    let saved = whole - (try ReductionSearch.cost(graph, reduction.cost, context))
     let each = saved / Double(max(1, sizes[0] - sizes[middle]))
     slots.append(
       ReductionSlot(
@@ -112,11 +112,11 @@ struct ReductionSearch {
 
   /// The cost of a model as it will be without the rows that nobody reads.
   private static func cost(
-    _ graph: Graph, _ teacher: Teacher, _ kind: Reduction.Cost, _ context: PassContext
+    _ graph: Graph, _ kind: Reduction.Cost, _ context: PassContext
   ) throws -> Double {
+    guard kind == .flops else { return Double(graph.parameterCount) }
     var model = Hybrid(graph)
     _ = try Trim().run(on: &model, context: context)
-    guard kind == .flops else { return Double(graph.parameterCount) }
     let data = try context.samples(for: Select.name)
     let form = BatchForm(model.graph, sample: data.shape)
     let shapes = try InputShapes.of(model.graph, batch: form.samples(1), data: data)
@@ -154,7 +154,7 @@ struct ReductionSearch {
     }
     let fidelity = try meter.measure(graph)
     return Reduction.Point(
-      cost: try ReductionSearch.cost(graph, teacher, reduction.cost, context) / max(whole, 1),
+      cost: try ReductionSearch.cost(graph, reduction.cost, context) / max(whole, 1),
       damage: fidelity.damage, agreement: fidelity.agreement, sizes: sizes)
   }
 
