@@ -1,13 +1,14 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.prefix_attention(x, mixed?, wq, bq?, wk, wv, bv?, wo, bo?)`: `mixed`, with the rows of the first `prefix` tokens
+/// `vit.prefix_attention(x, mixed?, wq, bq?, wk, wv, bv?, wo, bo?, bias?)`: `mixed`, with the rows of the first `prefix` tokens
 /// replaced by what self-attention gives them; without `mixed` those rows alone.
 ///
 /// `x` is `[batch, tokens, dim]`, `mixed` and the result `[batch, tokens, outputDim]`, or the result `[batch, prefix, outputDim]`; `wq` and `wk` are
 /// `[heads·rank, dim]`, `wv` `[kvHeads·dv, dim]`, `wo` `[outputDim, heads·dv]`. With few such tokens no key and no value of
 /// the others is ever formed: both maps act on the side of the queries, `p = softmax(scale · (x_s W_Qᵀ + b) W_K xᵀ)`,
 /// `c = (p x) W_Vᵀ + b_V`. A bias of the keys adds the same to all scores of a query, so there is none.
+/// `bias`, `[batch, 1, 1, tokens]`, is added to the scores of all queries: the sizes of merged tokens, see `vit.log_size`.
 public struct PrefixAttention: Operation {
   /// The operation's name.
   public static let name = "vit.prefix_attention"
@@ -32,6 +33,7 @@ public struct PrefixAttention: Operation {
   private static let keys = 4
   private static let values = LinearMap(weight: 5, bias: 6)
   private static let output = LinearMap(weight: 7, bias: 8)
+  private static let bias = 9
 
   /// Attention of the first `prefix` tokens.
   public init(heads: Int, kvHeads: Int, prefix: Int, scale: Double) {
@@ -65,7 +67,7 @@ public struct PrefixAttention: Operation {
 
   /// The type of `mixed`, or of the rows.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
-    try operands.expectCount(8...9)
+    try operands.expectCount(8...10)
     try operands.expectOneResult()
     let x = try operands.float(0, "x", rank: 3...3)
     let q = try Self.queries.resultType(x, operands, weightRole: "wq", biasRole: "bq")
@@ -81,6 +83,7 @@ public struct PrefixAttention: Operation {
     if let tokens = x.shape[1].fixedValue, tokens < prefix {
       throw VitError("'x' has \(tokens) tokens, expected at least \(prefix)", code: "operand-shape")
     }
+    try operands.expectOptional(Self.bias, "bias", x.with([x.shape[0], 1, 1, x.shape[1]]))
     let attended = x.with([x.shape[0], x.shape[1], .fixed(heads * (values / kvHeads))])
     let result = try Self.output.resultType(attended, operands, weightRole: "wo", biasRole: "bo")
     guard operands.has(1) else { return [result.with([x.shape[0], .fixed(prefix), result.shape[2]])] }
@@ -96,8 +99,12 @@ public struct PrefixAttention: Operation {
     let isPut = operands.has(1)
     var channels: [Int?] = [nil, isPut ? 2 : nil, nil, nil, nil, nil, nil, 0]
     if operands.has(8) { channels.append(0) }
+    var sides: [Int?] = isPut ? [0, 0] : [0]
+    if operands.has(Self.bias) {
+      sides += [Int?](repeating: nil, count: Self.bias - sides.count) + [0]
+    }
     let images = [
-      AxisMap.Letter(.parallel, isPut ? [0, 0] : [0], [0]), AxisMap.Letter(.parallel, channels, [2]),
+      AxisMap.Letter(.parallel, sides, [0]), AxisMap.Letter(.parallel, channels, [2]),
     ]
     return AxisMap(images + (isPut ? [AxisMap.Letter(.aligned, [1, 1], [1])] : []))
   }
@@ -107,6 +114,7 @@ public struct PrefixAttention: Operation {
     switch index {
     case 2, 4, 5, 7: .weight
     case 3, 6, 8: .bias
+    case Self.bias: .mask
     default: .data
     }
   }
@@ -219,11 +227,14 @@ public struct PrefixAttention: Operation {
       bStride: BatchStride(inner: s.rank * s.dim), c: z, ldc: s.heads * s.dim,
       cStride: BatchStride(inner: s.dim), pool: pool)
     let (queries, tokens) = (s.prefix * s.heads, BatchStride(inner: s.tokens * s.dim))
+    // The bias of an image goes with the product, which is then scaled there.
+    let bias = s.batch > 0 ? context.optionalInput(Self.bias) : nil
     Kernel.batchedGemm(
-      inner: s.batch, transB: true, m: queries, n: s.tokens, k: s.dim, a: z,
+      inner: s.batch, transB: true, m: queries, n: s.tokens, k: s.dim, alpha: bias == nil ? 1 : scale, a: z,
       aStride: BatchStride(inner: queries * s.dim), b: x, bStride: tokens, c: p,
-      cStride: BatchStride(inner: queries * s.tokens), pool: pool)
-    Kernel.softmax(p, scale: scale, into: p, pool: pool)
+      cStride: BatchStride(inner: queries * s.tokens), bias: bias,
+      columnStride: BatchStride(inner: s.tokens), pool: pool)
+    Kernel.softmax(p, scale: bias == nil ? scale : 1, into: p, pool: pool)
     Kernel.batchedGemm(
       inner: s.batch, m: queries, n: s.dim, k: s.tokens, a: p,
       aStride: BatchStride(inner: queries * s.tokens), b: x, bStride: tokens, c: g,
@@ -241,7 +252,7 @@ public struct PrefixAttention: Operation {
   /// There is a gradient.
   public var isDifferentiable: Bool { true }
 
-  /// Adds the gradients of the tokens, of `mixed` behind the first tokens, and of all weights and biases.
+  /// Adds the gradients of the tokens, of `mixed` behind the first tokens, of all weights and biases, and of the scores' bias.
   public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0] else { return }
     let s = sizes(context)
@@ -280,6 +291,15 @@ public struct PrefixAttention: Operation {
       inner: s.batch, transB: true, m: queries, n: s.tokens, k: s.dim, a: dg, aStride: row, b: x,
       bStride: tokens, c: dp, cStride: map, pool: pool)
     ds.zero()
+    if operandGradients.count > Self.bias, let dbias = operandGradients[Self.bias] {
+      Kernel.softmaxGradient(y: p, dy: dp, adding: ds, pool: pool)
+      for image in 0..<s.batch {
+        Kernel.addColumnSums(
+          of: ds.part(image * queries * s.tokens, of: queries * s.tokens), row: s.tokens, rows: queries,
+          to: dbias.part(image * s.tokens, of: s.tokens), pool: pool)
+      }
+      ds.zero()
+    }
     Kernel.softmaxGradient(
       y: p, dy: dp, scale: scale, adding: ds, pool: pool)
     Kernel.batchedGemm(
@@ -376,7 +396,10 @@ public struct PrefixAttention: Operation {
     let factor = builder.constant([scale], shape: [], element: type.element)
     let rows = try builder.add("onnx.Unsqueeze", [x, builder.integers([1])])
     let columns = try builder.add("onnx.Transpose", [rows], [("perm", .ints([0, 1, 3, 2]))])
-    let scores = try builder.add("onnx.MatMul", [try builder.add("onnx.Mul", [z, factor]), columns])
+    var scores = try builder.add("onnx.MatMul", [try builder.add("onnx.Mul", [z, factor]), columns])
+    if operands.count > Self.bias, let bias = operands[Self.bias] {
+      scores = try builder.add("onnx.Add", [scores, bias])
+    }
     let p = try builder.add("onnx.Softmax", [scores], [("axis", .int(-1))])
     let g = try builder.add("onnx.MatMul", [p, rows])
     func grouped(_ value: ValueID, _ shape: [Int]) throws(VitError) -> ValueID {

@@ -13,6 +13,8 @@ public protocol Pass: Sendable {
   static var example: String { get }
   /// Whether a model that it changed is no longer its own teacher, though no layer of it is replaced. Default: it is.
   var isLossy: Bool { get }
+  /// Whether it can run on a model in which tokens are merged on the way. Default: it can.
+  var worksOnMergedTokens: Bool { get }
   /// Takes the options that it declares; one that is left over is an error.
   init(options: inout OptionReader) throws(VitError)
   /// All options with their values, defaults included, in the order of the documentation: the canonical text.
@@ -28,6 +30,8 @@ extension Pass {
   public static var example: String { name }
   /// It is its own teacher still.
   public var isLossy: Bool { false }
+  /// It can.
+  public var worksOnMergedTokens: Bool { true }
   /// Every value makes sense.
   public func check() throws(VitError) {}
 }

@@ -70,7 +70,10 @@ public struct Pipeline: Sendable, CustomStringConvertible {
       if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = Teacher(hybrid) }
       context.place = place
       for observer in observers { try observer.before(pass, hybrid) }
-      let result = Result { try pass.run(on: &hybrid, context: context) }
+      let result = Result {
+        try pass.checkMerged(hybrid)
+        return try pass.run(on: &hybrid, context: context)
+      }
       context.leftOut.report(to: context.report)
       for observer in observers.reversed() { try observer.after(pass, hybrid, result) }
       results.append(try result.get())

@@ -3,6 +3,6 @@ extension Pipeline {
   public static let standardPasses: [any Pass.Type] = [
     OpenBatch.self, FixSize.self, Dequantise.self, Fold.self, Raise.self, DeadCode.self, Score.self,
     Select.self, Swap.self, Distil.self, Restore.self, OwnPrefix.self, Prune.self, Factorise.self, Solve.self,
-    FineTune.self, Trim.self, Round.self,
+    Merge.self, FineTune.self, Trim.self, Round.self,
   ]
 }

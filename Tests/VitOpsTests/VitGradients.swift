@@ -34,3 +34,29 @@ func operandGradients(
   }
   return try ids.map { id in try id.flatMap { tape.gradient(ofInput: $0) }.map(Tensor.init(copying:)) }
 }
+
+/// The gradient of operand 0 in double that follows from `upstream`; integer operands are constants.
+func tokenGradient(of operation: any Operation, _ operands: [Tensor?], upstream: Tensor) throws -> Tensor? {
+  var builder = GraphBuilder(Graph(name: "case"), registry: .standard)
+  let ids = operands.enumerated().map { index, tensor in
+    tensor.map {
+      $0.element.isFloat
+        ? builder.graph.addInput($0.type, name: "x\(index)")
+        : builder.graph.addConstant($0, name: "c\(index)")
+    }
+  }
+  builder.graph.outputs = [("y", try builder.add(operation, ids)[0])]
+  let tensors = operands.compactMap { $0 }.filter(\.element.isFloat)
+  let executor = try Executor(
+    builder.graph, weights: WeightStore(builder.graph), inputShapes: tensors.map(\.shape), training: true,
+    pool: SerialPool())
+  for (view, tensor) in zip(executor.inputs, tensors) {
+    for (index, value) in try tensor.doubles().enumerated() { view.f64[index] = value }
+  }
+  let tape = try Tape(executor, parameters: [], inputs: executor.graph.inputs)
+  executor.run()
+  tape.zeroGradients()
+  for (index, value) in try upstream.doubles().enumerated() { tape.outputGradients[0]?.f64[index] = value }
+  tape.backward()
+  return try ids[0].flatMap { tape.gradient(ofInput: $0) }.map(Tensor.init(copying:))
+}

@@ -19,7 +19,7 @@ public struct GLR: Mixer {
   /// What the user asks for.
   public var kind: String { "glr" }
 
-  private let scan: MixerScan
+  private var scan: MixerScan
   private static let values = LinearMap(weight: 1, bias: 2)
   private static let output = LinearMap(weight: 7, bias: 8)
 
@@ -79,6 +79,13 @@ public struct GLR: Mixer {
 
   /// The values.
   public var values: MixerReadout? { MixerReadout(weight: 1, bias: 2) }
+
+  /// The same scan over fewer tokens, their sizes apart.
+  public func merged(patches: Int) throws(VitError) -> (any Mixer)? {
+    var mixer = self
+    mixer.scan = try scan.merged(patches: patches)
+    return mixer
+  }
 
   /// `[batch, tokens, outputDim]`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {

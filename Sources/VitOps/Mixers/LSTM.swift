@@ -18,7 +18,7 @@ public struct LSTM: Mixer {
   /// Half as wide as the teacher: at full width it costs more than attention.
   static let defaultWidth = 0.5
 
-  private let scan: MixerScan
+  private var scan: MixerScan
   private static let gates = LinearMap(weight: 1, bias: 2)
   private static let output = LinearMap(weight: 4, bias: 5)
 
@@ -93,6 +93,13 @@ public struct LSTM: Mixer {
 
   /// The output map.
   public var readout: MixerReadout? { MixerReadout(weight: 4, bias: 5) }
+
+  /// The same scan over fewer tokens, their sizes apart.
+  public func merged(patches: Int) throws(VitError) -> (any Mixer)? {
+    var mixer = self
+    mixer.scan = try scan.merged(patches: patches)
+    return mixer
+  }
 
   /// `[batch, tokens, outputDim]`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {

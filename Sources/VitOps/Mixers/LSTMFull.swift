@@ -28,7 +28,7 @@ public struct LSTMFull: Mixer {
   /// As wide as the teacher.
   static let defaultWidth = 1.0
 
-  let scan: MixerScan
+  var scan: MixerScan
   static let projection = LinearMap(weight: 1, bias: 2)
   static let output = LinearMap(weight: 8, bias: 9)
 
@@ -72,6 +72,13 @@ public struct LSTMFull: Mixer {
 
   /// Each direction has all heads.
   public var splitsHeads: Bool { false }
+
+  /// The same scan over fewer tokens, their sizes apart.
+  public func merged(patches: Int) throws(VitError) -> (any Mixer)? {
+    var mixer = self
+    mixer.scan = try scan.merged(patches: patches)
+    return mixer
+  }
 
   /// `[batch, tokens, outputDim]`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {

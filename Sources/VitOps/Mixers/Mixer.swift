@@ -64,6 +64,9 @@ public protocol Mixer: Operation {
   var splitsHeads: Bool { get }
   /// What fits the parameters before the last map by least squares, for the parameters as they are now; default: nothing.
   func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)?
+  /// The same mixer on tokens of which so many stand for the patches, in the order of the grid; `nil` where it needs the grid
+  /// itself, the default. Throws where it cannot work on merged tokens.
+  func merged(patches: Int) throws(VitError) -> (any Mixer)?
 }
 
 extension Mixer {
@@ -75,6 +78,8 @@ extension Mixer {
   public var splitsHeads: Bool { true }
   /// Nothing.
   public func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)? { nil }
+  /// It needs the grid.
+  public func merged(patches: Int) throws(VitError) -> (any Mixer)? { nil }
 }
 
 extension Mixer {

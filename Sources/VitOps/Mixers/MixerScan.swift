@@ -7,7 +7,7 @@ struct MixerScan: Hashable, Sendable {
   /// The number of heads.
   let heads: Int
   /// How the tokens are read.
-  let order: ScanOrder
+  private(set) var order: ScanOrder
   /// Whether directions share the heads.
   let splitsHeads: Bool
 
@@ -37,6 +37,19 @@ struct MixerScan: Hashable, Sendable {
         "attribute 'heads' is \(heads), expected a positive"
           + (splitsHeads ? " multiple of the \(order.directionCount) directions" : " number"))
     }
+  }
+
+  /// The scan of so many merged patches: they are still in the order of the grid's rows, but no longer in columns.
+  func merged(patches: Int) throws(VitError) -> MixerScan {
+    guard order.pattern != .cross else {
+      throw VitError(
+        "it scans columns of the grid (order 'cross'), which merged tokens do not have", code: "merge-order")
+    }
+    var scan = self
+    scan.order = try ScanOrder(
+      order.pattern, grid: .init(rows: 1, columns: patches), prefix: order.prefix, outputs: order.outputs,
+      placement: order.placement)
+    return scan
   }
 
   /// The order as scans take it.

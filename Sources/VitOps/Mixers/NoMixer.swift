@@ -37,6 +37,9 @@ public struct NoMixer: Mixer {
   /// The value alone.
   public var readout: MixerReadout? { MixerReadout(weight: nil, bias: 1) }
 
+  /// It sees no other token.
+  public func merged(patches: Int) throws(VitError) -> (any Mixer)? { self }
+
   /// `[batch, tokens, beta's]`; without `beta` the type of `x`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(1...2)

@@ -46,6 +46,9 @@ public struct Pointwise: Mixer {
   /// All of it.
   public var readout: MixerReadout? { MixerReadout(weight: 1, bias: 2) }
 
+  /// It sees no other token.
+  public func merged(patches: Int) throws(VitError) -> (any Mixer)? { self }
+
   /// `[batch, tokens, outputDim]`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
     try operands.expectCount(3...3)

@@ -18,9 +18,12 @@ struct MixerNode {
     var mixers: [MixerNode] = []
     for layer in hybrid.replaced {
       guard let original = teacher.layer(layer.index), let input = original.input,
-        let target = original.output, teacher.graph.type(target) == hybrid.graph.type(layer.core)
+        let target = original.output,
+        hybrid.mayHave(hybrid.graph.type(layer.core), in: teacher.graph.type(target))
       else { throw teacher.mismatch("it has no layer \(layer.index) that a mixer could replace") }
-      let nodes = hybrid.graph.places(of: layer).map { hybrid.graph.nodes[$0] }
+      let nodes = hybrid.graph.withoutMerging(
+        hybrid.graph.places(of: layer).map { hybrid.graph.nodes[$0] }
+      )
       guard let tokens = layer.input, let region = MixerRegion(nodes, tokens: tokens, in: hybrid.graph),
         nodes.first?.results.first == layer.core
       else {

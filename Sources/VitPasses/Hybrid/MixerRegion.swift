@@ -40,8 +40,10 @@ struct MixerRegion {
   }
 
   /// The region of a graph's `nodes` on `tokens`; `nil` where they are no mixer with its tokens' rows behind it, or a
-  /// parameter is no constant.
+  /// parameter is no constant. What carries merged tokens through it does not belong to it.
   init?(_ nodes: [Node], tokens: ValueID, in graph: Graph) {
+    let nodes = graph.withoutMerging(nodes)
+    let (merged, sizes) = graph.mergedValues
     guard let first = nodes.first, let mixer = first.operation as? any Mixer, nodes.count <= 2,
       nodes.dropFirst().allSatisfy({ $0.operation is PrefixAttention })
     else { return nil }
@@ -54,8 +56,9 @@ struct MixerRegion {
     for node in nodes {
       var sources: [Source] = []
       for operand in node.operands {
-        switch operand {
+        switch operand.map({ $0 == tokens ? $0 : merged[$0] ?? $0 }) {
         case nil: sources.append(.absent)
+        case let id? where sizes.contains(id): sources.append(.absent)
         case tokens: sources.append(.tokens)
         case let id? where id == before: sources.append(.before)
         case let id?:

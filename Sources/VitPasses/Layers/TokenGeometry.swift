@@ -18,8 +18,15 @@ package struct TokenGeometry: Equatable {
   /// The geometry of `tokens` tokens.
   ///
   /// The grid is that of the patch embedding with the most patches that fit; without one, a square where the
-  /// count is one, else one row.
+  /// count is one, else one row. Tokens that are left after a merge are one row, too.
   init(_ graph: Graph, tokens: Int) {
+    let merged = graph.mergedTokens
+    if let merged, tokens < merged.all, tokens >= merged.prefix {
+      grid = .init(rows: 1, columns: tokens - merged.prefix)
+      prefix = merged.prefix
+      outputs = TokenGeometry.outputTokens(graph, tokens: merged.counts, prefix: prefix)
+      return
+    }
     var best: ScanOrder.Grid?
     for node in graph.nodes where node.operation is VitPatchEmbed {
       guard let grid = TokenGeometry.grid(node, graph), grid.count <= tokens else { continue }
@@ -33,7 +40,8 @@ package struct TokenGeometry: Equatable {
       grid = side * side == tokens ? .init(rows: side, columns: side) : .init(rows: 1, columns: tokens)
     }
     prefix = tokens - grid.count
-    outputs = TokenGeometry.outputTokens(graph, tokens: tokens, prefix: prefix)
+    outputs = TokenGeometry.outputTokens(
+      graph, tokens: (merged?.counts ?? []).union([tokens]), prefix: prefix)
   }
 
   private static func grid(_ node: Node, _ graph: Graph) -> ScanOrder.Grid? {
@@ -45,13 +53,14 @@ package struct TokenGeometry: Equatable {
   }
 
   /// How many of the tokens before the patches something picks out; one where nobody picks any token.
-  private static func outputTokens(_ graph: Graph, tokens: Int, prefix: Int) -> Int {
+  private static func outputTokens(_ graph: Graph, tokens: Set<Int>, prefix: Int) -> Int {
     guard prefix > 0 else { return 0 }
     var picked: Set<Int> = []
     var isPicking = false
     for node in graph.nodes where node.operation is any MovementOperation && node.results.count == 1 {
       guard let input = node.operands[0], graph.type(input).rank == 3,
-        graph.type(input).shape[1] == .fixed(tokens), let entries = entries(node, graph, tokens: tokens)
+        let count = graph.type(input).shape[1].fixedValue, tokens.contains(count),
+        let entries = entries(node, graph, tokens: count)
       else { continue }
       isPicking = true
       picked.formUnion(entries)

@@ -90,7 +90,7 @@ private struct Trimmer {
       return try first(prefix, node.operands, result, entries)
     }
     guard let heads = (node.operation as? VitAttention)?.heads, let last = entries.last,
-      last < Trimmer.fewTokens, !(node.operands.count > 9 && node.operands[9] != nil),
+      last < Trimmer.fewTokens, hasSharedBias(node),
       (node.operation as? VitAttention)?.kvHeads == heads, let wq = node.operands[1].map(graph.type),
       let channels = wq.shape[0].fixedValue
     else { return try attention(node, result, entries) }
@@ -98,9 +98,17 @@ private struct Trimmer {
     func operand(_ index: Int) -> ValueID? { index < node.operands.count ? node.operands[index] : nil }
     // A bias of the keys adds the same to all scores of a query.
     let operands = [operand(0), nil, operand(1), operand(2), operand(3), operand(5), operand(6), operand(7)]
+    let more = operand(9) == nil ? [operand(8)].filter { $0 != nil } : [operand(8), operand(9)]
     return try first(
-      PrefixAttention(heads: heads, kvHeads: heads, prefix: last + 1, scale: scale),
-      operands + [operand(8)].filter { $0 != nil }, result, entries)
+      PrefixAttention(heads: heads, kvHeads: heads, prefix: last + 1, scale: scale), operands + more, result,
+      entries)
+  }
+
+  /// Whether an attention adds nothing to its scores, or the same for all heads and queries of an image.
+  private func hasSharedBias(_ node: Node) -> Bool {
+    guard node.operands.count > 9, let bias = node.operands[9], let x = node.operands[0] else { return true }
+    let (type, tokens) = (graph.type(bias), graph.type(x))
+    return type.shape == [tokens.shape[0], 1, 1, tokens.shape[1]]
   }
 
   /// Up to so many of the first tokens attend without keys and values of the others.

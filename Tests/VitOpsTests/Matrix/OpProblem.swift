@@ -59,5 +59,5 @@ struct OpProblem: Sendable, CustomTestStringConvertible {
 
   /// The problems of all operations.
   static let all: [OpProblem] =
-    unary + binary + products + rows + movement + indexing + spatial + quantised + microsoft + vit
+    unary + binary + products + rows + movement + indexing + spatial + quantised + microsoft + vit + merging
 }

@@ -93,6 +93,7 @@ extension OpProblem {
           draw.normal([inner, dim], scale: 0.5), draw.flip() ? draw.normal([inner]) : nil,
           draw.normal([inner, dim], scale: 0.5), draw.normal([inner, dim]), draw.normal([inner]),
           draw.normal([5, inner]), draw.normal([5]),
+          draw.flip() ? draw.normal([draw.batch, 1, 1, draw.rows]) : nil,
           attributes: ["heads": .int(heads), "prefix": .int(prefix), "scale": .float(0.5)])
       },
       OpProblem("vit.attention") { draw in

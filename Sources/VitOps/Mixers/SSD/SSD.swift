@@ -22,7 +22,7 @@ public struct SSD: Mixer {
     "(f32[1, 4, 2], f32[2, 2], f32[2], f32[2, 2], f32[2], f32[2, 2], f32[2], f32[2, 2], f32[2], "
     + "f32[6, 4], f32[6], f32[2], f32[2, 2], f32[2]) {grid = [2, 2], heads = 2, state = 1, groups = 2}"
 
-  let scan: MixerScan
+  private(set) var scan: MixerScan
   /// The form, with all its numbers.
   let form: SSDForm
   let state: Int
@@ -157,6 +157,13 @@ public struct SSD: Mixer {
   public var values: MixerReadout? {
     form.directions == .split && !isShaped && form.activation == .none
       ? MixerReadout(weight: Self.values.weight, bias: Self.values.bias) : nil
+  }
+
+  /// The same scan over fewer tokens, their sizes apart.
+  public func merged(patches: Int) throws(VitError) -> (any Mixer)? {
+    var mixer = self
+    mixer.scan = try scan.merged(patches: patches)
+    return mixer
   }
 
   /// `[batch, tokens, outputDim]`.

@@ -1,0 +1,90 @@
+internal import VitIR
+
+/// Where the patches of an image are after some have been merged: for each place of the grid the token that now stands for it.
+///
+/// A table is `[images, places]` of whole numbers. Tokens are counted with those before the patches, which are never merged;
+/// without a table every place still has its own. A number that names no token of the patches is taken for none.
+struct PlaceTable {
+  /// The places of an image.
+  let places: Int
+  /// The tokens before the patches, and all tokens.
+  let prefix, tokens: Int
+  private let entries: UnsafeMutablePointer<Int64>?
+
+  /// The table that `view` holds, of so many `tokens`.
+  init(_ view: View?, places: Int, prefix: Int, tokens: Int) {
+    entries = view?.i64
+    self.places = places
+    self.prefix = prefix
+    self.tokens = tokens
+  }
+
+  /// The token of a place.
+  func token(_ image: Int, _ place: Int) -> Int? {
+    guard let entries else { return prefix + place }
+    let entry = Int(clamping: entries[image &* places &+ place])
+    return entry >= prefix && entry < tokens ? entry : nil
+  }
+}
+
+extension View {
+  /// What the first axis has at `index`, as a run of elements.
+  func image(_ index: Int) -> View {
+    let length = count / max(1, shape[0])
+    return part(index * length, of: length)
+  }
+}
+
+extension Operands {
+  /// The type of a table of places, `[images, places]`, for images as `images` counts them.
+  func places(_ index: Int, _ role: String, images: Dimension?) throws(VitError) -> TensorType {
+    let type = try type(index, role)
+    guard type.element == .i64, type.rank == 2, images.map({ $0 == type.shape[0] }) ?? true,
+      let places = type.shape[1].fixedValue, places <= ScanOrder.maximumTokens
+    else {
+      throw VitError(
+        "'\(role)' is \(type), expected i64[\(images.map { "\($0)" } ?? "images"), places]",
+        code: "operand-shape")
+    }
+    return type
+  }
+}
+
+extension AttributeReader {
+  /// A number of tokens, from `least` on.
+  mutating func tokens(_ name: String, default fallback: Int? = nil, from least: Int = 0) throws(VitError)
+    -> Int
+  {
+    let value = try int(name, default: fallback)
+    guard value >= least, value <= ScanOrder.maximumTokens else {
+      throw VitError(
+        "attribute '\(name)' is \(value), expected \(least) to \(ScanOrder.maximumTokens)",
+        code: "attribute-value")
+    }
+    return value
+  }
+}
+
+/// Tables of places as ONNX operators.
+enum PlaceLowering {
+  /// For each of the tokens `range` how many places it stands for, `[images, tokens]`.
+  static func sizes(
+    _ table: ValueID, of range: Range<Int>, _ element: ElementType, into builder: inout GraphBuilder
+  ) throws(VitError) -> ValueID {
+    let column = try builder.add("onnx.Unsqueeze", [table, builder.integers([2])])
+    let numbers = builder.integers(Array(range), shape: [1, 1, range.count])
+    let isThere = try builder.add("onnx.Equal", [column, numbers])
+    let one = builder.constant([1], shape: [], element: element)
+    let zero = builder.constant([0], shape: [], element: element)
+    let ones = try builder.add("onnx.Where", [isThere, one, zero])
+    return try builder.add("onnx.ReduceSum", [ones, builder.integers([1])], [("keepdims", .bool(false))])
+  }
+
+  /// The rows of `x` that a table names, `[images, places, channels]`.
+  static func rows(_ x: ValueID, _ table: ValueID, into builder: inout GraphBuilder) throws(VitError)
+    -> ValueID
+  {
+    let column = try builder.add("onnx.Unsqueeze", [table, builder.integers([2])])
+    return try builder.add("onnx.GatherND", [x, column], [("batch_dims", .int(1))])
+  }
+}

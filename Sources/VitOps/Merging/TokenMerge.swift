@@ -1,0 +1,214 @@
+public import VitIR
+internal import VitRuntime
+
+/// `vit.merge(x, table, before?)`: each token becomes the mean over the places that it stands for.
+///
+/// `table` is i64 `[batch, places]`: for each place the one of the `tokens` tokens that stands for it from here on (see
+/// `vit.match`); `before` is the same for the tokens of `x`, `[batch, …, dim]`; without it each place has a token of its own. A
+/// token that stood for several places counts as many times. The first `prefix` tokens stay as they are.
+public struct TokenMerge: Operation {
+  /// The operation's name.
+  public static let name = "vit.merge"
+  /// What it computes.
+  public static let summary = "Tokens that are the means over the places that they stand for"
+  /// A use of it.
+  public static let example = "(f32[1, 6, 4], i64[1, 8], i64[1, 8]) {prefix = 1, tokens = 5}"
+
+  /// How many tokens there are then.
+  public let tokens: Int
+  /// The tokens before the patches.
+  public let prefix: Int
+
+  /// A merge to `tokens` tokens, of which the first `prefix` stay as they are.
+  public init(tokens: Int, prefix: Int) {
+    self.tokens = tokens
+    self.prefix = prefix
+  }
+
+  /// Takes `tokens` and `prefix` (0).
+  public init(attributes: inout AttributeReader) throws(VitError) {
+    prefix = try attributes.tokens("prefix", default: 0)
+    tokens = try attributes.tokens("tokens", from: prefix)
+  }
+
+  /// All of them.
+  public var attributes: Attributes { Attributes([("tokens", .int(tokens)), ("prefix", .int(prefix))]) }
+
+  /// `[batch, tokens, dim]`.
+  public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
+    try operands.expectCount(2...3)
+    try operands.expectOneResult()
+    let x = try operands.float(0, "x", rank: 3...3)
+    let table = try operands.places(1, "table", images: x.shape[0])
+    operands.note(2, "before")
+    if operands.has(2) { try operands.expect(2, "before", table) }
+    guard let own = x.shape[1].fixedValue, let places = table.shape[1].fixedValue, tokens <= own,
+      operands.has(2) ? own >= prefix : own == prefix + places
+    else {
+      throw VitError(
+        "'x' is \(x), which does not make \(tokens) tokens of \(table.shape[1]) places behind \(prefix)",
+        code: "operand-shape")
+    }
+    return [x.with([x.shape[0], .fixed(tokens), x.shape[2]])]
+  }
+
+  /// Images and channels.
+  public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
+    AxisMap([
+      AxisMap.Letter(.parallel, operands.has(2) ? [0, 0, 0] : [0, 0], [0]),
+      AxisMap.Letter(.parallel, [2], [2]),
+    ])
+  }
+
+  /// Tables are indices.
+  public func role(of index: Int) -> OperandRole { index == 0 ? .data : .index }
+
+  /// For each image where the places of each token begin in the list of places that follows.
+  public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
+    guard let table = operands[1], table.rank == 2 else { return [] }
+    return [TensorType(.i64, fixed: [table.extents[0], tokens + 2 + table.extents[1]])]
+  }
+
+  /// A sum and a quotient for each channel of a place.
+  public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
+    guard let table = operands[1] else { return Cost() }
+    return Cost(flops: 2 * table.count * results[0].width, bytes: operands.bytes(results))
+  }
+
+  /// The places of an image by token, in order: those of token `t` are `list[starts[t]..<starts[t + 1]]`.
+  private func sort(
+    _ image: Int, _ context: KernelContext
+  ) -> (starts: UnsafeMutablePointer<Int64>, list: UnsafeMutablePointer<Int64>) {
+    let table = PlaceTable(
+      context.input(1), places: context.input(1).shape[1], prefix: prefix, tokens: tokens)
+    let starts = context.scratch[0].image(image).i64
+    let list = starts + tokens + 2
+    for token in 0..<tokens + 2 { starts[token] = 0 }
+    // Counted two behind, summed, and moved up to one behind while the list is filled.
+    for place in 0..<table.places {
+      if let token = table.token(image, place) { starts[token + 2] += 1 }
+    }
+    for token in 0..<tokens { starts[token + 2] += starts[token + 1] }
+    for place in 0..<table.places {
+      guard let token = table.token(image, place) else { continue }
+      list[Int(starts[token + 1])] = Int64(place)
+      starts[token + 1] += 1
+    }
+    return (starts, list)
+  }
+
+  private func before(_ context: KernelContext) -> PlaceTable {
+    PlaceTable(
+      context.optionalInput(2), places: context.input(1).shape[1], prefix: prefix,
+      tokens: context.input(0).shape[1])
+  }
+
+  /// Computes the means.
+  public func forward(_ context: KernelContext) {
+    func image(_ index: Int) {
+      if context.output.element == .f64 {
+        mean(index, context, Double.self)
+      } else {
+        mean(index, context, Float.self)
+      }
+    }
+    context.pool.run(tasks: context.output.shape[0]) { index, _ in image(index) }
+  }
+
+  private func mean<T: Real>(_ image: Int, _ context: KernelContext, _ type: T.Type) {
+    let (x, y) = (context.input(0).image(image), context.output.image(image))
+    let (width, before) = (context.output.shape[2], before(context))
+    let (from, to) = (x.pointer(as: T.self), y.pointer(as: T.self))
+    to.update(from: from, count: prefix * width)
+    let (starts, list) = sort(image, context)
+    for token in prefix..<tokens {
+      let range = Int(starts[token])..<Int(starts[token + 1])
+      let row = to + token &* width
+      if range.count == 1, let source = before.token(image, Int(list[range.lowerBound])) {
+        row.update(from: from + source &* width, count: width)
+        continue
+      }
+      let share = 1 / Double(max(1, range.count))
+      for channel in 0..<width {
+        var sum = 0.0
+        for entry in range {
+          guard let source = before.token(image, Int(list[entry])) else { continue }
+          sum += Double(from[source &* width &+ channel])
+        }
+        row[channel] = T(sum * share)
+      }
+    }
+  }
+
+  /// There is a gradient.
+  public var isDifferentiable: Bool { true }
+
+  /// Adds to each token the gradients of the means that it is part of; the tables are constants to it.
+  public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
+    guard let dy = resultGradients[0], let dx = operandGradients[0] else { return }
+    func image(_ index: Int) {
+      if dy.element == .f64 {
+        spread(index, context, dy, dx, Double.self)
+      } else {
+        spread(index, context, dy, dx, Float.self)
+      }
+    }
+    context.pool.run(tasks: dy.shape[0]) { index, _ in image(index) }
+  }
+
+  private func spread<T: Real>(_ image: Int, _ context: KernelContext, _ dy: View, _ dx: View, _: T.Type) {
+    let (width, before) = (dy.shape[2], before(context))
+    let (from, to) = (dy.image(image).pointer(as: T.self), dx.image(image).pointer(as: T.self))
+    for index in 0..<prefix * width { to[index] += from[index] }
+    let (starts, list) = sort(image, context)
+    for token in prefix..<tokens {
+      let range = Int(starts[token])..<Int(starts[token + 1])
+      let share = T(1 / Double(max(1, range.count)))
+      let row = from + token &* width
+      for entry in range {
+        guard let source = before.token(image, Int(list[entry])) else { continue }
+        let target = to + source &* width
+        for channel in 0..<width { target[channel] += share * row[channel] }
+      }
+    }
+  }
+
+  /// Rows gathered by place, added up by token, divided by how many they are.
+  public func lower(
+    into builder: inout GraphBuilder, operands: [ValueID?], resultCount: Int
+  ) throws(VitError) -> [ValueID] {
+    guard let x = operands[0], let table = operands[1] else {
+      throw VitError("expected tokens and a table", code: "operand-missing")
+    }
+    let type = builder.graph.type(x)
+    guard let own = type.shape[1].fixedValue, let width = type.shape[2].fixedValue else {
+      throw VitError("'x' is \(type), expected a known number of tokens", code: "dynamic-shape")
+    }
+    let first = try ScanLowering.slice(x, 0..<prefix, of: own, axis: 1, into: &builder)
+    guard prefix < tokens else { return [first] }
+    let rows =
+      operands.count > 2 && operands[2] != nil
+      ? try PlaceLowering.rows(x, operands[2] ?? table, into: &builder)
+      : try ScanLowering.slice(x, prefix..<own, of: own, axis: 1, into: &builder)
+    let sizes = try builder.add(
+      "onnx.Unsqueeze",
+      [
+        try PlaceLowering.sizes(table, of: prefix..<tokens, type.element, into: &builder),
+        builder.integers([2]),
+      ])
+    let everyChannel = builder.integers([1, 1, width])
+    let zero = builder.constant([0], shape: [], element: type.element)
+    let nothing = try builder.add(
+      "onnx.Expand", [try builder.add("onnx.Mul", [sizes, zero]), everyChannel])
+    let places = try builder.add(
+      "onnx.Unsqueeze",
+      [
+        try builder.add("onnx.Sub", [table, builder.integers([prefix], shape: [])]), builder.integers([2]),
+      ])
+    let sums = try builder.add(
+      "onnx.ScatterElements", [nothing, try builder.add("onnx.Expand", [places, everyChannel]), rows],
+      [("axis", .int(1)), ("reduction", .string("add"))])
+    let means = try builder.add("onnx.Div", [sums, sizes])
+    return [prefix == 0 ? means : try ScanLowering.join([first, means], axis: 1, into: &builder)]
+  }
+}

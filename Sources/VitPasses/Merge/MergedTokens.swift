@@ -1,0 +1,86 @@
+internal import VitIR
+internal import VitOps
+
+/// How many tokens there are in a graph in which some are merged on the way.
+struct MergedTokens {
+  /// The tokens before the patches, and all tokens as long as none is merged.
+  let prefix, all: Int
+  /// The numbers of tokens behind merges.
+  let counts: Set<Int>
+}
+
+extension Graph {
+  /// The tokens of a graph that merges some; `nil` where none does.
+  var mergedTokens: MergedTokens? {
+    guard let place = nodes.firstIndex(where: { $0.operation is TokenMatch }),
+      let prefix = (nodes[place].operation as? TokenMatch)?.prefix, let table = nodes[place].results.first,
+      let places = type(table).shape[1].fixedValue
+    else { return nil }
+    let counts = nodes.compactMap { ($0.operation as? TokenMerge)?.tokens }
+    return MergedTokens(prefix: prefix, all: prefix + places, counts: Set(counts))
+  }
+
+  /// `nodes` without those that merge tokens or undo it.
+  func withoutMerging(_ nodes: [Node]) -> [Node] { nodes.filter { !Graph.isMerging($0) } }
+
+  /// What merged values and values with all places again were made of, and the values that only tell how large merged tokens are.
+  var mergedValues: (sources: [ValueID: ValueID], sizes: Set<ValueID>) {
+    var sources: [ValueID: ValueID] = [:]
+    for node in nodes where Graph.isMerging(node) {
+      guard let source = node.operands[0], let result = node.results.first else { continue }
+      sources[result] = sources[source] ?? source
+    }
+    return (sources, Set(nodes.filter { $0.operation is LogSize }.flatMap(\.results)))
+  }
+
+  private static func isMerging(_ node: Node) -> Bool {
+    node.operation is TokenMerge || node.operation is TokenUnmerge
+  }
+}
+
+extension Pass {
+  /// Throws where the pass cannot work on a hybrid that merges tokens, and this one does.
+  func checkMerged(_ hybrid: Hybrid) throws(VitError) {
+    guard !worksOnMergedTokens, hybrid.graph.mergedTokens != nil else { return }
+    throw VitError(
+      "\(Self.name): tokens of the model are merged, so its layers have fewer than those of its teacher",
+      code: "tokens-merged", help: "run '\(Self.name)' before 'merge'")
+  }
+}
+
+// What compares a layer's tokens with the teacher's one by one, or puts another layer in its place.
+
+extension Score {
+  /// Maps and lags of merged tokens are not those of patches.
+  public var worksOnMergedTokens: Bool { false }
+}
+
+extension Select {
+  /// It tries other mixers.
+  public var worksOnMergedTokens: Bool { false }
+}
+
+extension Swap {
+  /// A mixer is made for all patches.
+  public var worksOnMergedTokens: Bool { false }
+}
+
+extension Distil {
+  /// Tokens do not correspond.
+  public var worksOnMergedTokens: Bool { false }
+}
+
+extension Restore {
+  /// The teacher's attention is for all tokens.
+  public var worksOnMergedTokens: Bool { false }
+}
+
+extension OwnPrefix {
+  /// It looks for mixers as they were put in.
+  public var worksOnMergedTokens: Bool { false }
+}
+
+extension Solve {
+  /// Tokens do not correspond.
+  public var worksOnMergedTokens: Bool { false }
+}

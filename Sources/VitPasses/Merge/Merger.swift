@@ -1,0 +1,202 @@
+internal import VitIR
+internal import VitOps
+internal import VitRuntime
+
+/// One walk down a graph that merges tokens where it is told to, and lets what lies behind work on fewer.
+///
+/// A node keeps its results; their types change. What runs token by token stays as it is, what reads only tokens before the
+/// patches too; attention and mixers are told of the sizes; and all else gets a token for each place again.
+struct Merger {
+  /// The layers, with the values that they have now.
+  private(set) var layers: [Layer]
+  private let original: Graph
+  private let nodes: [Node]
+  private let sites: [MergeSite]
+  private let metric: Merge.Metric
+  private let fold: GraphBuilder.Fold
+  private var builder: GraphBuilder
+  /// What stands for an old value.
+  private var moved: [ValueID: ValueID] = [:]
+  /// The merges so far, and of how many of them a value is the result: none where it has all tokens.
+  private var stages: [Stage] = []
+  private var stage: [ValueID: Int] = [:]
+  /// Values with a token for each place again.
+  private var whole: [ValueID: ValueID] = [:]
+
+  /// What is known behind a merge.
+  private struct Stage {
+    /// The token that stands for each place.
+    let table: ValueID
+    let tokens, prefix: Int
+    let layer: Int
+    /// The logarithms of the sizes, once somebody has asked for them.
+    var sizes: ValueID?
+  }
+
+  init(
+    _ graph: Graph, layers: [Layer], sites: [MergeSite], metric: Merge.Metric, registry: Registry,
+    pool: any WorkPool
+  ) {
+    original = graph
+    nodes = graph.nodes
+    self.layers = layers
+    self.sites = sites
+    self.metric = metric
+    fold = ConstantFolder(pool: pool).fold
+    var empty = graph
+    empty.nodes = []
+    builder = GraphBuilder(empty, registry: registry)
+    builder.fold = fold
+  }
+
+  /// Walks down.
+  mutating func run() throws(VitError) {
+    for node in nodes {
+      builder.location = node.location
+      let read = node.operands.compactMap { $0 }.compactMap { stage[now($0)] }
+      var isDone = false
+      if let number = read.first, read.allSatisfy({ $0 == number }) { isDone = try follow(node, number) }
+      if !isDone { try append(node, try all(node.operands)) }
+      for site in sites where node.results.contains(site.stream) { try merge(site) }
+    }
+  }
+
+  /// The graph; its outputs have all tokens.
+  mutating func finish() throws(VitError) -> Graph {
+    builder.location = Location()
+    for index in builder.graph.outputs.indices {
+      builder.graph.outputs[index].value = try all(builder.graph.outputs[index].value)
+    }
+    for place in layers.indices {
+      layers[place].input = layers[place].input.map(now)
+      layers[place].output = layers[place].output.map(now)
+    }
+    return builder.graph
+  }
+
+  /// What stands for a value.
+  private func now(_ id: ValueID) -> ValueID { moved[id] ?? id }
+
+  /// What stands for a value, with all tokens.
+  private mutating func all(_ id: ValueID) throws(VitError) -> ValueID {
+    let value = now(id)
+    guard let place = stage[value] else { return value }
+    if let known = whole[value] { return known }
+    let stage = stages[place]
+    let result = try builder.add(
+      TokenUnmerge(prefix: stage.prefix), [value, stage.table], names: ["\(builder.graph[value].name).all"])
+    whole[value] = result[0]
+    return result[0]
+  }
+
+  /// What stands for operands, with all tokens.
+  private mutating func all(_ operands: [ValueID?]) throws(VitError) -> [ValueID?] {
+    var result: [ValueID?] = []
+    for operand in operands {
+      guard let operand else {
+        result.append(nil)
+        continue
+      }
+      result.append(try all(operand))
+    }
+    return result
+  }
+
+  /// Adds a node with its own results; `stage` says how many merges they are behind.
+  private mutating func append(
+    _ node: Node, _ operands: [ValueID?], as operation: (any Operation)? = nil, stage number: Int? = nil
+  ) throws(VitError) {
+    let next = Node(
+      operation ?? node.operation, operands: operands, results: node.results, location: node.location)
+    _ = try builder.visit(next, fold: fold)
+    builder.graph.nodes.append(next)
+    if let number { for result in node.results { stage[result] = number } }
+  }
+
+  /// Lets a node work on the merged tokens that it reads; gives false where it cannot.
+  private mutating func follow(_ node: Node, _ number: Int) throws(VitError) -> Bool {
+    let operands = node.operands.map { $0.map(now) }
+    let stage = stages[number]
+    if node.operation is VitAttention || node.operation is PrefixAttention {
+      guard self.stage[operands[0] ?? node.results[0]] == number else { return false }
+      let padding = [ValueID?](repeating: nil, count: max(0, 9 - operands.count))
+      guard operands.count < 10 || operands[9] == nil else { return false }
+      let isWhole = (node.operation as? PrefixAttention).map { _ in operands[1] == nil } ?? false
+      try append(node, operands.prefix(9) + padding + [try sizes(number)], stage: isWhole ? nil : number)
+      return true
+    }
+    if let mixer = node.operation as? any Mixer {
+      if let merged = try mixer.merged(patches: stage.tokens - stage.prefix) {
+        try append(node, operands, as: merged, stage: number)
+        return true
+      }
+      try append(node, try all(node.operands))
+      let result = node.results[0]
+      let mean = try builder.add(
+        TokenMerge(tokens: stage.tokens, prefix: stage.prefix), [result, stage.table],
+        names: ["\(builder.graph[result].name).merged"])
+      moved[result] = mean[0]
+      self.stage[mean[0]] = number
+      return true
+    }
+    if runsTokenByToken(node, operands) {
+      try append(node, operands, stage: number)
+      return true
+    }
+    return try readsPrefix(node, operands, stage.prefix)
+  }
+
+  /// The logarithms of the sizes of merged tokens.
+  private mutating func sizes(_ number: Int) throws(VitError) -> ValueID {
+    let stage = stages[number]
+    if let known = stage.sizes { return known }
+    let result = try builder.add(
+      LogSize(tokens: stage.tokens, prefix: stage.prefix), [stage.table], names: ["size.\(stage.layer)"])[0]
+    stages[number].sizes = result
+    return result
+  }
+
+  /// Whether a node does the same for each token, and reads no other value that has tokens.
+  private func runsTokenByToken(_ node: Node, _ operands: [ValueID?]) -> Bool {
+    guard let result = node.results.first, node.results.count == 1, original.type(result).rank == 3,
+      let letter = original.axes(of: node).letter(ofResult: 0, axis: 1), letter.kind == .parallel
+    else { return false }
+    return operands.indices.allSatisfy { index in
+      guard let now = operands[index], let old = node.operands[index] else { return true }
+      let own = letter.axis(ofOperand: index)
+      if stage[now] != nil { return own == 1 && original.type(old).rank == 3 }
+      return own == nil || own.map { original.type(old).shape[$0] == 1 } ?? true
+    }
+  }
+
+  /// Adds a node that takes tokens before the patches and gives what it gave before; false where it does something else.
+  private mutating func readsPrefix(
+    _ node: Node, _ operands: [ValueID?], _ prefix: Int
+  ) throws(VitError) -> Bool {
+    guard let pick = RowPick(node, original, original.axes(of: node)), pick.axis == 1,
+      pick.entries.allSatisfy({ $0 < prefix })
+    else { return false }
+    let types = node.results.map(original.type)
+    let found = try? node.operation.resultTypes(builder.operands(operands))
+    guard found == types else { return false }
+    try append(node, operands)
+    return true
+  }
+
+  /// Merges tokens of the residual stream behind a layer.
+  private mutating func merge(_ site: MergeSite) throws(VitError) {
+    let (input, stream) = (now(site.input), now(site.stream))
+    let before = stage[stream].map { stages[$0] }
+    let tokens = site.prefix + site.patches - site.count
+    let map = metric == .value ? site.values : nil
+    let table = try builder.add(
+      TokenMatch(count: site.count, prefix: site.prefix, heads: map?.heads ?? 1),
+      [input, map?.weight, map?.bias, before?.table], names: ["match.\(site.layer)"])[0]
+    let result = try builder.add(
+      TokenMerge(tokens: tokens, prefix: site.prefix), [stream, table, before?.table],
+      names: ["merge.\(site.layer)"])[0]
+    stages.append(Stage(table: table, tokens: tokens, prefix: site.prefix, layer: site.layer))
+    moved[site.stream] = result
+    stage[result] = stages.count - 1
+  }
+}
