@@ -35,8 +35,8 @@ public struct Hybrid: Sendable {
   /// The most heads that the layers may have together.
   public static let maximumHeads = 1 << 16
 
-  /// Throws unless graph and layers are well formed: numbers ascend, every core is the result of a node, all that layers
-  /// name is in the graph, and a layer that can be replaced maps tokens to tokens.
+  /// Throws unless graph and layers are well formed: numbers ascend, every core is the result of a node (or, where the block is
+  /// gone, what it would have read), all that layers name is in the graph, and a layer that can be replaced maps tokens to tokens.
   public func checkInvariants() throws(VitError) {
     try graph.checkInvariants()
     guard !layers.isEmpty else { return }
@@ -48,7 +48,9 @@ public struct Hybrid: Sendable {
       }
       guard layer.index > last else { throw broken("comes after layer \(last)") }
       last = layer.index
-      guard producers.indices.contains(layer.core.index), producers[layer.core.index] != nil else {
+      guard producers.indices.contains(layer.core.index),
+        producers[layer.core.index] != nil || layer.isRemoved && graph.inputs.contains(layer.core)
+      else {
         throw broken("is around a value that no operation gives")
       }
       for case let id? in [layer.input, layer.output] {

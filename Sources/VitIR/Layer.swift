@@ -50,7 +50,8 @@ public struct Layer: Hashable, Sendable {
 
   /// Its number among the model's layers, from 0 in order.
   public var index: Int
-  /// `attention`, or the kind of the mixer that stands here.
+  /// `attention`, `shared` where its map is that of a layer before, the kind of the mixer that stands here, or what became of
+  /// its block: `removed` or `linear`.
   public var kind: String
   /// Heads of the queries, or of the mixer.
   public var heads: Int
@@ -75,6 +76,12 @@ public struct Layer: Hashable, Sendable {
 
   /// The kind of a layer that no mixer has replaced.
   public static let attention = "attention"
+  /// The kind of a layer that applies the attention map of a layer before to its own values.
+  public static let shared = "shared"
+  /// The kind of a layer whose block is gone: core, input and output are the residual stream there.
+  public static let removed = "removed"
+  /// The kind of a layer whose block became one linear map of the residual stream.
+  public static let linear = "linear"
 
   /// A layer of which nothing but its place is known.
   public init(
@@ -98,8 +105,14 @@ public struct Layer: Hashable, Sendable {
   /// Whether a mixer can stand in for it.
   public var isReplaceable: Bool { obstacle == nil }
 
+  /// Whether its block is gone, with its perceptron.
+  public var isRemoved: Bool { kind == Layer.removed || kind == Layer.linear }
+
+  /// Whether it uses the attention map of a layer before.
+  public var isShared: Bool { kind == Layer.shared }
+
   /// Whether a mixer was put in its place and stands there; a model's own mixers are layers like others.
-  public var isReplaced: Bool { !isAttention && !candidates.isEmpty }
+  public var isReplaced: Bool { !isAttention && !isShared && !isRemoved && !candidates.isEmpty }
 
   /// A number that `score` measured.
   public func score(_ name: String) -> Double? {

@@ -21,6 +21,12 @@ public struct Restore: Pass {
     let teacher = try hybrid.teacher(for: Restore.name)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     guard !mixers.isEmpty else { return context.nothingReplaced(for: Restore.name) }
+    if let layer = hybrid.layers.first(where: { $0.isRemoved || $0.isShared }) {
+      throw VitError(
+        "restore: layer \(layer.index) would become the teacher's again: \(layer.obstacle ?? layer.kind)",
+        kind: .usage, code: "layer-changed", location: Location(node: layer.node),
+        help: "run restore before depth and share")
+    }
     let kept = mixers.filter { $0.layer.choice == .selected }
     let (graph, layers) = try MixerNode.transplant(
       kept, into: teacher, registry: context.registry)

@@ -9,7 +9,7 @@ public struct Inspection: Sendable {
   public struct Layer: Sendable {
     /// Its number, from 0.
     public let index: Int
-    /// `attention`, or the kind of the mixer.
+    /// See `VitIR.Layer.kind`.
     public let kind: String
     /// Its heads.
     public let heads: Int

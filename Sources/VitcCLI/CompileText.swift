@@ -67,9 +67,16 @@ enum CompileText {
       + table.text
   }
 
-  /// What lost channels.
-  private static func channels(_ report: Report) -> String {
+  /// What lost its block, its own attention map, or channels.
+  private static func reductions(_ report: Report) -> String {
     var text = ""
+    for (kind, words) in [
+      (Layer.removed, "blocks are gone"), (Layer.linear, "blocks are one linear map"),
+      (Layer.shared, "layers use the attention map of one before"),
+    ] {
+      let layers = report.layers.filter { $0.kind == kind }.map { "\($0.index)" }
+      if !layers.isEmpty { text += "\n\(words): \(layers.joined(separator: ", "))\n" }
+    }
     if !report.perceptrons.isEmpty {
       let kept = report.perceptrons.map { "\($0.index): \($0.kept) of \($0.channels)" }
       text += "\nperceptrons keep fewer channels: \(kept.joined(separator: ", "))\n"
@@ -138,7 +145,7 @@ enum CompileText {
     text += table.text
     text += promise(report)
     for exchange in report.exchanges { text += self.text(exchange) }
-    text += channels(report)
+    text += reductions(report)
     if let found = report.found { text += "\nthe same without looking for it:\n  \(found)\n" }
     text += errors(report)
     if !report.stages.isEmpty {

@@ -3,12 +3,9 @@ internal import VitIR
 extension Report {
   /// Notes which perceptrons and heads have fewer channels than the teacher's.
   mutating func note(_ hybrid: Hybrid, beside teacher: Teacher) throws {
-    let sites = (ChannelSite.all(in: teacher.graph), ChannelSite.all(in: hybrid.graph))
-    if sites.0.count == sites.1.count {
-      perceptrons = zip(sites.0, sites.1).enumerated().compactMap { index, pair in
-        pair.1.channels < pair.0.channels
-          ? Perceptron(index: index, channels: pair.0.channels, kept: pair.1.channels) : nil
-      }
+    perceptrons = hybrid.perceptrons(beside: teacher).compactMap { index, own, original in
+      own.channels < original.channels
+        ? Perceptron(index: index, channels: original.channels, kept: own.channels) : nil
     }
     let own = try HeadSite.all(in: hybrid.graph, layers: hybrid.layers)
     heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers).compactMap { site in

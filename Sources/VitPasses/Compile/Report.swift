@@ -12,7 +12,7 @@ public struct Report: Sendable {
     public let isSelected: Bool
     /// What was found out about it by name: the indices of `score`, the `damage` of its swap, the `error` of its mixer.
     public let scores: [String: Double]
-    /// What stands there: `attention` or the kind of a mixer.
+    /// What stands there: see `VitIR.Layer.kind`.
     public let kind: String
     /// What that costs; `nil` before the end.
     public var cost: LayerCost?

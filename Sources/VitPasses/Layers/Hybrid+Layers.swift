@@ -8,14 +8,21 @@ extension Hybrid {
   }
 
   /// Looks for the layers of the graph as it is now, the only place where that is done; what was known of a layer stays
-  /// known where there are as many as before.
+  /// known where there are as many as before, and so do those whose blocks are gone.
   public mutating func findLayers() {
     var finder = LayerFinder(graph)
     finder.run()
-    let isSame = finder.layers.count == layers.count
-    layers =
-      isSame ? zip(finder.layers, layers).map { $0.remembering($1) } : finder.layers
     others = finder.others
+    let old = layers
+    layers = finder.layers
+    guard finder.layers.count == old.count(where: { !$0.isRemoved }) else { return }
+    var next = finder.layers.makeIterator()
+    layers = old.map { old in
+      guard !old.isRemoved, var layer = next.next()?.remembering(old) else { return old }
+      layer.index = old.index
+      return layer
+    }
+    if (try? checkInvariants()) == nil { layers = finder.layers }
   }
 }
 

@@ -77,9 +77,18 @@ struct LayerFinder {
       let result = node.results.first
     else { return }
     let heads = headCount(graph.type(q).shape, q)
+    // Queries that several cores read are those of the first.
+    let sharing = Set(consumers[q.index]).filter {
+      graph.nodes[$0].operation is VitSDPA && graph.nodes[$0].operands[0] == q
+    }
+    if let first = sharing.min(), first != place {
+      return classify(
+        place, node, queries: v, keys: v, values: v, queryAxis: -2, keyAxis: -2, heads: heads, core: result,
+        obstacle: "it uses the queries and keys of a layer before", kind: Layer.shared)
+    }
     classify(
       place, node, queries: q, keys: k, values: v, queryAxis: -2, keyAxis: -2, heads: heads, core: result,
-      obstacle: obstacle(node, biasOperand: 3))
+      obstacle: sharing.count > 1 ? "other layers use its queries and keys" : obstacle(node, biasOperand: 3))
   }
 
   /// A softmax that was not raised: masks regrouped by windows, heads that progress to each other, integer
@@ -123,7 +132,7 @@ struct LayerFinder {
   private mutating func classify(
     _ place: Int, _ node: Node, queries: ValueID, keys: ValueID, values: ValueID, queryAxis: Int,
     keyAxis: Int,
-    heads: Int, core: ValueID, obstacle: String?
+    heads: Int, core: ValueID, obstacle: String?, kind: String = Layer.attention
   ) {
     let (q, k) = (layouts[queries].axes, layouts[keys].axes)
     let queryTokens = Layout.normalised(q[q.count + queryAxis])
@@ -150,8 +159,7 @@ struct LayerFinder {
     {
       reason = obstacle
     }
-    add(
-      place, kind: "attention", heads: heads, input: region.input, output: region.output, obstacle: reason)
+    add(place, kind: kind, heads: heads, input: region.input, output: region.output, obstacle: reason)
   }
 
   private func extent(_ id: ValueID, _ axis: Int) -> Dimension {

@@ -94,7 +94,9 @@ public struct Merge: Pass {
   /// How many patches are merged in each layer; throws a usage error where `counts` are not for these layers.
   private func schedule(_ layers: [Layer]) throws(VitError) -> [Int] {
     guard let counts else {
-      return layers.indices.map { $0 >= layers.count / 2 && $0 + 1 < layers.count ? count : 0 }
+      return layers.indices.map {
+        $0 >= layers.count / 2 && $0 + 1 < layers.count && !layers[$0].isRemoved ? count : 0
+      }
     }
     guard counts.count == layers.count else {
       throw VitError(

@@ -31,6 +31,7 @@ struct MergeSite {
         throw refusal(layer, layer.obstacle ?? "it does not map tokens to tokens")
       }
       try checkTokens(layer, input, tokens, graph)
+      if layer.isRemoved, count == 0 { continue }
       if layer.index != layers[first].index, let reason = obstacle(layer, graph) {
         throw refusal(layer, reason)
       }
@@ -76,6 +77,7 @@ struct MergeSite {
 
   /// Why a layer cannot work on merged tokens; `nil` where it can.
   private static func obstacle(_ layer: Layer, _ graph: Graph) -> String? {
+    guard !layer.isRemoved else { return layer.obstacle }
     guard let place = graph.place(defining: layer.core) else { return "its core is not known" }
     let node = graph.nodes[place]
     if let attention = node.operation as? VitAttention {

@@ -80,6 +80,16 @@ extension OwnPrefix {
   public var worksOnMergedTokens: Bool { false }
 }
 
+extension Depth {
+  /// A block may hold a merge.
+  public var worksOnMergedTokens: Bool { false }
+}
+
+extension Share {
+  /// Maps of merged tokens are none of patches.
+  public var worksOnMergedTokens: Bool { false }
+}
+
 extension Solve {
   /// Tokens do not correspond.
   public var worksOnMergedTokens: Bool { false }

@@ -37,6 +37,21 @@ struct ChannelSite {
   }
 }
 
+extension Hybrid {
+  /// The perceptrons, each with that of the teacher and its number there: those of blocks that are gone have none. None where the
+  /// two do not fit together.
+  func perceptrons(beside teacher: Teacher) -> [(index: Int, own: ChannelSite, original: ChannelSite)] {
+    let gone = Set(
+      layers.filter(\.isRemoved).compactMap { teacher.layer($0.index) }.flatMap { layer in
+        (try? ResidualBlock(layer, in: teacher.graph, teacher.layers))?.nodes ?? []
+      })
+    let originals = ChannelSite.all(in: teacher.graph).enumerated().filter { !gone.contains($0.element.node) }
+    let own = ChannelSite.all(in: graph)
+    guard own.count == originals.count else { return [] }
+    return zip(own, originals).map { (index: $1.offset, own: $0, original: $1.element) }
+  }
+}
+
 /// Looks for sites.
 private struct ChannelFinder {
   private let graph: Graph

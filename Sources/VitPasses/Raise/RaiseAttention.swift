@@ -15,6 +15,10 @@ enum RaiseAttention: Pattern {
       guard let q = node.operands[0], let k = node.operands[1], let v = node.operands[2],
         let core = node.results.first
       else { continue }
+      guard Set(rewriter.users(of: q)).count(where: { rewriter.nodes[$0].isAny(VitSDPA.self) }) == 1 else {
+        rewriter.miss(name, at: node, "expected queries of its own, found some that another attention reads")
+        continue
+      }
       do {
         let queries = try projection(q, "queries", layouts, rewriter)
         let keys = try projection(k, "keys", layouts, rewriter)

@@ -2,8 +2,8 @@ public import VitIR
 internal import VitOps
 internal import VitRuntime
 
-/// Solves the mixers of a hybrid and the last maps of perceptrons that lost channels in closed form, from the first layer to the
-/// last, each on what the layers before it really give: no gradient is taken.
+/// Solves the mixers of a hybrid, the last maps of what lost channels or its own attention map, and what stands for whole blocks,
+/// in closed form, from the first layer to the last, each on what the layers before it really give: no gradient is taken.
 ///
 /// With `stream`, a layer is fitted to what brings the hybrid's residual stream back to the teacher's,
 /// `y* = (rᵀ + γ ⊙ yᵀ − rˢ) / γ`, so that it makes up for the layers before; with `branch`, to what the teacher's layer gives.
@@ -82,9 +82,7 @@ public struct Solve: Pass {
     let sweep = SolveSweep(
       teacher, data: data, samples: data.spread(images), target: target, fit: fit, context: context)
     for (done, site) in sites.enumerated() {
-      for (name, tensor) in try sweep.solve(site, in: solved.graph) {
-        if let id = solved.graph.value(named: name) { solved.graph.setTensor(tensor, of: id) }
-      }
+      solved.graph.setTensors(try sweep.solve(site, in: solved.graph))
       context.progress(Solve.name, done + 1, sites.count, site.label)
     }
     let after = try meter.measure(solved.graph).damage
@@ -94,5 +92,14 @@ public struct Solve: Pass {
       changes: isBetter ? sites.count : 0,
       notes: ["damage \(before) to \(after)" + (isBetter ? "" : ": kept as it was")],
       damage: (before, min(before, after)))
+  }
+}
+
+extension Graph {
+  /// Gives constants other numbers, by name.
+  mutating func setTensors(_ tensors: [(name: String, tensor: Tensor)]) {
+    for (name, tensor) in tensors {
+      if let id = value(named: name) { setTensor(tensor, of: id) }
+    }
   }
 }

@@ -1,12 +1,16 @@
 internal import VitIR
 
-/// What `solve` can solve for: a mixer, or the last map of a perceptron or of an attention that lost channels.
+/// What `solve` can solve for: a mixer, the last map of a perceptron or of an attention that lost channels, the output map of an
+/// attention that uses another's map, or the linear map in the place of a block.
 enum SolveSite {
   case mixer(MixerNode)
   /// By its number, in the hybrid and in its teacher.
   case perceptron(Int, ChannelSite, teacher: ChannelSite)
   /// In the hybrid, and what the teacher's gives.
   case attention(HeadSite, teacher: ValueID)
+  /// In the hybrid, and what the teacher's gives.
+  case shared(OutputMap, teacher: ValueID)
+  case block(LinearBlock)
 
   /// What progress calls it.
   var label: String {
@@ -14,6 +18,8 @@ enum SolveSite {
     case .mixer(let mixer): "layer \(mixer.layer.index)"
     case .perceptron(let index, _, _): "perceptron \(index)"
     case .attention(let site, _): "layer \(site.layer)"
+    case .shared(let site, _): "layer \(site.layer)"
+    case .block(let site): "layer \(site.layer)"
     }
   }
 
@@ -23,14 +29,11 @@ enum SolveSite {
     for mixer in try MixerNode.all(in: hybrid, teacher: teacher) {
       sites.append((hybrid.graph.place(defining: mixer.layer.core) ?? 0, .mixer(mixer)))
     }
-    let (own, others) = (ChannelSite.all(in: hybrid.graph), ChannelSite.all(in: teacher.graph))
-    if own.count == others.count {
-      for (index, (pruned, original)) in zip(own, others).enumerated()
-      where pruned.channels < original.channels
-        && hybrid.graph.type(pruned.result) == teacher.graph.type(original.result)
-      {
-        sites.append((pruned.node, .perceptron(index, pruned, teacher: original)))
-      }
+    for (index, pruned, original) in hybrid.perceptrons(beside: teacher)
+    where pruned.channels < original.channels
+      && hybrid.graph.type(pruned.result) == teacher.graph.type(original.result)
+    {
+      sites.append((pruned.node, .perceptron(index, pruned, teacher: original)))
     }
     let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
     for site in try HeadSite.all(in: hybrid.graph, layers: hybrid.layers) {
@@ -40,6 +43,13 @@ enum SolveSite {
       else { continue }
       sites.append((site.node, .attention(site, teacher: original.result)))
     }
+    for layer in hybrid.layers where layer.isShared {
+      guard let map = OutputMap(layer, in: hybrid.graph), let original = teacher.layer(layer.index)?.output,
+        hybrid.graph.type(map.result) == teacher.graph.type(original)
+      else { continue }
+      sites.append((map.node, .shared(map, teacher: original)))
+    }
+    for block in LinearBlock.all(in: hybrid, teacher: teacher) { sites.append((block.node, .block(block))) }
     return sites.sorted { $0.place < $1.place }.map(\.site)
   }
 }

@@ -45,7 +45,21 @@ final class SolveSweep {
       return try solve(
         LastMap(weight: operands[7], bias: operands.count > 8 ? operands[8] : nil, result: site.result),
         as: original, in: graph, behind: site.tap)
+    case .shared(let map, let original):
+      return try solve(
+        LastMap(weight: map.weight, bias: map.bias, result: map.result), as: original, in: graph
+      ) { _ in map.input }
+    case .block(let block): return try solve(block, in: graph)
     }
+  }
+
+  /// The same samples in the hybrid.
+  private func stream(of graph: Graph) -> SampleStream {
+    let own =
+      self.own
+      ?? SampleStream(graph, data: data, samples: original.samples, batch: batch, context: context)
+    self.own = own
+    return own
   }
 
   /// Calls what it returns `body` with: for each run what the teacher has at `tapped`, the second of which is what the branch is to
@@ -59,10 +73,7 @@ final class SolveSweep {
     let isCorrecting = target == .stream && ends.0 != nil && ends.1 != nil
     let weights = (try context.weights(of: teacher.graph), try context.weights(of: graph))
     if let before = ends.0?.before { try original.advance(teacher.graph, weights: weights.0, to: before) }
-    let own =
-      self.own
-      ?? SampleStream(graph, data: data, samples: original.samples, batch: batch, context: context)
-    self.own = own
+    let own = stream(of: graph)
     if let before = ends.1?.before { try own.advance(graph, weights: weights.1, to: before) }
     let tapped = tapped + (isCorrecting ? [ends.0?.after].compactMap { $0 } : [])
     let inputs = inputs + (isCorrecting ? [ends.1?.before].compactMap { $0 } : [])
@@ -109,6 +120,36 @@ final class SolveSweep {
       (graph[$0].name, Tensor(shape: [weight.shape[0]], floats: solution.bias))
     }
     return [(graph[id].name, Tensor(shape: weight.shape, floats: solution.weight))] + [bias].compactMap { $0 }
+  }
+
+  /// The linear map that takes the hybrid's stream to the teacher's behind the block, as near to the identity as the ridge draws it.
+  private func solve(
+    _ block: LinearBlock, in graph: Graph
+  ) throws -> [(name: String, tensor: Tensor)] {
+    let weights = (try context.weights(of: teacher.graph), try context.weights(of: graph))
+    try original.advance(teacher.graph, weights: weights.0, to: block.original.before)
+    let own = stream(of: graph)
+    try own.advance(graph, weights: weights.1, to: block.input)
+    var readout: Readout?
+    try original.pairs(
+      with: own, teacher.graph, weights.0, [block.original.after], graph, weights.1, [block.input]
+    ) { wanted, found in
+      let width = found[0].shape.last ?? 0
+      var sums =
+        readout
+        ?? Readout(
+          inputs: width, outputs: width,
+          weights: TokenGeometry.rowWeights(of: found[0].shape, in: teacher.graph))
+      try sums.add(found[0], wanted[0], pool: context.pool)
+      readout = sums
+    }
+    guard let width = graph.tensor(block.bias)?.count,
+      let solution = try readout?.solve(toward: Tensor.identity(width).doubles())
+    else { return [] }
+    return [
+      (graph[block.weight].name, Tensor(shape: [width, width], floats: solution.weight)),
+      (graph[block.bias].name, Tensor(shape: [width], floats: solution.bias)),
+    ]
   }
 
   /// The mixer, solved on what comes to it in `graph`, in which those before it are solved.

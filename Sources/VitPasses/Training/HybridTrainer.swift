@@ -102,9 +102,9 @@ final class HybridTrainer {
     let original = stream(teacher.graph, teacher.layers)
     for (place, layer) in hybrid.layers.enumerated()
     where !layer.isAttention || place == hybrid.layers.count - 1 {
+      // What blocks that are gone have in common with the one before is compared behind the last of them.
       guard let value = student[place], let twin = original[place],
-        teacher.graph.type(twin) == hybrid.graph.type(value),
-        !result.contains(where: { $0.student == value })
+        teacher.graph.type(twin) == hybrid.graph.type(value), !student[(place + 1)...].contains(value)
       else { continue }
       result.append((value, twin))
     }
@@ -131,13 +131,15 @@ final class HybridTrainer {
     let producers = graph.producers()
     return layers.indices.map { place in
       guard place + 1 < layers.count else {
+        if layers[place].isRemoved { return layers[place].output }
         guard let output = layers[place].output, graph.type(output).rank == 3 else { return nil }
         let last = graph.nodes.last { node in
           node.operation is VitAdd && node.results.first.map { graph.type($0) == graph.type(output) } ?? false
         }
         return last?.results.first
       }
-      guard let input = layers[place + 1].input, let producer = producers[input.index],
+      guard !layers[place + 1].isRemoved, let input = layers[place + 1].input,
+        let producer = producers[input.index],
         graph.nodes[producer].operation is VitLayerNorm
       else { return layers[place + 1].input }
       return graph.nodes[producer].operands[0]

@@ -92,7 +92,7 @@ struct RowDemand {
         let isFree = node.operation.attributes["causal"] != .bool(true)
         return (all, axis == 1 && isFree ? .queries : .none)
       }
-      guard let letter = map.letter(ofResult: 0, axis: axis), letter.kind == .parallel,
+      guard let letter = graph.letter(of: node, map, axis: axis), letter.kind == .parallel,
         fits(node, letter, axis, entries.count)
       else { return (all, .none) }
       var wanted = all
@@ -168,5 +168,19 @@ struct RowPick {
     else { return nil }
     axis = own
     entries = Array(start..<start + count)
+  }
+}
+
+extension Graph {
+  /// The letter of an axis of a node's result. Where elements are regrouped, an axis that stays as it is with all before it runs
+  /// side by side with itself.
+  func letter(of node: Node, _ map: AxisMap, axis: Int) -> AxisMap.Letter? {
+    guard map.regroups, let data = node.operands[0], let result = node.results.first else {
+      return map.letter(ofResult: 0, axis: axis)
+    }
+    let (from, to) = (type(data).shape, type(result).shape)
+    guard axis < from.count, from[...axis] == to[...axis] else { return nil }
+    let others = [Int?](repeating: nil, count: node.operands.count - 1)
+    return AxisMap.Letter(.parallel, [axis] + others, [axis])
   }
 }

@@ -71,7 +71,7 @@ private struct Trimmer {
     _ node: Node, _ result: ValueID, _ axis: Int, _ entries: [Int]
   ) throws(VitError) {
     let map = graph.axes(of: node)
-    guard let letter = map.letter(ofResult: 0, axis: axis) else { return }
+    guard let letter = graph.letter(of: node, map, axis: axis) else { return }
     var operands = node.operands
     for (place, operand) in node.operands.enumerated() {
       guard let operand, let own = letter.axis(ofOperand: place) else { continue }
@@ -208,16 +208,15 @@ private struct Trimmer {
       guard let output = layer.output, reduced.contains(output), let shorter = short[output] else {
         return layer
       }
-      layer.parameters =
-        layer.input.map { graph.parameterCount(from: $0, to: shorter.value) } ?? layer.parameters
-      if layer.isAttention || cores[output] != nil {
-        layer.core = cores[output] ?? layer.core
+      layer.core = cores[output] ?? short[layer.core]?.value ?? shorter.value
+      if layer.isAttention || layer.isShared || cores[output] != nil {
         layer.obstacle = "it computes only \(shorter.entries.count) of its tokens"
       } else {
-        layer.core = shorter.value
         layer.input = layer.input.flatMap { short[$0]?.value } ?? layer.input
       }
       layer.output = shorter.value
+      layer.parameters =
+        layer.input.map { graph.parameterCount(from: $0, to: shorter.value) } ?? layer.parameters
       return layer
     }
     return (graph, moved)
