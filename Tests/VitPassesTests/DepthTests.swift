@@ -114,9 +114,13 @@ struct DepthTests {
     for layers in ["[1]", "[2]", "[0,1]"] {
       let short = try apply("depth{layers=\(layers),map=\(map)}", to: teacher, context)
       let tuned = try apply("fine-tune{steps=30,batch=8,rate=0.002}", to: short, context)
+      let blocks = try apply("fine-tune{steps=30,batch=8,rate=0.002,train=blocks}", to: short, context)
       #expect(try damage(tuned, teacher, context) < damage(short, teacher, context))
       let (old, new) = (try short.weightBytes(), try tuned.weightBytes())
       #expect(old.keys.filter { $0.hasPrefix("block.") }.allSatisfy { old[$0] != new[$0] })
+      // Where only what was changed is trained, that is the maps.
+      let own = try blocks.weightBytes()
+      #expect(old.keys.filter { old[$0] != own[$0] }.allSatisfy { $0.hasPrefix("block.") })
     }
   }
 

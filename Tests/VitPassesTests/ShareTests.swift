@@ -201,6 +201,8 @@ struct ShareTests {
     let first = try #require(shared.graph.nodes.first { $0.operation is VitLinear }?.operands[1])
     let name = shared.graph[first].name
     #expect(old[name] != new[name])
+    let blocks = try apply("fine-tune{steps=30,batch=8,rate=0.002,train=blocks}", to: shared, context)
+    #expect(try damage(blocks, teacher, context) < damage(shared, teacher, context))
   }
 
   @Test("one thread and three give the same bytes")

@@ -111,12 +111,14 @@ final class HybridTrainer {
     return result
   }
 
-  /// What is read in the blocks in which mixers stand: from the residual stream before each to that behind it.
+  /// What is read in the blocks in which mixers or shared maps stand, or of which a linear map is left: from the residual stream
+  /// before each to that behind it.
   private static func blocks(_ hybrid: Hybrid) -> Set<ValueID> {
     let graph = hybrid.graph
     let behind = stream(graph, hybrid.layers)
     var result: Set<ValueID> = []
-    for (place, layer) in hybrid.layers.enumerated() where layer.isReplaced {
+    for (place, layer) in hybrid.layers.enumerated()
+    where layer.isReplaced || layer.isShared || layer.isRemoved {
       let before = graph.residual(behind: layer.output)?.before ?? layer.input
       guard let before, let end = behind[place] ?? layer.output else { continue }
       for node in graph.nodes(from: before, to: end) {
