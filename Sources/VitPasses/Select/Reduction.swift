@@ -14,9 +14,9 @@ public struct Reduction: Hashable, Sendable {
   public var cost: Cost
   /// The part of the teacher's cost at which it stops; without one (0) the damage alone decides.
   public var goal: Double
-  /// The damage at which it stops, measured on held-out samples before the result is solved and trained.
+  /// The damage at which it stops, measured on held-out samples once the result is solved, before it is trained.
   public var limit: Double
-  /// The share of held-out samples of which teacher and model must say the same class, before the result is solved and trained;
+  /// The share of held-out samples of which teacher and model must say the same class, once the result is solved, before it is trained;
   /// above 0 it decides in place of `limit`.
   public var agreement: Double
   /// The samples on which the channels of perceptrons are looked at.
@@ -28,7 +28,7 @@ public struct Reduction: Hashable, Sendable {
 
   /// Takes what does least harm, until the damage is `limit` or the cost `goal` of the teacher's.
   public init(
-    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.05, agreement: Double = 0, images: Int = 300,
+    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.035, agreement: Double = 0, images: Int = 300,
     tile: Int = 32, headTile: Int = 8
   ) {
     self.cost = cost
@@ -40,7 +40,7 @@ public struct Reduction: Hashable, Sendable {
     self.headTile = headTile
   }
 
-  /// Takes `cost` (flops), `goal` (0), `limit` (0.05), `agreement` (0), `solved` (300), `tile` (32) and `head-tile` (8).
+  /// Takes `cost` (flops), `goal` (0), `limit` (0.035), `agreement` (0), `solved` (300), `tile` (32) and `head-tile` (8).
   init(options: inout OptionReader) throws(VitError) {
     self.init()
     cost = try options.choice("cost", default: cost)
@@ -101,9 +101,20 @@ extension Reduction {
 
 extension Reduction {
   /// Whether a model is as near to its teacher as it must be.
-  func allows(_ point: Point) -> Bool {
-    if agreement > 0, let found = point.agreement { return found >= agreement }
-    return point.damage <= limit
+  func allows(_ point: Point) -> Bool { allows(damage: point.damage, agreement: point.agreement) }
+
+  /// The same of what was measured.
+  func allows(damage: Double, agreement found: Double?) -> Bool {
+    if agreement > 0, let found { return found >= agreement }
+    return damage <= limit
+  }
+
+  /// The same where so many times more may be lost.
+  func loosened(by factor: Double) -> Reduction {
+    var copy = self
+    copy.limit *= factor
+    if agreement > 0 { copy.agreement = max(1 - factor * (1 - agreement), .leastNonzeroMagnitude) }
+    return copy
   }
 
   /// What must hold of a model.

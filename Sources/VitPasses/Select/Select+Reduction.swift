@@ -15,8 +15,9 @@ extension Select {
     let points = try ReductionSearch(
       reduction, teacher: teacher, mixers: narrow, meter: meter, context: context
     ).points()
-    // The first stands whatever it does: the layers were asked for.
-    let point = points.last(where: reduction.allows) ?? points[0]
+    let trials = try solved(
+      points, chosen: chosen.sorted(), mixers: mixers, owning: owning, hybrid, meter, context)
+    let (point, passes) = (trials.point, trials.passes)
     if reduction.goal > 0, point.cost > reduction.goal {
       func percent(_ part: Double) -> String { "\((1000 * part).rounded() / 10) %" }
       let least = points.map(\.cost).min() ?? 1
@@ -28,10 +29,75 @@ extension Select {
           ? "a larger drop, or less agreement, allows more, as does replacing more layers"
           : "replacing more layers allows more")
     }
-    var passes = try passes(
-      for: point.sizes, chosen: chosen.sorted(), mixers: mixers, owning: owning, teacher: teacher, &hybrid)
+    hybrid = trials.model
+    var result = PassResult(changes: max(1, chosen.count), notes: notes)
+    let (sizes, from, to) = (point.sizes, Float(points[0].damage), Float(point.damage))
+    let part = (100 * point.cost).rounded()
+    result.notes.append(
+      "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values, "
+        + "mixers \(sizes.mixers) (0 for all): "
+        + "damage \(from) to \(to), solved \(Float(trials.damage)), "
+        + "\(part) % of the teacher's \(reduction.cost.rawValue)")
+    (result.found, result.points) = (passes, points)
+    return result
+  }
+
+  /// A point on the way with the passes that lead there, what they make, and its damage once that is solved.
+  private struct Trial {
+    let point: Reduction.Point
+    let passes: [any Pass]
+    let model: Hybrid
+    let damage: Double
+  }
+
+  /// The farthest of `points` at which a model is as near to its teacher as it must be once it is solved. The first stands
+  /// whatever it does: the layers were asked for.
+  ///
+  /// Starts where about half would come back, and goes from point to point from there.
+  private func solved(
+    _ points: [Reduction.Point], chosen: [Int], mixers: [MixerNode], owning: Bool, _ hybrid: Hybrid,
+    _ meter: FidelityMeter, _ context: PassContext
+  ) throws -> Trial {
+    let teacher = try hybrid.teacher(for: Select.name)
+    var place = points.lastIndex { reduction.loosened(by: 2).allows($0) } ?? 0
+    var best: Trial?
+    var lowestBad = points.count
+    while true {
+      let point = points[place]
+      var copy = hybrid
+      let passes = try passes(for: point, chosen: chosen, mixers: mixers, owning: owning, teacher, &copy)
+      for pass in passes { _ = try pass.run(on: &copy, context: context) }
+      let model = copy
+      if !passes.isEmpty {
+        _ = try Solve(images: 2 * reduction.images, judged: images).run(on: &copy, context: context)
+      }
+      let found = try meter.measure(copy.graph)
+      context.progress(Select.name, place + 1, points.count, "solved on trial")
+      let isAllowed = reduction.allows(damage: found.damage, agreement: found.agreement)
+      if isAllowed || place == 0 {
+        best = Trial(point: point, passes: passes, model: model, damage: found.damage)
+      }
+      if !isAllowed { lowestBad = min(lowestBad, place) }
+      if isAllowed, place + 1 < lowestBad {
+        place += 1
+      } else if !isAllowed, best == nil {
+        place -= 1
+      } else if let best {
+        return best
+      }
+    }
+  }
+
+  /// The passes that make of a hybrid on trial what `point` says.
+  private func passes(
+    for point: Reduction.Point, chosen: [Int], mixers: [MixerNode], owning: Bool, _ teacher: Teacher,
+    _ hybrid: inout Hybrid
+  ) throws -> [any Pass] {
     let sizes = point.sizes
-    if sizes.channels != points[0].sizes.channels {
+    var passes = try mixerPasses(
+      for: sizes, chosen: chosen, mixers: mixers, owning: owning, teacher, &hybrid)
+    let whole = ChannelSite.all(in: teacher.graph).map(\.channels)
+    if sizes.channels != whole {
       passes.append(Prune(counts: sizes.channels, images: reduction.images, tile: reduction.tile))
     }
     if (sizes.scores + sizes.values).contains(where: { $0 > 0 }) {
@@ -40,21 +106,12 @@ extension Select {
           scoreCounts: sizes.scores, valueCounts: sizes.values, images: reduction.images,
           tile: reduction.headTile))
     }
-    for pass in passes { _ = try pass.run(on: &hybrid, context: context) }
-    var result = PassResult(changes: max(1, chosen.count), notes: notes)
-    let (from, to) = (Float(points[0].damage), Float(point.damage))
-    let part = (100 * point.cost).rounded()
-    result.notes.append(
-      "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values, "
-        + "mixers \(sizes.mixers) (0 for all): "
-        + "damage \(from) to \(to), \(part) % of the teacher's \(reduction.cost.rawValue)")
-    (result.found, result.points) = (passes, points)
-    return result
+    return passes
   }
 
   /// The passes that leave of mixers on trial those that were chosen, each with the channels that it keeps.
-  private func passes(
-    for sizes: Reduction.Sizes, chosen: [Int], mixers: [MixerNode], owning: Bool, teacher: Teacher,
+  private func mixerPasses(
+    for sizes: Reduction.Sizes, chosen: [Int], mixers: [MixerNode], owning: Bool, _ teacher: Teacher,
     _ hybrid: inout Hybrid
   ) throws -> [any Pass] {
     func kept(_ mixer: MixerNode) -> Int {
