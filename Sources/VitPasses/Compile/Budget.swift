@@ -12,7 +12,10 @@ public struct Budget: Hashable, Sendable {
   public private(set) var scored: Int
   /// Images that layers are solved on.
   public private(set) var solved: Int
-  /// Held-out images that decide which layers and weights are kept.
+  /// Held-out images that parts of a model are measured on one by one, while layers are chosen and it is found out what the
+  /// model can do without.
+  public private(set) var searched: Int
+  /// Held-out images that decide which models and weights are kept.
   public private(set) var judged: Int
   /// Images that teacher and hybrid are measured on at the end.
   public private(set) var evaluated: Int
@@ -74,10 +77,21 @@ public struct Budget: Hashable, Sendable {
       return (20 * (teacher + layers + sample) + runs * (teacher + sample)) * Double(images)
     }
 
-    /// Measuring the teacher and each swap, what can be left out, the hybrid before and behind the solve, then as it is
+    /// Measuring each swap, with output maps of its own also, and each part that can be left out.
+    fileprivate func search(_ images: Int) -> Double {
+      (teacher + sample) * Double(images * (searches > 0 ? 2 * trials + searches : trials))
+    }
+
+    /// Measuring the teacher, models that are solved on trial, the hybrid before and behind the solve, then as it is
     /// fine-tuned.
     fileprivate func judge(_ images: Int) -> Double {
-      (teacher + sample) * Double(images * (4 + trials + searches + Budget.fineTuneMeasurements))
+      let runs = 4 + (searches > 0 ? Budget.solvedTrials : 0) + Budget.fineTuneMeasurements
+      return (teacher + sample) * Double(images * runs)
+    }
+
+    /// All that images are for before the end.
+    fileprivate func images(_ scored: Int, _ solved: Int, _ searched: Int, _ judged: Int) -> Double {
+      score(scored) + solve(solved) + search(searched) + judge(judged)
     }
 
     /// Measuring teacher and hybrid at the end.
@@ -96,6 +110,8 @@ public struct Budget: Hashable, Sendable {
 
   /// How often fine-tuning measures: teacher and hybrid before it, four rates, a tenth of the steps, and two at the end.
   static let fineTuneMeasurements = 10
+  /// How many models are taken to be solved on trial.
+  private static let solvedTrials = 6
   /// How much more than its operations say scoring costs, for it sorts each row of a map.
   private static let mapsFactor = 3.0
   /// Seconds that reading a sample is taken to cost, and what a pass does beside its products: where samples lie in an array
@@ -119,14 +135,18 @@ public struct Budget: Hashable, Sendable {
     let total = max(0, seconds - Budget.overhead) * Budget.rate
     let most = Budget.shares.evaluation * total / max(work.evaluate(1), 1)
     self.evaluated = min(work.evaluation, evaluated ?? max(Int(min(most, 1e9)), 64))
-    (scored, solved, judged) = (0, 0, 0)
+    (scored, solved, searched, judged) = (0, 0, 0, 0)
+    let isTrained = fineTuneSteps != 0 || !isSolved && distilSteps != 0
+    let share = isTrained ? Budget.shares.images : 1
     var images = 0.0
     for halvings in 0..<6 {
       scored = max(Score().images >> halvings, 8)
       solved = max(Distil.usualImages >> halvings, 32)
-      judged = min(max(work.heldOut >> halvings, 32), work.heldOut)
-      images = work.score(scored) + work.solve(solved) + work.judge(judged) + work.evaluate(self.evaluated)
-      if images <= Budget.shares.images * total { break }
+      searched = min(max(work.heldOut >> halvings, 32), work.heldOut)
+      // What parts do is measured on the same images, so that few tell which does least; whole models are kept by it.
+      judged = work.searches > 0 ? min(max(work.heldOut >> halvings / 2, 32), work.heldOut) : searched
+      images = work.images(scored, solved, searched, judged) + work.evaluate(self.evaluated)
+      if images <= share * total { break }
     }
     let left = max(0, total - images)
     func steps(_ share: Double, _ cost: (Int) -> Double) -> Int {
@@ -138,10 +158,10 @@ public struct Budget: Hashable, Sendable {
       }
       return low
     }
-    let share = isSolved ? 0 : Budget.distilShare
+    let distilled = isSolved ? 0 : Budget.distilShare
     self.distilSteps =
-      distilSteps ?? (isSolved ? 0 : steps(share) { work.distilStep * Double($0) })
-    self.fineTuneSteps = fineTuneSteps ?? steps(1 - share, work.fineTune)
+      distilSteps ?? (isSolved ? 0 : steps(distilled) { work.distilStep * Double($0) })
+    self.fineTuneSteps = fineTuneSteps ?? steps(1 - distilled, work.fineTune)
     self.seconds = 0
     products = 0
     self.seconds = Budget.overhead + cost(work) / Budget.rate
@@ -152,7 +172,7 @@ public struct Budget: Hashable, Sendable {
 
   /// The operations that all of it takes.
   private func cost(_ work: Work) -> Double {
-    let images = work.score(scored) + work.solve(solved) + work.judge(judged) + work.evaluate(evaluated)
+    let images = work.images(scored, solved, searched, judged) + work.evaluate(evaluated)
     return images + work.distilStep * Double(distilSteps) + work.fineTune(fineTuneSteps)
   }
 

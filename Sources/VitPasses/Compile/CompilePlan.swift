@@ -25,7 +25,7 @@ package struct CompilePlan: Sendable {
     }
     let batch = form.rounded(options.batch ?? (work > 1e9 ? 32 : 64))
     // They are the same for every budget: the pipeline, which records all other numbers, then makes the same hybrid again.
-    let share = CompilerOptions().timeBudget * 0.1
+    let share = CompilerOptions().timeBudget * 0.3
     let affordable = Int(min(share * Budget.rate / (work * Double(trained.count + 8)), 1e9))
     heldOut = options.heldOut ?? max(1, min(samples / 10, max(affordable, 32), 1000))
     let budget = Budget(

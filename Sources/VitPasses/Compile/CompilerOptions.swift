@@ -202,9 +202,12 @@ public struct CompilerOptions: Sendable {
     case .layers(let layers): choice.layers = layers
     case .threshold(let number): choice.threshold = number
     }
-    if select == .auto { choice.reduction = reduction(parameters, budget) }
+    if select == .auto {
+      choice.reduction = reduction(parameters, budget)
+      choice.reduction.judged = judged
+    }
     let onTrial = select.isDamage && choice.layers == nil
-    if onTrial || select == .auto { choice.images = judged }
+    if onTrial || select == .auto { choice.images = budget.searched < heldOut ? budget.searched : nil }
     let score = Score(images: budget.scored)
     let swap = Swap(
       mixer: mixer, width: width, heads: heads, order: order, prefix: prefix,

@@ -21,6 +21,8 @@ public struct Reduction: Hashable, Sendable {
   public var agreement: Double
   /// The samples on which the channels of perceptrons are looked at.
   public var images: Int
+  /// The held-out samples on which a model is judged that was solved on trial; by default all.
+  public var judged: Int?
   /// Channels of perceptrons go in multiples of this.
   public var tile: Int
   /// Channels of heads go in multiples of this.
@@ -29,18 +31,20 @@ public struct Reduction: Hashable, Sendable {
   /// Takes what does least harm, until the damage is `limit` or the cost `goal` of the teacher's.
   public init(
     cost: Cost = .flops, goal: Double = 0, limit: Double = 0.035, agreement: Double = 0, images: Int = 300,
-    tile: Int = 32, headTile: Int = 8
+    judged: Int? = nil, tile: Int = 32, headTile: Int = 8
   ) {
     self.cost = cost
     self.goal = goal
     self.limit = limit
     self.agreement = agreement
     self.images = images
+    self.judged = judged
     self.tile = tile
     self.headTile = headTile
   }
 
-  /// Takes `cost` (flops), `goal` (0), `limit` (0.035), `agreement` (0), `solved` (300), `tile` (32) and `head-tile` (8).
+  /// Takes `cost` (flops), `goal` (0), `limit` (0.035), `agreement` (0), `solved` (300), `judged` (all
+  /// that are held out), `tile` (32) and `head-tile` (8).
   init(options: inout OptionReader) throws(VitError) {
     self.init()
     cost = try options.choice("cost", default: cost)
@@ -48,6 +52,7 @@ public struct Reduction: Hashable, Sendable {
     limit = try options.value("limit", default: limit)
     agreement = try options.value("agreement", default: agreement)
     images = try options.value("solved", default: images)
+    judged = try options.optional("judged")
     tile = try options.value("tile", default: tile)
     headTile = try options.value("head-tile", default: headTile)
   }
@@ -55,10 +60,11 @@ public struct Reduction: Hashable, Sendable {
   /// Throws where a number makes no sense.
   func check() throws(VitError) {
     guard goal >= 0, goal <= 1, limit >= 0, limit.isFinite, agreement >= 0, agreement <= 1, images > 0,
+      (judged ?? 1) > 0,
       (1...4096).contains(tile), (1...4096).contains(headTile)
     else {
       throw VitError(
-        "select: expected a goal from 0 to 1, a limit of at least 0, an agreement from 0 to 1, solved > 0 and tiles from 1 to 4096",
+        "select: expected a goal from 0 to 1, a limit of at least 0, an agreement from 0 to 1, solved and judged > 0 and tiles from 1 to 4096",
         kind: .usage, code: "option-value")
     }
   }
@@ -68,7 +74,7 @@ public struct Reduction: Hashable, Sendable {
     [
       ("cost", cost.rawValue), ("goal", "\(goal)"), ("limit", "\(limit)"), ("agreement", "\(agreement)"),
       ("solved", "\(images)"),
-    ]
+    ] + (judged.map { [("judged", "\($0)")] } ?? [])
       + [("tile", "\(tile)"), ("head-tile", "\(headTile)")]
   }
 }

@@ -15,8 +15,10 @@ extension Select {
     let points = try ReductionSearch(
       reduction, teacher: teacher, mixers: narrow, meter: meter, context: context
     ).points()
+    let judge = try FidelityMeter(
+      teacher: teacher.graph, data: data, samples: data.spread(reduction.judged), context: context)
     let trials = try solved(
-      points, chosen: chosen.sorted(), mixers: mixers, owning: owning, hybrid, meter, context)
+      points, chosen: chosen.sorted(), mixers: mixers, owning: owning, hybrid, judge, context)
     let (point, passes) = (trials.point, trials.passes)
     if reduction.goal > 0, point.cost > reduction.goal {
       func percent(_ part: Double) -> String { "\((1000 * part).rounded() / 10) %" }
@@ -69,7 +71,7 @@ extension Select {
       for pass in passes { _ = try pass.run(on: &copy, context: context) }
       let model = copy
       if !passes.isEmpty {
-        _ = try Solve(images: 2 * reduction.images, judged: images).run(on: &copy, context: context)
+        _ = try Solve(images: 2 * reduction.images, judged: reduction.judged).run(on: &copy, context: context)
       }
       let found = try meter.measure(copy.graph)
       context.progress(Select.name, place + 1, points.count, "solved on trial")
