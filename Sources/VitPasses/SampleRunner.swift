@@ -8,6 +8,24 @@ struct SampleRunner {
   private let batch: Int
   private let context: PassContext
   private let form: BatchForm
+  /// Where models may be run from.
+  private var cut: Cut?
+
+  /// A value of a model, and what it is for all samples.
+  private struct Cut {
+    let value: ValueID
+    let memory: Arena
+    /// Of one run.
+    let shape: [Int]
+
+    func stored(_ run: Int) -> View {
+      let type = TensorType(.f32, fixed: shape)
+      return memory.view(type, at: run * type.count * 4)
+    }
+  }
+
+  /// The most bytes that are kept of a value for all samples.
+  private static let mostKept = 512 << 20
 
   /// The most samples that run at once, and the bytes that the values around one node may then take.
   private static let most = (samples: 32, bytes: 8 << 20)
@@ -33,15 +51,45 @@ struct SampleRunner {
       packing: false, pool: context.pool)
   }
 
-  /// Hands the outputs of `graph` to `body`, with the place of the first sample and how many rows count.
-  func run(
-    _ graph: Graph, _ weights: WeightStore, progress: (Int, Int) -> Void,
-    _ body: (_ first: Int, _ outputs: [View], _ count: Int) throws -> Void
-  ) throws {
-    let executor = try executor(graph, weights)
-    guard !graph.outputs.isEmpty else {
-      throw VitError("the model has no outputs", code: "no-outputs")
+  /// Runs `graph` as far as `value`, or back to the samples where it is `nil`: from there models can be run that differ from it
+  /// behind that only. What is kept for all samples is floats, and no more than half a gigabyte; else there is no such place.
+  mutating func cut(_ graph: Graph, _ weights: WeightStore, at value: ValueID?) throws {
+    guard value != cut?.value else { return }
+    guard let value else { return cut = nil }
+    var part = graph
+    part.outputs = [(graph[value].name, value)]
+    part.removeDeadNodes()
+    var next: Cut?
+    try run(part, weights, fromCut: true) { start, executor in
+      guard let output = executor.outputs.first, output.element == .f32 else { return }
+      let runs = (samples.count + batch - 1) / batch
+      if start == 0, output.byteCount * runs <= SampleRunner.mostKept {
+        next = Cut(
+          value: value, memory: try Arena(byteCount: output.byteCount * runs, for: "a stream of samples"),
+          shape: output.shape)
+      }
+      next?.stored(start / batch).copy(from: output)
     }
+    cut = next
+  }
+
+  /// Runs `graph` on all samples, a batch at a time, from where it was cut where it is the same before.
+  private func run(
+    _ graph: Graph, _ weights: WeightStore, fromCut: Bool,
+    _ body: (_ start: Int, _ executor: Executor) throws -> Void
+  ) throws {
+    if fromCut, let cut, let rest = graph.part(from: cut.value) {
+      let executor = try Executor(
+        rest, weights: weights, inputShapes: [cut.shape], packing: false, pool: context.pool)
+      for start in stride(from: 0, to: samples.count, by: batch) {
+        try context.checkCancelled()
+        executor.inputs[0].copy(from: cut.stored(start / batch))
+        executor.run()
+        try body(start, executor)
+      }
+      return
+    }
+    let executor = try executor(graph, weights)
     let reader = BatchReader(data: data, pool: context.pool)
     for start in stride(from: 0, to: samples.count, by: batch) {
       try context.checkCancelled()
@@ -51,6 +99,21 @@ struct SampleRunner {
         (0..<batch).map { (index: samples[start + ($0 < count ? $0 : 0)], variant: nil) },
         into: executor.inputs)
       executor.run()
+      try body(start, executor)
+    }
+  }
+
+  /// Hands the outputs of `graph` to `body`, with the place of the first sample and how many rows count; from where models
+  /// are cut, where it is `fromCut`.
+  func run(
+    _ graph: Graph, _ weights: WeightStore, fromCut: Bool = false, progress: (Int, Int) -> Void,
+    _ body: (_ first: Int, _ outputs: [View], _ count: Int) throws -> Void
+  ) throws {
+    guard !graph.outputs.isEmpty else {
+      throw VitError("the model has no outputs", code: "no-outputs")
+    }
+    try run(graph, weights, fromCut: fromCut) { start, executor in
+      let count = min(batch, samples.count - start)
       let outputs = executor.outputs.map(form.rows)
       for (output, view) in zip(graph.outputs, outputs)
       where view.element != .f32 || view.shape.first != batch {

@@ -42,3 +42,30 @@ extension Teacher {
     graph.residual(behind: layer(index)?.output)
   }
 }
+
+extension Graph {
+  /// What is behind `value`, on the way to the outputs, with `value` as its only input; `nil` where anything there reads an
+  /// input of the model past it.
+  func part(from value: ValueID) -> Graph? {
+    guard !inputs.contains(value), !outputs.contains(where: { inputs.contains($0.value) }) else { return nil }
+    var rest = self
+    rest.nodes.removeAll { $0.results.contains(value) }
+    rest.inputs = inputs + [value]
+    rest.removeDeadNodes()
+    let reads = rest.nodes.contains { node in
+      node.operands.contains { $0.map(inputs.contains) ?? false }
+    }
+    guard !reads else { return nil }
+    rest.inputs = [value]
+    return rest
+  }
+}
+
+extension Teacher {
+  /// The last value of the residual stream before a node, at or behind its first layer; `nil` where there is none.
+  func stream(before node: Int) -> ValueID? {
+    let values = layers.compactMap { graph.residual(behind: $0.output) }.flatMap { [$0.before, $0.after] }
+    let places = values.compactMap { value in graph.place(defining: value).map { (value, $0) } }
+    return places.filter { $0.1 < node }.max { $0.1 < $1.1 }?.0
+  }
+}

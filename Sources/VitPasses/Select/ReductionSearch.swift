@@ -51,7 +51,9 @@ struct ReductionSearch {
         let (surgeries, errors) = try Surgery.all(
           site, in: teacher.graph, moments: moments, keeping: sizes, .ridge, pool: context.pool)
         let error = sizes.map { size in errors.first { $0.left <= size }?.error ?? 0 }
-        try add(.channels(perceptron: place), sizes, error, of: total) { try surgeries[$0].apply(to: &$1) }
+        try add(.channels(perceptron: place), sizes, error, at: site.node, of: total) {
+          try surgeries[$0].apply(to: &$1)
+        }
       }
     }
     for (layer, widths) in mixers.byLayer { try add(widths, layer: layer, of: total) }
@@ -60,11 +62,11 @@ struct ReductionSearch {
     for (site, factors) in zip(heads, factors) {
       let (width, values) = (site.weights.headDim, site.weights.valueDim)
       let ranks = ReductionSlot.sizes(width, tile: factorise.tile)
-      try add(.scores(layer: site.layer), ranks, ranks.map(factors.scoreError), of: total) {
+      try add(.scores(layer: site.layer), ranks, ranks.map(factors.scoreError), at: site.node, of: total) {
         try factors.apply(scores: ranks[$0], values: values, to: &$1)
       }
       let widths = ReductionSlot.sizes(values, tile: factorise.tile)
-      try add(.values(layer: site.layer), widths, widths.map(factors.valueError), of: total) {
+      try add(.values(layer: site.layer), widths, widths.map(factors.valueError), at: site.node, of: total) {
         try factors.apply(scores: width, values: widths[$0], to: &$1)
       }
     }
@@ -77,7 +79,8 @@ struct ReductionSearch {
     (damages, costs) = ([], [])
     for mixer in mixers {
       let graph = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
-      damages.append(try meter.measure(graph).damage)
+      let place = teacher.layer(layer).flatMap { teacher.graph.place(defining: $0.core) }
+      damages.append(try meter.measure(graph, differingFrom: teacher, at: place).damage)
       costs.append(try ReductionSearch.cost(graph, reduction.cost, context))
     }
     slots.append(
@@ -89,7 +92,7 @@ struct ReductionSearch {
 
   /// Measures a part at about half of its size; its damage at others goes with the error of least squares.
   private mutating func add(
-    _ part: ReductionSlot.Part, _ sizes: [Int], _ errors: [Double], of total: Int,
+    _ part: ReductionSlot.Part, _ sizes: [Int], _ errors: [Double], at node: Int, of total: Int,
     _ apply: @escaping (Int, inout Graph) throws -> Void
   ) throws {
     guard sizes.count > 1 else { return }
@@ -97,7 +100,9 @@ struct ReductionSearch {
     var graph = teacher.graph
     try apply(middle, &graph)
     try finish(&graph)
-    let scale = max(0, try meter.measure(graph).damage) / max(errors[middle], .leastNormalMagnitude)
+    let scale =
+      max(0, try meter.measure(graph, differingFrom: teacher, at: node).damage)
+      / max(errors[middle], .leastNormalMagnitude)
     let saved = whole - (try ReductionSearch.cost(graph, reduction.cost, context))
     let each = saved / Double(max(1, sizes[0] - sizes[middle]))
     slots.append(

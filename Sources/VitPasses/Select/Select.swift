@@ -237,7 +237,8 @@ public struct Select: Pass {
     for (done, mixer) in mixers.enumerated() {
       let alone = try MixerNode.transplant(
         [mixer], into: teacher, registry: context.registry)
-      let damage = try meter.measure(alone.graph).damage
+      let place = teacher.layer(mixer.layer.index).flatMap { teacher.graph.place(defining: $0.core) }
+      let damage = try meter.measure(alone.graph, differingFrom: teacher, at: place).damage
       if let place = hybrid.place(of: mixer.layer.index) {
         hybrid.layers[place].candidates[mixer.layer.candidates.count - 1].damage = damage
       }

@@ -104,18 +104,7 @@ final class SampleStream {
   ) -> (graph: Graph, start: (value: ValueID, memory: Arena, shape: [Int])?) {
     var part = graph
     part.outputs = values.map { (graph[$0].name, $0) }
-    if let cut {
-      var rest = part
-      rest.nodes.removeAll { $0.results.contains(cut.value) }
-      let inputs = Set(graph.inputs)
-      rest.inputs = graph.inputs + [cut.value]
-      rest.removeDeadNodes()
-      let reads = rest.nodes.contains { $0.operands.contains { $0.map(inputs.contains) ?? false } }
-      if !reads, !values.contains(where: inputs.contains) {
-        rest.inputs = [cut.value]
-        return (rest, cut)
-      }
-    }
+    if let cut, let rest = part.part(from: cut.value) { return (rest, cut) }
     part.removeDeadNodes()
     return (part, nil)
   }
