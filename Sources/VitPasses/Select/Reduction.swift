@@ -30,7 +30,7 @@ public struct Reduction: Hashable, Sendable {
 
   /// Takes what does least harm, until the damage is `limit` or the cost `goal` of the teacher's.
   public init(
-    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.035, agreement: Double = 0, images: Int = 300,
+    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.03, agreement: Double = 0, images: Int = 300,
     judged: Int? = nil, tile: Int = 32, headTile: Int = 8
   ) {
     self.cost = cost
@@ -43,7 +43,7 @@ public struct Reduction: Hashable, Sendable {
     self.headTile = headTile
   }
 
-  /// Takes `cost` (flops), `goal` (0), `limit` (0.035), `agreement` (0), `solved` (300), `judged` (all
+  /// Takes `cost` (flops), `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
   /// that are held out), `tile` (32) and `head-tile` (8).
   init(options: inout OptionReader) throws(VitError) {
     self.init()
