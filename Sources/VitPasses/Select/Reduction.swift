@@ -106,22 +106,15 @@ extension Reduction {
 }
 
 extension Reduction {
-  /// Whether a model is as near to its teacher as it must be.
-  func allows(_ point: Point) -> Bool { allows(damage: point.damage, agreement: point.agreement) }
-
-  /// The same of what was measured.
-  func allows(damage: Double, agreement found: Double?) -> Bool {
-    if agreement > 0, let found { return found >= agreement }
-    return damage <= limit
+  /// What a model lost, as a part of what it may lose: of the share of samples of which it may say something else, or of the
+  /// damage. At most 1 where it is as near to its teacher as it must be.
+  func spent(damage: Double, agreement found: Double?) -> Double {
+    guard agreement > 0, let found else { return damage / max(limit, .leastNormalMagnitude) }
+    return (1 - found) / max(1 - agreement, .leastNormalMagnitude)
   }
 
-  /// The same where so many times more may be lost.
-  func loosened(by factor: Double) -> Reduction {
-    var copy = self
-    copy.limit *= factor
-    if agreement > 0 { copy.agreement = max(1 - factor * (1 - agreement), .leastNonzeroMagnitude) }
-    return copy
-  }
+  /// The same of a point on the way.
+  func spent(_ point: Point) -> Double { spent(damage: point.damage, agreement: point.agreement) }
 
   /// What must hold of a model.
   var bound: String {

@@ -18,7 +18,7 @@ struct ReductionSearch {
   private var slots: [ReductionSlot] = []
   private let whole: Double
 
-  /// How many times more than the limit may be lost before a model is solved.
+  /// How many times more than the limit may be lost before a model is solved: some of it comes back then.
   private static let reach = 3.0
   /// How many times the model is measured on the way to nothing.
   private static let measurements = 16
@@ -179,14 +179,12 @@ struct ReductionSearch {
   /// The models on the way, each measured: first that with the mixers alone, last that with the least cost, or the first
   /// beyond a bound.
   func points() throws -> [Reduction.Point] {
-    // What is solved comes back in part: points beyond the limit may be within it then.
-    let bound = reduction.loosened(by: ReductionSearch.reach)
     var state = slots.map { _ in 0 }
     var points = [try point(state)]
     func cost() -> Double { zip(slots, state).reduce(0) { $0 + ($1.0.costs[$1.1] - $1.0.costs[0]) / whole } }
     let least = slots.reduce(0) { $0 + (($1.costs.last ?? 0) - ($1.costs.first ?? 0)) / whole }
     var measured = 0.0
-    while let slot = next(state), let last = points.last, bound.allows(last),
+    while let slot = next(state), let last = points.last, reduction.spent(last) <= ReductionSearch.reach,
       last.cost > reduction.goal
     {
       state[slot] += 1

@@ -55,15 +55,16 @@ extension Select {
   /// The farthest of `points` at which a model is as near to its teacher as it must be once it is solved. The first stands
   /// whatever it does: the layers were asked for.
   ///
-  /// Starts where about half would come back, and goes from point to point from there.
+  /// Starts where about half would come back, and goes on where as much of the loss would as did there, between the farthest
+  /// point that was allowed and the nearest that was not.
   private func solved(
     _ points: [Reduction.Point], chosen: [Int], mixers: [MixerNode], owning: Bool, _ hybrid: Hybrid,
     _ meter: FidelityMeter, _ context: PassContext
   ) throws -> Trial {
     let teacher = try hybrid.teacher(for: Select.name)
-    var place = points.lastIndex { reduction.loosened(by: 2).allows($0) } ?? 0
+    var place = points.lastIndex { reduction.spent($0) <= 2 } ?? 0
+    var (allowed, refused) = (-1, points.count)
     var best: Trial?
-    var lowestBad = points.count
     while true {
       let point = points[place]
       var copy = hybrid
@@ -75,18 +76,16 @@ extension Select {
       }
       let found = try meter.measure(copy.graph)
       context.progress(Select.name, place + 1, points.count, "solved on trial")
-      let isAllowed = reduction.allows(damage: found.damage, agreement: found.agreement)
+      let spent = reduction.spent(damage: found.damage, agreement: found.agreement)
+      let isAllowed = spent <= 1
       if isAllowed || place == 0 {
         best = Trial(point: point, passes: passes, model: model, damage: found.damage)
       }
-      if !isAllowed { lowestBad = min(lowestBad, place) }
-      if isAllowed, place + 1 < lowestBad {
-        place += 1
-      } else if !isAllowed, best == nil {
-        place -= 1
-      } else if let best {
-        return best
-      }
+      if isAllowed { allowed = place } else { refused = place }
+      if let best, refused - allowed <= 1 || place == 0 && !isAllowed { return best }
+      let kept = spent / max(reduction.spent(point), .leastNormalMagnitude)
+      let next = points.lastIndex { kept * reduction.spent($0) <= 1 }
+      place = min(max(next ?? 0, allowed + 1), refused - 1)
     }
   }
 
