@@ -150,6 +150,51 @@ struct MergingTests {
     #expect(try relativeDifference(short, long) < 1e-12)
   }
 
+  @Test("a gated scan of sizes gives what it gives behind the last of the copies", arguments: [0, 1])
+  func scannedDuplicates(_ prefix: Int) throws {
+    let kinds = [0, 1, 1, 1, 2, 3, 3]
+    let order = try ScanOrder(.forward, grid: .init(rows: 1, columns: 7), prefix: prefix)
+    let layout = try MixerLayout(dim: 6, outputDim: 5, width: 4, heads: 2, order: order)
+    let mixer = try Mixers.named("glr").make(layout)
+    var random = SplitMix(seed: 3)
+    let parameters = try mixer.initialise(layout, from: nil, random: &random)
+    let few = Tensor.random([2, prefix + 4, 6], seed: 2, scale: 2)
+    let table = Tensor(shape: [2, 7], integers: (kinds + kinds).map { prefix + $0 })
+    let many = try OpCase(TokenUnmerge(prefix: prefix), inputs: [few, table]).run()[0]
+    let whole = try OpCase(mixer, inputs: [many] + parameters).run()[0].doubles()
+    let sizes = try OpCase(LogSize(tokens: prefix + 4, prefix: prefix), inputs: [table]).run()[0]
+    let merged = try #require(try mixer.merged(patches: 4))
+    let short = try OpCase(merged, inputs: [few] + parameters + [sizes]).run()[0].doubles()
+    // The prefix is read last.
+    let lasts = Array(0..<prefix) + [0, 3, 4, 6].map { prefix + $0 }
+    for image in 0..<2 {
+      for (token, last) in lasts.enumerated() {
+        for channel in 0..<5 {
+          let a = short[(image * (prefix + 4) + token) * 5 + channel]
+          let b = whole[(image * (prefix + 7) + last) * 5 + channel]
+          #expect(abs(a - b) < 2e-6 * max(1, abs(b)))
+        }
+      }
+    }
+  }
+
+  @Test("taps of merged tokens are those of all places, and means of them", arguments: [false, true])
+  func taps(_ ownsPrefix: Bool) throws {
+    let order = try ScanOrder(.forward, grid: .init(rows: 3, columns: 3), prefix: 2)
+    let layout = try MixerLayout(
+      dim: 6, outputDim: 5, width: 4, heads: 2, order: order, ownsPrefix: ownsPrefix, splitsHeads: false)
+    let mixer = try Mixers.named("conv").make(layout)
+    var random = SplitMix(seed: 3)
+    let parameters = try mixer.initialise(layout, from: nil, random: &random)
+    let table = Tensor(shape: [2, 9], integers: [2, 3, 3, 4, 2, 5, 3, 5, 2, 4, 4, 4, 2, 3, 3, 5, 3, 2])
+    let few = Tensor.random([2, 6, 6], seed: 2)
+    let whole = try OpCase(TokenUnmerge(prefix: 2), inputs: [few, table]).run()[0]
+    let mixed = try OpCase(mixer, inputs: [whole] + parameters).run()[0]
+    let wanted = try OpCase(TokenMerge(tokens: 6, prefix: 2), inputs: [mixed, table]).run()[0]
+    let found = try OpCase(mixer, inputs: [few] + parameters + [table]).run()[0]
+    #expect(try relativeDifference(found, wanted) < 1e-6)
+  }
+
   @Test("numbers in a table that name no token are taken for none") func strayNumbers() throws {
     let table = Tensor(shape: [1, 4], integers: [1, 7, -3, 0])
     let x = Tensor.random([1, 5, 2], seed: 1)

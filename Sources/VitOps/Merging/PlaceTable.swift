@@ -1,4 +1,5 @@
 internal import VitIR
+internal import VitRuntime
 
 /// Where the patches of an image are after some have been merged: for each place of the grid the token that now stands for it.
 ///
@@ -24,6 +25,42 @@ struct PlaceTable {
     guard let entries else { return prefix + place }
     let entry = Int(clamping: entries[image &* places &+ place])
     return entry >= prefix && entry < tokens ? entry : nil
+  }
+}
+
+extension PlaceTable {
+  /// `y ← ` for each place the row of `x`, `[images, tokens, width]`, that stands for it, behind the first `prefix` rows; zero where none
+  /// does.
+  func spread(_ x: View, into y: View, pool: any WorkPool) {
+    let width = y.shape[2]
+    pool.run(tasks: y.shape[0]) { image, _ in
+      let (from, to) = (x.image(image), y.image(image))
+      to.part(0, of: prefix * width).copy(from: from.part(0, of: prefix * width))
+      for place in 0..<places {
+        let row = to.part((prefix + place) * width, of: width)
+        if let token = token(image, place) {
+          row.copy(from: from.part(token * width, of: width))
+        } else {
+          row.zero()
+        }
+      }
+    }
+  }
+
+  /// Adds to the gradient of each row of `x` those of its places.
+  func addSpread(_ dy: View, to dx: View, pool: any WorkPool) {
+    let width = dy.shape[2]
+    pool.run(tasks: dy.shape[0]) { image, _ in
+      let (from, to) = (dy.image(image), dx.image(image))
+      func add(_ row: Int, to token: Int) {
+        let target = to.part(token * width, of: width)
+        Kernel.accumulate(from.part(row * width, of: width), into: target, pool: pool)
+      }
+      for token in 0..<prefix { add(token, to: token) }
+      for place in 0..<places {
+        if let token = token(image, place) { add(prefix + place, to: token) }
+      }
+    }
   }
 }
 

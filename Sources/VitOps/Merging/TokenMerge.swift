@@ -63,10 +63,10 @@ public struct TokenMerge: Operation {
   /// Tables are indices.
   public func role(of index: Int) -> OperandRole { index == 0 ? .data : .index }
 
-  /// For each image where the places of each token begin in the list of places that follows.
+  /// That of the means.
   public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let table = operands[1], table.rank == 2 else { return [] }
-    return [TensorType(.i64, fixed: [table.extents[0], tokens + 2 + table.extents[1]])]
+    return [PlaceMeans.memoryType(images: table.extents[0], tokens: tokens, places: table.extents[1])]
   }
 
   /// A sum and a quotient for each channel of a place.
@@ -75,69 +75,18 @@ public struct TokenMerge: Operation {
     return Cost(flops: 2 * table.count * results[0].width, bytes: operands.bytes(results))
   }
 
-  /// The places of an image by token, in order: those of token `t` are `list[starts[t]..<starts[t + 1]]`.
-  private func sort(
-    _ image: Int, _ context: KernelContext
-  ) -> (starts: UnsafeMutablePointer<Int64>, list: UnsafeMutablePointer<Int64>) {
-    let table = PlaceTable(
-      context.input(1), places: context.input(1).shape[1], prefix: prefix, tokens: tokens)
-    let starts = context.scratch[0].image(image).i64
-    let list = starts + tokens + 2
-    for token in 0..<tokens + 2 { starts[token] = 0 }
-    // Counted two behind, summed, and moved up to one behind while the list is filled.
-    for place in 0..<table.places {
-      if let token = table.token(image, place) { starts[token + 2] += 1 }
-    }
-    for token in 0..<tokens { starts[token + 2] += starts[token + 1] }
-    for place in 0..<table.places {
-      guard let token = table.token(image, place) else { continue }
-      list[Int(starts[token + 1])] = Int64(place)
-      starts[token + 1] += 1
-    }
-    return (starts, list)
-  }
-
-  private func before(_ context: KernelContext) -> PlaceTable {
-    PlaceTable(
-      context.optionalInput(2), places: context.input(1).shape[1], prefix: prefix,
-      tokens: context.input(0).shape[1])
+  private func means(_ context: KernelContext) -> PlaceMeans {
+    let places = context.input(1).shape[1]
+    return PlaceMeans(
+      PlaceTable(context.input(1), places: places, prefix: prefix, tokens: tokens),
+      of: PlaceTable(
+        context.optionalInput(2), places: places, prefix: prefix, tokens: context.input(0).shape[1]),
+      memory: context.scratch[0])
   }
 
   /// Computes the means.
   public func forward(_ context: KernelContext) {
-    func image(_ index: Int) {
-      if context.output.element == .f64 {
-        mean(index, context, Double.self)
-      } else {
-        mean(index, context, Float.self)
-      }
-    }
-    context.pool.run(tasks: context.output.shape[0]) { index, _ in image(index) }
-  }
-
-  private func mean<T: Real>(_ image: Int, _ context: KernelContext, _ type: T.Type) {
-    let (x, y) = (context.input(0).image(image), context.output.image(image))
-    let (width, before) = (context.output.shape[2], before(context))
-    let (from, to) = (x.pointer(as: T.self), y.pointer(as: T.self))
-    to.update(from: from, count: prefix * width)
-    let (starts, list) = sort(image, context)
-    for token in prefix..<tokens {
-      let range = Int(starts[token])..<Int(starts[token + 1])
-      let row = to + token &* width
-      if range.count == 1, let source = before.token(image, Int(list[range.lowerBound])) {
-        row.update(from: from + source &* width, count: width)
-        continue
-      }
-      let share = 1 / Double(max(1, range.count))
-      for channel in 0..<width {
-        var sum = 0.0
-        for entry in range {
-          guard let source = before.token(image, Int(list[entry])) else { continue }
-          sum += Double(from[source &* width &+ channel])
-        }
-        row[channel] = T(sum * share)
-      }
-    }
+    means(context).mean(context.input(0), into: context.output, pool: context.pool)
   }
 
   /// There is a gradient.
@@ -146,31 +95,7 @@ public struct TokenMerge: Operation {
   /// Adds to each token the gradients of the means that it is part of; the tables are constants to it.
   public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0], let dx = operandGradients[0] else { return }
-    func image(_ index: Int) {
-      if dy.element == .f64 {
-        spread(index, context, dy, dx, Double.self)
-      } else {
-        spread(index, context, dy, dx, Float.self)
-      }
-    }
-    context.pool.run(tasks: dy.shape[0]) { index, _ in image(index) }
-  }
-
-  private func spread<T: Real>(_ image: Int, _ context: KernelContext, _ dy: View, _ dx: View, _: T.Type) {
-    let (width, before) = (dy.shape[2], before(context))
-    let (from, to) = (dy.image(image).pointer(as: T.self), dx.image(image).pointer(as: T.self))
-    for index in 0..<prefix * width { to[index] += from[index] }
-    let (starts, list) = sort(image, context)
-    for token in prefix..<tokens {
-      let range = Int(starts[token])..<Int(starts[token + 1])
-      let share = T(1 / Double(max(1, range.count)))
-      let row = from + token &* width
-      for entry in range {
-        guard let source = before.token(image, Int(list[entry])) else { continue }
-        let target = to + source &* width
-        for channel in 0..<width { target[channel] += share * row[channel] }
-      }
-    }
+    means(context).addGradient(dy, to: dx, pool: context.pool)
   }
 
   /// Rows gathered by place, added up by token, divided by how many they are.

@@ -59,20 +59,7 @@ public struct TokenUnmerge: Operation {
 
   /// Copies the rows.
   public func forward(_ context: KernelContext) {
-    let table = table(context)
-    context.pool.run(tasks: context.output.shape[0]) { image, _ in
-      let (x, y) = (context.input(0).image(image), context.output.image(image))
-      let width = context.output.shape[2]
-      y.part(0, of: prefix * width).copy(from: x.part(0, of: prefix * width))
-      for place in 0..<table.places {
-        let row = y.part((prefix + place) * width, of: width)
-        if let token = table.token(image, place) {
-          row.copy(from: x.part(token * width, of: width))
-        } else {
-          row.zero()
-        }
-      }
-    }
+    table(context).spread(context.input(0), into: context.output, pool: context.pool)
   }
 
   /// There is a gradient.
@@ -81,19 +68,7 @@ public struct TokenUnmerge: Operation {
   /// Adds to each token the gradients of its places.
   public func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0], let dx = operandGradients[0] else { return }
-    let table = table(context)
-    context.pool.run(tasks: dy.shape[0]) { image, _ in
-      let (from, to) = (dy.image(image), dx.image(image))
-      let width = dy.shape[2]
-      func add(_ row: Int, to token: Int) {
-        let target = to.part(token * width, of: width)
-        Kernel.accumulate(from.part(row * width, of: width), into: target, pool: context.pool)
-      }
-      for token in 0..<prefix { add(token, to: token) }
-      for place in 0..<table.places {
-        if let token = table.token(image, place) { add(prefix + place, to: token) }
-      }
-    }
+    table(context).addSpread(dy, to: dx, pool: context.pool)
   }
 
   /// A gather behind the first tokens.

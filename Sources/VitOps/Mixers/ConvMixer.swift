@@ -1,12 +1,13 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.conv(x, wv, bv, k, m?, pi?, r?, wo, bo)`: depthwise taps on the attention's values (Mixers.md §2.7).
+/// `vit.conv(x, wv, bv, k, m?, pi?, r?, wo, bo, table?)`: depthwise taps on the attention's values (Mixers.md §2.7).
 ///
 /// Each channel of a patch becomes a weighted sum of that channel of the patches around it, with `mean` of the mean of all
 /// patches, and of the `prefix` tokens before them. Their own rows are sums over all tokens with the fixed weights `r`
 /// where `rows`, else zero. `wv` is `[width, dim]`, `k` `[width, *kernel]`, `m` `[width]`, `pi` `[width, prefix]` where there
-/// is a prefix, `r` `[heads, prefix, tokens]`, `wo` `[outputDim, width]`.
+/// is a prefix, `r` `[heads, prefix, tokens]`, `wo` `[outputDim, width]`. With a `table` (see `vit.match`) `x` and the result have
+/// merged tokens: their values are laid out on the grid, and each token takes the mean of the sums over its places.
 public struct ConvMixer: Mixer {
   /// The operation's name.
   public static let name = "vit.conv"
@@ -151,6 +152,9 @@ public struct ConvMixer: Mixer {
     return LinearMap(weight: first, bias: first + 1)
   }
 
+  /// Behind the output.
+  public var table: Int? { output.bias + 1 }
+
   /// Values, taps, and the output.
   public func parameters(_ layout: MixerLayout) -> [MixerParameter] {
     let width = layout.width
@@ -214,13 +218,31 @@ public struct ConvMixer: Mixer {
     let order = try ScanOrder(
       .forward, grid: .init(rows: grid.rows, columns: grid.columns), prefix: grid.prefix)
     let width = try operands.float(1, "wv", rank: 2...2).shape[0]
-    return try MixerScan(heads: heads, order: order).resultTypes(
-      self, operands, width: width, bias: output.bias)
+    let scan = MixerScan(heads: heads, order: order)
+    operands.note(output.bias + 1, "table")
+    guard let x = operands[0], x.rank == 3, operands.has(output.bias + 1) else {
+      return try scan.resultTypes(self, operands, width: width, bias: output.bias)
+    }
+    let places = try operands.places(output.bias + 1, "table", images: x.shape[0]).shape[1]
+    guard places == .fixed(grid.patches), let tokens = x.shape[1].fixedValue, tokens >= grid.prefix else {
+      throw VitError(
+        "'table' has \(places) places for \(x), expected \(grid.patches)", code: "operand-shape")
+    }
+    var whole = operands
+    whole.types.removeLast()
+    whole.types[0] = x.with([x.shape[0], .fixed(grid.tokens), x.shape[2]])
+    let result = try scan.resultTypes(self, whole, width: width, bias: output.bias)[0]
+    return [x.with([x.shape[0], x.shape[1], result.shape[2]])]
   }
 
   /// Images, and the channels of the result.
   public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    mixing(operands, tokens: .aligned)
+    var map = mixing(operands, tokens: .aligned)
+    if operands.has(output.bias + 1) {
+      let none = [Int?](repeating: nil, count: output.bias)
+      map.letters[0] = AxisMap.Letter(.parallel, [0] + none + [0], [0])
+    }
+    return map
   }
 
   /// Weights and biases.
@@ -228,6 +250,7 @@ public struct ConvMixer: Mixer {
     switch index {
     case 0: .data
     case 2, output.bias: .bias
+    case output.bias + 1: .index
     default: .weight
     }
   }
@@ -236,28 +259,51 @@ public struct ConvMixer: Mixer {
   public func cost(_ operands: Operands, _ results: [TensorType]) -> Cost {
     guard let x = operands[0], let weight = operands[1] else { return Cost() }
     let (width, dim) = (weight.extents[0], weight.extents[1])
-    let products = 2 * grid.tokens * width * (dim + results[0].width)
+    let products = 2 * x.extents[1] * width * (dim + results[0].width)
     let shared = hasMean || grid.prefix > 0 ? 1 : 0
     let taps = grid.patches * width * (2 * grid.taps + (hasMean ? 1 : 0) + shared)
     let before = 2 * grid.prefix * width * (1 + (hasRows ? grid.tokens : 0))
     return Cost(flops: x.extents[0] * (products + taps + before), bytes: operands.bytes(results))
   }
 
-  /// Values and sums of each token.
+  /// Values of each place and sums of each token.
   public func savedTypes(_ operands: Operands) -> [TensorType] {
     guard let x = operands[0], let width = operands[1]?.extents[0] else { return [] }
-    let token = TensorType(x.element, fixed: [x.extents[0], grid.tokens, width])
-    return [token, token]
+    return [grid.tokens, x.extents[1]].map { TensorType(x.element, fixed: [x.extents[0], $0, width]) }
   }
 
-  /// Taps as rows of channels; in inference what training saves; in training the gradients of that, and those of the taps.
+  /// Taps as rows of channels; in inference what training saves; in training the gradients of that, and those of the taps; with a
+  /// table values of each token and sums of each place, and the memory of means.
   public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] {
     guard let x = operands[0], let width = operands[1]?.extents[0] else { return [] }
     let terms = grid.terms(hasMean: hasMean)
     func type(_ shape: [Int]) -> TensorType { TensorType(x.element, fixed: shape) }
-    let rows = [type([grid.taps, width]), type([grid.prefix, width])] + savedTypes(operands)
-    guard mode.training else { return rows }
-    return rows + [type([x.extents[0], terms, width]), type([terms, width]), type([width, terms])]
+    let (batch, tokens) = (x.extents[0], x.extents[1])
+    var types = [type([grid.taps, width]), type([grid.prefix, width])] + savedTypes(operands)
+    if mode.training {
+      types += [type([batch, terms, width]), type([terms, width]), type([width, terms])]
+    }
+    guard operands.has(output.bias + 1) else { return types }
+    types += [type([batch, tokens, width]), type([batch, grid.tokens, width])]
+    return types + [PlaceMeans.memoryType(images: batch, tokens: tokens, places: grid.patches)]
+  }
+
+  /// What lays merged tokens out and takes their means, with the memory for values of tokens and sums of places.
+  private struct Layout {
+    let table: PlaceTable
+    let means: PlaceMeans
+    let values, sums: View
+  }
+
+  private func layout(_ context: KernelContext) -> Layout? {
+    context.optionalInput(output.bias + 1).map { view in
+      let (memory, tokens) = (context.scratch.suffix(3), context.input(0).shape[1])
+      let table = PlaceTable(view, places: grid.patches, prefix: grid.prefix, tokens: tokens)
+      let whole = PlaceTable(nil, places: grid.patches, prefix: grid.prefix, tokens: grid.tokens)
+      return Layout(
+        table: table, means: PlaceMeans(table, of: whole, memory: memory[memory.endIndex - 1]),
+        values: memory[memory.startIndex], sums: memory[memory.startIndex + 1])
+    }
   }
 
   /// The packed weights of values and output.
@@ -286,10 +332,15 @@ public struct ConvMixer: Mixer {
     let memory = context.saved.isEmpty ? Array(context.scratch[2...]) : context.saved
     let (v, c) = (memory[0], memory[1])
     let (taps, rows) = turn(context)
-    Self.valueMap.forward(context, context.input(0), into: v, prepared: context.prepared.first)
+    let layout = layout(context)
+    Self.valueMap.forward(
+      context, context.input(0), into: layout?.values ?? v, prepared: context.prepared.first)
+    if let layout { layout.table.spread(layout.values, into: v, pool: context.pool) }
+    let sums = layout?.sums ?? c
     Kernel.taps(
-      grid, v: v, taps: taps, mean: mean.map(context.input), before: rows, into: c, pool: context.pool)
-    if let maps = self.rows { HeadMaps.forward(context.input(maps), v, into: c, pool: context.pool) }
+      grid, v: v, taps: taps, mean: mean.map(context.input), before: rows, into: sums, pool: context.pool)
+    if let maps = self.rows { HeadMaps.forward(context.input(maps), v, into: sums, pool: context.pool) }
+    layout?.means.mean(sums, into: c, pool: context.pool)
     output.forward(
       context, c, epilogue: context.epilogue, into: context.output, prepared: context.prepared.last)
   }
@@ -304,17 +355,27 @@ public struct ConvMixer: Mixer {
     let (dv, dc, sums) = (context.scratch[2], context.scratch[3], context.scratch[4])
     let (taps, rows) = turn(context)
     output.gradients(context, x: c, dy: dy, writing: dc, operandGradients)
+    let layout = layout(context)
+    if let layout {
+      layout.sums.zero()
+      layout.means.addGradient(dc, to: layout.sums, pool: context.pool)
+    }
+    let dsums = layout?.sums ?? dc
     Kernel.tapsGradient(
-      grid, v: v, taps: taps, mean: mean.map(context.input), before: rows, dc: dc, into: dv, sums: sums,
+      grid, v: v, taps: taps, mean: mean.map(context.input), before: rows, dc: dsums, into: dv, sums: sums,
       pool: context.pool)
     if let maps = self.rows {
       HeadMaps.gradients(
-        context.input(maps), v, dc: dc, into: dv, keeping: 1, adding: operandGradients[maps],
+        context.input(maps), v, dc: dsums, into: dv, keeping: 1, adding: operandGradients[maps],
         pool: context.pool)
     }
     addTapGradients(context, sums, operandGradients)
+    if let layout {
+      layout.values.zero()
+      layout.table.addSpread(dv, to: layout.values, pool: context.pool)
+    }
     Self.valueMap.gradients(
-      context, x: context.input(0), dy: dv, adding: operandGradients[0], operandGradients)
+      context, x: context.input(0), dy: layout?.values ?? dv, adding: operandGradients[0], operandGradients)
   }
 
   /// Adds the gradients of taps, mean and prefix taps from those of each image, `[batch, terms, width]`.
@@ -345,7 +406,11 @@ public struct ConvMixer: Mixer {
     guard let width = try builder.operands(operands).type(1, "wv").shape[0].fixedValue else {
       throw VitError("the number of channels is not known", code: "dynamic-shape")
     }
-    let v = try Self.valueMap.lower(x, operands, into: &builder)
+    var v = try Self.valueMap.lower(x, operands, into: &builder)
+    let table = operands.count > output.bias + 1 ? operands[output.bias + 1] : nil
+    if let table {
+      v = try TokenUnmerge(prefix: grid.prefix).lower(into: &builder, operands: [v, table], resultCount: 1)[0]
+    }
     let lowering = TapLowering(grid, width: width)
     let patches = try ScanLowering.slice(
       v, grid.prefix..<grid.tokens, of: grid.tokens, axis: 1, into: &builder)
@@ -368,6 +433,10 @@ public struct ConvMixer: Mixer {
         c = try builder.add(
           "onnx.Pad", [c, builder.integers([grid.prefix, 0]), zero, builder.integers([1])])
       }
+    }
+    if let table, let tokens = builder.graph.type(x).shape[1].fixedValue {
+      c = try TokenMerge(tokens: tokens, prefix: grid.prefix).lower(
+        into: &builder, operands: [c, table], resultCount: 1)[0]
     }
     return [try output.lower(c, operands, into: &builder)]
   }

@@ -1,11 +1,12 @@
 public import VitIR
 internal import VitRuntime
 
-/// `vit.glr(x, wv, bv, a, ba, g, bg, wo, bo)`: a gated linear recurrence (Mixers.md §2.3).
+/// `vit.glr(x, wv, bv, a, ba, g, bg, wo, bo, sizes?)`: a gated linear recurrence (Mixers.md §2.3).
 ///
 /// The values `v = x·wvᵀ + bv` of each head are averaged along the scan with a decay that depends on them,
 /// gated, and mapped to the output. `wv` is `[width, dim]`, `a` and `g` `[heads, width/heads, width/heads]`,
-/// `wo` `[outputDim, width]`.
+/// `wo` `[outputDim, width]`. With `sizes`, `[batch, 1, 1, tokens]`, the logarithms of how many patches each token stands for,
+/// a token counts as so many; they have no gradient.
 public struct GLR: Mixer {
   /// The operation's name.
   public static let name = "vit.glr"
@@ -77,10 +78,13 @@ public struct GLR: Mixer {
   /// The output map.
   public var readout: MixerReadout? { MixerReadout(weight: 7, bias: 8) }
 
+  /// Behind the parameters.
+  public var sizes: Int? { 9 }
+
   /// The values.
   public var values: MixerReadout? { MixerReadout(weight: 1, bias: 2) }
 
-  /// The same scan over fewer tokens, their sizes apart.
+  /// The same scan over fewer tokens.
   public func merged(patches: Int) throws(VitError) -> (any Mixer)? {
     var mixer = self
     mixer.scan = try scan.merged(patches: patches)
@@ -95,7 +99,13 @@ public struct GLR: Mixer {
 
   /// Images, and the channels of the result; tokens are scanned.
   public func axes(_ operands: Operands, _ results: [TensorType]) -> AxisMap {
-    mixing(operands, tokens: .aligned)
+    var map = mixing(operands, tokens: .aligned)
+    if operands.has(9) {
+      let none = [Int?](repeating: nil, count: 8)
+      map.letters[0] = AxisMap.Letter(.parallel, [0] + none + [0], [0])
+      map.letters[1] = AxisMap.Letter(.aligned, [1] + none + [3], [1])
+    }
+    return map
   }
 
   /// Weights and biases.
@@ -103,6 +113,7 @@ public struct GLR: Mixer {
     switch index {
     case 1, 3, 5, 7: .weight
     case 2, 4, 6, 8: .bias
+    case 9: .mask
     default: .data
     }
   }
@@ -169,6 +180,7 @@ public struct GLR: Mixer {
     Self.values.forward(context, x, into: v, prepared: context.prepared.first)
     blocks(context, weight: 3, bias: 4, v, into: r)
     blocks(context, weight: 5, bias: 6, v, into: q)
+    power(context)?.apply(to: r, pool: context.pool)
     Kernel.gatedScan(
       scan.table, v: v, r: r, q: q, keeping: isTraining ? memory[3] : nil, into: rows, pool: context.pool)
     if scan.hasCopies { scan.select(rows, into: s) }
@@ -195,6 +207,7 @@ public struct GLR: Mixer {
     }
     Kernel.gatedScanGradient(
       scan.table, v: v, r: r, q: q, h: h, ds: drows, into: dv, dr, dq, pool: context.pool)
+    power(context)?.gradient(r, dr, pool: context.pool)
     blockGradients(context, weight: 3, bias: 4, v, dy: dr, adding: dv, operandGradients)
     blockGradients(context, weight: 5, bias: 6, v, dy: dq, adding: dv, operandGradients)
     if scan.hasCopies, let dx = operandGradients[0] {
@@ -204,6 +217,11 @@ public struct GLR: Mixer {
     } else {
       Self.values.gradients(context, x: x, dy: dv, adding: operandGradients[0], operandGradients)
     }
+  }
+
+  /// What tokens of several patches do to decays; `nil` where there are none.
+  private func power(_ context: KernelContext) -> DecayPower? {
+    context.optionalInput(9).map { DecayPower(scan.order, sizes: $0) }
   }
 
   /// Adds the gradients of `blocks`.
@@ -244,7 +262,10 @@ public struct GLR: Mixer {
       let shift = try builder.add("onnx.Reshape", [bias, builder.integers([heads, 1, headWidth])])
       return try builder.add("onnx.Add", [try builder.add("onnx.MatMul", [v, transposed]), shift])
     }
-    let r = try gate(operands[3], operands[4])
+    var r = try gate(operands[3], operands[4])
+    if operands.count > 9, let sizes = operands[9] {
+      r = try DecayPower.lower(r, sizes: sizes, into: &builder)
+    }
     let q = try gate(operands[5], operands[6])
     // 1 where a step has one before it: the first takes its value whole.
     let later = (0..<scan.steps).map { $0 == 0 ? 0.0 : 1 }

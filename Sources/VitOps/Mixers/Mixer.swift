@@ -67,6 +67,10 @@ public protocol Mixer: Operation {
   /// The same mixer on tokens of which so many stand for the patches, in the order of the grid; `nil` where it needs the grid
   /// itself, the default. Throws where it cannot work on merged tokens.
   func merged(patches: Int) throws(VitError) -> (any Mixer)?
+  /// The operand, which may be absent, that takes the logarithms of the tokens' sizes, see `vit.log_size`; default: none.
+  var sizes: Int? { get }
+  /// The operand, which may be absent, that takes a table of the places of merged tokens, see `vit.match`; default: none.
+  var table: Int? { get }
 }
 
 extension Mixer {
@@ -78,6 +82,10 @@ extension Mixer {
   public var splitsHeads: Bool { true }
   /// Nothing.
   public func fit(_ layout: MixerLayout, _ parameters: [Tensor]) throws -> (any InteriorFit)? { nil }
+  /// It knows no sizes.
+  public var sizes: Int? { nil }
+  /// It lays nothing out.
+  public var table: Int? { nil }
   /// It needs the grid.
   public func merged(patches: Int) throws(VitError) -> (any Mixer)? { nil }
 }

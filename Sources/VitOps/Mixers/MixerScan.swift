@@ -90,8 +90,11 @@ struct MixerScan: Hashable, Sendable {
     let bias = try operands.float(bias, "bo", rank: 1...1)
     let layout = try layout(x, width: width, outputDim: bias.shape[0])
     let parameters = mixer.parameters(layout)
-    try operands.expectCount(1 + parameters.count...1 + parameters.count)
+    try operands.expectCount(1 + parameters.count...1 + (mixer.sizes ?? parameters.count))
     try operands.expectOneResult()
+    if let sizes = mixer.sizes {
+      try operands.expectOptional(sizes, "sizes", x.with([x.shape[0], 1, 1, x.shape[1]]))
+    }
     for (index, parameter) in parameters.enumerated() {
       try operands.expect(index + 1, parameter.name, TensorType(x.element, fixed: parameter.shape))
     }

@@ -43,7 +43,7 @@ struct MixerRegion {
   /// parameter is no constant. What carries merged tokens through it does not belong to it.
   init?(_ nodes: [Node], tokens: ValueID, in graph: Graph) {
     let nodes = graph.withoutMerging(nodes)
-    let (merged, sizes) = graph.mergedValues
+    let (merged, found) = graph.mergedValues
     guard let first = nodes.first, let mixer = first.operation as? any Mixer, nodes.count <= 2,
       nodes.dropFirst().allSatisfy({ $0.operation is PrefixAttention })
     else { return nil }
@@ -58,7 +58,7 @@ struct MixerRegion {
       for operand in node.operands {
         switch operand.map({ $0 == tokens ? $0 : merged[$0] ?? $0 }) {
         case nil: sources.append(.absent)
-        case let id? where sizes.contains(id): sources.append(.absent)
+        case let id? where found.contains(id): sources.append(.absent)
         case tokens: sources.append(.tokens)
         case let id? where id == before: sources.append(.before)
         case let id?:

@@ -23,14 +23,15 @@ extension Graph {
   /// `nodes` without those that merge tokens or undo it.
   func withoutMerging(_ nodes: [Node]) -> [Node] { nodes.filter { !Graph.isMerging($0) } }
 
-  /// What merged values and values with all places again were made of, and the values that only tell how large merged tokens are.
-  var mergedValues: (sources: [ValueID: ValueID], sizes: Set<ValueID>) {
+  /// What merged values and values with all places again were made of, and the values that only tell which places merged tokens stand for.
+  var mergedValues: (sources: [ValueID: ValueID], places: Set<ValueID>) {
     var sources: [ValueID: ValueID] = [:]
     for node in nodes where Graph.isMerging(node) {
       guard let source = node.operands[0], let result = node.results.first else { continue }
       sources[result] = sources[source] ?? source
     }
-    return (sources, Set(nodes.filter { $0.operation is LogSize }.flatMap(\.results)))
+    let telling = nodes.filter { $0.operation is LogSize || $0.operation is TokenMatch }
+    return (sources, Set(telling.flatMap(\.results)))
   }
 
   private static func isMerging(_ node: Node) -> Bool {

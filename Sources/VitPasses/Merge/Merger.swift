@@ -127,7 +127,12 @@ struct Merger {
     }
     if let mixer = node.operation as? any Mixer {
       if let merged = try mixer.merged(patches: stage.tokens - stage.prefix) {
-        try append(node, operands, as: merged, stage: number)
+        let more = merged.sizes == nil ? [] : [try sizes(number)]
+        try append(node, operands + more, as: merged, stage: number)
+        return true
+      }
+      if mixer.table == operands.count {
+        try append(node, operands + [stage.table], stage: number)
         return true
       }
       try append(node, try all(node.operands))

@@ -1,3 +1,4 @@
+import Foundation
 import VitIR
 import VitTestSupport
 
@@ -49,6 +50,11 @@ struct Draw {
   /// Whole numbers.
   mutating func whole(_ shape: [Int], _ range: ClosedRange<Int>, _ element: ElementType = .i64) -> Tensor {
     tensor(element, shape) { Double(range.lowerBound + $0.below(range.count)) }
+  }
+
+  /// Logarithms of whole numbers.
+  mutating func logarithms(_ shape: [Int], _ range: ClosedRange<Int>) -> Tensor {
+    tensor(.f32, shape) { Foundation.log(Double(range.lowerBound + $0.below(range.count))) }
   }
 
   /// True or false.

@@ -3,7 +3,7 @@ import VitTestSupport
 
 extension OpProblem {
   /// A table of places for `batch` images: each of the tokens behind `prefix` stands for one place at least.
-  private static func table(_ draw: inout Draw, prefix: Int, tokens: Int, places: Int) -> Tensor {
+  static func table(_ draw: inout Draw, prefix: Int, tokens: Int, places: Int) -> Tensor {
     var numbers: [Int] = []
     for _ in 0..<draw.batch {
       for place in 0..<places {

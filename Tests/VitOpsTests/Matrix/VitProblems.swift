@@ -24,9 +24,14 @@ extension OpProblem {
       let mixer = try kind.make(layout, options)
       var random = SplitMix(seed: UInt64(draw.below(1000)))
       let parameters = try mixer.initialise(layout, from: nil, random: &random)
-      let x = draw.normal([draw.batch, order.tokens, draw.columns])
+      let isMerged = mixer.table != nil && draw.flip()
+      let tokens = isMerged ? prefix + draw.rows : order.tokens
+      let x = draw.normal([draw.batch, tokens, draw.columns])
       let attributes = mixer.attributes.entries.map { ($0.name, $0.value) }
-      return Problem(inputs: [x] + parameters, attributes: attributes, results: 1)
+      let sizes = mixer.sizes == nil ? [] : [draw.logarithms([draw.batch, 1, 1, order.tokens], 1...3)]
+      let table =
+        isMerged ? [table(&draw, prefix: prefix, tokens: tokens, places: order.grid.count)] : []
+      return Problem(inputs: [x] + parameters + sizes + table, attributes: attributes, results: 1)
     }
   }
 
