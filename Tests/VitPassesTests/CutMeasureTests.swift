@@ -1,8 +1,7 @@
 import Testing
 import VitIR
 import VitOps
-
-@testable import VitPasses
+import VitPasses
 
 @Suite("Measuring the rest of a model")
 struct CutMeasureTests {
@@ -10,7 +9,7 @@ struct CutMeasureTests {
   func places() throws {
     let context = TinyViT.context(count: 90)
     let hybrid = try apply("swap{mixer=conv,layers=all,images=16}", to: TinyViT.model(layers: 4), context)
-    let teacher = try hybrid.teacher(for: "test")
+    let teacher = try #require(hybrid.teacher)
     let data = try #require(context.heldOut)
     let meter = try FidelityMeter(teacher: teacher.graph, data: data, context: context)
     let whole = try FidelityMeter(teacher: teacher.graph, data: data, context: context)
@@ -29,11 +28,11 @@ struct CutMeasureTests {
       if let start = teacher.stream(before: node) { starts.insert(start) }
     }
     #expect(starts.count == 4)
-    for mixer in try MixerNode.all(in: hybrid, teacher: teacher) {
-      let graph = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
-      let place = try #require(teacher.layer(mixer.layer.index)).core
-      let node = try #require(teacher.graph.place(defining: place))
-      #expect(try meter.measure(graph, differingFrom: teacher, at: node) == whole.measure(graph))
+    for layer in teacher.layers {
+      let alone = try apply(
+        "swap{mixer=conv,layers=[\(layer.index)],images=16}", to: TinyViT.model(layers: 4), context)
+      let node = try #require(teacher.graph.place(defining: layer.core))
+      #expect(try meter.measure(alone.graph, differingFrom: teacher, at: node) == whole.measure(alone.graph))
     }
     // Nothing is read from where the model was cut by what is measured as a whole.
     #expect(try meter.measure(hybrid.graph) == whole.measure(hybrid.graph))

@@ -1,4 +1,4 @@
-internal import VitIR
+package import VitIR
 internal import VitOps
 
 extension Graph {
@@ -63,7 +63,7 @@ extension Graph {
 
 extension Teacher {
   /// The last value of the residual stream before a node, at or behind its first layer; `nil` where there is none.
-  func stream(before node: Int) -> ValueID? {
+  package func stream(before node: Int) -> ValueID? {
     let values = layers.compactMap { graph.residual(behind: $0.output) }.flatMap { [$0.before, $0.after] }
     let places = values.compactMap { value in graph.place(defining: value).map { (value, $0) } }
     return places.filter { $0.1 < node }.max { $0.1 < $1.1 }?.0
