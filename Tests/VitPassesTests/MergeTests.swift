@@ -195,6 +195,7 @@ struct MergeTests {
       ("swap{layers=[0]},merge{counts=[1,0,0]},distil{steps=1}", "distil: tokens of the model are merged"),
       ("swap{layers=[0]},merge{counts=[1,0,0]},solve", "solve: tokens of the model are merged"),
       ("swap{layers=[0]},merge{counts=[1,0,0]},select", "select: tokens of the model are merged"),
+      ("share{layers=[2],images=0},merge{counts=[1,0,0]}", "layer 1: other layers use its queries and keys"),
       ("merge{counts=[1,0,0]},score", "score: tokens of the model are merged"),
       ("merge{counts=[1,0,0]},swap{layers=[0]}", "swap: tokens of the model are merged"),
       (

@@ -128,6 +128,20 @@ struct ReductionTests {
     #expect(try reduced.teacher?.graph.firstDifference(from: teacher.graph) == nil && reduced.teacher != nil)
   }
 
+  @Test(
+    "it begins with the whole model",
+    arguments: [
+      "prune{mlp=0.5,images=16,tile=4}", "factorise{scores=0.5,images=16,tile=2}",
+      "depth{layers=[1],images=8}", "share{layers=[1],images=8}",
+    ])
+  func reducedBefore(_ pass: String) throws {
+    let context = TinyViT.context(count: 48)
+    let error = try #require(throws: VitError.self) {
+      try apply("\(pass),select{by=auto,tile=4,limit=0.01}", to: TinyViT.model(layers: 2), context)
+    }
+    #expect(error.diagnostic.code == "already-reduced")
+  }
+
   @Test("one thread and three choose the same and give the same bytes")
   func threads() throws {
     let bytes = try [1, 3].map { threads in

@@ -91,6 +91,8 @@ struct MergeSite {
       return nil
     }
     if node.operation is PrefixAttention { return nil }
+    // It reads queries and keys of another layer, or that reads its own.
+    if layer.isShared || node.operation is VitSDPA, let obstacle = layer.obstacle { return obstacle }
     let between = graph.places(of: layer).map { graph.nodes[$0] }
     if between.contains(where: { $0.name.hasSuffix("RotaryEmbedding") }) {
       return "its queries and keys have rotary positions"

@@ -44,6 +44,29 @@ extension Select {
     return result
   }
 
+  /// Throws a usage error where something was taken from the model already: what it can do without is found out on the teacher.
+  func checkWhole(_ hybrid: Hybrid) throws {
+    let teacher = try hybrid.teacher(for: Select.name)
+    let perceptrons = hybrid.perceptrons(beside: teacher)
+    let own = try HeadSite.all(in: hybrid.graph, layers: hybrid.layers)
+    let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
+    func isWhole(_ site: HeadSite) -> Bool {
+      heads.contains {
+        $0.layer == site.layer && $0.weights.headDim == site.weights.headDim
+          && $0.weights.valueDim == site.weights.valueDim
+      }
+    }
+    guard !hybrid.layers.contains(where: { $0.isRemoved || $0.isShared }),
+      perceptrons.count == ChannelSite.all(in: teacher.graph).count,
+      perceptrons.allSatisfy({ $0.own.channels == $0.original.channels }), own.allSatisfy(isWhole)
+    else {
+      throw VitError(
+        "select: something was taken from the model before 'select{by=auto}', which begins with the whole one",
+        kind: .usage, code: "already-reduced",
+        help: "run prune, factorise, depth and share behind it, or choose layers by damage")
+    }
+  }
+
   /// A point on the way with the passes that lead there, what they make, and its damage once that is solved.
   private struct Trial {
     let point: Reduction.Point

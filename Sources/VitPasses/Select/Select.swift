@@ -121,6 +121,7 @@ public struct Select: Pass {
         hybrid.layers.isEmpty ? "the model has no attention layers" : "no attention layer can be replaced",
         code: "no-attention", help: "vitc inspect lists the layers and the reasons")
     }
+    if criterion == .auto { try checkWhole(hybrid) }
     if let layers {
       for number in layers where !candidates.contains(where: { $0.index == number }) {
         throw VitError(
