@@ -9,20 +9,7 @@ struct SampleRunner {
   private let context: PassContext
   private let form: BatchForm
   /// Where models may be run from.
-  private var cut: Cut?
-
-  /// A value of a model, and what it is for all samples.
-  private struct Cut {
-    let value: ValueID
-    let memory: Arena
-    /// Of one run.
-    let shape: [Int]
-
-    func stored(_ run: Int) -> View {
-      let type = TensorType(.f32, fixed: shape)
-      return memory.view(type, at: run * type.count * 4)
-    }
-  }
+  private var cut: StoredStream?
 
   /// The most bytes that are kept of a value for all samples.
   private static let mostKept = 512 << 20
@@ -56,19 +43,17 @@ struct SampleRunner {
   mutating func cut(_ graph: Graph, _ weights: WeightStore, at value: ValueID?) throws {
     guard value != cut?.value else { return }
     guard let value else { return cut = nil }
+    let bytes = MicroBatch.bytes(of: [value], in: graph)
+    guard graph.type(value).element == .f32, bytes <= SampleRunner.mostKept / max(1, samples.count + batch)
+    else { return cut = nil }
     var part = graph
     part.outputs = [(graph[value].name, value)]
     part.removeDeadNodes()
-    var next: Cut?
+    var next: StoredStream?
     try run(part, weights, fromCut: true) { start, executor in
-      guard let output = executor.outputs.first, output.element == .f32 else { return }
       let runs = (samples.count + batch - 1) / batch
-      if start == 0, output.byteCount * runs <= SampleRunner.mostKept {
-        next = Cut(
-          value: value, memory: try Arena(byteCount: output.byteCount * runs, for: "a stream of samples"),
-          shape: output.shape)
-      }
-      next?.stored(start / batch).copy(from: output)
+      if start == 0 { next = try StoredStream(value, like: executor.outputs[0], runs: runs) }
+      next?[start / batch].copy(from: executor.outputs[0])
     }
     cut = next
   }
@@ -83,7 +68,7 @@ struct SampleRunner {
         rest, weights: weights, inputShapes: [cut.shape], packing: false, pool: context.pool)
       for start in stride(from: 0, to: samples.count, by: batch) {
         try context.checkCancelled()
-        executor.inputs[0].copy(from: cut.stored(start / batch))
+        executor.inputs[0].copy(from: cut[start / batch])
         executor.run()
         try body(start, executor)
       }

@@ -14,7 +14,7 @@ final class SampleStream {
   private let reader: BatchReader
   private let screen: SampleScreen
   /// The value, and what it is for all samples.
-  private var cut: (value: ValueID, memory: Arena, shape: [Int])?
+  private var cut: StoredStream?
 
   /// The samples, `batch` of them at once.
   init(_ graph: Graph, data: any SampleSource, samples: [Int], batch: Int, context: PassContext) {
@@ -48,17 +48,12 @@ final class SampleStream {
   /// Moves the stream down to `value` of `graph`.
   func advance(_ graph: Graph, weights: WeightStore, to value: ValueID) throws {
     if cut?.value == value { return }
-    var next: (value: ValueID, memory: Arena, shape: [Int])?
+    var next: StoredStream?
     let way = try StreamRun(self, graph, weights, [value])
     for run in 0..<runs {
       let views = try way.values(run)
-      if next == nil {
-        next = (
-          value, try Arena(byteCount: views[0].byteCount * runs, for: "the calibration stream"),
-          views[0].shape
-        )
-      }
-      if let next { stored(next, run).copy(from: views[0]) }
+      if next == nil { next = try StoredStream(value, like: views[0], runs: runs) }
+      next?[run].copy(from: views[0])
     }
     cut = next
   }
@@ -79,7 +74,7 @@ final class SampleStream {
   func perform(_ run: Int, _ executor: Executor, isCut: Bool) throws {
     try context.checkCancelled()
     if isCut, let cut {
-      executor.inputs[0].copy(from: stored(cut, run))
+      executor.inputs[0].copy(from: cut[run])
       executor.run()
       return
     }
@@ -92,16 +87,10 @@ final class SampleStream {
     if run == runs - 1 { try screen.finish() }
   }
 
-  /// The stream of samples of one run.
-  private func stored(_ cut: (value: ValueID, memory: Arena, shape: [Int]), _ run: Int) -> View {
-    let type = TensorType(.f32, fixed: cut.shape)
-    return cut.memory.view(type, at: run * type.count * 4)
-  }
-
   /// The part of `graph` up to `values`; from the stream on where nothing else is read.
   private func part(
     of graph: Graph, _ values: [ValueID]
-  ) -> (graph: Graph, start: (value: ValueID, memory: Arena, shape: [Int])?) {
+  ) -> (graph: Graph, start: StoredStream?) {
     var part = graph
     part.outputs = values.map { (graph[$0].name, $0) }
     if let cut, let rest = part.part(from: cut.value) { return (rest, cut) }
