@@ -65,11 +65,11 @@ final class RegionSolver {
     guard let map = region.readout else { return }
     let outputs = region.constants[map.bias].tensor.count
     guard let weight = map.weight else {
-      readout = Readout(inputs: 0, outputs: outputs, weights: weights)
+      readout = Readout(inputs: 0, outputs: outputs, weights: weights, pool: pool)
       return
     }
     let inputs = region.constants[weight].tensor.shape[1]
-    readout = Readout(inputs: inputs, outputs: outputs, weights: weights)
+    readout = Readout(inputs: inputs, outputs: outputs, weights: weights, pool: pool)
     inner = try region.beforeReadout()?.executor(on: shape, pool: pool)
   }
 
@@ -79,7 +79,7 @@ final class RegionSolver {
       inner.inputs[0].copy(from: x)
       inner.run()
     }
-    try readout?.add(inner?.outputs[0], target, pool: pool)
+    try readout?.add(inner?.outputs[0], target)
   }
 
   /// Takes over the solution.

@@ -185,9 +185,10 @@ public struct Share: Pass {
   private func solve(_ chosen: [Int], in hybrid: inout Hybrid, _ context: PassContext) throws {
     let data = try context.samples(for: Share.name)
     guard data.count > 0 else { throw VitError("there are no samples to solve on", code: "data-empty") }
-    let sites = try SolveSite.all(in: hybrid, teacher: hybrid.teacher(for: Share.name)).filter {
-      if case .shared(let map, _) = $0 { chosen.contains(map.layer) } else { false }
-    }
+    let sites = try SolveSite.all(in: hybrid, teacher: hybrid.teacher(for: Share.name), reach: .changed)
+      .filter {
+        if case .shared(let map, _) = $0 { chosen.contains(map.layer) } else { false }
+      }
     let sweep = SolveSweep(
       try hybrid.teacher(for: Share.name), data: data, samples: data.spread(images), target: .stream,
       fit: false,

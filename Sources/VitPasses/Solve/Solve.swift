@@ -25,29 +25,44 @@ public struct Solve: Pass {
     case branch
   }
 
+  /// Which maps are solved.
+  public enum Reach: String, CaseIterable, Sendable {
+    /// Those of what was changed.
+    case changed
+    /// Those too of perceptrons and attention behind the first change, so that they make up for what comes before them.
+    case behind
+  }
+
   /// The samples that are solved on.
   public var images: Int
   /// What a layer is fitted to.
   public var target: Target
+  /// Which maps are solved.
+  public var reach: Reach
   /// Whether what lies before the last linear map is fitted as well, where there is a fit.
   public var fit: Bool
   /// The held-out samples that decide whether the result is kept; by default all.
   public var judged: Int?
 
   /// The pass.
-  public init(images: Int = 512, target: Target = .stream, fit: Bool = true, judged: Int? = nil) {
+  public init(
+    images: Int = 512, target: Target = .stream, reach: Reach = .behind, fit: Bool = true, judged: Int? = nil
+  ) {
+    self.reach = reach
     self.images = images
     self.target = target
     self.fit = fit
     self.judged = judged
   }
 
-  /// Takes `images` (512): the samples that are solved on; `target` (stream, or branch); `fit` (true): whether what lies before
+  /// Takes `images` (512): the samples that are solved on; `target` (stream, or branch); `reach` (behind, or changed):
+  /// whether maps are solved that were not changed; `fit` (true): whether what lies before
   /// the last linear map is fitted, too; and `judged` (all held-out samples): those that decide whether the result is kept.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     images = try options.value("images", default: images)
     target = try options.choice("target", default: target)
+    reach = try options.choice("reach", default: reach)
     fit = try options.value("fit", default: fit)
     judged = try options.optional("judged")
   }
@@ -61,14 +76,14 @@ public struct Solve: Pass {
 
   /// All options.
   public var options: [(name: String, value: String)] {
-    [("images", "\(images)"), ("target", target.rawValue), ("fit", "\(fit)")]
+    [("images", "\(images)"), ("target", target.rawValue), ("reach", reach.rawValue), ("fit", "\(fit)")]
       + (judged.map { [("judged", "\($0)")] } ?? [])
   }
 
   /// Solves layer after layer, and keeps the result where it is better.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     let teacher = try hybrid.teacher(for: Solve.name)
-    let sites = try SolveSite.all(in: hybrid, teacher: teacher)
+    let sites = try SolveSite.all(in: hybrid, teacher: teacher, reach: reach)
     guard !sites.isEmpty else { return context.nothingReplaced(for: Solve.name) }
     let data = try context.samples(for: Solve.name)
     let heldOut = context.heldOut ?? data

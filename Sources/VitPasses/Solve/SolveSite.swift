@@ -23,25 +23,28 @@ enum SolveSite {
     }
   }
 
-  /// All sites of a hybrid in the order in which they run; throws where its teacher is another model.
-  static func all(in hybrid: Hybrid, teacher: Teacher) throws -> [SolveSite] {
+  /// The sites of a hybrid in the order in which they run; throws where its teacher is another model. Those of maps that were not
+  /// changed lie behind the first that was.
+  static func all(in hybrid: Hybrid, teacher: Teacher, reach: Solve.Reach) throws -> [SolveSite] {
     var sites: [(place: Int, site: SolveSite)] = []
+    var unchanged: [(place: Int, site: SolveSite)] = []
     for mixer in try MixerNode.all(in: hybrid, teacher: teacher) {
       sites.append((hybrid.graph.place(defining: mixer.layer.core) ?? 0, .mixer(mixer)))
     }
     for (index, pruned, original) in hybrid.perceptrons(beside: teacher)
-    where pruned.channels < original.channels
-      && hybrid.graph.type(pruned.result) == teacher.graph.type(original.result)
-    {
-      sites.append((pruned.node, .perceptron(index, pruned, teacher: original)))
+    where hybrid.graph.type(pruned.result) == teacher.graph.type(original.result) {
+      let entry = (pruned.node, SolveSite.perceptron(index, pruned, teacher: original))
+      if pruned.channels < original.channels { sites.append(entry) } else { unchanged.append(entry) }
     }
     let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
     for site in try HeadSite.all(in: hybrid.graph, layers: hybrid.layers) {
       guard let original = heads.first(where: { $0.layer == site.layer }),
-        site.weights.headDim < original.weights.headDim || site.weights.valueDim < original.weights.valueDim,
         hybrid.graph.type(site.result) == teacher.graph.type(original.result)
       else { continue }
-      sites.append((site.node, .attention(site, teacher: original.result)))
+      let isChanged =
+        site.weights.headDim < original.weights.headDim || site.weights.valueDim < original.weights.valueDim
+      let entry = (site.node, SolveSite.attention(site, teacher: original.result))
+      if isChanged { sites.append(entry) } else { unchanged.append(entry) }
     }
     for layer in hybrid.layers where layer.isShared {
       guard let map = OutputMap(layer, in: hybrid.graph), let original = teacher.layer(layer.index)?.output,
@@ -50,6 +53,9 @@ enum SolveSite {
       sites.append((map.node, .shared(map, teacher: original)))
     }
     for block in LinearBlock.all(in: hybrid, teacher: teacher) { sites.append((block.node, .block(block))) }
+    if reach == .behind, let first = sites.map(\.place).min() {
+      sites += unchanged.filter { $0.place > first }
+    }
     return sites.sorted { $0.place < $1.place }.map(\.site)
   }
 }

@@ -25,7 +25,7 @@ final class SolveSweep {
     self.context = context
     let layers = teacher.layers.compactMap(\.input)
     let bytes = layers.map { MicroBatch.bytes(of: [$0], in: teacher.graph) }.max() ?? 1
-    batch = max(1, min(samples.count, 32, SolveSweep.bytes / max(1, bytes)))
+    batch = max(1, min((samples.count + 7) / 8, 32, SolveSweep.bytes / max(1, bytes)))
     original = SampleStream(teacher.graph, data: data, samples: samples, batch: batch, context: context)
   }
 
@@ -109,8 +109,8 @@ final class SolveSweep {
         readout
         ?? Readout(
           inputs: weight.shape[1], outputs: weight.shape[0],
-          weights: TokenGeometry.rowWeights(of: found[0].shape, in: teacher.graph))
-      try sums.add(found[0], wanted[1], pool: context.pool)
+          weights: TokenGeometry.rowWeights(of: found[0].shape, in: teacher.graph), pool: context.pool)
+      try sums.add(found[0], wanted[1])
       readout = sums
     }
     guard let solution = try readout?.solve(toward: weight.doubles(), free: map.bias != nil) else {
@@ -139,8 +139,8 @@ final class SolveSweep {
         readout
         ?? Readout(
           inputs: width, outputs: width,
-          weights: TokenGeometry.rowWeights(of: found[0].shape, in: teacher.graph))
-      try sums.add(found[0], wanted[0], pool: context.pool)
+          weights: TokenGeometry.rowWeights(of: found[0].shape, in: teacher.graph), pool: context.pool)
+      try sums.add(found[0], wanted[0])
       readout = sums
     }
     guard let width = graph.tensor(block.bias)?.count,
