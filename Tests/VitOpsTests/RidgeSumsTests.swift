@@ -72,6 +72,34 @@ struct RidgeSumsTests {
     #expect(abs(objective(up, intercept) - objective(down, intercept)) < 1e-9 * least)
   }
 
+  @Test("the ridge is the one whose map, solved on some rows, misses others least")
+  func choosesRidge() throws {
+    let (s, y, weights) = problem(11)
+    let first = [Double](repeating: 0.1, count: inputs * outputs)
+    for (count, seed) in [(5, 12), (25, 13), (50, 14)] as [(Int, UInt64)] {
+      let fitted = sums(Array(s.prefix(count)), Array(y.prefix(count)), weights)
+      let (others, targets, sizes) = problem(seed)
+      let judges = sums(others, targets, sizes)
+      let errors = try RidgeSums.ridges.map { ridge in
+        let (map, intercept) = try #require(fitted.solve(toward: first, ridge: ridge))
+        return others.indices.reduce(0.0) { sum, row in
+          (0..<outputs).reduce(sum) { sum, output in
+            let found = (0..<inputs).reduce(intercept[output]) {
+              $0 + map[output * inputs + $1] * others[row][$1]
+            }
+            return sum + sizes[row] * (targets[row][output] - found) * (targets[row][output] - found)
+          }
+        }
+      }
+      let best = try #require(zip(errors, RidgeSums.ridges).min { $0.0 < $1.0 })
+      #expect(fitted.bestRidge(toward: first, judgedBy: judges) == best.1)
+      #expect(Set(errors).count > 1)
+    }
+    let empty = RidgeSums(inputs: inputs, outputs: outputs)
+    #expect(sums(s, y, weights).bestRidge(toward: first, judgedBy: empty) == RidgeSums.ridges[0])
+    #expect(empty.bestRidge(toward: first, judgedBy: sums(s, y, weights)) == RidgeSums.ridges[0])
+  }
+
   @Test("no rows, or rows that are not finite, give no map")
   func degenerate() throws {
     let first = [Double](repeating: 1, count: inputs * outputs)

@@ -213,13 +213,34 @@ struct SolveTests {
   @Test("alone it replaces what distillation solves on the teacher's stream")
   func alone() throws {
     let teacher = try TinyViT.model(layers: 3)
-    let branch = "swap{mixer=conv,layers=[0]},solve{images=24,target=branch}"
-    let distilled = "swap{mixer=conv,layers=[0]},distil{steps=0,batch=24,images=24}"
+    let branch = "swap{mixer=conv,layers=[0]},solve{images=24,target=branch,reach=changed}"
+    // Both cut the images into eight runs, the fourth and eighth of which judge the ridge.
+    let distilled = "swap{mixer=conv,layers=[0]},distil{steps=0,batch=3,images=24}"
     // Before the first mixer both streams are one.
     #expect(
       try outputDifference(
         apply(branch, to: teacher, context(24)).graph, apply(distilled, to: teacher, context(24)).graph,
         [[2, 3, 8, 8]]) < 1e-4)
+  }
+
+  @Test("the last maps behind a change make up for it, where they are within reach; those before it stay")
+  func reach() throws {
+    let teacher = try TinyViT.model(layers: 3)
+    let graph = teacher.graph
+    let wanted = try stream(teacher)
+    var errors: [Double] = []
+    for reach in ["changed", "behind"] {
+      let hybrid = try apply(
+        "swap{mixer=pointwise,layers=[1]},solve{images=96,reach=\(reach)}", to: teacher, context(96))
+      let found = try stream(hybrid)
+      errors.append(zip(found, wanted).reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) })
+      let changed = try graph.parameters().map { graph[$0.id].name }.filter { name in
+        try hybrid.graph.tensors[name].map { try $0.floats() != graph.tensors[name]?.floats() } ?? false
+      }
+      // Weight and bias of the perceptrons of blocks 1 and 2, and of the output map of attention 2.
+      #expect(changed.count == (reach == "behind" ? 6 : 0), "\(changed)")
+    }
+    #expect(errors[1] < errors[0])
   }
 
   @Test("what is no better is not kept")

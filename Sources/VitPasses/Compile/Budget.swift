@@ -12,6 +12,8 @@ public struct Budget: Hashable, Sendable {
   public private(set) var scored: Int
   /// Images that layers are solved on.
   public private(set) var solved: Int
+  /// Images that the hybrid is solved on at the end, layer by layer.
+  public private(set) var refined: Int
   /// Held-out images that parts of a model are measured on one by one, while layers are chosen and it is found out what the
   /// model can do without.
   public private(set) var searched: Int
@@ -69,13 +71,15 @@ public struct Budget: Hashable, Sendable {
     }
 
     /// Distillation apart from its steps: the targets' norms, two solves, and judging the weights five times; the same for
-    /// three floors, without the second solve; and looking at tokens once, and solving once more on twice as many images
-    /// from layer to layer, which runs teacher and hybrid twice; where it is looked for what can be left out, four runs more
-    /// for the channels' sums before it and behind it.
+    /// three floors, without the second solve; and looking at tokens once; where it is looked for what can be left out, four runs
+    /// more for the channels' sums before it and behind it.
     fileprivate func solve(_ images: Int) -> Double {
-      let runs = searches > 0 ? 14.0 : 10
+      let runs = searches > 0 ? 6.0 : 2
       return (20 * (teacher + layers + sample) + runs * (teacher + sample)) * Double(images)
     }
+
+    /// Solving from layer to layer, which runs teacher and hybrid twice, and sums of all last maps in double.
+    fileprivate func refine(_ images: Int) -> Double { 6 * (teacher + sample) * Double(images) }
 
     /// Measuring each swap, with output maps of its own also, and each part that can be left out.
     fileprivate func search(_ images: Int) -> Double {
@@ -90,8 +94,10 @@ public struct Budget: Hashable, Sendable {
     }
 
     /// All that images are for before the end.
-    fileprivate func images(_ scored: Int, _ solved: Int, _ searched: Int, _ judged: Int) -> Double {
-      score(scored) + solve(solved) + search(searched) + judge(judged)
+    fileprivate func images(_ scored: Int, _ solved: Int, _ refined: Int, _ searched: Int, _ judged: Int)
+      -> Double
+    {
+      score(scored) + solve(solved) + refine(refined) + search(searched) + judge(judged)
     }
 
     /// Measuring teacher and hybrid at the end.
@@ -103,7 +109,7 @@ public struct Budget: Hashable, Sendable {
     /// Fine-tuning of so many steps, and those of the trials of rates.
     fileprivate func fineTune(_ steps: Int) -> Double {
       guard steps > 0 else { return 0 }
-      let all = steps + FineTune.rates.count * FineTune.trialSteps(of: steps)
+      let all = steps + FineTune.usualTrials * FineTune.trialSteps(of: steps)
       return Double(all * batch) * (4 * teacher + sample)
     }
   }
@@ -135,7 +141,7 @@ public struct Budget: Hashable, Sendable {
     let total = max(0, seconds - Budget.overhead) * Budget.rate
     let most = Budget.shares.evaluation * total / max(work.evaluate(1), 1)
     self.evaluated = min(work.evaluation, evaluated ?? max(Int(min(most, 1e9)), 64))
-    (scored, solved, searched, judged) = (0, 0, 0, 0)
+    (scored, solved, refined, searched, judged) = (0, 0, 0, 0, 0)
     let isTrained = fineTuneSteps != 0 || !isSolved && distilSteps != 0
     let share = isTrained ? Budget.shares.images : 1
     var images = 0.0
@@ -145,7 +151,11 @@ public struct Budget: Hashable, Sendable {
       searched = min(max(work.heldOut >> halvings, 32), work.heldOut)
       // What parts do is measured on the same images, so that few tell which does least; whole models are kept by it.
       judged = work.searches > 0 ? min(max(work.heldOut >> halvings / 2, 32), work.heldOut) : searched
-      images = work.images(scored, solved, searched, judged) + work.evaluate(self.evaluated)
+      let others = work.images(scored, solved, 0, searched, judged) + work.evaluate(self.evaluated)
+      // Solving once more takes as many as are left over: it gains by each.
+      refined = 8 * solved
+      while refined > 2 * solved, others + work.refine(refined) > share * total { refined /= 2 }
+      images = others + work.refine(refined)
       if images <= share * total { break }
     }
     let left = max(0, total - images)
@@ -172,7 +182,7 @@ public struct Budget: Hashable, Sendable {
 
   /// The operations that all of it takes.
   private func cost(_ work: Work) -> Double {
-    let images = work.images(scored, solved, searched, judged) + work.evaluate(evaluated)
+    let images = work.images(scored, solved, refined, searched, judged) + work.evaluate(evaluated)
     return images + work.distilStep * Double(distilSteps) + work.fineTune(fineTuneSteps)
   }
 

@@ -56,7 +56,7 @@ public struct CompilerOptions: Sendable {
   public var distilRate = Distil().rate
   /// Steps of fine-tuning, in place of what the budget gives.
   public var fineTuneSteps: Int?
-  /// The rate of fine-tuning; by default the best of four.
+  /// The rate of fine-tuning; by default the best of several.
   public var fineTuneRate: Double?
   /// Samples of a step; by default 64, or 32 where one sample takes more than a thousand million operations.
   public var batch: Int?
@@ -214,7 +214,7 @@ public struct CompilerOptions: Sendable {
       layers: onTrial ? .all : select == .auto ? choice.layers.map(Swap.LayerSet.listed) ?? .all : .selected)
     let distil = Distil(
       steps: budget.distilSteps, batch: batch, rate: distilRate, images: budget.solved)
-    let solve = Solve(images: 2 * budget.solved, judged: judged)
+    let solve = Solve(images: budget.refined, judged: judged)
     let fineTune = FineTune(
       steps: budget.fineTuneSteps, batch: batch, rate: fineTuneRate, images: judged)
     if select == .auto { return [score, swap, distil, choice, solve, fineTune, Trim()] }

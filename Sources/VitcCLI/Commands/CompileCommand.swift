@@ -53,7 +53,7 @@ extension Command {
       Option("--distil-steps", "N", "steps of distillation, whatever the budget"),
       Option("--distil-rate", "R", "the rate of distillation (default 0.002)"),
       Option("--fine-tune-steps", "N", "steps of fine-tuning, whatever the budget; 0 for none"),
-      Option("--fine-tune-rate", "R", "the rate of fine-tuning (default: the best of four)"),
+      Option("--fine-tune-rate", "R", "the rate of fine-tuning (default: the best of several)"),
       Option("--batch", "N", "images of a step (default 64; 32 for large models)"), Option.heldOut,
       Option.seed, Option.threads, Option.memoryLimit,
       Option("--weights", "TYPE", "how weights are stored: f16 (default) or f32"),
