@@ -144,7 +144,7 @@ struct ShareTests {
     }
     // `solve` keeps what is better only.
     let plain = try apply("share{layers=[2],images=0}", to: teacher, context)
-    let again = try apply("solve{images=32}", to: plain, context)
+    let again = try apply("solve{images=32,reach=changed}", to: plain, context)
     #expect(
       try again.weightBytes() == apply("share{layers=[2],images=32}", to: teacher, context).weightBytes())
     #expect {

@@ -124,7 +124,7 @@ import VitTestSupport
     let before = parameters(graph)
     let context = TinyViT.context()
     let hybrid = try apply(
-      "swap{layers=[0],prefix=mixer},fine-tune{steps=4,batch=4,rate=0.01}", to: Hybrid(finding: graph),
+      "swap{layers=[0],prefix=mixer},fine-tune{steps=4,batch=4,rate=0.0025}", to: Hybrid(finding: graph),
       context
     ).graph
     let after = hybrid.nodes.filter { $0.name == "vit.mlp" }

@@ -28,13 +28,18 @@ enum SolveSite {
   static func all(in hybrid: Hybrid, teacher: Teacher, reach: Solve.Reach) throws -> [SolveSite] {
     var sites: [(place: Int, site: SolveSite)] = []
     var unchanged: [(place: Int, site: SolveSite)] = []
+    let consumers = hybrid.graph.consumers()
     for mixer in try MixerNode.all(in: hybrid, teacher: teacher) {
       sites.append((hybrid.graph.place(defining: mixer.layer.core) ?? 0, .mixer(mixer)))
     }
     for (index, pruned, original) in hybrid.perceptrons(beside: teacher)
     where hybrid.graph.type(pruned.result) == teacher.graph.type(original.result) {
       let entry = (pruned.node, SolveSite.perceptron(index, pruned, teacher: original))
-      if pruned.channels < original.channels { sites.append(entry) } else { unchanged.append(entry) }
+      // A weight that others use is not theirs to change.
+      let isOwn = [pruned.weight, pruned.bias].compactMap(\.self).allSatisfy {
+        consumers[$0.index].count == 1
+      }
+      if pruned.channels < original.channels { sites.append(entry) } else if isOwn { unchanged.append(entry) }
     }
     let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
     for site in try HeadSite.all(in: hybrid.graph, layers: hybrid.layers) {
