@@ -106,8 +106,10 @@ enum CompileText {
 
   /// Teacher beside hybrid.
   static func summary(_ report: Report, options: CompilerOptions) -> String {
-    var text =
-      "result: layers \(report.selected) are \(report.mixer), measured on \(report.fidelity.images.grouped) images\n"
+    let layers =
+      report.selected.isEmpty
+      ? "all layers keep their attention" : "layers \(report.selected) are \(report.mixer)"
+    var text = "result: \(layers), measured on \(report.fidelity.images.grouped) images\n"
     var table = Table(["", "teacher", "hybrid", "change"])
     func row(_ name: String, _ teacher: String, _ hybrid: String, _ change: String = "") {
       table.add([name, teacher, hybrid, change])

@@ -128,6 +128,19 @@ struct ReductionTests {
     #expect(try reduced.teacher?.graph.firstDifference(from: teacher.graph) == nil && reduced.teacher != nil)
   }
 
+  @Test("where no layer is to be replaced, attention comes back in all, and channels go as without mixers")
+  func none() throws {
+    let (hybrid, result) = try reduce("count=0,limit=0.01", TinyViT.context(count: 48))
+    #expect(hybrid.replaced.isEmpty && hybrid.layers.allSatisfy(\.isAttention))
+    let alone = try apply(
+      "select{by=auto,count=0,tile=4,head-tile=2,solved=32,limit=0.01}", to: TinyViT.model(layers: 4),
+      TinyViT.context(count: 48))
+    #expect(try alone.weightBytes() == hybrid.weightBytes())
+    #expect(alone.graph.parameterCount < (try TinyViT.model(layers: 4)).graph.parameterCount)
+    #expect(try #require(result.found).map { type(of: $0).name }.first == "restore")
+    #expect(throws: VitError.self) { try Pipeline("select{by=damage,count=0}").check() }
+  }
+
   @Test(
     "it begins with the whole model",
     arguments: [

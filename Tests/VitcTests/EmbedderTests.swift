@@ -70,6 +70,28 @@ import Vitc
     #expect(error?.kind == .interrupted)
   }
 
+  @Test("without a layer to replace channels alone go, and data are needed to find out which") func noLayers()
+    throws
+  {
+    let teacher = try teacher()
+    var options = CompilerOptions()
+    (options.replace, options.maximumDrop, options.fineTuneSteps) = (.count(0), 100, 0)
+    options.timeBudget = 5
+    let data = try Samples("synthetic:64", for: teacher, purpose: .calibration, report: { _ in })
+    var text = ""
+    let result = try Compiler(options).compile(teacher, data) { event in
+      if case .pipeline(let pipeline) = event { text = pipeline }
+      if case .bound = event { Issue.record("nothing is replaced") }
+    }
+    #expect(text.hasPrefix("select{by=auto,count=0,"))
+    #expect(result.report.selected.isEmpty)
+    #expect(result.model.graph.parameterCount < teacher.graph.parameterCount)
+    let error = #expect(throws: VitError.self) { try Compiler(options).compile(teacher) }
+    #expect(error?.diagnostic.code == "data-missing")
+    options.select = .damage
+    #expect(throws: VitError.self) { try Compiler(options) }
+  }
+
   @Test("JSON is written with sorted keys, escapes and null for what is no number") func json() {
     let value = JSON.object([
       ("b", .number(.nan)), ("a", .array([.int(1), .number(0.5), .string("\"\n\u{1}")])),

@@ -19,7 +19,7 @@ package struct CompilePlan: Sendable {
     evaluation: Int?, reading: Double
   ) {
     let work = Double(max(cost.total.flops, 1))
-    let trained = teacher.layers.filter(\.isReplaceable)
+    let trained = options.replacesLayers ? teacher.layers.filter(\.isReplaceable) : []
     let layers = trained.reduce(0) { sum, layer in
       teacher.graph.places(of: layer).reduce(sum) { $0 + Double(cost.nodes[$1].flops) }
     }
@@ -45,6 +45,7 @@ package struct CompilePlan: Sendable {
 
   /// Throws where a teacher has no layer that can be replaced, and a usage error where such a layer is asked for.
   package static func check(_ options: CompilerOptions, _ layers: [Layer]) throws(VitError) {
+    guard options.replacesLayers else { return }
     guard let first = layers.first else {
       throw VitError(
         "the model has no attention layers", code: "no-attention",

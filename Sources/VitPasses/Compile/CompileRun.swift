@@ -79,7 +79,7 @@ package struct CompileRun {
     try plan.pipeline.rehearse(Hybrid(of: teacher), context: context())
     let bound = try bound()
     let count = plan.pipeline.replacements(among: teacher.layers)
-    events(.bound(bound, count: count))
+    if count > 0 { events(.bound(bound, count: count)) }
     events(.pipeline(plan.pipeline.description))
     let speed = try speed()
     if let budget = plan.budget {

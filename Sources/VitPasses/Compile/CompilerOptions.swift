@@ -7,7 +7,7 @@ public struct CompilerOptions: Sendable {
   public enum Amount: Hashable, Sendable {
     /// A part of all attention layers, above 0 and at most 1.
     case fraction(Double)
-    /// So many.
+    /// So many; of 0 all attention stays, and only channels go.
     case count(Int)
     /// These, by number.
     case layers([Int])
@@ -93,8 +93,13 @@ public struct CompilerOptions: Sendable {
     switch replace {
     case .fraction(let part) where !(part > 0 && part <= 1):
       throw bad("the part of layers to replace, \(part), is not in (0, 1]")
-    case .count(let count) where count < 1:
-      throw bad("the number of layers to replace, \(count), is not positive")
+    case .count(let count) where count < 0:
+      throw bad("the number of layers to replace, \(count), is negative")
+    case .count(0) where pipeline == nil && select != .auto:
+      throw VitError(
+        "without a layer to replace, auto alone has something to choose, found \(select.rawValue)",
+        kind: .usage,
+        code: "option-conflict")
     case .layers(let layers) where layers.isEmpty: throw bad("no layers to replace are listed")
     default: break
     }
@@ -142,7 +147,7 @@ public struct CompilerOptions: Sendable {
   /// chosen, and all channels stay. Throws a usage error where a bound or a target asks for more.
   package func withoutData() throws(VitError) -> CompilerOptions {
     guard pipeline == nil, select == .auto else { return self }
-    guard target == nil, minimumAgreement == nil else {
+    guard target == nil, minimumAgreement == nil, replacesLayers else {
       throw VitError(
         "what a model can do without is found out on data", kind: .usage, code: "data-missing",
         help: "give some with --data")
@@ -162,8 +167,11 @@ public struct CompilerOptions: Sendable {
     return Pipeline(passes)
   }
 
-  /// Whether the mixer needs no steps layer by layer.
-  var isSolved: Bool { (try? MixerRequest(mixer).kind.isSolved) ?? false }
+  /// Whether layers are replaced at all.
+  var replacesLayers: Bool { pipeline != nil || replace != .count(0) }
+
+  /// Whether there is no mixer that needs steps layer by layer.
+  var isSolved: Bool { !replacesLayers || (try? MixerRequest(mixer).kind.isSolved) ?? false }
 
   /// The damage that goes with a point of accuracy, where classes are as sure as in a trained teacher.
   private static let damageOfPoint = 0.025
@@ -217,6 +225,7 @@ public struct CompilerOptions: Sendable {
     let solve = Solve(images: budget.refined, judged: judged)
     let fineTune = FineTune(
       steps: budget.fineTuneSteps, batch: batch, rate: fineTuneRate, images: judged)
+    if !replacesLayers { return [choice, solve, fineTune, Trim()] }
     if select == .auto { return [score, swap, distil, choice, solve, fineTune, Trim()] }
     return onTrial
       ? [score, swap, distil, choice, Restore(), solve, fineTune, Trim()]

@@ -142,7 +142,10 @@ extension Select {
       teacher.layers.firstIndex { $0.index == mixer.layer.index }.map { sizes.mixers[$0] } ?? 0
     }
     // Layers may be chosen before anything replaces them.
-    guard !mixers.isEmpty else { return chosen.isEmpty ? [] : [Select(layers: chosen)] }
+    guard !mixers.isEmpty else {
+      if chosen.isEmpty { return hybrid.replaced.isEmpty ? [] : [Restore()] }
+      return [Select(layers: chosen)]
+    }
     let whole = mixers.filter { kept($0) == 0 }.map(\.layer.index).sorted()
     let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
     choose(Set(whole), among: candidates, &hybrid)

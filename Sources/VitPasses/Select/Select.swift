@@ -80,7 +80,8 @@ public struct Select: Pass {
     func bad(_ message: String) -> VitError {
       VitError("select: " + message, kind: .usage, code: "option-value")
     }
-    guard (count ?? 1) > 0, (images ?? 1) > 0, fraction > 0, fraction <= 1 else {
+    // Auto has channels to choose, too.
+    guard (count ?? 1) >= (criterion == .auto ? 0 : 1), (images ?? 1) > 0, fraction > 0, fraction <= 1 else {
       throw bad("expected a count and images of at least 1 and a fraction in (0, 1]")
     }
     guard threshold?.isFinite ?? true else { throw bad("expected a finite threshold") }

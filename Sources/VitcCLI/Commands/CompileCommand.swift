@@ -14,7 +14,7 @@ extension Command {
         "images to measure on at the end (default: a part of the data that is not trained on)"),
       Option(
         "--replace", "AMOUNT",
-        "how many layers, as 4 or 0.5 (default); which, as layers=3,5; or threshold=T: all whose number, of what --select "
+        "how many layers, as 4 or 0.5 (default), or 0: channels alone go; which, as layers=3,5; or threshold=T: all whose number, of what --select "
           + "names, keeps it"),
       Option(
         "--select", "BY",
@@ -149,6 +149,15 @@ private struct CompileRun {
       throw usage(
         "--replace layers=… names the layers, so --select has nothing to choose", code: "option-conflict")
     }
+    if options.replace == .count(0) {
+      for option in [
+        "--mixer", "--prefix", "--width", "--heads", "--order", "--distil-steps", "--distil-rate",
+      ]
+      where arguments.text(option) != nil {
+        throw usage(
+          "--replace 0 leaves all attention, so \(option) has nothing to say", code: "option-conflict")
+      }
+    }
     if let choice = try arguments.choice("--select", of: Select.choices).flatMap(Select.choice) {
       (options.select, options.group) = choice
     }
@@ -212,7 +221,7 @@ private struct CompileRun {
   private static func amount(_ text: String) throws(VitError) -> CompilerOptions.Amount {
     func bad() -> VitError {
       usage(
-        "option --replace cannot be '\(text)' (expected a count as 4, a part as 0.5, layers=3,5 or threshold=0.01)",
+        "option --replace cannot be '\(text)' (expected a count as 4, 0 for none, a part as 0.5, layers=3,5 or threshold=0.01)",
         code: "option-value")
     }
     if text.hasPrefix("layers=") {
@@ -224,7 +233,7 @@ private struct CompileRun {
       guard let number = Double(text.dropFirst(10)), number.isFinite else { throw bad() }
       return .threshold(number)
     }
-    if let count = Int(text), count > 0 { return .count(count) }
+    if let count = Int(text), count >= 0 { return .count(count) }
     guard text.contains("."), let part = Double(text), part > 0, part <= 1 else { throw bad() }
     return .fraction(part)
   }
