@@ -97,7 +97,8 @@ extension Reduction.Point {
   fileprivate var json: JSON {
     .object([
       ("cost", .number(cost)), ("damage", .number(damage)), ("agreement", .optional(agreement)),
-      ("channels", .array(sizes.channels.map(JSON.int))), ("scores", .array(sizes.scores.map(JSON.int))),
+      ("replaced", .array(sizes.replaced.map(JSON.int))), ("channels", .array(sizes.channels.map(JSON.int))),
+      ("scores", .array(sizes.scores.map(JSON.int))),
       ("values", .array(sizes.values.map(JSON.int))), ("mixers", .array(sizes.mixers.map(JSON.int))),
     ])
   }

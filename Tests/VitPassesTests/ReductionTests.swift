@@ -105,10 +105,12 @@ struct ReductionTests {
     #expect(try points.allSatisfy { try #require($0.agreement) > 0 })
   }
 
-  @Test("the passes that were found give the same weights without looking")
-  func found() throws {
+  @Test(
+    "the passes that were found give the same weights without looking",
+    arguments: ["count=2,limit=0.2", "count=auto,limit=0.2", "count=auto,limit=0.02"])
+  func found(_ options: String) throws {
     let context = TinyViT.context(count: 48)
-    let (hybrid, result) = try reduce("count=2,limit=0.2", context)
+    let (hybrid, result) = try reduce(options, context)
     let passes = try #require(result.found)
     let text = Self.trial + "," + Pipeline(passes).description
     #expect(!text.contains("by=auto"))
@@ -142,6 +144,38 @@ struct ReductionTests {
   }
 
   @Test(
+    "where as many layers are replaced as pay, the teacher is the first model, and attention goes with its heads"
+  )
+  func free() throws {
+    let context = TinyViT.context(count: 48)
+    let (hybrid, result) = try reduce("count=auto,limit=0.2", context)
+    let points = result.points
+    #expect(points[0].sizes.replaced.isEmpty && points[0].cost == 1 && points[0].damage == 0)
+    for (before, after) in zip(points, points.dropFirst()) {
+      #expect(after.cost < before.cost)
+      #expect(Set(before.sizes.replaced).isSubset(of: after.sizes.replaced))
+      for layer in after.sizes.replaced {
+        #expect(after.sizes.scores[layer] == 0 && after.sizes.values[layer] == 0)
+      }
+      for layer in 0..<4 where !after.sizes.replaced.contains(layer) {
+        #expect(after.sizes.mixers[layer] == 0)
+      }
+    }
+    #expect(points.contains { !$0.sizes.replaced.isEmpty })
+    #expect(points.contains { $0.sizes.replaced == hybrid.replaced.map(\.index) })
+    let last = try #require(points.last)
+    let cheap = try reduce("count=auto,limit=1e9", context).result.points
+    #expect(try #require(cheap.last).cost <= last.cost)
+    #expect(try #require(cheap.last).sizes.replaced == [0, 1, 2, 3])
+    for options in [
+      "by=damage,count=auto", "by=auto,count=auto,layers=[0]", "by=auto,count=auto,threshold=1.0",
+    ] {
+      #expect(throws: VitError.self) { try Pipeline("select{\(options)}").check() }
+    }
+    #expect(try Pipeline("select{by=auto,count=auto}").description.contains("count=auto"))
+  }
+
+  @Test(
     "it begins with the whole model",
     arguments: [
       "prune{mlp=0.5,images=16,tile=4}", "factorise{scores=0.5,images=16,tile=2}",
@@ -157,10 +191,12 @@ struct ReductionTests {
 
   @Test("one thread and three choose the same and give the same bytes")
   func threads() throws {
-    let bytes = try [1, 3].map { threads in
-      try reduce("count=2,limit=0.2", TinyViT.context(threads: threads, count: 48)).hybrid.weightBytes()
+    for options in ["count=2,limit=0.2", "count=auto,limit=0.1"] {
+      let bytes = try [1, 3].map { threads in
+        try reduce(options, TinyViT.context(threads: threads, count: 48)).hybrid.weightBytes()
+      }
+      #expect(bytes[0] == bytes[1])
     }
-    #expect(bytes[0] == bytes[1])
   }
 
   @Test(

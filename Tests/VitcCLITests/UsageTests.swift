@@ -24,6 +24,7 @@ import Vitc
       (["compile", "a", "-o", "b", "--replace", "-1"], "--replace"),
       (["compile", "a", "-o", "b", "--replace", "0", "--mixer", "glr"], "--mixer has nothing to say"),
       (["compile", "a", "-o", "b", "--replace", "0", "--select", "damage"], "found damage"),
+      (["compile", "a", "-o", "b", "--replace", "auto", "--select", "entropy"], "found entropy"),
       (["compile", "a", "-o", "b", "--replace", "1.5"], "--replace"),
       (["compile", "a", "-o", "b", "--replace", "layers=x"], "--replace"),
       (["compile", "a", "-o", "b", "--select", "luck"], "expected auto, damage"),

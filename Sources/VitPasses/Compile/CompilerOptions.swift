@@ -9,6 +9,8 @@ public struct CompilerOptions: Sendable {
     case fraction(Double)
     /// So many; of 0 all attention stays, and only channels go.
     case count(Int)
+    /// As many as pay, with `auto`.
+    case free
     /// These, by number.
     case layers([Int])
     /// All whose number, of what layers are chosen by, keeps this threshold.
@@ -95,6 +97,10 @@ public struct CompilerOptions: Sendable {
       throw bad("the part of layers to replace, \(part), is not in (0, 1]")
     case .count(let count) where count < 0:
       throw bad("the number of layers to replace, \(count), is negative")
+    case .free where pipeline == nil && select != .auto:
+      throw VitError(
+        "how many layers are replaced is chosen by auto alone, found \(select.rawValue)", kind: .usage,
+        code: "option-conflict")
     case .count(0) where pipeline == nil && select != .auto:
       throw VitError(
         "without a layer to replace, auto alone has something to choose, found \(select.rawValue)",
@@ -147,7 +153,7 @@ public struct CompilerOptions: Sendable {
   /// chosen, and all channels stay. Throws a usage error where a bound or a target asks for more.
   package func withoutData() throws(VitError) -> CompilerOptions {
     guard pipeline == nil, select == .auto else { return self }
-    guard target == nil, minimumAgreement == nil, replacesLayers else {
+    guard target == nil, minimumAgreement == nil, replacesLayers, replace != .free else {
       throw VitError(
         "what a model can do without is found out on data", kind: .usage, code: "data-missing",
         help: "give some with --data")
@@ -207,6 +213,7 @@ public struct CompilerOptions: Sendable {
     switch replace {
     case .fraction(let part): choice.fraction = part
     case .count(let count): choice.count = count
+    case .free: choice.isFree = true
     case .layers(let layers): choice.layers = layers
     case .threshold(let number): choice.threshold = number
     }

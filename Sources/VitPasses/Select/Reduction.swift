@@ -94,6 +94,8 @@ extension Reduction {
 
   /// What is left of a model's parts.
   public struct Sizes: Hashable, Sendable {
+    /// The numbers of the layers whose attention a mixer replaces.
+    public internal(set) var replaced: [Int]
     /// How many hidden channels each perceptron keeps.
     public internal(set) var channels: [Int]
     /// How many channels the queries and keys of a head keep, in each layer; 0 for all.

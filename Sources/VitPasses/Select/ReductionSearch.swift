@@ -13,6 +13,8 @@ struct ReductionSearch {
   private let reduction: Reduction
   private let teacher: Teacher
   private let mixers: NarrowMixers
+  /// Whether attention may stay where a mixer could stand.
+  private let isFree: Bool
   private let meter: FidelityMeter
   private let context: PassContext
   private var slots: [ReductionSlot] = []
@@ -29,18 +31,19 @@ struct ReductionSearch {
     return ChannelSite.all(in: teacher.graph).count + 4 * layers + measurements + 1
   }
 
-  /// Measures each part of the teacher alone that no mixer replaces.
+  /// Measures each part of the teacher alone that no mixer replaces; each mixer, too, where attention may stay, and it is `isFree`
+  /// which do.
   init(
-    _ reduction: Reduction, teacher: Teacher, mixers: NarrowMixers, meter: FidelityMeter,
+    _ reduction: Reduction, teacher: Teacher, mixers: NarrowMixers, isFree: Bool, meter: FidelityMeter,
     context: PassContext
   ) throws {
-    (self.reduction, self.teacher, self.mixers) = (reduction, teacher, mixers)
+    (self.reduction, self.teacher, self.mixers, self.isFree) = (reduction, teacher, mixers, isFree)
     (self.meter, self.context) = (meter, context)
     whole = try ReductionSearch.cost(teacher.graph, reduction.cost, context)
     let perceptrons = ChannelSite.all(in: teacher.graph)
     let replaced = Set(mixers.whole.map(\.layer.index))
     let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
-      .filter { !replaced.contains($0.layer) }
+      .filter { isFree || !replaced.contains($0.layer) }
     let total = perceptrons.count + 2 * heads.count + mixers.whole.count
     let prune = Prune(images: reduction.images, tile: reduction.tile)
     for group in Prune.groups(perceptrons.indices.map { ($0, perceptrons[$0].channels) }) {
@@ -74,9 +77,9 @@ struct ReductionSearch {
 
   /// Measures a layer's mixer at each of its widths.
   private mutating func add(_ mixers: [MixerNode], layer: Int, of total: Int) throws {
-    guard mixers.count > 1 else { return }
+    guard isFree || mixers.count > 1 else { return }
     var damages, costs: [Double]
-    (damages, costs) = ([], [])
+    (damages, costs) = isFree ? ([0], [whole]) : ([], [])
     for mixer in mixers {
       let graph = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
       let place = teacher.layer(layer).flatMap { teacher.graph.place(defining: $0.core) }
@@ -85,8 +88,8 @@ struct ReductionSearch {
     }
     slots.append(
       ReductionSlot(
-        part: .mixer(layer: layer), sizes: mixers.map(\.width), damages: damages, costs: costs,
-        apply: { _, _ in }, mixers: mixers))
+        part: .mixer(layer: layer), sizes: (isFree ? [0] : []) + mixers.map(\.width), damages: damages,
+        costs: costs, apply: { _, _ in }, mixers: (isFree ? [nil] : []) + mixers))
     context.progress(Select.name, slots.count, total, "measuring what the model can do without")
   }
 
@@ -132,31 +135,49 @@ struct ReductionSearch {
         .flops)
   }
 
+  /// The mixers that stand in the model.
+  private func standing(_ state: [Int]) -> [MixerNode] {
+    let sized = zip(slots, state).compactMap { $1 < $0.mixers.count ? $0.mixers[$1] : nil }
+    guard !isFree else { return sized }
+    return mixers.whole.filter { mixer in !sized.contains { $0.layer.index == mixer.layer.index } } + sized
+  }
+
+  /// The slots that say nothing: those of the heads of a layer where a mixer stands.
+  private func isVoid(_ slot: ReductionSlot, _ state: [Int]) -> Bool {
+    guard isFree, let layer = slot.part.attention else { return false }
+    return zip(slots, state).contains { other, place in
+      if case .mixer(layer) = other.part { place > 0 } else { false }
+    }
+  }
+
   /// The model with the mixers, and each part of the size at its place.
   private func model(_ state: [Int]) throws -> Graph {
     var reduced = teacher
-    for (slot, place) in zip(slots, state) where place > 0 { try slot.apply(place, &reduced.graph) }
-    try finish(&reduced.graph)
-    let narrow = zip(slots, state).compactMap { $1 < $0.mixers.count ? $0.mixers[$1] : nil }
-    let whole = mixers.whole.filter { mixer in
-      !narrow.contains { $0.layer.index == mixer.layer.index }
+    for (slot, place) in zip(slots, state) where place > 0 && !isVoid(slot, state) {
+      try slot.apply(place, &reduced.graph)
     }
-    return try MixerNode.transplant(whole + narrow, into: reduced, registry: context.registry).graph
+    try finish(&reduced.graph)
+    return try MixerNode.transplant(standing(state), into: reduced, registry: context.registry).graph
   }
 
   private func point(_ state: [Int]) throws -> Reduction.Point {
     let graph = try model(state)
+    let standing = standing(state)
     var sizes = Reduction.Sizes(
+      replaced: standing.map(\.layer.index).sorted(),
       channels: ChannelSite.all(in: teacher.graph).map(\.channels),
       scores: [Int](repeating: 0, count: teacher.layers.count),
       values: [Int](repeating: 0, count: teacher.layers.count),
       mixers: [Int](repeating: 0, count: teacher.layers.count))
-    for (slot, place) in zip(slots, state) where place > 0 {
+    for (slot, place) in zip(slots, state) where place > 0 && !isVoid(slot, state) {
       switch slot.part {
       case .channels(let index): sizes.channels[index] = slot.sizes[place]
       case .scores(let index): sizes.set(\.scores, slot.sizes[place], layer: index, of: teacher)
       case .values(let index): sizes.set(\.values, slot.sizes[place], layer: index, of: teacher)
-      case .mixer(let index): sizes.set(\.mixers, slot.sizes[place], layer: index, of: teacher)
+      case .mixer(let index):
+        // The first mixer is whole.
+        if isFree, place == 1 { continue }
+        sizes.set(\.mixers, slot.sizes[place], layer: index, of: teacher)
       }
     }
     let fidelity = try meter.measure(graph)
@@ -165,15 +186,29 @@ struct ReductionSearch {
       damage: fidelity.damage, agreement: fidelity.agreement, sizes: sizes)
   }
 
-  /// The step that adds least to the damage for what it saves; of equal ones that in the later part.
-  private func next(_ state: [Int]) -> Int? {
-    var best: (rate: Double, slot: Int)?
-    for (index, (slot, place)) in zip(slots, state).enumerated() where place + 1 < slot.sizes.count {
-      let rise = max(0, slot.damages[place + 1] - slot.damages[place])
-      let rate = rise / max(slot.costs[place] - slot.costs[place + 1], .leastNormalMagnitude)
-      if rate <= best?.rate ?? .infinity { best = (rate, index) }
+  /// The step that adds least to the damage for what it saves, as a slot and the place it goes to; of equal ones that in the
+  /// later part.
+  private func next(_ state: [Int]) -> (slot: Int, place: Int)? {
+    var best: (rate: Double, slot: Int, place: Int)?
+    for (index, (slot, place)) in zip(slots, state).enumerated()
+    where place + 1 < slot.sizes.count && !isVoid(slot, state) {
+      var (damage, cost) = (slot.damages[place], slot.costs[place])
+      let isFirst = isFree && place == 0 && !slot.mixers.isEmpty
+      if isFirst, case .mixer(let layer) = slot.part {
+        // With its attention goes what that lost and saved.
+        for (other, place) in zip(slots, state) where other.part.attention == layer {
+          damage += other.damages[place]
+          cost += other.costs[place] - other.costs[0]
+        }
+      }
+      for next in isFirst ? 1..<slot.sizes.count : place + 1..<place + 2 {
+        let saved = cost - slot.costs[next]
+        if isFirst, saved <= 0 { continue }
+        let rate = max(0, slot.damages[next] - damage) / max(saved, .leastNormalMagnitude)
+        if rate <= best?.rate ?? .infinity { best = (rate, index, next) }
+      }
     }
-    return best?.slot
+    return best.map { ($0.slot, $0.place) }
   }
 
   /// The models on the way, each measured: first that with the mixers alone, last that with the least cost, or the first
@@ -181,19 +216,24 @@ struct ReductionSearch {
   func points() throws -> [Reduction.Point] {
     var state = slots.map { _ in 0 }
     var points = [try point(state)]
-    func cost() -> Double { zip(slots, state).reduce(0) { $0 + ($1.0.costs[$1.1] - $1.0.costs[0]) / whole } }
-    let least = slots.reduce(0) { $0 + (($1.costs.last ?? 0) - ($1.costs.first ?? 0)) / whole }
+    func cost(_ state: [Int]) -> Double {
+      zip(slots, state).reduce(0) { sum, entry in
+        let (slot, place) = entry
+        return isVoid(slot, state) ? sum : sum + (slot.costs[place] - slot.costs[0]) / whole
+      }
+    }
+    let least = cost(slots.map { $0.sizes.count - 1 })
     var measured = 0.0
-    while let slot = next(state), let last = points.last, reduction.spent(last) <= ReductionSearch.reach,
+    while let step = next(state), let last = points.last, reduction.spent(last) <= ReductionSearch.reach,
       last.cost > reduction.goal
     {
-      state[slot] += 1
-      let isAtGoal = points[0].cost + cost() <= reduction.goal
+      state[step.slot] = step.place
+      let isAtGoal = points[0].cost + cost(state) <= reduction.goal
       guard
         isAtGoal || next(state) == nil
-          || cost() <= measured + least / Double(ReductionSearch.measurements)
+          || cost(state) <= measured + least / Double(ReductionSearch.measurements)
       else { continue }
-      measured = cost()
+      measured = cost(state)
       points.append(try point(state))
       context.progress(
         Select.name, points.count, ReductionSearch.measurements + 1, "\(points.count - 1) reductions")

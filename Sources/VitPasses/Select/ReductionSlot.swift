@@ -10,8 +10,16 @@ struct ReductionSlot {
     case scores(layer: Int)
     /// The channels of values in each head of a layer.
     case values(layer: Int)
-    /// The channels of a layer's mixer.
+    /// The channels of a layer's mixer; 0 for its attention, where that may stay.
     case mixer(layer: Int)
+
+    /// The layer whose attention it is a part of.
+    var attention: Int? {
+      switch self {
+      case .scores(let layer), .values(let layer): layer
+      case .channels, .mixer: nil
+      }
+    }
   }
 
   /// Which part.
@@ -22,8 +30,8 @@ struct ReductionSlot {
   let damages, costs: [Double]
   /// Makes it as small as the size at a place, in the teacher's graph.
   let apply: (_ place: Int, _ graph: inout Graph) throws -> Void
-  /// For a mixer what stands there at each size.
-  var mixers: [MixerNode] = []
+  /// For a mixer what stands there at each size; `nil` for the attention.
+  var mixers: [MixerNode?] = []
 
   /// Into how many parts channels are cut.
   private static let parts = 8

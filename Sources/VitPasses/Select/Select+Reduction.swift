@@ -13,7 +13,7 @@ extension Select {
       teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
     let narrow = try NarrowMixers(mixers, of: teacher, images: reduction.images, context: context)
     let points = try ReductionSearch(
-      reduction, teacher: teacher, mixers: narrow, meter: meter, context: context
+      reduction, teacher: teacher, mixers: narrow, isFree: isFree, meter: meter, context: context
     ).points()
     let judge = try FidelityMeter(
       teacher: teacher.graph, data: data, samples: data.spread(reduction.judged), context: context)
@@ -32,7 +32,8 @@ extension Select {
           : "replacing more layers allows more")
     }
     hybrid = trials.model
-    var result = PassResult(changes: max(1, chosen.count), notes: notes)
+    var result = PassResult(changes: max(1, point.sizes.replaced.count), notes: notes)
+    if isFree { result.notes.append("layers \(point.sizes.replaced) by auto, as many as pay") }
     let (sizes, from, to) = (point.sizes, Float(points[0].damage), Float(point.damage))
     let part = (100 * point.cost).rounded()
     result.notes.append(
@@ -91,7 +92,10 @@ extension Select {
     while true {
       let point = points[place]
       var copy = hybrid
-      let passes = try passes(for: point, chosen: chosen, mixers: mixers, owning: owning, teacher, &copy)
+      let layers = isFree ? point.sizes.replaced : chosen
+      let passes = try passes(
+        for: point, chosen: layers, mixers: mixers.filter { layers.contains($0.layer.index) }, owning: owning,
+        teacher, &copy)
       for pass in passes { _ = try pass.run(on: &copy, context: context) }
       let model = copy
       if !passes.isEmpty {
@@ -142,13 +146,11 @@ extension Select {
       teacher.layers.firstIndex { $0.index == mixer.layer.index }.map { sizes.mixers[$0] } ?? 0
     }
     // Layers may be chosen before anything replaces them.
-    guard !mixers.isEmpty else {
-      if chosen.isEmpty { return hybrid.replaced.isEmpty ? [] : [Restore()] }
-      return [Select(layers: chosen)]
-    }
+    guard !mixers.isEmpty || chosen.isEmpty else { return [Select(layers: chosen)] }
     let whole = mixers.filter { kept($0) == 0 }.map(\.layer.index).sorted()
     let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
     choose(Set(whole), among: candidates, &hybrid)
+    if chosen.isEmpty { return hybrid.replaced.isEmpty ? [] : [Restore()] }
     var passes: [any Pass] = owning ? [OwnPrefix()] : []
     if !whole.isEmpty { passes.append(Select(layers: whole)) }
     passes.append(Restore())

@@ -18,6 +18,8 @@ public struct Select: Pass {
   public var threshold: Double?
   /// How many are chosen; without it `fraction` says so.
   public var count: Int?
+  /// Whether as many are chosen as pay, with `by=auto`: a mixer is then one more way to make the model smaller.
+  public var isFree = false
   /// Which part of all attention layers is chosen.
   public var fraction: Double
   /// The layers themselves, whatever they are ranked by.
@@ -47,7 +49,7 @@ public struct Select: Pass {
 
   /// Takes `by` (damage; `swap` is another name of it), `group` (sparse: the front of the ranking; or dense; alone they mean
   /// the entropy's, and a place, as last, is one, too), `threshold` (of the number that ranks; all layers that keep it),
-  /// `count`, `fraction` (0.5, of all attention layers; used where there is no count), `layers`, which wins over the others,
+  /// `count` (with `by=auto` also auto: as many as pay), `fraction` (0.5, of all attention layers; used where there is no count), `layers`, which wins over the others,
   /// and `images` (all held-out ones): those that the damage is measured on. With `by=auto` also the options of `Reduction`.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
@@ -68,7 +70,8 @@ public struct Select: Pass {
         code: "option-value", help: "give one of the two")
     }
     threshold = try options.optional("threshold")
-    count = try options.optional("count")
+    isFree = options.word("count", of: ["auto"]) != nil
+    if !isFree { count = try options.optional("count") }
     fraction = try options.value("fraction", default: fraction)
     layers = try options.integers("layers")
     images = try options.optional("images")
@@ -83,6 +86,9 @@ public struct Select: Pass {
     // Auto has channels to choose, too.
     guard (count ?? 1) >= (criterion == .auto ? 0 : 1), (images ?? 1) > 0, fraction > 0, fraction <= 1 else {
       throw bad("expected a count and images of at least 1 and a fraction in (0, 1]")
+    }
+    guard !isFree || criterion == .auto && threshold == nil && layers == nil else {
+      throw bad("'count=auto' is for layers that are chosen by auto, without names and threshold")
     }
     guard threshold?.isFinite ?? true else { throw bad("expected a finite threshold") }
     guard criterion.isMeasured || (group == .sparse && threshold == nil) else {
@@ -99,6 +105,7 @@ public struct Select: Pass {
   /// All options.
   public var options: [(name: String, value: String)] {
     var amount = count.map { ("count", "\($0)") } ?? ("fraction", "\(fraction)")
+    if isFree { amount = ("count", "auto") }
     if let threshold { amount = ("threshold", "\(threshold)") }
     if let layers { amount = ("layers", "[\(layers.map(String.init).joined(separator: ","))]") }
     if layers != nil, criterion != .auto { return [amount] }
@@ -109,7 +116,7 @@ public struct Select: Pass {
 
   /// How many layers are chosen among `all`; at most, where a threshold decides.
   func count(among all: [Layer]) -> Int {
-    if threshold != nil, layers == nil { return all.count { $0.isReplaceable || $0.isReplaced } }
+    if isFree || threshold != nil && layers == nil { return all.count { $0.isReplaceable || $0.isReplaced } }
     return layers?.count ?? count ?? max(1, Int((fraction * Double(all.count)).rounded()))
   }
 
@@ -145,10 +152,12 @@ public struct Select: Pass {
     if criterion == .auto, !eligible.contains(where: { $0.candidates.last?.damage != nil }) {
       return try reduce(&hybrid, chosen: [], owning: false, notes: ["no layer was on trial"], context)
     }
-    let chosen = try ranked(eligible, of: hybrid.layers, context).map(\.index)
+    let chosen =
+      try isFree ? eligible.map(\.index) : ranked(eligible, of: hybrid.layers, context).map(\.index)
     choose(Set(chosen), among: candidates, &hybrid)
     let end = group == .sparse ? "" : ", \(group.rawValue) end"
-    let notes = ["layers \(chosen.sorted()) by \(criterion.rawValue)\(end), best first \(chosen)"]
+    let notes =
+      isFree ? [] : ["layers \(chosen.sorted()) by \(criterion.rawValue)\(end), best first \(chosen)"]
     guard criterion == .auto else { return PassResult(changes: chosen.count, notes: notes) }
     return try reduce(&hybrid, chosen: chosen, owning: owning, notes: notes, context)
   }

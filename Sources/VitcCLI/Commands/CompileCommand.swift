@@ -14,7 +14,7 @@ extension Command {
         "images to measure on at the end (default: a part of the data that is not trained on)"),
       Option(
         "--replace", "AMOUNT",
-        "how many layers, as 4 or 0.5 (default), or 0: channels alone go; which, as layers=3,5; or threshold=T: all whose number, of what --select "
+        "how many layers, as 4 or 0.5 (default), 0: channels alone go, or auto: as many as pay; which, as layers=3,5; or threshold=T: all whose number, of what --select "
           + "names, keeps it"),
       Option(
         "--select", "BY",
@@ -221,7 +221,7 @@ private struct CompileRun {
   private static func amount(_ text: String) throws(VitError) -> CompilerOptions.Amount {
     func bad() -> VitError {
       usage(
-        "option --replace cannot be '\(text)' (expected a count as 4, 0 for none, a part as 0.5, layers=3,5 or threshold=0.01)",
+        "option --replace cannot be '\(text)' (expected a count as 4, 0 for none, a part as 0.5, auto, layers=3,5 or threshold=0.01)",
         code: "option-value")
     }
     if text.hasPrefix("layers=") {
@@ -233,6 +233,7 @@ private struct CompileRun {
       guard let number = Double(text.dropFirst(10)), number.isFinite else { throw bad() }
       return .threshold(number)
     }
+    if text == "auto" { return .free }
     if let count = Int(text), count >= 0 { return .count(count) }
     guard text.contains("."), let part = Double(text), part > 0, part <= 1 else { throw bad() }
     return .fraction(part)
