@@ -27,9 +27,11 @@ extension Select {
         "the model cannot come to \(percent(reduction.goal)) of its \(reduction.cost.rawValue): "
           + "with \(reduction.bound) before training it comes to \(percent(point.cost)) of them",
         kind: .check, code: "target-unreachable",
-        help: least < point.cost
-          ? "a larger drop, or less agreement, allows more, as does replacing more layers"
-          : "replacing more layers allows more")
+        help: isFree
+          ? "a larger drop, or less agreement, allows more"
+          : least < point.cost
+            ? "a larger drop, or less agreement, allows more, as does replacing more layers"
+            : "replacing more layers allows more")
     }
     hybrid = trials.model
     var result = PassResult(changes: max(1, point.sizes.replaced.count), notes: notes)

@@ -7,6 +7,8 @@ internal import VitRuntime
 ///
 /// With `stream`, a layer is fitted to what brings the hybrid's residual stream back to the teacher's,
 /// `y* = (rᵀ + γ ⊙ yᵀ − rˢ) / γ`, so that it makes up for the layers before; with `branch`, to what the teacher's layer gives.
+/// With `reach=behind` the last maps of perceptrons and attention that nobody changed are solved, too, where something before them
+/// was; those that several nodes share stay. How much a map is drawn to the teacher's is decided by samples it is not solved on.
 /// Kept where the hybrid is nearer to the teacher on the held-out samples than before.
 public struct Solve: Pass {
   /// `solve`.
