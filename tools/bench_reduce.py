@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""`tools/bench reduce`: vitc beside its peers at making one trained vision transformer smaller, on the same images.
+
+Every row starts from the same teacher, sees the same training images, and is measured on all test images. The teacher that rows
+are compared with is without the rows of its last block that nobody reads, on both sides. One thread throughout.
+"""
+import argparse
+import json
+import pathlib
+import re
+import sys
+import tempfile
+import time
+
+import torch
+
+from bench_peers import depth, hybrids, images, lowrank, measure, merging, pruning, teacher, tuning
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FASHION = "/usr/share/datasets/fashion-mnist"
+BATCHES = (1, 8)
+
+
+def peer_rows(vit, calibration, training, minutes):
+    """Name, setting, and what makes the model, for all peers."""
+    few = calibration.sample(500)
+    tuned = lambda model: tuning.distilled(model, vit, training, minutes)
+    for share in (0.25, 0.5, 0.75):
+        yield "magnitude pruning", f"MLP −{share:.0%}", lambda: pruning.magnitude(vit, share)
+    yield "magnitude pruning", f"MLP −50%, {minutes:g} min", lambda: tuned(pruning.magnitude(vit, 0.5))
+    for share in (0.25, 0.5, 0.75):
+        yield "torch-pruning", f"MLP −{share:.0%}", lambda: pruning.taylor(vit, calibration, share)
+    for share in (0.25, 0.5):
+        yield "torch-pruning", f"MLP, heads −{share:.0%}", lambda: pruning.taylor(vit, calibration, share, heads=True)
+    yield "torch-pruning", f"MLP −50%, {minutes:g} min", lambda: tuned(pruning.taylor(vit, calibration, 0.5))
+    yield "torch-pruning", f"MLP, heads −50%, {minutes:g} min", lambda: tuned(pruning.taylor(vit, calibration, 0.5, heads=True))
+    for weighted, name in [(False, "SVD"), (True, "weighted SVD")]:
+        for share in (0.75, 0.5, 0.35):
+            yield name, f"{share:.0%} kept", lambda: lowrank.decompose(vit, calibration, share, weighted)
+    for count in (2, 4, 6):
+        yield "ToMe", f"r = {count}", lambda: merging.Merging(vit, count)
+    for count in (1, 2, 3):
+        yield "blocks dropped", f"{count}", lambda: depth.dropped(vit, few, count)
+    for count in (1, 2, 3):
+        yield "blocks made linear", f"{count}", lambda: depth.linear(vit, few, count)
+
+
+def vitc_settings(minutes):
+    """The options of vitc's rows; the last is the default."""
+    yield "--no-train"
+    yield "--no-train --replace auto"
+    for drop in ("--max-drop 0.3", "", "--max-drop 3"):
+        yield f"--no-train --replace 0 {drop}".strip()
+    for drop in ("--max-drop 0.3", "", "--max-drop 3"):
+        yield f"--mixer conv --no-train --replace auto {drop}".strip()
+    yield f"--replace auto --time-budget {minutes:g}m"
+    yield ""
+
+
+class Bench:
+    """The teacher, the images, and where models are kept."""
+
+    def __init__(self, arguments, folder):
+        self.folder, self.seconds = pathlib.Path(folder), arguments.seconds
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.test = images.load(arguments.model, arguments.eval_data, "test")
+        self.training = images.load(arguments.model, arguments.data, "train")
+        self.shape = self.test[:1].shape[1:]
+        self.vit = teacher.load(arguments.model, self.test[:8])
+        self.vitc = hybrids.Vitc(arguments.vitc, arguments.model, arguments.data, arguments.eval_data)
+        self.reference = self.vitc.raised(arguments.model, self.folder / "teacher.vmod")
+        self.runners = {batch: measure.Runner(self.vit, batch, self.shape) for batch in BATCHES}
+        self.wanted = self.runners[8].logits(self.test)
+        self.size = measure.size(self.vit, self.shape)
+
+    def kept(self, slug, suffix, make):
+        """The path of a model and the processor's seconds that it took: `make(path)` is called unless both are there."""
+        path, note = self.folder / f"{slug}{suffix}", self.folder / f"{slug}.json"
+        if not (path.exists() and note.exists()):
+            note.write_text(json.dumps({"seconds": make(path)}))
+        return path, json.loads(note.read_text())["seconds"]
+
+    def peer(self, name, setting, make):
+        """The row of a peer: its model runs in ONNX Runtime, and as vitc reads it in vitc's."""
+        def write(path):
+            begin = time.process_time()
+            model = make()
+            seconds = time.process_time() - begin
+            torch.save(model, path)
+            return seconds
+
+        path, seconds = self.kept(slug(name, setting), ".pt", write)
+        model = torch.load(path, weights_only=False).eval()
+        runners = {batch: measure.Runner(model, batch, self.shape) for batch in BATCHES}
+        source = self.folder / "peer.onnx"
+        source.write_bytes(runners[1].onnx)
+        try:
+            raised = self.vitc.raised(source, self.folder / "peer.vmod")
+        except RuntimeError as reason:
+            print(f"{name}, {setting}: not in vitc's runtime: {reason}", file=sys.stderr)
+            raised = None
+        return self.row(name, setting, seconds, runners[8].logits(self.test), measure.size(model, self.shape), self.size, runners,
+                        raised)
+
+    def hybrid(self, options):
+        """The row of a hybrid: it runs in vitc's runtime; what ONNX Runtime times is a model of the same sizes."""
+        path, seconds = self.kept(slug("vitc", options), ".vmod", lambda path: self.vitc.compile(options, path))
+        report = self.vitc.bench(path, self.reference, 1, 0.1)
+        sizes, of_teacher = ({"parameters": r["parameters"], "operations": r["flops"]} for r in (report, report["other"]))
+        model = hybrids.same_shape(self.vitc.text(path), self.vit)
+        runners = model and {batch: measure.Runner(model, batch, self.shape) for batch in BATCHES}
+        logits = self.vitc.logits(path, self.test, self.folder)
+        return self.row("vitc", options or "(default)", seconds, logits, sizes, of_teacher, runners, path)
+
+    def row(self, name, setting, seconds, logits, size, of_teacher, runners, in_vitc):
+        result = {"name": name, "setting": setting, "seconds": seconds, **size,
+                  **{f"{key}_kept": size[key] / of_teacher[key] for key in size},
+                  **measure.fidelity(logits, self.wanted, self.test.labels)}
+        for batch in BATCHES:
+            x = self.test[:batch].numpy()
+            if runners:
+                result[f"onnxruntime_{batch}"] = measure.in_turn(runners[batch], self.runners[batch], x, self.seconds)
+            if in_vitc:
+                result[f"vitc_{batch}"] = measure.in_vitc(self.vitc, in_vitc, self.reference, batch, self.seconds)
+        print(f"{name}, {setting}: {result['points']:+.2f} points", file=sys.stderr, flush=True)
+        return result
+
+
+def slug(name, setting):
+    return re.sub(r"[^a-z0-9.]+", "-", f"{name} {setting}".lower()).strip("-")
+
+
+def table(rows):
+    """The rows in Markdown."""
+    def ratio(row, key):
+        if key not in row:
+            return "–"
+        middle, low, high = row[key]["ratio"]
+        return f"{middle:.2f} ({low:.2f}–{high:.2f})"
+
+    change = lambda share: f"{100 * share - 100:+.1f} %".replace("-", "−").replace("+0.0", "0")
+    times = [f"{runtime}_{batch}" for runtime in ("onnxruntime", "vitc") for batch in BATCHES]
+    lines = ["| | | points | agreement, % | KL | parameters | operations | ONNX Runtime, 1 | 8 | vitc's runtime, 1 | 8 | s |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        points = f"{row['points']:+.2f} ± {1.96 * row['points_se']:.2f}".replace("-", "−")
+        setting = f"`{row['setting']}`" if row["setting"].startswith("--") else row["setting"]
+        lines.append(f"| {row['name']} | {setting} | {points} | {row['agreement']:.1f} | {row['kl']:.4f} | "
+                     f"{change(row['parameters_kept'])} | {change(row['operations_kept'])} | "
+                     f"{' | '.join(ratio(row, key) for key in times)} | {row['seconds']:.0f} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tools/bench reduce", description=__doc__)
+    parser.add_argument("--vitc", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--model", default=ROOT / "golden" / "teacher" / "fashion-vit.onnx", type=pathlib.Path)
+    parser.add_argument("--data", default=FASHION)
+    parser.add_argument("--eval-data")
+    parser.add_argument("--images", type=int, default=1000, help="training images that peers calibrate on")
+    parser.add_argument("--minutes", type=float, default=3, help="of the processor for a distillation")
+    parser.add_argument("--seconds", type=float, default=1.5, help="for each measurement of time")
+    parser.add_argument("--rows", default="", help="only those whose name and setting this expression matches")
+    parser.add_argument("--keep", help="a folder for the models; those that are there are not made again")
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--chart", type=pathlib.Path)
+    arguments = parser.parse_args()
+    arguments.eval_data = arguments.eval_data or arguments.data
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(arguments, arguments.keep or folder)
+        calibration = bench.training.sample(arguments.images)
+        rows = [bench.peer("teacher", "", lambda: bench.vit)]
+        for name, setting, make in peer_rows(bench.vit, calibration, bench.training, arguments.minutes):
+            if re.search(arguments.rows, f"{name} {setting}"):
+                rows.append(bench.peer(name, setting, make))
+        for options in vitc_settings(arguments.minutes):
+            if re.search(arguments.rows, f"vitc {options}"):
+                rows.append(bench.hybrid(options))
+    print(f"{arguments.model.name}, {rows[0]['accuracy']:.2f} % on {len(bench.test):,} images; ")
+    print(table(rows))
+    if arguments.json:
+        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
