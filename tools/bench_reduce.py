@@ -62,7 +62,7 @@ def vitc_settings(minutes):
 
 
 class Bench:
-    """The teacher, the images, and where models are kept."""
+    """The teacher, the images, and a folder for what is made."""
 
     def __init__(self, arguments, folder):
         self.folder, self.seconds = pathlib.Path(folder), arguments.seconds
@@ -72,20 +72,31 @@ class Bench:
         self.shape = self.test[:1].shape[1:]
         self.vit = teacher.load(arguments.model, self.test[:8])
         self.vitc = hybrids.Vitc(arguments.vitc, arguments.model, arguments.data, arguments.eval_data)
-        self.reference = self.vitc.raised(arguments.model, self.folder / "teacher.vmod")
+        self.reference = self.vitc.raised(arguments.model, self.folder / "reference.vmod")
         self.runners = {batch: measure.Runner(self.vit, batch, self.shape) for batch in BATCHES}
         self.wanted = self.runners[8].logits(self.test)
         self.size = measure.size(self.vit, self.shape)
 
-    def kept(self, slug, suffix, make):
-        """The path of a model and the processor's seconds that it took: `make(path)` is called unless both are there."""
-        path, note = self.folder / f"{slug}{suffix}", self.folder / f"{slug}.json"
-        if not (path.exists() and note.exists()):
-            note.write_text(json.dumps({"seconds": make(path)}))
-        return path, json.loads(note.read_text())["seconds"]
+    def measured(self, name, setting, measure):
+        """The row that `measure(slug)` makes, or that a run before this one has left."""
+        slug = re.sub(r"[^a-z0-9.]+", "-", f"{name} {setting}".lower()).strip("-")
+        path = self.folder / f"{slug}.row.json"
+        if not path.exists():
+            trained = "min" in setting or name == "vitc" and "--no-train" not in setting
+            row = {"name": name, "setting": setting, "trained": trained, **measure(slug)}
+            path.write_text(json.dumps(row))
+            print(f"{name} {setting}: {row['points']:+.2f} points", file=sys.stderr, flush=True)
+        return json.loads(path.read_text())
 
-    def peer(self, name, setting, make):
-        """The row of a peer: its model runs in ONNX Runtime, and as vitc reads it in vitc's."""
+    def made(self, path, make):
+        """The seconds of the processor that it took to write this model with `make(path)`, unless it is there."""
+        note = path.with_suffix(".seconds")
+        if not (path.exists() and note.exists()):
+            note.write_text(json.dumps(make(path)))
+        return json.loads(note.read_text())
+
+    def peer(self, slug, make):
+        """What is measured of a peer: its model runs in ONNX Runtime, and as vitc reads it in vitc's."""
         def write(path):
             begin = time.process_time()
             model = make()
@@ -93,46 +104,44 @@ class Bench:
             torch.save(model, path)
             return seconds
 
-        path, seconds = self.kept(slug(name, setting), ".pt", write)
+        path, source = self.folder / f"{slug}.pt", self.folder / f"{slug}.onnx"
+        seconds = self.made(path, write)
         model = torch.load(path, weights_only=False).eval()
         runners = {batch: measure.Runner(model, batch, self.shape) for batch in BATCHES}
-        source = self.folder / "peer.onnx"
         source.write_bytes(runners[1].onnx)
         try:
-            raised = self.vitc.raised(source, self.folder / "peer.vmod")
+            raised = self.vitc.raised(source, path.with_suffix(".vmod"))
         except RuntimeError as reason:
-            print(f"{name}, {setting}: not in vitc's runtime: {reason}", file=sys.stderr)
+            print(f"{slug}: not in vitc's runtime: {reason}", file=sys.stderr)
             raised = None
-        return self.row(name, setting, seconds, runners[8].logits(self.test), measure.size(model, self.shape), self.size, runners,
-                        raised)
+        return {"seconds": seconds, **self.sizes(measure.size(model, self.shape), self.size),
+                **measure.fidelity(runners[8].logits(self.test), self.wanted, self.test.labels), **self.times(runners, raised)}
 
-    def hybrid(self, options):
-        """The row of a hybrid: it runs in vitc's runtime; what ONNX Runtime times is a model of the same sizes."""
-        path, seconds = self.kept(slug("vitc", options), ".vmod", lambda path: self.vitc.compile(options, path))
+    def hybrid(self, slug, options):
+        """What is measured of a hybrid: it runs in vitc's runtime; what ONNX Runtime times is a model of the same sizes."""
+        path = self.folder / f"{slug}.vmod"
+        seconds = self.made(path, lambda path: self.vitc.compile(options, path))
         report = self.vitc.bench(path, self.reference, 1, 0.1)
-        sizes, of_teacher = ({"parameters": r["parameters"], "operations": r["flops"]} for r in (report, report["other"]))
+        size, of_teacher = ({"parameters": r["parameters"], "operations": r["flops"]} for r in (report, report["other"]))
         model = hybrids.same_shape(self.vitc.text(path), self.vit)
         runners = model and {batch: measure.Runner(model, batch, self.shape) for batch in BATCHES}
-        logits = self.vitc.logits(path, self.test, self.folder)
-        return self.row("vitc", options or "(default)", seconds, logits, sizes, of_teacher, runners, path)
+        logits = self.vitc.logits(path, self.test)
+        return {"seconds": seconds, **self.sizes(size, of_teacher), **measure.fidelity(logits, self.wanted, self.test.labels),
+                **self.times(runners, path)}
 
-    def row(self, name, setting, seconds, logits, size, of_teacher, runners, in_vitc):
-        trained = "min" in setting or name == "vitc" and "--no-train" not in setting
-        result = {"name": name, "setting": setting, "trained": trained, "seconds": seconds, **size,
-                  **{f"{key}_kept": size[key] / of_teacher[key] for key in size},
-                  **measure.fidelity(logits, self.wanted, self.test.labels)}
+    def sizes(self, size, of_teacher):
+        return {**size, **{f"{key}_kept": size[key] / of_teacher[key] for key in size}}
+
+    def times(self, runners, in_vitc):
+        """Of one and of more images, in the runtimes that have the model."""
+        times = {}
         for batch in BATCHES:
-            x = self.test[:batch].numpy()
             if runners:
-                result[f"onnxruntime_{batch}"] = measure.in_turn(runners[batch], self.runners[batch], x, self.seconds)
+                x = self.test[:batch].numpy()
+                times[f"onnxruntime_{batch}"] = measure.in_turn(runners[batch], self.runners[batch], x, self.seconds)
             if in_vitc:
-                result[f"vitc_{batch}"] = measure.in_vitc(self.vitc, in_vitc, self.reference, batch, self.seconds)
-        print(f"{name}, {setting}: {result['points']:+.2f} points", file=sys.stderr, flush=True)
-        return result
-
-
-def slug(name, setting):
-    return re.sub(r"[^a-z0-9.]+", "-", f"{name} {setting}".lower()).strip("-")
+                times[f"vitc_{batch}"] = measure.in_vitc(self.vitc, in_vitc, self.reference, batch, self.seconds)
+        return times
 
 
 def table(rows):
@@ -150,7 +159,7 @@ def table(rows):
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for row in rows:
         points = f"{signed(row['points'], 2)} ± {1.96 * row['points_se']:.2f}"
-        setting = f"`{row['setting']}`" if row["setting"].startswith("--") else row["setting"]
+        setting = f"`{row['setting'] or 'default'}`" if row["name"] == "vitc" else row["setting"]
         lines.append(f"| {row['name']} | {setting} | {points} | {row['agreement']:.1f} | {row['kl']:.4f} | "
                      f"{change(row['parameters_kept'])} | {change(row['operations_kept'])} | "
                      f"{' | '.join(ratio(row, key) for key in times)} | {row['seconds']:.0f} |")
@@ -174,7 +183,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=3, help="of the processor for a distillation")
     parser.add_argument("--seconds", type=float, default=1.5, help="for each measurement of time")
     parser.add_argument("--rows", default="", help="only those whose name and setting this expression matches")
-    parser.add_argument("--keep", help="a folder for the models; those that are there are not made again")
+    parser.add_argument("--keep", help="a folder for models and rows; those that are there are not made again")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--chart", type=pathlib.Path)
     arguments = parser.parse_args()
@@ -184,13 +193,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(arguments, arguments.keep or folder)
         calibration = bench.training.sample(arguments.images)
-        rows = [bench.peer("teacher", "", lambda: bench.vit)]
+        rows = [bench.measured("teacher", "", lambda slug: bench.peer(slug, lambda: bench.vit))]
         for name, setting, make in peer_rows(bench.vit, calibration, bench.training, arguments.minutes):
             if re.search(arguments.rows, f"{name} {setting}"):
-                rows.append(bench.peer(name, setting, make))
+                rows.append(bench.measured(name, setting, lambda slug: bench.peer(slug, make)))
         for options in vitc_settings(arguments.minutes):
             if re.search(arguments.rows, f"vitc {options}"):
-                rows.append(bench.hybrid(options))
+                rows.append(bench.measured("vitc", options, lambda slug: bench.hybrid(slug, options)))
     title = f"{arguments.model.stem}: {rows[0]['accuracy']:.2f} % of {len(bench.test):,} images"
     print(f"{title}. {NOTE}\n\n{teacher_times(rows[0])}\n\n{table(rows)}")
     if arguments.json:

@@ -20,10 +20,11 @@ class LinearBlock(nn.Module):
         return x + self.map(x)
 
 
-def divergence(model, images, wanted):
-    with torch.inference_mode():
-        log_q = torch.cat([model(batch) for batch in images.batches()]).log_softmax(1)
-    return float((wanted.exp() * (wanted - log_q)).sum(1).mean())
+def with_blocks(model, blocks):
+    """The same model with other blocks; all else is shared."""
+    changed = copy.copy(model)
+    changed._modules = {**model._modules, "blocks": nn.ModuleList(blocks)}
+    return changed
 
 
 def log_probabilities(model, images):
@@ -31,11 +32,13 @@ def log_probabilities(model, images):
         return torch.cat([model(batch) for batch in images.batches()]).log_softmax(1)
 
 
+def divergence(model, images, wanted):
+    """The mean KL from the teacher's logarithms of probabilities."""
+    return float((wanted.exp() * (wanted - log_probabilities(model, images))).sum(1).mean())
+
+
 def without(model, index):
-    smaller = copy.copy(model)
-    smaller._modules = dict(model._modules)
-    smaller.blocks = nn.ModuleList(block for place, block in enumerate(model.blocks) if place != index)
-    return smaller
+    return with_blocks(model, [*model.blocks[:index], *model.blocks[index + 1:]])
 
 
 def fitted(model, index, images, ridge=1e-3):
@@ -54,11 +57,8 @@ def fitted(model, index, images, ridge=1e-3):
     damping = ridge * moments.diagonal().mean() * torch.eye(len(moments), dtype=torch.double)
     damping[-1, -1] = 0
     solution = torch.linalg.solve(moments + damping, products)
-    changed = copy.copy(model)
-    changed._modules = dict(model._modules)
-    changed.blocks = nn.ModuleList(model.blocks)
-    changed.blocks[index] = LinearBlock(solution[:-1], solution[-1])
-    return changed
+    block = LinearBlock(solution[:-1], solution[-1])
+    return with_blocks(model, [*model.blocks[:index], block, *model.blocks[index + 1:]])
 
 
 def greedy(teacher, images, count, shrink):

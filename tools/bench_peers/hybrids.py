@@ -1,9 +1,9 @@
 """What vitc makes: compiled by its command line, run by its own runtime, and built again in PyTorch to be timed in another."""
 import json
-import pathlib
 import re
 import resource
 import subprocess
+import tempfile
 
 import numpy as np
 import torch
@@ -39,12 +39,14 @@ class Vitc:
         self("opt", source, "--passes", RAISED, "-o", path)
         return path
 
-    def logits(self, path, images, folder):
-        outputs, x, y = [], pathlib.Path(folder) / "x.npy", pathlib.Path(folder) / "y.npy"
-        for batch in images.batches(500):
-            np.save(x, batch.numpy())
-            self("run", path, "--input", x, "--output", y)
-            outputs.append(np.load(y))
+    def logits(self, path, images):
+        outputs = []
+        with tempfile.TemporaryDirectory() as folder:
+            x, y = f"{folder}/x.npy", f"{folder}/y.npy"
+            for batch in images.batches(500):
+                np.save(x, batch.numpy())
+                self("run", path, "--input", x, "--output", y)
+                outputs.append(np.load(y))
         return torch.from_numpy(np.concatenate(outputs))
 
     def bench(self, path, other, batch, seconds):
