@@ -6,7 +6,7 @@ LEFT, TOP, WIDTH, HEIGHT, GAP = 52, 84, 360, 300, 64
 # Title, range and value of what goes across.
 PANELS = [
     ("parameters kept", (20, 100), lambda row: row["parameters_kept"]),
-    ("time of one image kept, ONNX Runtime", (40, 120), lambda row: row.get("onnxruntime_1", {}).get("ratio", [None])[0]),
+    ("time of one image kept, ONNX Runtime", (40, 140), lambda row: row.get("onnxruntime_1", {}).get("ratio", [None])[0]),
 ]
 MARKS = {
     "vitc": ("#d1495b", "M-5 0A5 5 0 1 0 5 0A5 5 0 1 0-5 0Z"),
