@@ -46,7 +46,7 @@ def peer_rows(vit, calibration, training, minutes):
     for count in (1, 2, 3):
         yield "blocks dropped", f"{count}", lambda: depth.dropped(vit, few, count)
     for count in (1, 2, 3):
-        yield "blocks made linear", f"{count}", lambda: depth.linear(vit, few, count)
+        yield "blocks made linear", f"{count}", lambda: depth.linear(vit, calibration, count)
 
 
 def vitc_settings(minutes):
@@ -168,8 +168,9 @@ def table(rows):
 
 def teacher_times(row):
     """What the ratios are of."""
-    times = [f"{row[f'{runtime}_{batch}']['teacher_ms']:.2f} ms for {batch} in {name}"
-             for runtime, name in [("onnxruntime", "ONNX Runtime"), ("vitc", "vitc's runtime")] for batch in BATCHES]
+    times = [f"{row[key]['teacher_ms']:.2f} ms for {batch} in {name}"
+             for runtime, name in [("onnxruntime", "ONNX Runtime"), ("vitc", "vitc's runtime")] for batch in BATCHES
+             if (key := f"{runtime}_{batch}") in row]
     return f"The teacher takes {', '.join(times)}."
 
 

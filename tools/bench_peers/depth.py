@@ -10,6 +10,8 @@ from bench_peers.vit import first
 class LinearBlock(nn.Module):
     """x + W·x + b for each token by itself."""
 
+    mixes = False
+
     def __init__(self, weight, bias):
         super().__init__()
         self.map = nn.Linear(*weight.shape)
@@ -49,7 +51,7 @@ def fitted(model, index, images, ridge=1e-3):
             x = model.embed(batch)
             for block in model.blocks[:index]:
                 x = block(x)
-            rows = 1 if index == len(model.blocks) - 1 else None
+            rows = model.rows(index)
             change = (model.blocks[index](x, rows) - first(x, rows)).flatten(0, 1).double()
             x = first(x, rows).flatten(0, 1).double()
             x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
@@ -65,7 +67,7 @@ def greedy(teacher, images, count, shrink):
     """So many times the change of one block by `shrink(model, index)` that keeps the outputs nearest to the teacher's."""
     wanted, model = log_probabilities(teacher, images), teacher
     for _ in range(count):
-        places = [i for i, block in enumerate(model.blocks) if not isinstance(block, LinearBlock)]
+        places = [i for i, block in enumerate(model.blocks) if block.mixes]
         model = min((shrink(model, i) for i in places), key=lambda smaller: divergence(smaller, images, wanted))
     return copy.deepcopy(model)
 

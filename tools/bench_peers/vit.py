@@ -33,6 +33,8 @@ class Perceptron(nn.Module):
 
 
 class Block(nn.Module):
+    mixes = True  # A token's result depends on the others.
+
     def __init__(self, dim, mixer, hidden, epsilon):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim, epsilon), nn.LayerNorm(dim, epsilon)
@@ -44,7 +46,7 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Logits of images; of the last block only the class token's row is computed, since nobody reads the others."""
+    """Logits of images, by the class token; rows that nobody reads are not computed."""
 
     def __init__(self, patches, tokens, dim, blocks, epsilon, classes):
         super().__init__()
@@ -58,11 +60,15 @@ class ViT(nn.Module):
         x = self.patches(images).flatten(2).transpose(1, 2)
         return torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], 1) + self.positions
 
+    def rows(self, index):
+        """How many rows of this block's result are read: one where no block behind it mixes tokens, else all."""
+        return None if any(block.mixes for block in self.blocks[index + 1:]) else 1
+
     def forward(self, images):
         x = self.embed(images)
-        for block in self.blocks[:-1]:
-            x = block(x)
-        return self.head(self.norm(self.blocks[-1](x, rows=1))[:, 0])
+        for index, block in enumerate(self.blocks):
+            x = block(x, self.rows(index))
+        return self.head(self.norm(x)[:, 0])
 
 
 def first(x, rows):
