@@ -19,10 +19,11 @@ from bench_peers import chart, depth, hybrids, images, lowrank, measure, merging
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FASHION = "/usr/share/datasets/fashion-mnist"
 BATCHES = (1, 8)
-NOTE = """Points ± 1.96 standard errors of pairs on the same images. Parameters, operations and times are against the
-teacher without the rows of its last block that nobody reads. Times: the median of runs in turn with it on one thread, the tenth and
-the ninetieth percentile in brackets, for 1 and 8 images; what ONNX Runtime times of vitc is a model of the same sizes, since vitc
-writes no ONNX (– for recurrences). s: seconds of the processor to make it; the images of vitc's own evaluation (500) are in it."""
+NOTE = """Points ± 1.96 standard errors of pairs on the same images. Parameters, operations and times are against the teacher without
+the rows of its last block that nobody reads. Times, for 1 and 8 images, are over the teacher's, which ran in turn, on one thread: the
+median, and the tenth and the ninetieth percentile; in ONNX Runtime of the pairs, by the thread's own clock, in vitc's runtime of rounds,
+by the faster runs of each. What ONNX Runtime times of vitc is a model of the same sizes with random weights, since vitc writes no ONNX
+(– for recurrences). s: seconds of the processor to make it, which for vitc include its own evaluation on 500 images."""
 
 
 def peer_rows(vit, calibration, training, minutes):

@@ -1,7 +1,6 @@
 """Structured pruning: hidden channels of perceptrons, and channels of heads, that a score says do least."""
 import copy
 
-import torch
 import torch.nn.functional as F
 import torch_pruning as tp
 from torch import nn
