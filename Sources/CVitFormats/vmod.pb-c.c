@@ -1215,7 +1215,7 @@ const ProtobufCEnumDescriptor vitc__vmod__layer__choice__descriptor =
   vitc__vmod__layer__choice__value_ranges,
   NULL,NULL,NULL,NULL   /* reserved[1234] */
 };
-static const ProtobufCFieldDescriptor vitc__vmod__layer__field_descriptors[12] =
+static const ProtobufCFieldDescriptor vitc__vmod__layer__field_descriptors[13] =
 {
   {
     "index",
@@ -1361,6 +1361,18 @@ static const ProtobufCFieldDescriptor vitc__vmod__layer__field_descriptors[12] =
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "merges",
+    13,
+    PROTOBUF_C_LABEL_NONE,
+    PROTOBUF_C_TYPE_UINT64,
+    0,   /* quantifier_offset */
+    offsetof(Vitc__Vmod__Layer, merges),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned vitc__vmod__layer__field_indices_by_name[] = {
   11,   /* field[11] = candidates */
@@ -1370,6 +1382,7 @@ static const unsigned vitc__vmod__layer__field_indices_by_name[] = {
   0,   /* field[0] = index */
   5,   /* field[5] = input */
   1,   /* field[1] = kind */
+  12,   /* field[12] = merges */
   3,   /* field[3] = node */
   8,   /* field[8] = obstacle */
   6,   /* field[6] = output */
@@ -1379,7 +1392,7 @@ static const unsigned vitc__vmod__layer__field_indices_by_name[] = {
 static const ProtobufCIntRange vitc__vmod__layer__number_ranges[1 + 1] =
 {
   { 1, 0 },
-  { 0, 12 }
+  { 0, 13 }
 };
 const ProtobufCMessageDescriptor vitc__vmod__layer__descriptor =
 {
@@ -1389,7 +1402,7 @@ const ProtobufCMessageDescriptor vitc__vmod__layer__descriptor =
   "Vitc__Vmod__Layer",
   "vitc.vmod",
   sizeof(Vitc__Vmod__Layer),
-  12,
+  13,
   vitc__vmod__layer__field_descriptors,
   vitc__vmod__layer__field_indices_by_name,
   1,  vitc__vmod__layer__number_ranges,

@@ -69,6 +69,8 @@ public struct Layer: Hashable, Sendable {
   public var obstacle: String?
   /// What was decided.
   public var choice = Choice.undecided
+  /// How many patches are merged behind it; before `merge` has run, how many are to be.
+  public var merges = 0
   /// What `score` measured, by name: numbers, and lists of a number a head.
   public var scores = Attributes()
   /// The mixers that were tried in its place; the last is the one that stands there, where one does.
@@ -122,7 +124,8 @@ public struct Layer: Hashable, Sendable {
   /// The layer with what was found out and decided about `other`.
   public func remembering(_ other: Layer) -> Layer {
     var layer = self
-    (layer.choice, layer.scores, layer.candidates) = (other.choice, other.scores, other.candidates)
+    (layer.choice, layer.merges) = (other.choice, other.merges)
+    (layer.scores, layer.candidates) = (other.scores, other.candidates)
     return layer
   }
 

@@ -24,6 +24,7 @@ extension Hybrid {
     func reference(_ id: ValueID?) -> String { id.map(graph.reference) ?? "_" }
     var facts = Attributes([("heads", .int(layer.heads)), ("parameters", .int(layer.parameters))])
     if layer.choice != .undecided { facts["choice"] = .string(layer.choice.rawValue) }
+    if layer.merges > 0 { facts["merges"] = .int(layer.merges) }
     if let obstacle = layer.obstacle { facts["obstacle"] = .string(obstacle) }
     var line = "layer \(layer.index) \(layer.kind.asWord) \(reference(layer.core))(\(reference(layer.input)))"
     line += " -> \(reference(layer.output)) \(facts.text)"
@@ -82,6 +83,10 @@ extension Layer {
             + "\(Choice.allCases.map(\.rawValue).joined(separator: ", ")))", code: "attribute-value")
       }
       choice = value
+    }
+    merges = try reader.optionalInt("merges") ?? 0
+    guard merges >= 0 else {
+      throw VitError("a layer cannot merge \(merges) patches", code: "attribute-value")
     }
     try reader.finish()
   }

@@ -25,6 +25,8 @@ public struct Inspection: Sendable {
     public let scores: Attributes
     /// What was decided about it.
     public let choice: VitIR.Layer.Choice
+    /// How many patches are merged behind it.
+    public let merges: Int
     /// The mixers that were tried in its place.
     public let candidates: [VitIR.Layer.Candidate]
 
@@ -65,7 +67,7 @@ public struct Inspection: Sendable {
         index: layer.index, kind: layer.kind, heads: layer.heads, node: layer.node,
         parameters: layer.parameters,
         flops: own.layer(layer, of: hybrid.graph).flops, obstacle: layer.obstacle,
-        scores: layer.scores, choice: layer.choice, candidates: layer.candidates)
+        scores: layer.scores, choice: layer.choice, merges: layer.merges, candidates: layer.candidates)
     }
     others = hybrid.others
     let graph = model.graph
@@ -131,6 +133,7 @@ extension Inspection.Layer {
       ("index", .int(index)), ("kind", .string(kind)), ("heads", .int(heads)), ("node", .string(node)),
       ("parameters", .int(parameters)), ("flops", .int(flops)), ("replaceable", .bool(obstacle == nil)),
       ("reason", obstacle.map(JSON.string) ?? .null), ("choice", .string(choice.rawValue)),
+      ("merges", .int(merges)),
       ("scores", .object(scores.entries.map { ($0.name, JSON($0.value)) })),
       (
         "candidates",

@@ -224,10 +224,14 @@ struct  Vitc__Vmod__Layer
    */
   size_t n_candidates;
   Vitc__Vmod__Candidate **candidates;
+  /*
+   * How many patches are merged behind it.
+   */
+  uint64_t merges;
 };
 #define VITC__VMOD__LAYER__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&vitc__vmod__layer__descriptor) \
-    , 0, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, {0,NULL}, VITC__VMOD__LAYER__CHOICE__UNDECIDED, 0,NULL, 0,NULL }
+    , 0, {0,NULL}, 0, {0,NULL}, 0, 0, 0, 0, {0,NULL}, VITC__VMOD__LAYER__CHOICE__UNDECIDED, 0,NULL, 0,NULL, 0 }
 
 
 struct  Vitc__Vmod__Candidate

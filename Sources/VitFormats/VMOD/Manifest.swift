@@ -56,6 +56,7 @@ struct LayerRecord {
   var parameters: Int
   var obstacle: String?
   var choice: Layer.Choice
+  var merges: Int
   var scores: Attributes
   var candidates: [Layer.Candidate]
 }

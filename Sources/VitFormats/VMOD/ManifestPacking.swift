@@ -115,6 +115,7 @@ extension PackArena {
       case .selected: VITC__VMOD__LAYER__CHOICE__SELECTED
       case .onTrial: VITC__VMOD__LAYER__CHOICE__ON_TRIAL
       }
+    message.merges = UInt64(max(0, layer.merges))
     (message.n_scores, message.scores) = attributes(layer.scores)
     let candidates = layer.candidates.map { candidate in
       var message = Vitc__Vmod__Candidate()

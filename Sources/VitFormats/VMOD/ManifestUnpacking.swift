@@ -167,6 +167,7 @@ extension LayerRecord {
     case VITC__VMOD__LAYER__CHOICE__ON_TRIAL: choice = .onTrial
     default: throw damaged("layer \(layer.index) has the unknown choice \(layer.choice.rawValue)")
     }
+    merges = try number(layer.merges, "merged patches")
     scores = try Attributes(layer.n_scores, layer.scores)
     candidates = []
     for candidate in items(layer.n_candidates, layer.candidates) {

@@ -67,6 +67,7 @@ extension Manifest {
       if let input = record.input { layer.input = try value(input) }
       if let output = record.output { layer.output = try value(output) }
       layer.choice = record.choice
+      layer.merges = record.merges
       layer.scores = record.scores
       layer.candidates = record.candidates
       hybrid.layers.append(layer)

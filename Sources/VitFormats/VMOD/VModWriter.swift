@@ -38,8 +38,8 @@ extension Manifest {
           index: layer.index, kind: layer.kind, heads: layer.heads, node: layer.node, core: core,
           input: layer.input.flatMap { numbers[$0.index] },
           output: layer.output.flatMap { numbers[$0.index] },
-          parameters: layer.parameters, obstacle: layer.obstacle, choice: layer.choice, scores: layer.scores,
-          candidates: layer.candidates)
+          parameters: layer.parameters, obstacle: layer.obstacle, choice: layer.choice,
+          merges: layer.merges, scores: layer.scores, candidates: layer.candidates)
       }
     }
     others = file.hybrid.others

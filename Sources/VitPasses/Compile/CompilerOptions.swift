@@ -36,6 +36,8 @@ public struct CompilerOptions: Sendable {
   public var maximumDrop = 1.0
   /// The share of images of which the hybrid is to say what the teacher says, in place of `maximumDrop`; `nil` for that.
   public var minimumAgreement: Double?
+  /// Whether `auto` may merge patches that are alike.
+  public var merges = true
   /// Where that ends before.
   public var target: Target?
   /// The kind of mixer that replaces them.
@@ -196,7 +198,7 @@ public struct CompilerOptions: Sendable {
   private func reduction(_ parameters: Int, _ budget: Budget) -> Reduction {
     let allowance = CompilerOptions.allowance(trained: budget.fineTuneSteps > 0)
     let limit = maximumDrop * CompilerOptions.damageOfPoint * allowance
-    var reduction = Reduction(limit: (1e6 * limit).rounded() / 1e6, images: budget.solved)
+    var reduction = Reduction(limit: (1e6 * limit).rounded() / 1e6, images: budget.solved, merges: merges)
     if let minimumAgreement { reduction.agreement = max(1 - allowance * (1 - minimumAgreement), 0.01) }
     switch target {
     case .speedup(let times): reduction.goal = 1 / times
@@ -232,8 +234,10 @@ public struct CompilerOptions: Sendable {
     let solve = Solve(images: budget.refined, judged: judged)
     let fineTune = FineTune(
       steps: budget.fineTuneSteps, batch: batch, rate: fineTuneRate, images: judged)
-    if !replacesLayers { return [choice, solve, fineTune, Trim()] }
-    if select == .auto { return [score, swap, distil, choice, solve, fineTune, Trim()] }
+    if select == .auto {
+      let merge: [any Pass] = merges && choice.reduction.cost == .flops ? [Merge.chosen] : []
+      return (replacesLayers ? [score, swap, distil] : []) + [choice, solve] + merge + [fineTune, Trim()]
+    }
     return onTrial
       ? [score, swap, distil, choice, Restore(), solve, fineTune, Trim()]
       : [score, choice, swap, distil, solve, fineTune, Trim()]

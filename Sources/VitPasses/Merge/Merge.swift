@@ -32,6 +32,8 @@ public struct Merge: Pass {
   public var count: Int
   /// How many are merged in each layer, in order.
   public var counts: [Int]?
+  /// Whether each layer says itself how many, as `select` found out.
+  public var isChosen = false
   /// What patches are compared by.
   public var metric: Metric
 
@@ -42,12 +44,20 @@ public struct Merge: Pass {
     self.metric = metric
   }
 
+  /// As many as `select` chose for each layer.
+  static var chosen: Merge {
+    var merge = Merge()
+    merge.isChosen = true
+    return merge
+  }
+
   /// Takes `count` (8), how many patches are merged in each layer of the second half but the last, or `counts`, how many in
-  /// each layer; and `metric` (value, or input): what they are compared by.
+  /// each layer, or `chosen`: as many as `select` found out; and `metric` (value, or input): what they are compared by.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     count = try options.value("count", default: count)
-    counts = try options.integers("counts")
+    isChosen = options.word("counts", of: ["chosen"]) != nil
+    if !isChosen { counts = try options.integers("counts") }
     metric = try options.choice("metric", default: metric)
   }
 
@@ -61,7 +71,8 @@ public struct Merge: Pass {
 
   /// All options.
   public var options: [(name: String, value: String)] {
-    [("count", "\(count)")]
+    (isChosen || counts != nil ? [] : [("count", "\(count)")])
+      + (isChosen ? [("counts", "chosen")] : [])
       + (counts.map { [("counts", "[\($0.map(String.init).joined(separator: ","))]")] } ?? [])
       + [("metric", metric.rawValue)]
   }
@@ -78,7 +89,9 @@ public struct Merge: Pass {
     }
     let counts = try schedule(hybrid.layers)
     guard let first = counts.firstIndex(where: { $0 > 0 }) else {
-      return PassResult(notes: ["nothing to do"])
+      var result = PassResult(notes: ["nothing to do"])
+      if isChosen { result.found = [] }
+      return result
     }
     let sites = try MergeSite.all(in: hybrid, counts: counts, from: first)
     var merger = Merger(
@@ -86,13 +99,17 @@ public struct Merge: Pass {
       pool: context.pool)
     try merger.run()
     (hybrid.graph, hybrid.layers) = (try merger.finish(), merger.layers)
-    return PassResult(
+    for (place, count) in counts.enumerated() { hybrid.layers[place].merges = count }
+    var result = PassResult(
       changes: sites.count,
       notes: sites.map { "layer \($0.layer): \($0.patches) patches become \($0.patches - $0.count)" })
+    if isChosen { result.found = [Merge(counts: counts, metric: metric)] }
+    return result
   }
 
   /// How many patches are merged in each layer; throws a usage error where `counts` are not for these layers.
   private func schedule(_ layers: [Layer]) throws(VitError) -> [Int] {
+    if isChosen { return layers.map(\.merges) }
     guard let counts else {
       return layers.indices.map {
         $0 >= layers.count / 2 && $0 + 1 < layers.count && !layers[$0].isRemoved ? count : 0

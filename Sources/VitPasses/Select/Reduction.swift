@@ -27,11 +27,13 @@ public struct Reduction: Hashable, Sendable {
   public var tile: Int
   /// Channels of heads go in multiples of this.
   public var headTile: Int
+  /// Whether patches may be merged.
+  public var merges: Bool
 
   /// Takes what does least harm, until the damage is `limit` or the cost `goal` of the teacher's.
   public init(
     cost: Cost = .flops, goal: Double = 0, limit: Double = 0.03, agreement: Double = 0, images: Int = 300,
-    judged: Int? = nil, tile: Int = 32, headTile: Int = 8
+    judged: Int? = nil, tile: Int = 32, headTile: Int = 8, merges: Bool = true
   ) {
     self.cost = cost
     self.goal = goal
@@ -41,10 +43,11 @@ public struct Reduction: Hashable, Sendable {
     self.judged = judged
     self.tile = tile
     self.headTile = headTile
+    self.merges = merges
   }
 
   /// Takes `cost` (flops), `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
-  /// that are held out), `tile` (32) and `head-tile` (8).
+  /// that are held out), `tile` (32), `head-tile` (8) and `merge` (true): whether patches may be merged.
   init(options: inout OptionReader) throws(VitError) {
     self.init()
     cost = try options.choice("cost", default: cost)
@@ -55,6 +58,7 @@ public struct Reduction: Hashable, Sendable {
     judged = try options.optional("judged")
     tile = try options.value("tile", default: tile)
     headTile = try options.value("head-tile", default: headTile)
+    merges = try options.value("merge", default: merges)
   }
 
   /// Throws where a number makes no sense.
@@ -75,7 +79,7 @@ public struct Reduction: Hashable, Sendable {
       ("cost", cost.rawValue), ("goal", "\(goal)"), ("limit", "\(limit)"), ("agreement", "\(agreement)"),
       ("solved", "\(images)"),
     ] + (judged.map { [("judged", "\($0)")] } ?? [])
-      + [("tile", "\(tile)"), ("head-tile", "\(headTile)")]
+      + [("tile", "\(tile)"), ("head-tile", "\(headTile)"), ("merge", "\(merges)")]
   }
 }
 
@@ -104,6 +108,8 @@ extension Reduction {
     public internal(set) var values: [Int]
     /// How many channels the mixer of a layer keeps; 0 for all.
     public internal(set) var mixers: [Int]
+    /// How many patches are merged behind each layer.
+    public internal(set) var merges: [Int]
   }
 }
 

@@ -10,28 +10,46 @@ struct ReductionSlot {
     case scores(layer: Int)
     /// The channels of values in each head of a layer.
     case values(layer: Int)
-    /// The channels of a layer's mixer; 0 for its attention, where that may stay.
+    /// What stands in a layer's place.
     case mixer(layer: Int)
+    /// The patches behind a layer.
+    case patches(layer: Int)
 
     /// The layer whose attention it is a part of.
     var attention: Int? {
       switch self {
       case .scores(let layer), .values(let layer): layer
-      case .channels, .mixer: nil
+      case .channels, .mixer, .patches: nil
       }
     }
   }
 
+  /// What makes it smaller.
+  enum Change {
+    /// Channels go from the teacher's graph, as many as the size at a place says.
+    case surgery((_ place: Int, _ graph: inout Graph) throws -> Void)
+    /// One of these stands there, or the attention, which is `nil`.
+    case mixers([MixerNode?])
+    /// So many patches are merged as the sizes say.
+    case merging
+  }
+
   /// Which part.
   let part: Part
-  /// Its sizes, falling; first that which it has.
+  /// The place of its node in the teacher's graph.
+  let node: Int
+  /// Its sizes, first that which it has: channels, which fall; or merged patches, which rise.
   let sizes: [Int]
-  /// For each size the damage that it does alone, and the cost of the model.
+  /// For each size the damage that it does alone, and the cost of the model with it.
   let damages, costs: [Double]
-  /// Makes it as small as the size at a place, in the teacher's graph.
-  let apply: (_ place: Int, _ graph: inout Graph) throws -> Void
-  /// For a mixer what stands there at each size; `nil` for the attention.
-  var mixers: [MixerNode?] = []
+  /// What makes it smaller.
+  let change: Change
+
+  /// What stands there at each size, where that is a mixer or the attention.
+  var mixers: [MixerNode?] { if case .mixers(let mixers) = change { mixers } else { [] } }
+
+  /// Whether patches are merged.
+  var isMerging: Bool { if case .merging = change { true } else { false } }
 
   /// Into how many parts channels are cut.
   private static let parts = 8
@@ -45,5 +63,10 @@ struct ReductionSlot {
       if let last = sizes.last, size < last { sizes.append(size) }
     }
     return sizes
+  }
+
+  /// How many of `patches` may be merged behind one layer: none, and multiples of a thirty-second up to a half.
+  static func merges(_ patches: Int) -> [Int] {
+    Array(stride(from: 0, through: patches / 2, by: max(1, patches / 32)))
   }
 }

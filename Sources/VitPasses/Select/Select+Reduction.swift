@@ -34,13 +34,14 @@ extension Select {
             : "replacing more layers allows more")
     }
     hybrid = trials.model
+    for (place, count) in point.sizes.merges.enumerated() { hybrid.layers[place].merges = count }
     var result = PassResult(changes: max(1, point.sizes.replaced.count), notes: notes)
     if isFree { result.notes.append("layers \(point.sizes.replaced) by auto, as many as pay") }
     let (sizes, from, to) = (point.sizes, Float(points[0].damage), Float(point.damage))
     let part = (100 * point.cost).rounded()
     result.notes.append(
       "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values, "
-        + "mixers \(sizes.mixers) (0 for all): "
+        + "mixers \(sizes.mixers) (0 for all), merged patches \(sizes.merges): "
         + "damage \(from) to \(to), solved \(Float(trials.damage)), "
         + "\(part) % of the teacher's \(reduction.cost.rawValue)")
     (result.found, result.points) = (passes, points)
@@ -103,6 +104,7 @@ extension Select {
       if !passes.isEmpty {
         _ = try Solve(images: 2 * reduction.images, judged: reduction.judged).run(on: &copy, context: context)
       }
+      _ = try Merge(counts: point.sizes.merges).run(on: &copy, context: context)
       let found = try meter.measure(copy.graph)
       context.progress(Select.name, place + 1, points.count, "solved on trial")
       let spent = reduction.spent(damage: found.damage, agreement: found.agreement)

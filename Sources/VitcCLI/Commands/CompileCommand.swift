@@ -18,7 +18,7 @@ extension Command {
           + "names, keeps it"),
       Option(
         "--select", "BY",
-        "how layers are chosen: auto (default: by measured damage, and channels of perceptrons and heads go with them), "
+        "how layers are chosen: auto (default: by measured damage, and channels of perceptrons and heads go with them, and patches that are alike), "
           + Select.choices.dropFirst().joined(separator: ", ")),
       Option(
         "--max-drop", "POINTS",
@@ -26,6 +26,7 @@ extension Command {
       Option(
         "--min-agreement", "SHARE",
         "in place of --max-drop: on how many images at least auto aims to say what the teacher says, as 0.95"),
+      Option("--keep-tokens", "leaves all tokens: auto merges no patches that are alike"),
       Option("--target-speedup", "TIMES", "where auto stops: so many times fewer operations, as 2"),
       Option("--max-params", "N", "where auto stops: at most so many parameters"),
       Option(
@@ -138,8 +139,8 @@ private struct CompileRun {
       throw usage(
         "\(other) contradicts --passes", code: "option-conflict", help: "write it as an option of a pass")
     }
-    if options.pipeline != nil, arguments.flag("--no-train") {
-      throw usage("--no-train contradicts --passes", code: "option-conflict")
+    for flag in ["--no-train", "--keep-tokens"] where options.pipeline != nil && arguments.flag(flag) {
+      throw usage("\(flag) contradicts --passes", code: "option-conflict")
     }
     if options.pipeline?.passes.last is Round, arguments.text("--weights") != nil {
       throw usage("--weights contradicts the pass 'round'", code: "option-conflict")
@@ -163,6 +164,7 @@ private struct CompileRun {
     }
     options.maximumDrop = try arguments.number("--max-drop") ?? options.maximumDrop
     options.minimumAgreement = try arguments.number("--min-agreement", above: 0)
+    options.merges = !arguments.flag("--keep-tokens")
     options.target = try target(arguments)
     options.mixer = arguments.text("--mixer") ?? options.mixer
     options.prefix = try arguments.text("--prefix").map(PrefixRows.init) ?? options.prefix

@@ -1,0 +1,147 @@
+internal import VitIR
+internal import VitOps
+
+/// A teacher with the parts that can be made smaller, each of one of its sizes: what stands in it then, and about what it loses
+/// and costs.
+///
+/// A state says for each slot the place of its size.
+struct ReducibleModel {
+  /// What is made smaller.
+  let teacher: Teacher
+  /// The parts.
+  let slots: [ReductionSlot]
+  /// The mixers that stand in for layers of their own, whole.
+  let mixers: [MixerNode]
+  /// Whether attention may stay where a mixer could stand.
+  let isFree: Bool
+  /// What the teacher costs.
+  let whole: Double
+  /// What each of its nodes costs, for so many tokens of which so many are patches.
+  let nodes: [Double]
+  let tokens, patches: Int
+  let context: PassContext
+
+  /// At least one patch of so many stays.
+  private static let fewestPatches = 8
+
+  /// Every part of its first size.
+  var start: [Int] { slots.map { _ in 0 } }
+
+  /// The slots with the places of their sizes, without those that say nothing: of the heads of a layer where a mixer stands.
+  private func parts(_ state: [Int]) -> [(slot: ReductionSlot, place: Int)] {
+    let replaced = Set(standing(state).map(\.layer.index))
+    return zip(slots, state).filter { slot, _ in slot.part.attention.map { !replaced.contains($0) } ?? true }
+      .map { ($0, $1) }
+  }
+
+  /// The mixers that stand in the model.
+  private func standing(_ state: [Int]) -> [MixerNode] {
+    let sized = zip(slots, state).compactMap { $1 < $0.mixers.count ? $0.mixers[$1] : nil }
+    guard !isFree else { return sized }
+    return mixers.filter { mixer in !sized.contains { $0.layer.index == mixer.layer.index } } + sized
+  }
+
+  /// The sum of what the parts lose alone.
+  func damage(_ state: [Int]) -> Double {
+    parts(state).reduce(0) { $0 + $1.slot.damages[$1.place] }
+  }
+
+  /// About what the model costs: what the parts save in sum, and of all nodes behind merges the part that their tokens are.
+  func cost(_ state: [Int]) -> Double {
+    let parts = parts(state)
+    let merges = parts.filter { $0.slot.isMerging && $0.place > 0 }
+    /// The part of the tokens that comes to a node.
+    func left(at node: Int) -> Double {
+      let gone = merges.reduce(0) { $1.slot.node < node ? $0 + $1.slot.sizes[$1.place] : $0 }
+      return Double(tokens - gone) / Double(max(1, tokens))
+    }
+    var cost = whole
+    if !merges.isEmpty {
+      cost = nodes.indices.reduce(0) { $0 + nodes[$1] * left(at: $1) }
+    }
+    return parts.reduce(cost) { cost, part in
+      let (slot, place) = part
+      return slot.isMerging ? cost : cost - (whole - slot.costs[place]) * left(at: slot.node)
+    }
+  }
+
+  /// Whether so many patches can be merged one after the other.
+  func isPossible(_ state: [Int]) -> Bool {
+    var left = patches
+    for (slot, place) in zip(slots, state) where slot.isMerging {
+      guard slot.sizes[place] <= TokenMatch.most(of: left) else { return false }
+      left -= slot.sizes[place]
+    }
+    return left == patches || left * ReducibleModel.fewestPatches >= patches
+  }
+
+  /// The model with the mixers, and each part of its size.
+  func graph(_ state: [Int]) throws -> Graph {
+    var reduced = teacher
+    for (slot, place) in parts(state) where place > 0 {
+      if case .surgery(let apply) = slot.change { try apply(place, &reduced.graph) }
+    }
+    try reduced.graph.finish(pool: context.pool)
+    let merges = sizes(state).merges
+    let (graph, layers) = try MixerNode.transplant(standing(state), into: reduced, registry: context.registry)
+    guard merges.contains(where: { $0 > 0 }) else { return graph }
+    var hybrid = Hybrid(graph)
+    hybrid.layers = layers
+    _ = try Merge(counts: merges).run(on: &hybrid, context: context)
+    return hybrid.graph
+  }
+
+  /// What is left of each part.
+  func sizes(_ state: [Int]) -> Reduction.Sizes {
+    let none = [Int](repeating: 0, count: teacher.layers.count)
+    var sizes = Reduction.Sizes(
+      replaced: standing(state).map(\.layer.index).sorted(),
+      channels: ChannelSite.all(in: teacher.graph).map(\.channels), scores: none, values: none, mixers: none,
+      merges: none)
+    for (slot, place) in parts(state) where place > 0 {
+      func set(_ part: WritableKeyPath<Reduction.Sizes, [Int]>, _ layer: Int) {
+        if let index = teacher.layers.firstIndex(where: { $0.index == layer }) {
+          sizes[keyPath: part][index] = slot.sizes[place]
+        }
+      }
+      switch slot.part {
+      case .channels(let index): sizes.channels[index] = slot.sizes[place]
+      case .scores(let layer): set(\.scores, layer)
+      case .values(let layer): set(\.values, layer)
+      case .mixer(let layer):
+        let widest = slot.mixers.compactMap { $0?.width }.max()
+        if slot.sizes[place] != widest { set(\.mixers, layer) }
+      case .patches(let layer): set(\.merges, layer)
+      }
+    }
+    return sizes
+  }
+
+  /// The state that adds least to the damage for what it saves; of equal ones that of the later part. `nil` where nothing saves.
+  func next(_ state: [Int]) -> [Int]? {
+    let (damage, cost) = (damage(state), cost(state))
+    var best: (rate: Double, state: [Int])?
+    for (index, (slot, place)) in zip(slots, state).enumerated() where place + 1 < slot.sizes.count {
+      // In place of attention a mixer of any width may come.
+      let isFirst = slot.mixers.first.map { $0 == nil && place == 0 } ?? false
+      for next in place + 1..<(isFirst ? slot.sizes.count : place + 2) {
+        var candidate = state
+        candidate[index] = next
+        guard !slot.isMerging || isPossible(candidate) else { continue }
+        let saved = cost - self.cost(candidate)
+        guard saved > 0 else { continue }
+        let rate = max(0, self.damage(candidate) - damage) / saved
+        if rate <= best?.rate ?? .infinity { best = (rate, candidate) }
+      }
+    }
+    return best?.state
+  }
+}
+
+extension Graph {
+  /// Takes what surgery left over away.
+  mutating func finish(pool: any WorkPool) throws {
+    removeDeadNodes()
+    try inferTypes(pool: pool)
+  }
+}

@@ -1,0 +1,216 @@
+internal import VitIR
+internal import VitOps
+internal import VitRuntime
+internal import Glibc
+
+/// Finds out what each part of a teacher loses, and saves, when it alone becomes smaller.
+///
+/// What half of a perceptron or of a head does to the outputs is measured once for each; for other sizes it follows the error of
+/// least squares, which is known exactly. Merging is measured for few patches and for many, with a power of their number
+/// between; a mixer at each of its widths.
+struct ReductionSurvey {
+  private let reduction: Reduction
+  private let teacher: Teacher
+  private let meter: FidelityMeter
+  private let context: PassContext
+  private let whole: Double
+  private var slots: [ReductionSlot] = []
+  private var total = 0
+
+  /// A survey that has measured nothing yet.
+  init(_ reduction: Reduction, teacher: Teacher, meter: FidelityMeter, context: PassContext) throws {
+    (self.reduction, self.teacher, self.meter, self.context) = (reduction, teacher, meter, context)
+    whole = try ReductionSurvey.cost(teacher.graph, reduction.cost, context)
+  }
+
+  /// Measures each part that no mixer replaces; each mixer, too, where attention may stay, and it is `isFree` which do.
+  consuming func model(_ mixers: NarrowMixers, isFree: Bool) throws -> ReducibleModel {
+    let perceptrons = ChannelSite.all(in: teacher.graph)
+    let replaced = Set(mixers.whole.map(\.layer.index))
+    let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
+      .filter { isFree || !replaced.contains($0.layer) }
+    let merging = try reduction.merges && reduction.cost == .flops ? mergingLayers(mixers.whole) : []
+    total = perceptrons.count + 2 * heads.count + mixers.whole.count + merging.count
+    try look(at: perceptrons)
+    for (layer, widths) in mixers.byLayer { try look(at: widths, layer: layer, isFree: isFree) }
+    try look(at: heads)
+    let (tokens, patches) = tokens
+    for layer in merging { try look(atPatches: patches, of: layer) }
+    return ReducibleModel(
+      teacher: teacher, slots: slots, mixers: mixers.whole, isFree: isFree, whole: whole,
+      nodes: try nodeCosts(), tokens: tokens, patches: patches, context: context)
+  }
+
+  /// The cost of a model as it will be without the rows that nobody reads.
+  static func cost(_ graph: Graph, _ kind: Reduction.Cost, _ context: PassContext) throws -> Double {
+    guard kind == .flops else { return Double(graph.parameterCount) }
+    var model = Hybrid(graph)
+    _ = try Trim().run(on: &model, context: context)
+    return Double(try costs(model.graph, context).total.flops)
+  }
+
+  private static func costs(_ graph: Graph, _ context: PassContext) throws -> ModelCost {
+    let data = try context.samples(for: Select.name)
+    let form = BatchForm(graph, sample: data.shape)
+    let shapes = try InputShapes.of(graph, batch: form.samples(1), data: data)
+    return try ModelCost(graph, inputShapes: shapes, samples: form.count ?? 1, pool: context.pool)
+  }
+
+  /// What each node of the teacher costs. Rows that nobody reads are in the last layer.
+  private func nodeCosts() throws -> [Double] {
+    var costs = try ReductionSurvey.costs(teacher.graph, context).nodes.map { Double($0.flops) }
+    guard let last = teacher.layers.last.flatMap({ teacher.graph.place(defining: $0.core) }) else {
+      return costs
+    }
+    let tail = costs[last...].reduce(0, +)
+    let unread = costs.reduce(0, +) - whole
+    for place in last..<costs.count { costs[place] *= max(0, 1 - unread / max(tail, 1)) }
+    return costs
+  }
+
+  // MARK: Channels
+
+  private mutating func look(at perceptrons: [ChannelSite]) throws {
+    let prune = Prune(images: reduction.images, tile: reduction.tile)
+    for group in Prune.groups(perceptrons.indices.map { ($0, perceptrons[$0].channels) }) {
+      let moments = try prune.moments(group.map { perceptrons[$0] }, teacher.graph, context)
+      for (place, moments) in zip(group, moments) {
+        let site = perceptrons[place]
+        let sizes = ReductionSlot.sizes(site.channels, tile: reduction.tile)
+        let (surgeries, errors) = try Surgery.all(
+          site, in: teacher.graph, moments: moments, keeping: sizes, .ridge, pool: context.pool)
+        let error = sizes.map { size in errors.first { $0.left <= size }?.error ?? 0 }
+        try add(.channels(perceptron: place), sizes, error, at: site.node) {
+          try surgeries[$0].apply(to: &$1)
+        }
+      }
+    }
+  }
+
+  private mutating func look(at heads: [HeadSite]) throws {
+    let factorise = Factorise(images: reduction.images, tile: reduction.headTile)
+    let factors = try factorise.factors(heads, teacher.graph, context)
+    for (site, factors) in zip(heads, factors) {
+      let (width, values) = (site.weights.headDim, site.weights.valueDim)
+      let ranks = ReductionSlot.sizes(width, tile: factorise.tile)
+      try add(.scores(layer: site.layer), ranks, ranks.map(factors.scoreError), at: site.node) {
+        try factors.apply(scores: ranks[$0], values: values, to: &$1)
+      }
+      let widths = ReductionSlot.sizes(values, tile: factorise.tile)
+      try add(.values(layer: site.layer), widths, widths.map(factors.valueError), at: site.node) {
+        try factors.apply(scores: width, values: widths[$0], to: &$1)
+      }
+    }
+  }
+
+  /// Measures a part at about half of its size; its damage at others goes with the error of least squares.
+  private mutating func add(
+    _ part: ReductionSlot.Part, _ sizes: [Int], _ errors: [Double], at node: Int,
+    _ apply: @escaping (Int, inout Graph) throws -> Void
+  ) throws {
+    guard sizes.count > 1 else { return }
+    let middle = sizes.count / 2
+    var graph = teacher.graph
+    try apply(middle, &graph)
+    try graph.finish(pool: context.pool)
+    let scale =
+      max(0, try meter.measure(graph, differingFrom: teacher, at: node).damage)
+      / max(errors[middle], .leastNormalMagnitude)
+    let saved = whole - (try ReductionSurvey.cost(graph, reduction.cost, context))
+    let each = saved / Double(max(1, sizes[0] - sizes[middle]))
+    add(
+      ReductionSlot(
+        part: part, node: node, sizes: sizes, damages: errors.map { scale * $0 },
+        costs: sizes.map { whole - each * Double(sizes[0] - $0) }, change: .surgery(apply)))
+  }
+
+  private mutating func add(_ slot: ReductionSlot) {
+    slots.append(slot)
+    context.progress(Select.name, slots.count, total, "measuring what the model can do without")
+  }
+
+  // MARK: Mixers
+
+  /// Measures a layer's mixer at each of its widths.
+  private mutating func look(at mixers: [MixerNode], layer: Int, isFree: Bool) throws {
+    guard let node = teacher.layer(layer).flatMap({ teacher.graph.place(defining: $0.core) }) else { return }
+    var (damages, costs): ([Double], [Double]) = isFree ? ([0], [whole]) : ([], [])
+    // What stands there in any case adds to no step.
+    let isCertain = !isFree && mixers.count == 1
+    for mixer in mixers {
+      let graph = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
+      damages.append(isCertain ? 0 : try meter.measure(graph, differingFrom: teacher, at: node).damage)
+      costs.append(try ReductionSurvey.cost(graph, reduction.cost, context))
+    }
+    add(
+      ReductionSlot(
+        part: .mixer(layer: layer), node: node, sizes: (isFree ? [0] : []) + mixers.map(\.width),
+        damages: damages, costs: costs, change: .mixers((isFree ? [nil] : []) + mixers)))
+  }
+
+  // MARK: Patches
+
+  /// The tokens of the first layer, and how many of them are patches.
+  private var tokens: (all: Int, patches: Int) {
+    guard let input = teacher.layers.first?.input,
+      let count = teacher.graph.type(input).shape.dropFirst().first?.fixedValue
+    else { return (1, 0) }
+    return (count, TokenGeometry(teacher.graph, tokens: count).grid.count)
+  }
+
+  /// The layers behind which patches can be merged, whether the teacher's attention stands there and behind them, or `mixers`;
+  /// without the last, behind which nothing is saved.
+  private func mergingLayers(_ mixers: [MixerNode]) throws -> [Int] {
+    let (_, patches) = tokens
+    guard TokenMatch.most(of: patches) > 0 else { return [] }
+    var mixed = Hybrid(of: teacher)
+    (mixed.graph, mixed.layers) = try MixerNode.transplant(mixers, into: teacher, registry: context.registry)
+    return teacher.layers.indices.dropLast().filter { place in
+      [Hybrid(of: teacher), mixed].allSatisfy { (try? merged($0, behind: place, 1)) != nil }
+    }
+  }
+
+  private func merged(_ hybrid: Hybrid, behind place: Int, _ count: Int) throws -> Graph {
+    var (hybrid, counts) = (hybrid, hybrid.layers.map { _ in 0 })
+    counts[place] = count
+    _ = try Merge(counts: counts).run(on: &hybrid, context: context)
+    return hybrid.graph
+  }
+
+  /// Measures merging behind a layer, for an eighth of the most patches and for a half of them.
+  private mutating func look(atPatches patches: Int, of place: Int) throws {
+    let layer = teacher.layers[place]
+    guard let node = teacher.graph.place(defining: layer.core) else { return }
+    let sizes = ReductionSlot.merges(patches)
+    let measured = Set([sizes.count / 8, sizes.count / 2].map { sizes[max(1, $0)] }).sorted()
+    var damages: [Double] = []
+    for count in measured {
+      let graph = try merged(Hybrid(of: teacher), behind: place, count)
+      damages.append(max(0, try meter.measure(graph, differingFrom: teacher, at: node).damage))
+    }
+    let law = PowerLaw(through: zip(measured, damages).map { (Double($0), $1) })
+    add(
+      ReductionSlot(
+        part: .patches(layer: layer.index), node: node, sizes: sizes,
+        damages: sizes.map { law(Double($0)) }, costs: sizes.map { _ in whole }, change: .merging))
+  }
+}
+
+/// `c · xᵖ` through one or two points, with a power from 1 to 3.
+private struct PowerLaw {
+  private let factor, power: Double
+
+  init(through points: [(x: Double, y: Double)]) {
+    guard let last = points.last, let first = points.first, last.x > 0, last.y > 0 else {
+      (factor, power) = (0, 1)
+      return
+    }
+    let steepest = 3.0
+    let isTwo = first.x < last.x && first.y > 0
+    let slope = isTwo ? log(last.y / first.y) / log(last.x / first.x) : points.count > 1 ? steepest : 1
+    power = min(max(slope, 1), steepest)
+    factor = last.y / pow(last.x, power)
+  }
+
+  func callAsFunction(_ x: Double) -> Double { x > 0 ? factor * pow(x, power) : 0 }
+}
