@@ -72,6 +72,8 @@ public enum Evaluation {
     public let milliseconds: Double
     /// Their floating-point operations.
     public let flops: Int
+    /// Bytes that they read and write at the least.
+    public let bytes: Int
   }
 
   /// Times each node of a model over many runs on a batch of random inputs; the slowest operations first.
@@ -88,7 +90,7 @@ public enum Evaluation {
     return groups.map { name, nodes in
       Share(
         operation: name, count: nodes.count, milliseconds: nodes.reduce(0) { $0 + (times[$1] ?? 0) },
-        flops: nodes.reduce(0) { $0 + costs[$1].flops })
+        flops: nodes.reduce(0) { $0 + costs[$1].flops }, bytes: nodes.reduce(0) { $0 + costs[$1].bytes })
     }.sorted { ($1.milliseconds, $0.operation) < ($0.milliseconds, $1.operation) }
   }
 }

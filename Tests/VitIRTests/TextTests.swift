@@ -107,7 +107,7 @@ import VitTestSupport
     var layer = Layer(
       index: 3, kind: "glr", heads: 2, node: "/attn", core: logits, input: x, output: nil, parameters: 12,
       obstacle: "it is a mixer already")
-    layer.choice = .onTrial
+    (layer.choice, layer.merges) = (.onTrial, 5)
     layer.scores = Attributes([("lag", .floats([1, 2.5]))])
     var candidate = Layer.Candidate(mixer: "glr{width=4}")
     candidate.error = 0.5
@@ -118,7 +118,7 @@ import VitTestSupport
     let expected = """
       layers {
         layer 3 glr %logits(%pixel_values) -> _ {choice = "on-trial", heads = 2, \
-      obstacle = "it is a mixer already", parameters = 12} scores {lag = [1.0, 2.5]} \
+      merges = 5, obstacle = "it is a mixer already", parameters = 12} scores {lag = [1.0, 2.5]} \
       candidate "glr{width=4}" {diverged_at = 7, diverged_rate = 0.01, error = 0.5} at "/attn"
         other "/pool" "its queries are learned"
       }
@@ -149,6 +149,7 @@ import VitTestSupport
         "a layer's choice cannot be 'so'"
       ),
       (#"layer 1 a %y(_) -> _ {heads = 1, parameters = 0, speed = 1} at """#, "unknown attribute 'speed'"),
+      (#"layer 0 a %y(_) -> _ {heads = 1, merges = -1, parameters = 0} at """#, "cannot merge -1 patches"),
       ("layer -1", "expected the number of a layer"), ("tensor", "expected 'layer', 'other' or '}'"),
       (
         #"layer 0 a %y(_) -> _ {heads = 1, parameters = 0} candidate "c" {error = true} at """#,

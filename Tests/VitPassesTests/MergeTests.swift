@@ -132,7 +132,7 @@ struct MergeTests {
     #expect(none.graph.count("vit.merge") == 0)
     #expect(
       try Pipeline("merge{counts=[2,1],metric=input}").description
-        == "merge{count=8,counts=[2,1],metric=input}")
+        == "merge{counts=[2,1],metric=input}")
   }
 
   @Test("trim works behind it, and the last block still computes one row") func trim() throws {

@@ -175,6 +175,41 @@ struct ReductionTests {
     #expect(try Pipeline("select{by=auto,count=auto}").description.contains("count=auto"))
   }
 
+  @Test("patches are merged where that may be, and 'merge{counts=chosen}' does what was chosen")
+  func merging() throws {
+    let context = TinyViT.context(count: 48)
+    let (hybrid, result) = try reduce("count=1,limit=1e9", context)
+    let last = try #require(result.points.last)
+    #expect(last.sizes.merges.dropLast().contains { $0 > 0 } && last.sizes.merges[3] == 0)
+    #expect(hybrid.layers.map(\.merges) == last.sizes.merges && hybrid.graph.count("vit.merge") == 0)
+    // What costs least without them costs more.
+    let (kept, keptResult) = try reduce("count=1,limit=1e9,merge=false", context)
+    #expect(kept.layers.allSatisfy { $0.merges == 0 })
+    #expect(last.cost < (try #require(keptResult.points.last)).cost)
+    // Weights do not become fewer by it.
+    let parameters = try reduce("count=1,limit=1e9,cost=parameters", context)
+    #expect(parameters.hybrid.layers.allSatisfy { $0.merges == 0 })
+
+    var merged = hybrid
+    let pipeline = try Pipeline("solve{images=32},merge{counts=chosen}")
+    let found = try #require(try pipeline.run(on: &merged, context: context).last?.found)
+    try merged.checkInvariants()
+    let counts = last.sizes.merges.map(String.init).joined(separator: ",")
+    #expect(Pipeline(found).description == "merge{counts=[\(counts)],metric=value}")
+    #expect(merged.layers.map(\.merges) == last.sizes.merges)
+    let left = 17 - last.sizes.merges.reduce(0, +)
+    let input = try #require(merged.layers[3].input)
+    #expect(merged.graph.type(input).shape[1] == .fixed(left))
+    #expect(throws: VitError.self) { try Pipeline("merge{counts=chosen}").run(on: &merged, context: context) }
+  }
+
+  @Test("where nothing was chosen, nothing is merged, and the pipeline that was found says nothing of it")
+  func nothingToMerge() throws {
+    var hybrid = try TinyViT.model(layers: 2)
+    let result = try Pipeline("merge{counts=chosen}").run(on: &hybrid, context: TinyViT.context(count: 8))
+    #expect(result.last?.changes == 0 && result.last?.found?.isEmpty == true)
+  }
+
   @Test(
     "it begins with the whole model",
     arguments: [

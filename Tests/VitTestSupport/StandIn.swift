@@ -157,6 +157,7 @@ public enum SampleGraph {
         output: random.below(2) == 0 ? nil : node.results.last, parameters: random.below(1 << 20),
         obstacle: "no " + name(&random))
       layer.choice = Layer.Choice.allCases[random.below(Layer.Choice.allCases.count)]
+      layer.merges = random.below(2) * random.below(99)
       layer.scores = annotations(&random)
       for _ in 0..<random.below(3) {
         var candidate = Layer.Candidate(mixer: name(&random))

@@ -19,7 +19,7 @@ public struct CompilerOptions: Sendable {
 
   /// What a compile is to come to, as far as `maximumDrop` allows.
   public enum Target: Hashable, Sendable {
-    /// So many times fewer operations than the teacher's, above 1.
+    /// So many times faster than the teacher, above 1.
     case speedup(Double)
     /// At most so many weights.
     case parameters(Int)
@@ -40,6 +40,9 @@ public struct CompilerOptions: Sendable {
   public var merges = true
   /// Where that ends before.
   public var target: Target?
+  /// What `auto` counts as cost; by default the time of a table, and with a speedup as `target` the time that it measures, unless
+  /// the result is to be the same everywhere.
+  public var cost: Reduction.Cost?
   /// The kind of mixer that replaces them.
   public var mixer = "glr"
   /// The mixer's inner width as a fraction of the model's; by default the mixer's own.
@@ -124,9 +127,19 @@ public struct CompilerOptions: Sendable {
       throw bad("the number of parameters, \(count), is not positive")
     default: break
     }
-    if target != nil, select != .auto, pipeline == nil {
+    if case .parameters = target, let cost, cost != .parameters {
       throw VitError(
-        "a target is for layers that are chosen by auto, found \(select.rawValue)", kind: .usage,
+        "fewer parameters are the target, so the cost cannot be \(cost.rawValue)", kind: .usage,
+        code: "option-conflict")
+    }
+    if cost == .measured, isReproducible {
+      throw VitError(
+        "what is chosen by measured time differs from run to run: it does not go with reproducible results",
+        kind: .usage, code: "option-conflict", help: "the cost 'time' is the same everywhere")
+    }
+    if target != nil || cost != nil, select != .auto, pipeline == nil {
+      throw VitError(
+        "a target or a cost is for layers that are chosen by auto, found \(select.rawValue)", kind: .usage,
         code: "option-conflict")
     }
     guard timeBudget > 0, timeBudget.isFinite else {
@@ -200,8 +213,11 @@ public struct CompilerOptions: Sendable {
     let limit = maximumDrop * CompilerOptions.damageOfPoint * allowance
     var reduction = Reduction(limit: (1e6 * limit).rounded() / 1e6, images: budget.solved, merges: merges)
     if let minimumAgreement { reduction.agreement = max(1 - allowance * (1 - minimumAgreement), 0.01) }
+    if let cost { reduction.cost = cost }
     switch target {
-    case .speedup(let times): reduction.goal = 1 / times
+    case .speedup(let times):
+      reduction.goal = 1 / times
+      if cost == nil, !isReproducible { reduction.cost = .measured }
     case .parameters(let count):
       (reduction.cost, reduction.goal) = (.parameters, min(1, Double(count) / Double(max(1, parameters))))
     case nil: break
@@ -235,7 +251,7 @@ public struct CompilerOptions: Sendable {
     let fineTune = FineTune(
       steps: budget.fineTuneSteps, batch: batch, rate: fineTuneRate, images: judged)
     if select == .auto {
-      let merge: [any Pass] = merges && choice.reduction.cost == .flops ? [Merge.chosen] : []
+      let merge: [any Pass] = merges && choice.reduction.cost != .parameters ? [Merge.chosen] : []
       return (replacesLayers ? [score, swap, distil] : []) + [choice, solve] + merge + [fineTune, Trim()]
     }
     return onTrial

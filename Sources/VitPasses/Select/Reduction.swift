@@ -4,6 +4,10 @@ internal import VitIR
 public struct Reduction: Hashable, Sendable {
   /// What is to become less.
   public enum Cost: String, CaseIterable, Sendable {
+    /// The time of one sample on one thread, as `CostTable` has it.
+    case time
+    /// The time of one sample, measured here: what is chosen depends on the machine.
+    case measured
     /// Floating-point operations.
     case flops
     /// Weights.
@@ -32,7 +36,7 @@ public struct Reduction: Hashable, Sendable {
 
   /// Takes what does least harm, until the damage is `limit` or the cost `goal` of the teacher's.
   public init(
-    cost: Cost = .flops, goal: Double = 0, limit: Double = 0.03, agreement: Double = 0, images: Int = 300,
+    cost: Cost = .time, goal: Double = 0, limit: Double = 0.03, agreement: Double = 0, images: Int = 300,
     judged: Int? = nil, tile: Int = 32, headTile: Int = 8, merges: Bool = true
   ) {
     self.cost = cost
@@ -46,7 +50,7 @@ public struct Reduction: Hashable, Sendable {
     self.merges = merges
   }
 
-  /// Takes `cost` (flops), `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
+  /// Takes `cost` (time; also measured, flops, parameters), `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
   /// that are held out), `tile` (32), `head-tile` (8) and `merge` (true): whether patches may be merged.
   init(options: inout OptionReader) throws(VitError) {
     self.init()

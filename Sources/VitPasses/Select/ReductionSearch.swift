@@ -5,18 +5,21 @@ internal import VitRuntime
 /// heads where attention stays, and patches that are like others.
 ///
 /// Steps are taken in the order of what they add to the damage for what they save, and the model is measured as it stands
-/// whenever the cost has fallen by a twentieth of the teacher's: the sum of single damages orders well, and says too little
+/// whenever the cost has fallen by a fourteenth of what it was then: the sum of single damages orders well, and says too little
 /// where they are large, so that measurements alone decide where to stop.
 struct ReductionSearch {
   private let reduction: Reduction
   private let model: ReducibleModel
   private let meter: FidelityMeter
+  private let measured: MeasuredCosts?
   private let context: PassContext
 
   /// How many times more than the limit may be lost before a model is solved: some of it comes back then.
   private static let reach = 3.0
   /// How many times the model is measured on the way to nothing.
-  private static let measurements = 20
+  private static let measurements = 24
+  /// To which part the cost falls from one measurement to the next.
+  private static let fall = 0.93
 
   /// How often a model is measured at most while parts of a teacher are looked at: each part and each mixer alone, and the whole on the way.
   static func measurements(of teacher: Teacher) -> Int {
@@ -31,6 +34,10 @@ struct ReductionSearch {
     context: PassContext
   ) throws {
     (self.reduction, self.meter, self.context) = (reduction, meter, context)
+    let (shapes, _) = try ReductionSurvey.shapes(teacher.graph, context)
+    measured =
+      try reduction.cost == .measured
+      ? MeasuredCosts(ReductionSurvey.trimmed(teacher.graph, context), shapes: shapes, context: context) : nil
     model = try ReductionSurvey(reduction, teacher: teacher, meter: meter, context: context)
       .model(mixers, isFree: isFree)
   }
@@ -38,9 +45,11 @@ struct ReductionSearch {
   private func point(_ state: [Int]) throws -> Reduction.Point {
     let graph = try model.graph(state)
     let fidelity = try meter.measure(graph)
-    let cost = try ReductionSurvey.cost(graph, reduction.cost, context)
+    let cost =
+      try measured?.part(ReductionSurvey.trimmed(graph, context))
+      ?? ReductionSurvey.cost(graph, reduction.cost, context) / max(model.whole, .leastNormalMagnitude)
     return Reduction.Point(
-      cost: cost / max(model.whole, 1), damage: fidelity.damage, agreement: fidelity.agreement,
+      cost: cost, damage: fidelity.damage, agreement: fidelity.agreement,
       sizes: model.sizes(state))
   }
 
@@ -49,19 +58,15 @@ struct ReductionSearch {
   func points() throws -> [Reduction.Point] {
     var state = model.start
     var points = [try point(state)]
-    func cost(_ state: [Int]) -> Double { model.cost(state) / max(model.whole, 1) }
-    let start = cost(state)
-    var measured = start
+    var measured = model.cost(state)
     while let next = model.next(state), let last = points.last,
       reduction.spent(last) <= ReductionSearch.reach, last.cost > reduction.goal
     {
       state = next
-      let isAtGoal = points[0].cost + cost(state) - start <= reduction.goal
-      guard
-        isAtGoal || model.next(state) == nil
-          || cost(state) <= measured - 1 / Double(ReductionSearch.measurements)
-      else { continue }
-      measured = cost(state)
+      let cost = model.cost(state)
+      let isAtGoal = last.cost * cost <= reduction.goal * measured
+      guard isAtGoal || model.next(state) == nil || cost <= ReductionSearch.fall * measured else { continue }
+      measured = cost
       points.append(try point(state))
       context.progress(
         Select.name, points.count, ReductionSearch.measurements + 1, "\(points.count - 1) reductions")

@@ -29,7 +29,7 @@ struct ReductionSurvey {
     let replaced = Set(mixers.whole.map(\.layer.index))
     let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
       .filter { isFree || !replaced.contains($0.layer) }
-    let merging = try reduction.merges && reduction.cost == .flops ? mergingLayers(mixers.whole) : []
+    let merging = try reduction.merges && reduction.cost != .parameters ? mergingLayers(mixers.whole) : []
     total = perceptrons.count + 2 * heads.count + mixers.whole.count + merging.count
     try look(at: perceptrons)
     for (layer, widths) in mixers.byLayer { try look(at: widths, layer: layer, isFree: isFree) }
@@ -43,22 +43,36 @@ struct ReductionSurvey {
 
   /// The cost of a model as it will be without the rows that nobody reads.
   static func cost(_ graph: Graph, _ kind: Reduction.Cost, _ context: PassContext) throws -> Double {
-    guard kind == .flops else { return Double(graph.parameterCount) }
-    var model = Hybrid(graph)
-    _ = try Trim().run(on: &model, context: context)
-    return Double(try costs(model.graph, context).total.flops)
+    guard kind != .parameters else { return Double(graph.parameterCount) }
+    return try costs(trimmed(graph, context), kind, context).reduce(0, +)
   }
 
-  private static func costs(_ graph: Graph, _ context: PassContext) throws -> ModelCost {
+  /// A model without the rows that nobody reads.
+  static func trimmed(_ graph: Graph, _ context: PassContext) throws -> Graph {
+    var model = Hybrid(graph)
+    _ = try Trim().run(on: &model, context: context)
+    return model.graph
+  }
+
+  /// What runs on one sample, or on as many as a fixed batch has.
+  static func shapes(_ graph: Graph, _ context: PassContext) throws -> (shapes: [[Int]], samples: Int) {
     let data = try context.samples(for: Select.name)
     let form = BatchForm(graph, sample: data.shape)
-    let shapes = try InputShapes.of(graph, batch: form.samples(1), data: data)
-    return try ModelCost(graph, inputShapes: shapes, samples: form.count ?? 1, pool: context.pool)
+    return (try InputShapes.of(graph, batch: form.samples(1), data: data), form.count ?? 1)
+  }
+
+  /// What each node of a model costs for a sample: operations, or else nanoseconds.
+  private static func costs(_ graph: Graph, _ kind: Reduction.Cost, _ context: PassContext) throws -> [Double]
+  {
+    let (shapes, samples) = try shapes(graph, context)
+    let cost = try ModelCost(graph, inputShapes: shapes, samples: samples, pool: context.pool)
+    return kind == .flops ? cost.nodes.map { Double($0.flops) } : CostTable.nanoseconds(graph, cost)
   }
 
   /// What each node of the teacher costs. Rows that nobody reads are in the last layer.
   private func nodeCosts() throws -> [Double] {
-    var costs = try ReductionSurvey.costs(teacher.graph, context).nodes.map { Double($0.flops) }
+    guard reduction.cost != .parameters else { return [] }
+    var costs = try ReductionSurvey.costs(teacher.graph, reduction.cost, context)
     guard let last = teacher.layers.last.flatMap({ teacher.graph.place(defining: $0.core) }) else {
       return costs
     }

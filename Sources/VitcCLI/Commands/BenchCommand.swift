@@ -96,7 +96,7 @@ extension [Evaluation.Share] {
             .object([
               ("operation", .string($0.operation)), ("nodes", .int($0.count)),
               ("ms", .number($0.milliseconds)),
-              ("flops", .int($0.flops)),
+              ("flops", .int($0.flops)), ("bytes", .int($0.bytes)),
             ])
           })
       ),

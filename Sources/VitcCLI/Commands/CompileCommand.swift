@@ -27,8 +27,12 @@ extension Command {
         "--min-agreement", "SHARE",
         "in place of --max-drop: on how many images at least auto aims to say what the teacher says, as 0.95"),
       Option("--keep-tokens", "leaves all tokens: auto merges no patches that are alike"),
-      Option("--target-speedup", "TIMES", "where auto stops: so many times fewer operations, as 2"),
+      Option("--target-speedup", "TIMES", "where auto stops: so many times faster, as 2"),
       Option("--max-params", "N", "where auto stops: at most so many parameters"),
+      Option(
+        "--cost", "KIND",
+        "what auto counts: time (default: of one image, by a table that is the same everywhere), measured (that time here; the default with --target-speedup), flops or parameters"
+      ),
       Option(
         "--no-train", "solves in closed form only: the same as no steps of distillation and fine-tuning"),
       Option(
@@ -129,7 +133,7 @@ private struct CompileRun {
     "--replace", "--select", "--mixer", "--prefix", "--width", "--heads", "--order", "--time-budget",
     "--distil-steps",
     "--distil-rate", "--fine-tune-steps", "--fine-tune-rate", "--batch", "--max-drop", "--target-speedup",
-    "--max-params", "--min-agreement",
+    "--max-params", "--min-agreement", "--cost",
   ]
 
   private static func options(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
@@ -164,6 +168,8 @@ private struct CompileRun {
     }
     options.maximumDrop = try arguments.number("--max-drop") ?? options.maximumDrop
     options.minimumAgreement = try arguments.number("--min-agreement", above: 0)
+    options.cost = try arguments.choice("--cost", of: Reduction.Cost.allCases.map(\.rawValue))
+      .flatMap(Reduction.Cost.init)
     options.merges = !arguments.flag("--keep-tokens")
     options.target = try target(arguments)
     options.mixer = arguments.text("--mixer") ?? options.mixer
@@ -209,7 +215,7 @@ private struct CompileRun {
     if arguments.text("--min-agreement") != nil, arguments.text("--max-drop") != nil {
       throw usage("--max-drop and --min-agreement are one bound too many", code: "option-conflict")
     }
-    for option in ["--target-speedup", "--max-params", "--max-drop", "--min-agreement"]
+    for option in ["--target-speedup", "--max-params", "--max-drop", "--min-agreement", "--cost"]
     where arguments.text(option) != nil {
       if let choice = arguments.text("--select"), choice != "auto" {
         throw usage(
