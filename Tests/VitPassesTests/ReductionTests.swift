@@ -12,7 +12,9 @@ struct ReductionTests {
     _ options: String, _ context: PassContext
   ) throws -> (hybrid: Hybrid, result: PassResult) {
     var hybrid = try TinyViT.model(layers: 4)
-    let pipeline = try Pipeline(Self.trial + ",select{by=auto,tile=4,head-tile=2,solved=32,\(options)}")
+    let cost = options.contains("cost=") ? "" : "cost=flops,"
+    let pipeline = try Pipeline(
+      Self.trial + ",select{by=auto,\(cost)tile=4,head-tile=2,solved=32,\(options)}")
     let results = try pipeline.run(on: &hybrid, context: context)
     try hybrid.checkInvariants()
     return (hybrid, try #require(results.last))
@@ -125,7 +127,7 @@ struct ReductionTests {
     let (hybrid, _) = try reduce("layers=[0,3],limit=0.2", context)
     #expect(hybrid.replaced.map(\.index) == [0, 3])
     let teacher = try TinyViT.model(layers: 2)
-    let reduced = try apply("select{by=auto,tile=4,limit=0.01}", to: teacher, context)
+    let reduced = try apply("select{by=auto,cost=flops,tile=4,limit=0.01}", to: teacher, context)
     #expect(reduced.replaced.isEmpty && reduced.graph.parameterCount < teacher.graph.parameterCount)
     #expect(try reduced.teacher?.graph.firstDifference(from: teacher.graph) == nil && reduced.teacher != nil)
   }
@@ -135,7 +137,8 @@ struct ReductionTests {
     let (hybrid, result) = try reduce("count=0,limit=0.01", TinyViT.context(count: 48))
     #expect(hybrid.replaced.isEmpty && hybrid.layers.allSatisfy(\.isAttention))
     let alone = try apply(
-      "select{by=auto,count=0,tile=4,head-tile=2,solved=32,limit=0.01}", to: TinyViT.model(layers: 4),
+      "select{by=auto,cost=flops,count=0,tile=4,head-tile=2,solved=32,limit=0.01}",
+      to: TinyViT.model(layers: 4),
       TinyViT.context(count: 48))
     #expect(try alone.weightBytes() == hybrid.weightBytes())
     #expect(alone.graph.parameterCount < (try TinyViT.model(layers: 4)).graph.parameterCount)

@@ -59,10 +59,7 @@ struct ReducibleModel {
     if !merges.isEmpty {
       cost = nodes.indices.reduce(0) { $0 + nodes[$1] * left(at: $1) }
     }
-    return parts.reduce(cost) { cost, part in
-      let (slot, place) = part
-      return slot.isMerging ? cost : cost - (whole - slot.costs[place]) * left(at: slot.node)
-    }
+    return parts.reduce(cost) { $0 - (whole - $1.slot.costs[$1.place]) * left(at: $1.slot.node) }
   }
 
   /// Whether so many patches can be merged one after the other.

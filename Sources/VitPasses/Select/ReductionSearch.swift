@@ -54,20 +54,22 @@ struct ReductionSearch {
   }
 
   /// The models on the way, each measured: first that with the mixers alone, last that with the least cost, or the first
-  /// beyond a bound.
+  /// beyond a bound; each costs less than those before.
   func points() throws -> [Reduction.Point] {
     var state = model.start
     var points = [try point(state)]
+    var last = points[0]
     var measured = model.cost(state)
-    while let next = model.next(state), let last = points.last,
-      reduction.spent(last) <= ReductionSearch.reach, last.cost > reduction.goal
+    while let next = model.next(state), reduction.spent(last) <= ReductionSearch.reach,
+      last.cost > reduction.goal
     {
       state = next
       let cost = model.cost(state)
       let isAtGoal = last.cost * cost <= reduction.goal * measured
       guard isAtGoal || model.next(state) == nil || cost <= ReductionSearch.fall * measured else { continue }
       measured = cost
-      points.append(try point(state))
+      last = try point(state)
+      if let least = points.last?.cost, last.cost < least { points.append(last) }
       context.progress(
         Select.name, points.count, ReductionSearch.measurements + 1, "\(points.count - 1) reductions")
     }

@@ -34,11 +34,11 @@ struct ReductionSurvey {
     try look(at: perceptrons)
     for (layer, widths) in mixers.byLayer { try look(at: widths, layer: layer, isFree: isFree) }
     try look(at: heads)
-    let (tokens, patches) = tokens
-    for layer in merging { try look(atPatches: patches, of: layer) }
+    let nodes = try nodeCosts()
+    for layer in merging { try look(atPatchesBehind: layer, nodes) }
     return ReducibleModel(
-      teacher: teacher, slots: slots, mixers: mixers.whole, isFree: isFree, whole: whole,
-      nodes: try nodeCosts(), tokens: tokens, patches: patches, context: context)
+      teacher: teacher, slots: slots, mixers: mixers.whole, isFree: isFree, whole: whole, nodes: nodes,
+      tokens: tokens.all, patches: tokens.patches, context: context)
   }
 
   /// The cost of a model as it will be without the rows that nobody reads.
@@ -191,22 +191,26 @@ struct ReductionSurvey {
     return hybrid.graph
   }
 
-  /// Measures merging behind a layer, for an eighth of the most patches and for a half of them.
-  private mutating func look(atPatches patches: Int, of place: Int) throws {
+  /// Measures merging behind a layer, for an eighth of the most patches and for a half of them. What it costs itself is what is
+  /// left between the cost as it is and what the nodes behind it, by their tokens, would cost.
+  private mutating func look(atPatchesBehind place: Int, _ nodes: [Double]) throws {
     let layer = teacher.layers[place]
     guard let node = teacher.graph.place(defining: layer.core) else { return }
-    let sizes = ReductionSlot.merges(patches)
+    let sizes = ReductionSlot.merges(tokens.patches)
     let measured = Set([sizes.count / 8, sizes.count / 2].map { sizes[max(1, $0)] }).sorted()
-    var damages: [Double] = []
+    var (damages, own): ([Double], Double) = ([], 0)
     for count in measured {
       let graph = try merged(Hybrid(of: teacher), behind: place, count)
       damages.append(max(0, try meter.measure(graph, differingFrom: teacher, at: node).damage))
+      let gone = nodes[(node + 1)...].reduce(0, +) * Double(count) / Double(tokens.all)
+      own = max(own, try ReductionSurvey.cost(graph, reduction.cost, context) - (whole - gone))
     }
     let law = PowerLaw(through: zip(measured, damages).map { (Double($0), $1) })
     add(
       ReductionSlot(
         part: .patches(layer: layer.index), node: node, sizes: sizes,
-        damages: sizes.map { law(Double($0)) }, costs: sizes.map { _ in whole }, change: .merging))
+        damages: sizes.map { law(Double($0)) }, costs: sizes.map { $0 > 0 ? whole + own : whole },
+        change: .merging))
   }
 }
 
