@@ -119,8 +119,8 @@ struct ReducibleModel {
     let (damage, cost) = (damage(state), cost(state))
     var best: (rate: Double, state: [Int])?
     for (index, (slot, place)) in zip(slots, state).enumerated() where place + 1 < slot.sizes.count {
-      // In place of attention a mixer of any width may come.
-      let isFirst = slot.mixers.first.map { $0 == nil && place == 0 } ?? false
+      // In place of attention a mixer of any width may come; and what merging costs itself comes with the first patch.
+      let isFirst = place == 0 && (slot.isMerging || slot.mixers.first.map { $0 == nil } ?? false)
       for next in place + 1..<(isFirst ? slot.sizes.count : place + 2) {
         var candidate = state
         candidate[index] = next

@@ -31,7 +31,7 @@ extension Command {
       Option("--max-params", "N", "where auto stops: at most so many parameters"),
       Option(
         "--cost", "KIND",
-        "what auto counts: time (default: of one image, by a table that is the same everywhere), measured (that time here; the default with --target-speedup), flops or parameters"
+        "what auto counts: time (default: of an image, by a table), measured (that time here; the default with --target-speedup), flops or parameters"
       ),
       Option(
         "--no-train", "solves in closed form only: the same as no steps of distillation and fine-tuning"),
