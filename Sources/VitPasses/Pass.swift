@@ -71,6 +71,8 @@ public struct PassResult: Sendable {
   public var found: [any Pass]?
   /// The models that it measured on its way.
   public var points: [Reduction.Point] = []
+  /// The passes that lead to each of these.
+  var alternatives: [[any Pass]] = []
 
   /// A training that was stopped before its last step.
   public struct Stop: Hashable, Sendable {

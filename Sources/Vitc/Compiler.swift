@@ -48,16 +48,18 @@ public struct Compiler: Sendable {
     try compilation(teacher, data, evaluation, progress, events)
   }
 
-  /// Compiles as `compile` does and writes the hybrid to `path`.
+  /// Compiles as `compile` does and writes the hybrid to `path`. `other` is handed the models of other points of the search,
+  /// where `options` ask for them: as they are made, one by one, before the hybrid is written.
   ///
   /// The checkpoint goes when the output is in its place, and only then: it survives errors, a full disk and a kill.
   @discardableResult
   public func compile(
     _ teacher: Model, _ data: Samples? = nil, evaluation: Samples? = nil, to path: String,
-    as format: Model.Format? = nil, progress: Progress = Progress(), events: (Event) -> Void = { _ in }
+    as format: Model.Format? = nil, progress: Progress = Progress(), events: (Event) -> Void = { _ in },
+    other: (Compilation) throws -> Void = { _ in }
   ) throws -> Compilation {
-    var result = try compilation(teacher, data, evaluation, progress, events) { result in
-      try result.model.write(to: path, as: format)
+    var result = try compilation(teacher, data, evaluation, progress, events, other) { result in
+      try result.model.write(to: path, as: format, atMost: options.target?.byteCount ?? .max)
     }
     result.report.hybrid.bytes = TextFile.byteCount(of: path)
     return result
@@ -66,12 +68,13 @@ public struct Compiler: Sendable {
   /// Compiles, hands the result to `keep`, and removes the checkpoint where that is done and nothing was thrown.
   private func compilation(
     _ teacher: Model, _ data: Samples?, _ evaluation: Samples?, _ progress: Progress,
-    _ events: (Event) -> Void, keep: ((Compilation) throws -> Void)? = nil
+    _ events: (Event) -> Void, _ other: (Compilation) throws -> Void = { _ in },
+    keep: ((Compilation) throws -> Void)? = nil
   ) throws -> Compilation {
     do {
       let job = try CompileJob(teacher, data, evaluation, options, progress)
       do {
-        let result = try job.run(events)
+        let result = try job.run(events, other)
         try keep?(result)
         if keep != nil { job.checkpoint?.remove() }
         return result
@@ -137,7 +140,9 @@ private struct CompileJob {
       options, teacher: origin, form: form,
       cost: try ModelCost(teacher.graph, inputShapes: shapes, samples: form.count ?? 1, pool: pool),
       samples: data.count, evaluation: evaluation?.count,
-      reading: data.areFiles ? Budget.readingFile : Budget.reading)
+      reading: data.areFiles ? Budget.readingFile : Budget.reading,
+      storedBytes: options.target.map { $0.byteCount < .max } ?? false
+        ? try VModWriter.frameByteCount(teacher.graph, weights: options.weights) : nil)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
     let parts = try data.holdingOut(plan.heldOut, seed: options.seed)
     training = parts.training
@@ -177,8 +182,18 @@ private struct CompileJob {
     return copy
   }
 
-  func run(_ events: (Compiler.Event) -> Void) throws -> Compiler.Compilation {
-    var (hybrid, report) = try run.compile(checkpoint: checkpoint, events: events)
+  func run(
+    _ events: (Compiler.Event) -> Void, _ other: (Compiler.Compilation) throws -> Void
+  ) throws -> Compiler.Compilation {
+    let (hybrid, report) = try run.compile(checkpoint: checkpoint, events: events) { hybrid, report in
+      try other(compilation(hybrid, report))
+    }
+    return try compilation(hybrid, report)
+  }
+
+  /// A hybrid with what goes with it.
+  private func compilation(_ hybrid: Hybrid, _ report: Report) throws -> Compiler.Compilation {
+    var (hybrid, report) = (hybrid, report)
     report.teacher.bytes = teacher.byteCount
     hybrid.teacher = nil
     let card = Model.Card(preprocessing: training.settings, labels: teacher.labels ?? [])

@@ -146,11 +146,14 @@ public struct Model: Sendable {
 
   /// Writes the model: as textual IR, its tensors in a file beside it unless they are elided, or as `.vmod`.
   ///
-  /// Unless a format is given, a name that ends in `.vit` asks for the text. The file appears whole or not at all.
-  public func write(to path: String, as format: Format? = nil, elidingTensors: Bool = false) throws {
+  /// Unless a format is given, a name that ends in `.vit` asks for the text. The file appears whole or not at all:
+  /// not where a `.vmod` would have more than `most` bytes.
+  public func write(
+    to path: String, as format: Format? = nil, elidingTensors: Bool = false, atMost most: Int = .max
+  ) throws {
     switch format ?? (path.hasSuffix(".vit") ? .text : .vmod) {
     case .text: try VitText.write(hybrid, to: path, elidingTensors: elidingTensors)
-    case .vmod: try VModWriter.write(file, to: path)
+    case .vmod: try VModWriter.write(file, to: path, atMost: most)
     case .onnx: throw VitError("models are not written as ONNX", kind: .usage, code: "no-onnx-writer")
     }
   }

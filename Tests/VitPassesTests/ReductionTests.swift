@@ -213,6 +213,29 @@ struct ReductionTests {
     #expect(result.last?.changes == 0 && result.last?.found?.isEmpty == true)
   }
 
+  @Test("the cost of a table is the same everywhere; a measured one is some part of the teacher's time")
+  func time() throws {
+    let context = TinyViT.context(count: 48)
+    let table = try reduce("count=1,limit=1e9,cost=time", context).result.points
+    #expect(table == (try reduce("count=1,limit=1e9,cost=time", TinyViT.context(count: 48)).result.points))
+    let measured = try reduce("count=1,limit=1e9,cost=measured", context).result.points
+    for points in [table, measured] {
+      #expect(points.allSatisfy { $0.cost > 0 })
+      for (before, after) in zip(points, points.dropFirst()) { #expect(after.cost < before.cost) }
+    }
+  }
+
+  @Test("times that were measured are told again from a checkpoint, so that the same is chosen")
+  func measuredAgain() throws {
+    let store = MemoryStore()
+    let points = try (0..<2).map { _ in
+      let context = TinyViT.context(count: 48)
+      context.checkpoint = store
+      return try reduce("count=1,limit=1e9,cost=measured", context).result.points
+    }
+    #expect(points[0] == points[1])
+  }
+
   @Test(
     "it begins with the whole model",
     arguments: [

@@ -208,7 +208,7 @@ extension Container {
   /// The manifest has `manifestSize` bytes; it is asked for when the tensors' digests are known.
   static func write(
     to path: String, _ kind: ContainerKind, manifestSize: Int, tensors: [Tensor], measurements: [UInt8] = [],
-    manifest: ([Digest]) -> [UInt8]
+    atMost most: Int = .max, manifest: ([Digest]) -> [UInt8]
   ) throws -> Digest {
     for size in [manifestSize, measurements.count] where size > maximumSection {
       throw VitError(
@@ -239,6 +239,13 @@ extension Container {
     try file.write(table)
     try file.write(measurements)
     try file.rewrite(header.encoded(kind) + manifest, at: 0)
+    let count =
+      ContainerHeader.byteCount + manifestSize + header.framesSize + table.count + measurements.count
+    guard count <= most else {
+      throw VitError(
+        "the file would have \(count) bytes, and at most \(most) are asked for", kind: .check,
+        code: "too-many-bytes", location: Location(file: path))
+    }
     try file.commit()
     return digest
   }

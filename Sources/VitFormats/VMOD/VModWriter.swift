@@ -7,9 +7,11 @@ public enum VModWriter {
   /// The same contents give the same bytes. With `weights` of `f16` or `bf16` the graph's weights are rounded
   /// first (`Graph.roundingWeights(to:)`), which changes nothing where they already are: probes belong to the
   /// rounded graph. Throws a `.environment` error where the file cannot be written, and where a tensor cannot
-  /// be read.
+  /// be read; a `.check` error where there would be more than `most` bytes.
   @discardableResult
-  public static func write(_ file: VModFile, to path: String, weights: ElementType = .f32) throws -> Digest {
+  public static func write(
+    _ file: VModFile, to path: String, weights: ElementType = .f32, atMost most: Int = .max
+  ) throws -> Digest {
     var file = file
     file.graph = try file.graph.roundingWeights(to: weights)
     try file.hybrid.checkInvariants()
@@ -19,10 +21,20 @@ public enum VModWriter {
     // Digests have one length, so the size of the manifest is known before them.
     return try Container.write(
       to: path, .model, manifestSize: manifest.packed().count, tensors: file.tensors,
-      measurements: Array((file.measurements ?? "").utf8)
+      measurements: Array((file.measurements ?? "").utf8), atMost: most
     ) { digests in
       manifest.setDigests(digests)
       return manifest.packed()
+    }
+  }
+}
+
+extension VModWriter {
+  /// The bytes that a graph's tensors take in a file, its weights rounded to `weights`.
+  public static func frameByteCount(_ graph: Graph, weights: ElementType) throws -> Int {
+    let encoder = try FrameEncoder()
+    return try VModFile(Hybrid(graph.roundingWeights(to: weights))).tensors.reduce(0) { sum, tensor in
+      try encoder.encode(tensor) { _, frame, _ in sum + frame.size }
     }
   }
 }

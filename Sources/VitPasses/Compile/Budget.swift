@@ -133,10 +133,11 @@ public struct Budget: Hashable, Sendable {
   private static let range = 10...20000
 
   /// What `seconds` buy: as many images as half of them pay for, up to what passes take by themselves; for the rest steps.
-  /// A mixer that is solved for takes no steps of distillation. Numbers of steps and of images to measure on that are given stand, whatever they cost.
+  /// A mixer that is solved for takes no steps of distillation. What is searched for is measured on fewer images where it would
+  /// take more than `searching` seconds. Numbers of steps and of images to measure on that are given stand, whatever they cost.
   public init(
     seconds: Double, work: Work, isSolved: Bool = false, distilSteps: Int? = nil, fineTuneSteps: Int? = nil,
-    evaluated: Int? = nil
+    evaluated: Int? = nil, searching: Double? = nil
   ) {
     let total = max(0, seconds - Budget.overhead) * Budget.rate
     let most = Budget.shares.evaluation * total / max(work.evaluate(1), 1)
@@ -158,6 +159,13 @@ public struct Budget: Hashable, Sendable {
       images = others + work.refine(refined)
       if images <= share * total { break }
     }
+    let fewest = min(32, work.heldOut)
+    while let searching, work.search(searched) + work.judge(judged) > searching * Budget.rate,
+      max(searched, judged) > fewest
+    {
+      (searched, judged) = (max(searched / 2, fewest), max(judged / 2, fewest))
+    }
+    images = work.images(scored, solved, refined, searched, judged) + work.evaluate(self.evaluated)
     let left = max(0, total - images)
     func steps(_ share: Double, _ cost: (Int) -> Double) -> Int {
       // The most steps that the share pays for; their cost grows with their number.

@@ -13,10 +13,10 @@ package struct CompilePlan: Sendable {
   package let budget: Budget?
 
   /// The plan for a teacher, of which one sample costs `cost`, with so many samples to train on and to measure on. A step takes
-  /// whole runs of a teacher whose batch is fixed.
+  /// whole runs of a teacher whose batch is fixed. Its weights take `storedBytes` in a file.
   package init(
     _ options: CompilerOptions, teacher: Teacher, form: BatchForm, cost: ModelCost, samples: Int,
-    evaluation: Int?, reading: Double
+    evaluation: Int?, reading: Double, storedBytes: Int? = nil
   ) {
     let work = Double(max(cost.total.flops, 1))
     let trained = options.replacesLayers ? teacher.layers.filter(\.isReplaceable) : []
@@ -36,11 +36,12 @@ package struct CompilePlan: Sendable {
         searches: options.select == .auto ? ReductionSearch.measurements(of: teacher) : 0, reading: reading),
       isSolved: options.isSolved,
       distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
-      evaluated: options.evaluationImages)
+      evaluated: options.evaluationImages, searching: options.searchTime)
     self.evaluation = budget.evaluated
     self.budget = options.pipeline == nil ? budget : nil
     pipeline = options.pipeline(
-      budget, heldOut: heldOut, batch: batch, parameters: cost.total.parameters)
+      budget, heldOut: heldOut, batch: batch,
+      size: .init(parameters: cost.total.parameters, flops: cost.total.flops, bytes: storedBytes))
   }
 
   /// Throws where a teacher has no layer that can be replaced, and a usage error where such a layer is asked for.

@@ -70,9 +70,11 @@ package struct CompileRun {
       teacher.graph, data: [data.training, data.heldOut, data.evaluation], progress.report)
   }
 
-  /// Compiles; what was done so far is in `checkpoint` when it throws.
+  /// Compiles; what was done so far is in `checkpoint` when it throws. `other` is handed the models of other points of the
+  /// search, where they are asked for.
   package func compile(
-    checkpoint: (any CheckpointStore)?, events: (CompileEvent) -> Void
+    checkpoint: (any CheckpointStore)?, events: (CompileEvent) -> Void,
+    other: (Hybrid, Report) throws -> Void = { _, _ in }
   ) throws -> (hybrid: Hybrid, report: Report) {
     // Whatever does not fit is said before the teacher runs.
     try plan.pipeline.check()
@@ -85,10 +87,12 @@ package struct CompileRun {
     if let budget = plan.budget {
       events(.duration(nominal: budget.seconds, here: budget.seconds(at: speed)))
     }
+    let watcher = SearchWatcher()
     let (hybrid, results) = try run(
-      plan.pipeline, checkpoint: checkpoint, clock: clock(speed), events: events)
+      plan.pipeline, checkpoint: checkpoint, clock: clock(speed), watcher: watcher, events: events)
     let explicit = Pipeline(zip(plan.pipeline.passes, results).flatMap { $1.found ?? [$0] })
-    var (report, each) = try report(hybrid, bound: bound)
+    let meter = try meter(named: "measure")
+    var (report, each) = try report(hybrid, bound: bound, meter)
     report.found = results.contains { $0.found != nil } ? explicit.description : nil
     report.aim = CompilerOptions.maximumDrop(plan.pipeline)
     report.points = results.flatMap(\.points)
@@ -102,7 +106,7 @@ package struct CompileRun {
       report.controls = try Controls.pipelines(of: explicit, layers: replaced).compactMap {
         kind, pipeline in
         guard let control = try self.control(kind, pipeline) else { return nil }
-        let measured = try meter().samples(control.graph)
+        let measured = try meter.samples(control.graph)
         return Report.Control(
           mixer: kind, fidelity: measured.fidelity, excess: each.excess(of: measured.each))
       }
@@ -114,7 +118,28 @@ package struct CompileRun {
         report.layers[place].floors[kind] = layer.candidates.last?.error
       }
     }
+    if options.makesOthers, let others = OtherPoints(plan.pipeline, results, before: watcher.before) {
+      try make(others, meter, bound: bound, other)
+    }
     return (hybrid, report)
+  }
+
+  /// Makes the models of other points, and measures each.
+  private func make(
+    _ others: OtherPoints, _ meter: FidelityMeter, bound: Bound, _ body: (Hybrid, Report) throws -> Void
+  ) throws {
+    for (done, pipeline) in others.pipelines.enumerated() {
+      var hybrid = others.before
+      let results = try pipeline.perform(on: &hybrid, context: context(), observers: [])
+      var (report, _) = try report(hybrid, bound: bound, meter)
+      report.found =
+        Pipeline(
+          plan.pipeline.passes.prefix { !($0 is Select) }
+            + zip(pipeline.passes, results).flatMap { $1.found ?? [$0] }
+        ).description
+      try body(hybrid, report)
+      progress.advance("other points", done + 1, others.pipelines.count, "")
+    }
   }
 
   /// What a control's pipeline gives; `nil` where the control asks more of the model than its mixer does: a fixed number of
@@ -139,7 +164,7 @@ package struct CompileRun {
   /// Runs a pipeline on the teacher. What it takes in memory is gone when this returns.
   private func run(
     _ pipeline: Pipeline, checkpoint: (any CheckpointStore)? = nil, clock: DeadlineClock? = nil,
-    events: (CompileEvent) -> Void = { _ in }
+    watcher search: SearchWatcher? = nil, events: (CompileEvent) -> Void = { _ in }
   ) throws -> (hybrid: Hybrid, results: [PassResult]) {
     let context = context()
     context.checkpoint = checkpoint
@@ -150,7 +175,8 @@ package struct CompileRun {
       watcher.events = events
       defer { watcher.events = { _ in } }
       return try pipeline.perform(
-        on: &hybrid, context: context, observers: [watcher] + (clock.map { [$0] } ?? []))
+        on: &hybrid, context: context,
+        observers: [watcher] + (search.map { [$0] } ?? []) + (clock.map { [$0] } ?? []))
     }
     return (hybrid, results)
   }
@@ -192,7 +218,9 @@ package struct CompileRun {
       plan.pipeline, start: start, training: max(deadline - 1.3 * rest, 0.3 * deadline))
   }
 
-  private func report(_ hybrid: Hybrid, bound: Bound) throws -> (Report, SampleDamages) {
+  private func report(
+    _ hybrid: Hybrid, bound: Bound, _ meter: FidelityMeter
+  ) throws -> (Report, SampleDamages) {
     let baseline = try baseline()
     let costs = try [baseline, hybrid].map {
       try ModelCost($0.graph, inputShapes: shapes, samples: samples, pool: pool)
@@ -204,7 +232,6 @@ package struct CompileRun {
       layers[place].attention = attention.map { costs[0].layer($0, of: baseline.graph) }
       layers[place].cost = costs[1].layer(hybrid.layers[place], of: hybrid.graph)
     }
-    let meter = try meter(named: "measure")
     let (fidelity, each) = try meter.samples(hybrid.graph) { progress.advance("measure hybrid", $0, $1, "") }
     let lost = [data.training, data.heldOut, data.evaluation].map(leftOut.count)
     let timing = try GraphTiming.times(

@@ -23,6 +23,13 @@ public struct CompilerOptions: Sendable {
     case speedup(Double)
     /// At most so many weights.
     case parameters(Int)
+    /// A file of at most so many bytes.
+    case bytes(Int)
+
+    /// The most bytes of the file.
+    package var byteCount: Int { if case .bytes(let count) = self { count } else { .max } }
+    /// Whether it is the weights that are to become fewer.
+    var isSize: Bool { if case .speedup = self { false } else { true } }
   }
 
   /// How many layers are replaced, or which.
@@ -55,6 +62,10 @@ public struct CompilerOptions: Sendable {
   public var prefix = PrefixRows.automatic
   /// The seconds that a compile may take at the nominal rate, all of it counted (see `Budget`).
   public var timeBudget = 600.0
+  /// The seconds of that which looking for what the model can do without may take; by default its share.
+  public var searchTime: Double?
+  /// Whether models of other points that were passed on the way are made, too: solved, and not trained.
+  public var makesOthers = false
   /// Seconds of the clock after which training stops at the best so far; the result then depends on the machine.
   public var deadline: Double?
   /// Steps of distillation, in place of what the budget gives.
@@ -125,11 +136,15 @@ public struct CompilerOptions: Sendable {
       throw bad("the speedup \(times) is not above 1")
     case .parameters(let count) where count < 1:
       throw bad("the number of parameters, \(count), is not positive")
+    case .bytes(let count) where count <= CompilerOptions.fixedBytes:
+      throw bad(
+        "a file of \(count) bytes has no room for weights: what else it holds takes \(CompilerOptions.fixedBytes)"
+      )
     default: break
     }
-    if case .parameters = target, let cost, cost != .parameters {
+    if target?.isSize ?? false, let cost, cost != .parameters {
       throw VitError(
-        "fewer parameters are the target, so the cost cannot be \(cost.rawValue)", kind: .usage,
+        "fewer weights are the target, so the cost cannot be \(cost.rawValue)", kind: .usage,
         code: "option-conflict")
     }
     if cost == .measured, isReproducible {
@@ -144,6 +159,18 @@ public struct CompilerOptions: Sendable {
     }
     guard timeBudget > 0, timeBudget.isFinite else {
       throw bad("the time budget \(timeBudget) is not positive")
+    }
+    guard (searchTime ?? 1) > 0, searchTime?.isFinite ?? true else {
+      throw bad("the time to search, \(searchTime ?? 0), is not positive")
+    }
+    if searchTime != nil || makesOthers, select != .auto, pipeline == nil {
+      throw VitError(
+        "auto alone searches, found \(select.rawValue)", kind: .usage, code: "option-conflict")
+    }
+    if makesOthers, let pipeline, pipeline.reduction == nil {
+      throw VitError(
+        "the pipeline searches for nothing, so there are no points on the way", kind: .usage,
+        code: "option-conflict", help: "'select{by=auto}' searches")
     }
     if let deadline {
       guard deadline > 0, deadline.isFinite else { throw bad("the deadline \(deadline) is not positive") }
@@ -161,7 +188,10 @@ public struct CompilerOptions: Sendable {
       throw bad("the number of images to measure on, \(evaluationImages ?? 0), is not positive")
     }
     let none = Budget.Work(teacher: 1, layers: 1, trials: 1, batch: 1, heldOut: 1, evaluation: 1)
-    try pipeline(Budget(seconds: 1, work: none), heldOut: 1, batch: 1, parameters: 1).check()
+    try pipeline(
+      Budget(seconds: 1, work: none), heldOut: 1, batch: 1, size: .init(parameters: 1, flops: 1, bytes: 1)
+    )
+    .check()
   }
 
   /// The options where there are no data but made-up ones: what those can do without says nothing of real ones, so that layers are
@@ -178,12 +208,12 @@ public struct CompilerOptions: Sendable {
     return options
   }
 
-  /// The pipeline of a compile that does what `budget` buys.
+  /// The pipeline of a compile that does what `budget` buys, on a teacher of that size.
   ///
   /// Where layers are chosen by measured damage, every one that can be is replaced and distilled on trial; else the choice
   /// comes first. The usual choice also takes channels from perceptrons.
-  func pipeline(_ budget: Budget, heldOut: Int, batch: Int, parameters: Int) -> Pipeline {
-    var passes = pipeline?.passes ?? usual(budget, heldOut, batch, parameters)
+  func pipeline(_ budget: Budget, heldOut: Int, batch: Int, size: Report.Size) -> Pipeline {
+    var passes = pipeline?.passes ?? usual(budget, heldOut, batch, size)
     if weights != .f32, !(passes.last is Round) { passes.append(Round(weights: weights)) }
     return Pipeline(passes)
   }
@@ -208,7 +238,7 @@ public struct CompilerOptions: Sendable {
   }
 
   /// What the choice may take from a teacher with so many weights.
-  private func reduction(_ parameters: Int, _ budget: Budget) -> Reduction {
+  private func reduction(_ teacher: Report.Size, _ budget: Budget) -> Reduction {
     let allowance = CompilerOptions.allowance(trained: budget.fineTuneSteps > 0)
     let limit = maximumDrop * CompilerOptions.damageOfPoint * allowance
     var reduction = Reduction(limit: (1e6 * limit).rounded() / 1e6, images: budget.solved, merges: merges)
@@ -219,13 +249,23 @@ public struct CompilerOptions: Sendable {
       reduction.goal = 1 / times
       if cost == nil, !isReproducible { reduction.cost = .measured }
     case .parameters(let count):
-      (reduction.cost, reduction.goal) = (.parameters, min(1, Double(count) / Double(max(1, parameters))))
+      (reduction.cost, reduction.goal) = (
+        .parameters, min(1, Double(count) / Double(max(1, teacher.parameters)))
+      )
+    case .bytes(let count):
+      let room = CompilerOptions.roomForWeights * Double(count - CompilerOptions.fixedBytes)
+      (reduction.cost, reduction.goal) = (.parameters, min(1, room / Double(max(1, teacher.bytes ?? 1))))
     case nil: break
     }
     return reduction
   }
 
-  private func usual(_ budget: Budget, _ heldOut: Int, _ batch: Int, _ parameters: Int) -> [any Pass] {
+  /// The bytes of a file beside its weights, at the most: graph, probes, report.
+  private static let fixedBytes = 160 << 10
+  /// The part of the other bytes that weights are aimed to take: they may shrink less than the teacher's.
+  private static let roomForWeights = 0.98
+
+  private func usual(_ budget: Budget, _ heldOut: Int, _ batch: Int, _ size: Report.Size) -> [any Pass] {
     let judged = budget.judged < heldOut ? budget.judged : nil
     var choice = Select(by: select, group: group)
     switch replace {
@@ -236,7 +276,7 @@ public struct CompilerOptions: Sendable {
     case .threshold(let number): choice.threshold = number
     }
     if select == .auto {
-      choice.reduction = reduction(parameters, budget)
+      choice.reduction = reduction(size, budget)
       choice.reduction.judged = judged
     }
     let onTrial = select.isDamage && choice.layers == nil

@@ -30,6 +30,13 @@ public struct Report: Sendable {
     public var flops: Int
     /// Bytes of its file; `nil` where it has not been written.
     public var bytes: Int?
+
+    /// A size.
+    package init(parameters: Int, flops: Int, bytes: Int? = nil) {
+      self.parameters = parameters
+      self.flops = flops
+      self.bytes = bytes
+    }
   }
 
   /// A hybrid with the same layers replaced by a control, trained for the same steps.

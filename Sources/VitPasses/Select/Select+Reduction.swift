@@ -33,6 +33,7 @@ extension Select {
             ? "a larger drop, or less agreement, allows more, as does replacing more layers"
             : "replacing more layers allows more")
     }
+    let before = hybrid
     hybrid = trials.model
     for (place, count) in point.sizes.merges.enumerated() { hybrid.layers[place].merges = count }
     var result = PassResult(changes: max(1, point.sizes.replaced.count), notes: notes)
@@ -45,6 +46,10 @@ extension Select {
         + "damage \(from) to \(to), solved \(Float(trials.damage)), "
         + "\(part) % of the teacher's \(reduction.cost.rawValue)")
     (result.found, result.points) = (passes, points)
+    result.alternatives = try points.map {
+      var copy = before
+      return try self.passes(for: $0, chosen: chosen.sorted(), mixers: mixers, owning: owning, teacher, &copy)
+    }
     return result
   }
 
@@ -95,10 +100,8 @@ extension Select {
     while true {
       let point = points[place]
       var copy = hybrid
-      let layers = isFree ? point.sizes.replaced : chosen
       let passes = try passes(
-        for: point, chosen: layers, mixers: mixers.filter { layers.contains($0.layer.index) }, owning: owning,
-        teacher, &copy)
+        for: point, chosen: chosen, mixers: mixers, owning: owning, teacher, &copy)
       for pass in passes { _ = try pass.run(on: &copy, context: context) }
       let model = copy
       if !passes.isEmpty {
@@ -126,8 +129,10 @@ extension Select {
     _ hybrid: inout Hybrid
   ) throws -> [any Pass] {
     let sizes = point.sizes
+    let layers = isFree ? sizes.replaced : chosen
     var passes = try mixerPasses(
-      for: sizes, chosen: chosen, mixers: mixers, owning: owning, teacher, &hybrid)
+      for: sizes, chosen: layers, mixers: mixers.filter { layers.contains($0.layer.index) }, owning: owning,
+      teacher, &hybrid)
     let whole = ChannelSite.all(in: teacher.graph).map(\.channels)
     if sizes.channels != whole {
       passes.append(Prune(counts: sizes.channels, images: reduction.images, tile: reduction.tile))

@@ -29,6 +29,15 @@ extension Command {
       Option("--keep-tokens", "leaves all tokens: auto merges no patches that are alike"),
       Option("--target-speedup", "TIMES", "where auto stops: so many times faster, as 2"),
       Option("--max-params", "N", "where auto stops: at most so many parameters"),
+      Option("--max-bytes", "SIZE", "where auto stops: a file of at most so many bytes, as 12M"),
+      Option(
+        "--search-time", "TIME",
+        "what looking for what the model can do without may take of --time-budget; decides on how many images it is measured"
+      ),
+      Option(
+        "--pareto", "DIR",
+        "where models of up to eight other points go that auto passes on its way, solved and not trained, with what each reaches in pareto.json"
+      ),
       Option(
         "--cost", "KIND",
         "what auto counts: time (default: of an image, by a table), measured (that time here; the default with --target-speedup), flops or parameters"
@@ -121,6 +130,9 @@ private struct CompileRun {
       try FileFormat.check(report, is: .json, as: "--report")
       try files.writes(report, as: "--report")
     }
+    if isText, arguments.text("--max-bytes") != nil {
+      throw usage("--max-bytes is for a .vmod, and --emit ir writes none", code: "option-conflict")
+    }
     depfile = try arguments.depfile(for: out, &files)
     if let checkpoint = options.checkpoint { try files.writes(checkpoint, as: "the checkpoint of -o") }
     if options.resumes { try Compiler.checkCheckpoint(options) }
@@ -133,7 +145,7 @@ private struct CompileRun {
     "--replace", "--select", "--mixer", "--prefix", "--width", "--heads", "--order", "--time-budget",
     "--distil-steps",
     "--distil-rate", "--fine-tune-steps", "--fine-tune-rate", "--batch", "--max-drop", "--target-speedup",
-    "--max-params", "--min-agreement", "--cost",
+    "--max-params", "--min-agreement", "--cost", "--max-bytes", "--search-time",
   ]
 
   private static func options(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
@@ -180,6 +192,8 @@ private struct CompileRun {
       try arguments.choice("--order", of: ["bidirectional", "forward", "cross"]).flatMap(Swap.Order.init)
       ?? options.order
     options.timeBudget = try arguments.seconds("--time-budget") ?? options.timeBudget
+    options.searchTime = try arguments.seconds("--search-time")
+    options.makesOthers = arguments.text("--pareto") != nil
     options.deadline = try arguments.seconds("--deadline")
     options.evaluationImages = try arguments.integer("--eval-images", in: 1...Int.max)
     options.distilSteps = try arguments.integer("--distil-steps", in: Effort.steps)
@@ -209,13 +223,15 @@ private struct CompileRun {
   private static func target(_ arguments: Arguments) throws(VitError) -> CompilerOptions.Target? {
     let speedup = try arguments.number("--target-speedup", above: 1)
     let parameters = try arguments.integer("--max-params", in: 1...Int.max)
-    guard speedup == nil || parameters == nil else {
-      throw usage("--target-speedup and --max-params are one target too many", code: "option-conflict")
+    let bytes = try arguments.byteCount("--max-bytes")
+    let targets = ["--target-speedup", "--max-params", "--max-bytes"].filter { arguments.text($0) != nil }
+    guard targets.count < 2 else {
+      throw usage("\(targets[0]) and \(targets[1]) are one target too many", code: "option-conflict")
     }
     if arguments.text("--min-agreement") != nil, arguments.text("--max-drop") != nil {
       throw usage("--max-drop and --min-agreement are one bound too many", code: "option-conflict")
     }
-    for option in ["--target-speedup", "--max-params", "--max-drop", "--min-agreement", "--cost"]
+    for option in targets + ["--max-drop", "--min-agreement", "--cost", "--search-time", "--pareto"]
     where arguments.text(option) != nil {
       if let choice = arguments.text("--select"), choice != "auto" {
         throw usage(
@@ -223,6 +239,7 @@ private struct CompileRun {
       }
     }
     return speedup.map(CompilerOptions.Target.speedup) ?? parameters.map(CompilerOptions.Target.parameters)
+      ?? bytes.map(CompilerOptions.Target.bytes)
   }
 
   /// `4`, `0.5` or `layers=3,5`.
@@ -270,16 +287,21 @@ private struct CompileRun {
     let evaluation = try arguments.samples(
       "--eval-data", for: teacher, purpose: .evaluation, terminal: terminal, &files)
     let compiler = try Compiler(options)
+    var others = try arguments.text("--pareto").map(ParetoFolder.init)
     let result = try Interrupts.deferring {
       try compiler.compile(
         teacher, data, evaluation: evaluation, to: out, as: isText ? .text : .vmod,
-        progress: terminal.progress
-      ) { event in
-        terminal.write(CompileText.event(event))
-        try? terminal.flush()
-      }
+        progress: terminal.progress,
+        events: { event in
+          terminal.write(CompileText.event(event))
+          try? terminal.flush()
+        }, other: { try others?.add($0) })
     }
     terminal.write(CompileText.summary(result.report, options: options))
+    if let others {
+      try others.finish(withTimes: !options.isReproducible)
+      terminal.write("\n" + others.text(chosen: result.report))
+    }
     if let path = arguments.text("--report") { try TextFile.write(result.report.json().text, to: path) }
     try depfile?.write(files, terminal)
     return .done

@@ -41,8 +41,11 @@ extension Arguments {
   func threads() throws(VitError) -> Int? { try integer("--threads", in: 1...1024) }
 
   /// The bytes that `--memory-limit` allows; `nil` where it is not given.
-  func memoryLimit() throws(VitError) -> Int? {
-    guard let text = text("--memory-limit") else { return nil }
+  func memoryLimit() throws(VitError) -> Int? { try byteCount("--memory-limit") }
+
+  /// A number of bytes, as `500M`.
+  func byteCount(_ name: String) throws(VitError) -> Int? {
+    guard let text = text(name) else { return nil }
     let digits = text.prefix { $0.isASCII && $0.isNumber }
     let units = ["": 0, "B": 0, "K": 10, "M": 20, "G": 30, "T": 40]
     if let count = Int(digits), let shift = units[text.dropFirst(digits.count).uppercased()] {
@@ -50,7 +53,7 @@ extension Arguments {
       if !overflow, bytes > 0 { return bytes }
     }
     throw usage(
-      "option --memory-limit cannot be '\(text)' (expected a size as 500M or 4G)", code: "option-value")
+      "option \(name) cannot be '\(text)' (expected a size as 500M or 4G)", code: "option-value")
   }
 
   /// The seed.
