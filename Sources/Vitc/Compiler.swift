@@ -148,7 +148,7 @@ private struct CompileJob {
     training = parts.training
     // What is measured at the end is not what was chosen by: without data of its own it is the other half of what is held out.
     let halves =
-      evaluation == nil && parts.heldOut.count > 1 && plan.pipeline.reduction != nil
+      evaluation == nil && parts.heldOut.count > 1
       ? try parts.heldOut.holdingOut(parts.heldOut.count / 2, seed: options.seed)
       : (training: parts.heldOut, heldOut: evaluation ?? parts.heldOut)
     heldOut = halves.training

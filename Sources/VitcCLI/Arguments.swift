@@ -63,7 +63,9 @@ struct Option: Sendable {
   static let seed = Option("--seed", "S", "decides all random choices (default 0)")
   /// How many of the data nothing is trained on.
   static let heldOut = Option(
-    "--held-out", "N", "images of the data that nothing is trained on and that decide which weights are kept")
+    "--held-out", "N",
+    "images of the data that nothing is trained on: they decide which weights are kept; without data to measure on, a half of them is that"
+  )
   /// What make and ninja read.
   static let dependencies = [
     Option(

@@ -3,7 +3,7 @@ import Testing
 import VitTestSupport
 
 /// Training in a debug build takes minutes, so these run in release.
-@Suite("Compiling", .serialized, .enabled(if: Tool.isRelease, "this is a debug build")) struct CompileTests {
+@Suite("Compiling", .serialized, .enabled(if: Build.isRelease, "this is a debug build")) struct CompileTests {
   /// A compile that takes a second or two.
   static let quick = [
     "compile", Tool.teacher, "--data", "synthetic:48", "--distil-steps", "3", "--fine-tune-steps", "2",

@@ -37,7 +37,7 @@ import VitTestSupport
   }
 
   @Test(
-    "so does a compile", .enabled(if: Tool.isRelease), arguments: [150, 250, 350, 500, 700, 1000, 2000])
+    "so does a compile", .enabled(if: Build.isRelease), arguments: [150, 250, 350, 500, 700, 1000, 2000])
   func compile(mebibytes: Int) throws {
     let scratch = try Scratch()
     let result = try run(
@@ -144,7 +144,7 @@ import VitTestSupport
   }()
 
   @Test(
-    "memory that training will not have is missed before the model is scored", .enabled(if: Tool.isRelease))
+    "memory that training will not have is missed before the model is scored", .enabled(if: Build.isRelease))
   func beforeWork() throws {
     let scratch = try Scratch()
     let words = [

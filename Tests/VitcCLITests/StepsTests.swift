@@ -2,7 +2,7 @@ import Foundation
 import Testing
 import VitTestSupport
 
-@Suite("A compile in steps", .serialized, .enabled(if: Tool.isRelease, "this is a debug build"))
+@Suite("A compile in steps", .serialized, .enabled(if: Build.isRelease, "this is a debug build"))
 struct StepsTests {
   private static let data = ["--data", "synthetic:40", "--held-out", "8", "--seed", "4"]
   private static let passes = [
@@ -14,7 +14,8 @@ struct StepsTests {
     let scratch = try Scratch()
     let whole = scratch.file("whole.vmod")
     let compiled = try Tool.run(
-      ["compile", Tool.teacher, "-o", whole, "--passes", Self.passes.joined(separator: ",")] + Self.data)
+      ["compile", Tool.teacher, "-o", whole, "--passes", Self.passes.joined(separator: ","), "--eval-data"]
+        + ["synthetic:8"] + Self.data)
     #expect(compiled.status == 0, "\(compiled.errors)")
     func step(_ input: String, _ passes: String, _ more: [String] = []) throws -> String {
       let out = scratch.file("after-\(passes.prefix { $0 != "{" && $0 != "," }).vmod")

@@ -25,15 +25,6 @@ struct Tool {
     return test.deletingLastPathComponent().appendingPathComponent("vitc").path
   }()
 
-  /// Whether it was built to be fast.
-  static var isRelease: Bool {
-    #if DEBUG
-      false
-    #else
-      true
-    #endif
-  }
-
   /// The bundled teacher.
   static let teacher = Fixture.path("teacher/fashion-vit.onnx")
 

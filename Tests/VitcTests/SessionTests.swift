@@ -20,14 +20,6 @@ import Vitc
     deinit { view.base.deallocate() }
   }
 
-  private static var isRelease: Bool {
-    #if DEBUG
-      false
-    #else
-      true
-    #endif
-  }
-
   private func teacher() throws -> Model { try Model(contentsOf: Fixture.path("teacher/fashion-vit.onnx")) }
 
   private func image(_ seed: UInt64, batch: Int = 1) throws -> Tensor {
@@ -38,7 +30,7 @@ import Vitc
 
   @Test(
     "a second run into the caller's memory allocates nothing",
-    .enabled(if: isRelease, "what is not optimised allocates"), arguments: ["none", "glr", "lstm"])
+    .enabled(if: Build.isRelease, "what is not optimised allocates"), arguments: ["none", "glr", "lstm"])
   func allocations(mixer: String) throws {
     var model = try teacher()
     if mixer != "none" {
@@ -57,7 +49,7 @@ import Vitc
 
   @Test(
     "a second run of a recurrence and of a batch norm allocates nothing",
-    .enabled(if: isRelease, "what is not optimised allocates"))
+    .enabled(if: Build.isRelease, "what is not optimised allocates"))
   func ownScratch() throws {
     var builder = GraphBuilder(Graph(name: "recurrent"), registry: .vitc)
     func numbers(_ shape: [Int], _ name: String) -> ValueID {

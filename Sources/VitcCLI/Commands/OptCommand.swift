@@ -25,7 +25,7 @@ extension Command {
     ] + Option.dependencies,
     notes: [
       "A compile can be run in steps, as in 'score', 'swap{layers=all}', 'distil', 'select,restore', 'fine-tune' and 'round': "
-        + "with the same data, --held-out and --seed they give the weights of one compile with the whole pipeline.",
+        + "with the same data, --held-out and --seed they give the weights of one compile with the whole pipeline and --eval-data.",
       "'raise{max-rewrites=N}' stops after N rewrites, of which --time-passes counts all: the least N with which a result "
         + "is wrong finds the rewrite that is.",
     ]
