@@ -83,7 +83,8 @@ let package = Package(
       path: "Tests/VitFuzzing", swiftSettings: swift),
     test("VitFuzzing", ["VitFuzzing"]),
     .target(
-      name: "VitBenchmarks", dependencies: ["VitIR", "CVitKernels", "VitRuntime", "VitOps", "VitTrain"],
+      name: "VitBenchmarks",
+      dependencies: ["VitIR", "CVitKernels", "VitRuntime", "VitOps", "VitTrain", "VitPasses", "Vitc"],
       path: "Tests/VitBenchmarks", swiftSettings: swift),
     test("VitIR", ["VitIR"]),
     test("VitRuntime", ["VitIR", "VitRuntime", "CVitKernels"]),

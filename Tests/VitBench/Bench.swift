@@ -1,6 +1,7 @@
 internal import VitBenchmarks
 
-/// `VitBench kernels [FILTER] [SECONDS]` and `VitBench mixers THREADS SECONDS`, for tools/bench.
+/// `VitBench kernels [FILTER] [SECONDS]`, `VitBench mixers THREADS SECONDS` and `VitBench search MODEL DATA THREADS`, for
+/// tools/bench.
 @main struct Bench {
   static func main() throws {
     let words = CommandLine.arguments.dropFirst()
@@ -13,7 +14,13 @@ internal import VitBenchmarks
       let numbers = rest.compactMap(Double.init)
       try MixerBenchmarks.run(
         threads: numbers.first.map { Int($0) } ?? 2, seconds: numbers.dropFirst().first ?? 4)
-    default: print("usage: VitBench kernels [FILTER] [SECONDS] | VitBench mixers THREADS SECONDS")
+    case "search" where rest.count == 3:
+      let words = Array(rest)
+      try SearchBenchmarks.run(words[0], data: words[1], threads: Int(words[2]) ?? 2)
+    default:
+      print(
+        "usage: VitBench kernels [FILTER] [SECONDS] | VitBench mixers THREADS SECONDS | VitBench search MODEL DATA THREADS"
+      )
     }
   }
 }

@@ -117,7 +117,7 @@ public struct Budget: Hashable, Sendable {
   /// How often fine-tuning measures: teacher and hybrid before it, four rates, a tenth of the steps, and two at the end.
   static let fineTuneMeasurements = 10
   /// How many models are taken to be solved on trial.
-  private static let solvedTrials = 6
+  private static let solvedTrials = 8
   /// How much more than its operations say scoring costs, for it sorts each row of a map.
   private static let mapsFactor = 3.0
   /// Seconds that reading a sample is taken to cost, and what a pass does beside its products: where samples lie in an array

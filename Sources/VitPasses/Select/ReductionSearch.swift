@@ -9,7 +9,7 @@ internal import VitRuntime
 /// where they are large, so that measurements alone decide where to stop.
 struct ReductionSearch {
   private let reduction: Reduction
-  private let model: ReducibleModel
+  let model: ReducibleModel
   private let meter: FidelityMeter
   private let measured: MeasuredCosts?
   private let context: PassContext
@@ -42,7 +42,8 @@ struct ReductionSearch {
       .model(mixers, isFree: isFree)
   }
 
-  private func point(_ state: [Int]) throws -> Reduction.Point {
+  /// A model, measured.
+  func point(_ state: [Int]) throws -> Reduction.Point {
     let graph = try model.graph(state)
     let fidelity = try meter.measure(graph)
     let cost =
@@ -53,26 +54,51 @@ struct ReductionSearch {
       sizes: model.sizes(state))
   }
 
-  /// The models on the way, each measured: first that with the mixers alone, last that with the least cost, or the first
-  /// beyond a bound; each costs less than those before.
-  func points() throws -> [Reduction.Point] {
+  /// A walk from the mixers alone to the model with the least cost, or to the first beyond a bound.
+  struct Walk {
+    /// The models that were measured; each costs less than those before.
+    fileprivate(set) var points: [Reduction.Point]
+    /// All states on the way, and where on it the points are.
+    fileprivate var states: [[Int]]
+    fileprivate var places: [Int]
+  }
+
+  /// Measures the model halfway between a point and the next, and puts it there; false where there is none, or it does not cost
+  /// less than the one and more than the other.
+  func refine(_ walk: inout Walk, behind index: Int) throws -> Bool {
+    guard walk.points.indices.contains(index + 1) else { return false }
+    let place = (walk.places[index] + walk.places[index + 1]) / 2
+    guard place > walk.places[index] else { return false }
+    let point = try point(walk.states[place])
+    guard point.cost < walk.points[index].cost, point.cost > walk.points[index + 1].cost else { return false }
+    walk.points.insert(point, at: index + 1)
+    walk.places.insert(place, at: index + 1)
+    return true
+  }
+
+  /// Walks.
+  func walk() throws -> Walk {
     var state = model.start
-    var points = [try point(state)]
-    var last = points[0]
+    var last = try point(state)
+    var walk = Walk(points: [last], states: [state], places: [0])
     var measured = model.cost(state)
     while let next = model.next(state), reduction.spent(last) <= ReductionSearch.reach,
       last.cost > reduction.goal
     {
       state = next
+      walk.states.append(state)
       let cost = model.cost(state)
       let isAtGoal = last.cost * cost <= reduction.goal * measured
       guard isAtGoal || model.next(state) == nil || cost <= ReductionSearch.fall * measured else { continue }
       measured = cost
       last = try point(state)
-      if let least = points.last?.cost, last.cost < least { points.append(last) }
-      context.progress(
-        Select.name, points.count, ReductionSearch.measurements + 1, "\(points.count - 1) reductions")
+      if let least = walk.points.last?.cost, last.cost < least {
+        walk.points.append(last)
+        walk.places.append(walk.states.count - 1)
+      }
+      let done = walk.points.count
+      context.progress(Select.name, done, ReductionSearch.measurements + 1, "\(done - 1) reductions")
     }
-    return points
+    return walk
   }
 }

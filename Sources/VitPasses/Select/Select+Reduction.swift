@@ -12,14 +12,14 @@ extension Select {
     let meter = try FidelityMeter(
       teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
     let narrow = try NarrowMixers(mixers, of: teacher, images: reduction.images, context: context)
-    let points = try ReductionSearch(
-      reduction, teacher: teacher, mixers: narrow, isFree: isFree, meter: meter, context: context
-    ).points()
+    let search = try ReductionSearch(
+      reduction, teacher: teacher, mixers: narrow, isFree: isFree, meter: meter, context: context)
+    var walk = try search.walk()
     let judge = try FidelityMeter(
       teacher: teacher.graph, data: data, samples: data.spread(reduction.judged), context: context)
     let trials = try solved(
-      points, chosen: chosen.sorted(), mixers: mixers, owning: owning, hybrid, judge, context)
-    let (point, passes) = (trials.point, trials.passes)
+      search, &walk, chosen: chosen.sorted(), mixers: mixers, owning: owning, hybrid, judge, context)
+    let (points, point, passes) = (walk.points, trials.point, trials.passes)
     if reduction.goal > 0, point.cost > reduction.goal {
       func percent(_ part: Double) -> String { "\((1000 * part).rounded() / 10) %" }
       let least = points.map(\.cost).min() ?? 1
@@ -88,17 +88,18 @@ extension Select {
   /// whatever it does: the layers were asked for.
   ///
   /// Starts where about half would come back, and goes on where as much of the loss would as did there, between the farthest
-  /// point that was allowed and the nearest that was not.
+  /// point that was allowed and the nearest that was not; then, a few times, halfway between these two.
   private func solved(
-    _ points: [Reduction.Point], chosen: [Int], mixers: [MixerNode], owning: Bool, _ hybrid: Hybrid,
-    _ meter: FidelityMeter, _ context: PassContext
+    _ search: ReductionSearch, _ walk: inout ReductionSearch.Walk, chosen: [Int], mixers: [MixerNode],
+    owning: Bool, _ hybrid: Hybrid, _ meter: FidelityMeter, _ context: PassContext
   ) throws -> Trial {
     let teacher = try hybrid.teacher(for: Select.name)
-    var place = points.lastIndex { reduction.spent($0) <= 2 } ?? 0
-    var (allowed, refused) = (-1, points.count)
+    var place = walk.points.lastIndex { reduction.spent($0) <= 2 } ?? 0
+    var (allowed, refused) = (-1, walk.points.count)
+    var refinements = Select.refinements
     var best: Trial?
     while true {
-      let point = points[place]
+      let point = walk.points[place]
       var copy = hybrid
       let passes = try passes(
         for: point, chosen: chosen, mixers: mixers, owning: owning, teacher, &copy)
@@ -109,16 +110,21 @@ extension Select {
       }
       _ = try Merge(counts: point.sizes.merges).run(on: &copy, context: context)
       let found = try meter.measure(copy.graph)
-      context.progress(Select.name, place + 1, points.count, "solved on trial")
+      context.progress(Select.name, place + 1, walk.points.count, "solved on trial")
       let spent = reduction.spent(damage: found.damage, agreement: found.agreement)
       let isAllowed = spent <= 1
       if isAllowed || place == 0 {
         best = Trial(point: point, passes: passes, model: model, damage: found.damage)
       }
       if isAllowed { allowed = place } else { refused = place }
-      if let best, refused - allowed <= 1 || place == 0 && !isAllowed { return best }
+      if let best, place == 0, !isAllowed { return best }
+      if let best, refused - allowed <= 1 {
+        guard refinements > 0, try search.refine(&walk, behind: allowed) else { return best }
+        refinements -= 1
+        refused += 1
+      }
       let kept = spent / max(reduction.spent(point), .leastNormalMagnitude)
-      let next = points.lastIndex { kept * reduction.spent($0) <= 1 }
+      let next = walk.points.lastIndex { kept * reduction.spent($0) <= 1 }
       place = min(max(next ?? 0, allowed + 1), refused - 1)
     }
   }
@@ -189,6 +195,9 @@ extension Select {
     hybrid = owning
     return true
   }
+
+  /// How often a model is tried that is halfway between the farthest that is allowed and the nearest that is not.
+  private static let refinements = 2
 
   /// What is left of the damage where a map of their own is worth its weights.
   private static let gainOfOwnMap = 0.75
