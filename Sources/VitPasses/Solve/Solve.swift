@@ -87,6 +87,7 @@ public struct Solve: Pass {
     let teacher = try hybrid.teacher(for: Solve.name)
     let sites = try SolveSite.all(in: hybrid, teacher: teacher, reach: reach)
     guard !sites.isEmpty else { return context.nothingReplaced(for: Solve.name) }
+    try Blas.require(on: context.pool)
     let data = try context.samples(for: Solve.name)
     let heldOut = context.heldOut ?? data
     guard data.count > 0, heldOut.count > 0 else {
