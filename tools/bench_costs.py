@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Fits what an operation costs in time: so many picoseconds for each floating-point operation and each byte, so many
-nanoseconds for each node. Prints the rates as the Swift that Sources/VitPasses/Cost/CostTable+Rates.swift is made of."""
+nanoseconds for each node. Prints the rates as the Swift that Sources/VitOps/Cost/CostTable+Rates.swift is made of."""
 import argparse
 import collections
 import itertools

@@ -102,7 +102,7 @@ import Vitc
     let stepwise = try run(distil, on: swapped, teacher: teacher)
     var options = self.options(scratch)
     (options.seed, options.heldOut, options.checkpoint) = (3, 2, nil)
-    let whole = try Compiler(options).compile(teacher, data)
+    let whole = try Compiler(options).compile(teacher, data, evaluation: heldOut)
     #expect(try whole.model.hybrid.firstDifference(from: stepwise.hybrid) == nil)
     let lineages = [whole.model, stepwise].map { $0.lineage.map { "\($0.key): \($0.value)" } }
     #expect(lineages[0].filter { !$0.hasPrefix("data") } == lineages[1].filter { !$0.hasPrefix("data") })

@@ -3,7 +3,7 @@ internal import VitRuntime
 
 /// The time that models take on this machine, as parts of the teacher's, timed in turn with it.
 ///
-/// What was measured is kept in the checkpoint and told again in the same order, so that a compile that goes on chooses what it
+/// What was decided by is kept in the checkpoint and told again in the same order, so that a compile that goes on chooses what it
 /// chose before.
 final class MeasuredCosts {
   private let teacher: Graph
@@ -33,10 +33,14 @@ final class MeasuredCosts {
       [teacher, graph], shapes: [shapes, shapes], pool: context.pool, seconds: MeasuredCosts.seconds,
       isCancelled: context.isCancelled)
     known.append(times[1].median / max(times[0].median, .leastNormalMagnitude))
+    return known[told]
+  }
+
+  /// Keeps what was measured.
+  func keep() throws {
     try context.checkpoint?.save(8 + 8 * known.count, context.checkpointKey(Select.name)) { write in
       try withUnsafeBytes(of: Int64(known.count).littleEndian, write)
       for part in known { try withUnsafeBytes(of: part.bitPattern.littleEndian, write) }
     }
-    return known[told]
   }
 }

@@ -12,6 +12,15 @@ public struct Reduction: Hashable, Sendable {
     case flops
     /// Weights.
     case parameters
+
+    /// What it is called in a sentence.
+    var words: String {
+      switch self {
+      case .time, .measured: "time"
+      case .flops: "operations"
+      case .parameters: "parameters"
+      }
+    }
   }
 
   /// What is to become less.

@@ -54,6 +54,9 @@ struct ReductionSearch {
       sizes: model.sizes(state))
   }
 
+  /// Keeps the costs that were measured in the checkpoint, once it is decided by them.
+  func keepCosts() throws { try measured?.keep() }
+
   /// A walk from the mixers alone to the model with the least cost, or to the first beyond a bound.
   struct Walk {
     /// The models that were measured; each costs less than those before.

@@ -66,7 +66,9 @@ struct ReductionSurvey {
   {
     let (shapes, samples) = try shapes(graph, context)
     let cost = try ModelCost(graph, inputShapes: shapes, samples: samples, pool: context.pool)
-    return kind == .flops ? cost.nodes.map { Double($0.flops) } : CostTable.nanoseconds(graph, cost)
+    return zip(graph.nodes, cost.nodes).map { node, cost in
+      kind == .flops ? Double(cost.flops) : CostTable.nanoseconds(node.name, cost)
+    }
   }
 
   /// What each node of the teacher costs. Rows that nobody reads are in the last layer.

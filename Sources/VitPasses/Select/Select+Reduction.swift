@@ -24,7 +24,7 @@ extension Select {
       func percent(_ part: Double) -> String { "\((1000 * part).rounded() / 10) %" }
       let least = points.map(\.cost).min() ?? 1
       throw VitError(
-        "the model cannot come to \(percent(reduction.goal)) of its \(reduction.cost.rawValue): "
+        "the model cannot come to \(percent(reduction.goal)) of its \(reduction.cost.words): "
           + "with \(reduction.bound) before training it comes to \(percent(point.cost)) of them",
         kind: .check, code: "target-unreachable",
         help: isFree
@@ -44,12 +44,13 @@ extension Select {
       "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values, "
         + "mixers \(sizes.mixers) (0 for all), merged patches \(sizes.merges): "
         + "damage \(from) to \(to), solved \(Float(trials.damage)), "
-        + "\(part) % of the teacher's \(reduction.cost.rawValue)")
+        + "\(part) % of the teacher's \(reduction.cost.words)")
     (result.found, result.points) = (passes, points)
     result.alternatives = try points.map {
       var copy = before
       return try self.passes(for: $0, chosen: chosen.sorted(), mixers: mixers, owning: owning, teacher, &copy)
     }
+    try search.keepCosts()
     return result
   }
 

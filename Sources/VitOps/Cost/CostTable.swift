@@ -1,10 +1,10 @@
-internal import VitIR
+package import VitIR
 
 /// The time that a model takes on one thread, as a table says that was fitted once (`tools/bench costs`): the same on every
 /// machine, so that what is chosen by it is, too.
 ///
 /// An operation takes so long for each floating-point operation, for each byte that it moves, and each time that it runs.
-enum CostTable {
+package enum CostTable {
   /// What an operation takes.
   struct Rate {
     /// For each floating-point operation, and for each byte.
@@ -13,14 +13,12 @@ enum CostTable {
     let nanoseconds: Double
   }
 
-  /// The nanoseconds of each node of `graph`; nothing for what does not run.
-  static func nanoseconds(_ graph: Graph, _ cost: ModelCost) -> [Double] {
-    zip(graph.nodes, cost.nodes).map { node, cost in
-      guard cost != Cost() else { return 0 }
-      let rate = rates[node.name] ?? others
-      return 1e-3
-        * (rate.picosecondsPerFlop * Double(cost.flops) + rate.picosecondsPerByte * Double(cost.bytes))
-        + rate.nanoseconds
-    }
+  /// The nanoseconds of an operation of that cost; nothing for what does not run.
+  package static func nanoseconds(_ operation: String, _ cost: Cost) -> Double {
+    guard cost != Cost() else { return 0 }
+    let rate = rates[operation] ?? others
+    return 1e-3
+      * (rate.picosecondsPerFlop * Double(cost.flops) + rate.picosecondsPerByte * Double(cost.bytes))
+      + rate.nanoseconds
   }
 }
