@@ -14,7 +14,7 @@ struct ReductionTests {
     var hybrid = try TinyViT.model(layers: 4)
     let cost = options.contains("cost=") ? "" : "cost=flops,"
     let pipeline = try Pipeline(
-      Self.trial + ",select{by=auto,\(cost)tile=4,head-tile=2,solved=32,\(options)}")
+      Self.trial + ",select{by=auto,\(cost)tile=4,head-tile=2,merge-from=2,solved=32,\(options)}")
     let results = try pipeline.run(on: &hybrid, context: context)
     try hybrid.checkInvariants()
     return (hybrid, try #require(results.last))
@@ -137,7 +137,7 @@ struct ReductionTests {
     let (hybrid, result) = try reduce("count=0,limit=0.01", TinyViT.context(count: 48))
     #expect(hybrid.replaced.isEmpty && hybrid.layers.allSatisfy(\.isAttention))
     let alone = try apply(
-      "select{by=auto,cost=flops,count=0,tile=4,head-tile=2,solved=32,limit=0.01}",
+      "select{by=auto,cost=flops,count=0,tile=4,head-tile=2,merge-from=2,solved=32,limit=0.01}",
       to: TinyViT.model(layers: 4),
       TinyViT.context(count: 48))
     #expect(try alone.weightBytes() == hybrid.weightBytes())

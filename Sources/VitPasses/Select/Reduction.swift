@@ -42,6 +42,8 @@ public struct Reduction: Hashable, Sendable {
   public var headTile: Int
   /// Whether patches may be merged.
   public var merges: Bool
+  /// The fewest patches of which some are: of fewer, merging costs more time than it saves.
+  public var fewestPatches = 100
 
   /// Takes what does least harm, until the damage is `limit` or the cost `goal` of the teacher's.
   public init(
@@ -60,7 +62,8 @@ public struct Reduction: Hashable, Sendable {
   }
 
   /// Takes `cost` (time; also measured, flops, parameters), `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
-  /// that are held out), `tile` (32), `head-tile` (8) and `merge` (true): whether patches may be merged.
+  /// that are held out), `tile` (32), `head-tile` (8), `merge` (true): whether patches may be merged,
+  /// and `merge-from` (100): the fewest patches of which some are.
   init(options: inout OptionReader) throws(VitError) {
     self.init()
     cost = try options.choice("cost", default: cost)
@@ -72,6 +75,7 @@ public struct Reduction: Hashable, Sendable {
     tile = try options.value("tile", default: tile)
     headTile = try options.value("head-tile", default: headTile)
     merges = try options.value("merge", default: merges)
+    fewestPatches = try options.value("merge-from", default: fewestPatches)
   }
 
   /// Throws where a number makes no sense.
@@ -93,6 +97,7 @@ public struct Reduction: Hashable, Sendable {
       ("solved", "\(images)"),
     ] + (judged.map { [("judged", "\($0)")] } ?? [])
       + [("tile", "\(tile)"), ("head-tile", "\(headTile)"), ("merge", "\(merges)")]
+      + (merges ? [("merge-from", "\(fewestPatches)")] : [])
   }
 }
 

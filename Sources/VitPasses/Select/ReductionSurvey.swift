@@ -182,7 +182,7 @@ struct ReductionSurvey {
   /// without the last, behind which nothing is saved.
   private func mergingLayers(_ mixers: [MixerNode]) throws -> [Int] {
     let (_, patches) = tokens
-    guard TokenMatch.most(of: patches) > 0 else { return [] }
+    guard patches >= reduction.fewestPatches, TokenMatch.most(of: patches) > 0 else { return [] }
     var mixed = Hybrid(of: teacher)
     (mixed.graph, mixed.layers) = try MixerNode.transplant(mixers, into: teacher, registry: context.registry)
     return teacher.layers.indices.dropLast().filter { place in
