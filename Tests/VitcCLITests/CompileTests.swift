@@ -78,8 +78,37 @@ import VitTestSupport
       "--mixer", "pointwise", "--target-speedup", "50", "-o", scratch.file("a.vmod"),
     ])
     #expect(result.status == 1, "\(result.errors)")
-    #expect(result.errors.contains("cannot come to 2.0 % of its flops"), "\(result.errors)")
+    #expect(result.errors.contains("cannot come to 2.0 % of its time"), "\(result.errors)")
     #expect(try scratch.names.isEmpty)
+  }
+
+  @Test("models of other points of a search go to a folder, with an index that says what each reaches")
+  func pareto() throws {
+    let scratch = try Scratch()
+    let result = try Tool.run([
+      "compile", Tool.teacher, "--data", "synthetic:48", "--held-out", "16", "--no-train", "--replace", "0",
+      "--max-drop", "100", "--search-time", "5s", "--pareto", scratch.file("points"), "--reproducible", "-o",
+      scratch.file("a.vmod"),
+    ])
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(result.output.contains("points on the way") && result.output.contains("point-1.vmod"))
+    let index = try String(contentsOfFile: scratch.file("points/pareto.json"), encoding: .utf8)
+    #expect(try Schema("pareto").problems(index) == [])
+    let parsed = try #require(try JSONSerialization.jsonObject(with: Data(index.utf8)) as? [String: Any])
+    let models = try #require(parsed["models"] as? [[String: Any]])
+    #expect((1...8).contains(models.count))
+    for model in models {
+      let file = try #require(model["file"] as? String)
+      let report = try #require(model["report"])
+      let text = String(decoding: try JSONSerialization.data(withJSONObject: report), as: UTF8.self)
+      #expect(try Schema("report").problems(text) == [])
+      #expect(try Tool.run("verify", scratch.file("points/\(file)")).status == 0)
+    }
+    let missing = try Tool.run([
+      "compile", Tool.teacher, "--data", "synthetic:16", "--pareto", scratch.file("no/points"), "-o",
+      scratch.file("b.vmod"),
+    ])
+    #expect(missing.status == 4 && missing.errors.contains("the folder cannot be made"), "\(missing.errors)")
   }
 
   @Test("the pipeline that is printed gives the same hybrid when it is pasted back") func pipeline() throws {
