@@ -11,6 +11,8 @@ public protocol Pass: Sendable {
   static var summary: String { get }
   /// A pipeline in which it stands, with those before it that it needs. Default: its name.
   static var example: String { get }
+  /// Options with a value that brings further options. Default: none.
+  static var forms: [(name: String, value: String)] { get }
   /// Whether a model that it changed is no longer its own teacher, though no layer of it is replaced. Default: it is.
   var isLossy: Bool { get }
   /// Whether it can run on a model in which tokens are merged on the way. Default: it can.
@@ -28,6 +30,8 @@ public protocol Pass: Sendable {
 extension Pass {
   /// The pass alone, with its defaults.
   public static var example: String { name }
+  /// No option brings others.
+  public static var forms: [(name: String, value: String)] { [] }
   /// It is its own teacher still.
   public var isLossy: Bool { false }
   /// It can.
@@ -150,10 +154,10 @@ public struct OptionReader {
 
   /// An option of a type that is read from text, or `nil`.
   public mutating func optional<Value: LosslessStringConvertible>(
-    _ name: String, as type: Value.Type = Value.self
+    _ name: String, as type: Value.Type = Value.self, or word: String? = nil
   ) throws(VitError) -> Value? {
     let kinds = ["Int": "a whole number", "Double": "a number", "Bool": "true or false"]
-    note(name, kinds["\(Value.self)"] ?? "text")
+    note(name, (kinds["\(Value.self)"] ?? "text") + (word.map { ", or \($0)" } ?? ""))
     guard let text = text(name) else { return nil }
     guard let value = Value(text) else {
       throw VitError(
@@ -186,9 +190,9 @@ public struct OptionReader {
     return text(name)
   }
 
-  /// A list of whole numbers, written `[3,5]` or as one number.
-  public mutating func integers(_ name: String) throws(VitError) -> [Int]? {
-    note(name, "whole numbers as in [3,5]")
+  /// A list of whole numbers, written `[3,5]` or as one number; `word` is what else may stand there, which was looked for.
+  public mutating func integers(_ name: String, or word: String? = nil) throws(VitError) -> [Int]? {
+    note(name, "whole numbers as in [3,5]" + (word.map { ", or \($0)" } ?? ""))
     guard let text = text(name) else { return nil }
     let inner = text.hasPrefix("[") && text.hasSuffix("]") ? String(text.dropFirst().dropLast()) : text
     let values = inner.split(separator: ",", omittingEmptySubsequences: false).map { Int($0.trimmed) }

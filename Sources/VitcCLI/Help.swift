@@ -79,12 +79,16 @@ enum Help {
       throw Arguments.unknown(name, among: Pipeline.standardPasses.map { $0.name }, what: "pass", help: nil)
     }
     var text = "\(pass.name): \(pass.summary)\n"
-    var reader = OptionReader(pass: name, [])
-    let values = try pass.init(options: &reader).options
-    if !reader.asked.isEmpty {
-      text += "\noptions, with their defaults:\n"
+    var told: Set<String> = []
+    for given in [[]] + pass.forms.map({ [$0] }) {
+      var reader = OptionReader(pass: name, given)
+      let values = try pass.init(options: &reader).options
+      let asked = reader.asked.filter { told.insert($0.name).inserted }
+      guard !asked.isEmpty else { continue }
+      let form = given.map { "and with \($0.name)=\($0.value)" }.first ?? "options, with their defaults"
+      text += "\n\(form):\n"
       text += rows(
-        reader.asked.map { option in
+        asked.map { option in
           let value = values.first { $0.name == option.name }?.value ?? "none"
           return (option.name, "\(value)  (\(option.kind))")
         })

@@ -57,7 +57,7 @@ public struct Merge: Pass {
     self.init()
     count = try options.value("count", default: count)
     isChosen = options.word("counts", of: ["chosen"]) != nil
-    if !isChosen { counts = try options.integers("counts") }
+    if !isChosen { counts = try options.integers("counts", or: "chosen") }
     metric = try options.choice("metric", default: metric)
   }
 

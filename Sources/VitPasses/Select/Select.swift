@@ -9,6 +9,9 @@ public struct Select: Pass {
   /// See `Pass`.
   public static let example = "score,select{by=drop,count=1}"
 
+  /// See `Reduction`.
+  public static let forms = [(name: "by", value: "auto")]
+
   /// What layers are ranked by.
   public var criterion: Criterion
   /// From which end of the ranking they are taken.
@@ -71,7 +74,7 @@ public struct Select: Pass {
     }
     threshold = try options.optional("threshold")
     isFree = options.word("count", of: ["auto"]) != nil
-    if !isFree { count = try options.optional("count") }
+    if !isFree { count = try options.optional("count", or: "auto") }
     fraction = try options.value("fraction", default: fraction)
     layers = try options.integers("layers")
     images = try options.optional("images")
