@@ -60,8 +60,8 @@ import Vitc
     let last = try #require(others.last)
     let text = try #require(last.report.found)
     #expect(!text.contains("by=auto") && !text.contains("fine-tune"))
-    var again = CompilerOptions()
-    (again.pipeline, again.isReproducible) = (try Pipeline(text), true)
+    var again = options
+    (again.pipeline, again.makesOthers) = (try Pipeline(text), false)
     let same = try Compiler(again).compile(teacher, data)
     #expect(try same.model.graph.firstDifference(from: last.model.graph) == nil)
     options.select = .damage
