@@ -104,6 +104,11 @@ enum CompileText {
       + (drop > aim ? ", and are exceeded" : "") + ". Nothing is claimed for other data.\n"
   }
 
+  /// By how much `b` is less than `a`, or more, as a part of it; nothing where `b` is not known.
+  static func change(_ a: Int, _ b: Int) -> String {
+    b > 0 ? "\(((Double(b) / Double(max(a, 1)) - 1) * 100).fixed(1)) %" : ""
+  }
+
   /// Teacher beside hybrid.
   static func summary(_ report: Report, options: CompilerOptions) -> String {
     let layers =
@@ -113,9 +118,6 @@ enum CompileText {
     var table = Table(["", "teacher", "hybrid", "change"])
     func row(_ name: String, _ teacher: String, _ hybrid: String, _ change: String = "") {
       table.add([name, teacher, hybrid, change])
-    }
-    func ratio(_ a: Int, _ b: Int) -> String {
-      b > 0 ? "\(((Double(b) / Double(max(a, 1)) - 1) * 100).fixed(1)) %" : ""
     }
     let fidelity = report.fidelity
     if let teacher = fidelity.teacherAccuracy, let hybrid = fidelity.accuracy {
@@ -131,12 +133,13 @@ enum CompileText {
     let (teacher, hybrid) = (report.teacher, report.hybrid)
     row(
       "parameters", teacher.parameters.grouped, hybrid.parameters.grouped,
-      ratio(teacher.parameters, hybrid.parameters))
+      change(teacher.parameters, hybrid.parameters))
     if let before = teacher.bytes, let after = hybrid.bytes {
-      row("file bytes", before.grouped, after.grouped, ratio(before, after))
+      row("file bytes", before.grouped, after.grouped, change(before, after))
     }
     row(
-      "flops", Double(teacher.flops).asCount, Double(hybrid.flops).asCount, ratio(teacher.flops, hybrid.flops)
+      "flops", Double(teacher.flops).asCount, Double(hybrid.flops).asCount,
+      change(teacher.flops, hybrid.flops)
     )
     if let (teacher, hybrid) = report.timing {
       func time(_ timing: Timing) -> String {

@@ -9,6 +9,11 @@ struct ParetoFolder {
   private let path: String
   private var models: [(file: String, report: Report)] = []
 
+  /// The files that may be written in the folder at `path`.
+  static func files(in path: String) -> [String] {
+    (1...OtherPoints.most).map { "\(path)/point-\($0).vmod" } + ["\(path)/pareto.json"]
+  }
+
   /// The folder at `path`, which is made where it is missing; throws where that cannot be.
   init(_ path: String) throws {
     self.path = path.hasSuffix("/") ? String(path.dropLast()) : path
@@ -43,7 +48,6 @@ struct ParetoFolder {
   /// The models, a row each, and last the one that was chosen.
   func text(chosen: Report) -> String {
     var table = Table(["model", "points", "agreement", "KL", "parameters", "flops", "ms"])
-    func ratio(_ a: Int, _ b: Int) -> String { "\(((Double(b) / Double(max(a, 1)) - 1) * 100).fixed(1)) %" }
     for (name, report) in models + [("chosen", chosen)] {
       let fidelity = report.fidelity
       let drop = fidelity.teacherAccuracy.flatMap { teacher in fidelity.accuracy.map { ($0 - teacher) * 100 }
@@ -54,8 +58,8 @@ struct ParetoFolder {
       table.add([
         name, drop?.fixed(2) ?? "", fidelity.agreement?.percent ?? "",
         fidelity.divergence?.short ?? fidelity.relativeError.short,
-        ratio(report.teacher.parameters, report.hybrid.parameters),
-        ratio(report.teacher.flops, report.hybrid.flops), times ?? "",
+        CompileText.change(report.teacher.parameters, report.hybrid.parameters),
+        CompileText.change(report.teacher.flops, report.hybrid.flops), times ?? "",
       ])
     }
     return "points on the way, solved and not trained, in \(path)\n\(table.text)\n"

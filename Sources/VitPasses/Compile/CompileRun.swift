@@ -134,7 +134,7 @@ package struct CompileRun {
       var (report, _) = try report(hybrid, bound: bound, meter)
       report.found =
         Pipeline(
-          plan.pipeline.passes.prefix { !($0 is Select) }
+          others.ahead
             + zip(pipeline.passes, results).flatMap { $1.found ?? [$0] }
         ).description
       try body(hybrid, report)

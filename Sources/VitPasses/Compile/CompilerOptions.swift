@@ -198,7 +198,9 @@ public struct CompilerOptions: Sendable {
   /// chosen, and all channels stay. Throws a usage error where a bound or a target asks for more.
   package func withoutData() throws(VitError) -> CompilerOptions {
     guard pipeline == nil, select == .auto else { return self }
-    guard target == nil, minimumAgreement == nil, replacesLayers, replace != .free else {
+    guard target == nil, minimumAgreement == nil, replacesLayers, replace != .free, cost == nil,
+      searchTime == nil, !makesOthers
+    else {
       throw VitError(
         "what a model can do without is found out on data", kind: .usage, code: "data-missing",
         help: "give some with --data")

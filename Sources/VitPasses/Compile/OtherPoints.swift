@@ -1,14 +1,16 @@
 internal import VitIR
 
 /// The models of points that a search passed on its way.
-struct OtherPoints {
+package struct OtherPoints {
   /// The hybrid as it was before the search.
   let before: Hybrid
+  /// The passes before the search.
+  let ahead: [any Pass]
   /// For each model the passes that make it of that one.
   let pipelines: [Pipeline]
 
   /// At most so many are made.
-  private static let most = 8
+  package static let most = 8
 
   /// The points of the search that `pipeline` made, from the largest model to the smallest, evenly; without that which was
   /// chosen. What is trained end to end is not: each is solved on as many samples as models are that are looked at.
@@ -17,6 +19,7 @@ struct OtherPoints {
       let reduction = pipeline.reduction
     else { return nil }
     self.before = before
+    ahead = Array(pipeline.passes[..<place])
     let result = results[place]
     let chosen = Pipeline(result.found ?? []).description
     let behind = pipeline.passes[(place + 1)...].filter { !($0 is FineTune) }

@@ -22,7 +22,7 @@ struct ReducibleModel {
   let context: PassContext
 
   /// At least one patch of so many stays.
-  private static let fewestPatches = 8
+  private static let patchesForOne = 8
 
   /// Every part of its first size.
   var start: [Int] { slots.map { _ in 0 } }
@@ -69,7 +69,7 @@ struct ReducibleModel {
       guard slot.sizes[place] <= TokenMatch.most(of: left) else { return false }
       left -= slot.sizes[place]
     }
-    return left == patches || left * ReducibleModel.fewestPatches >= patches
+    return left == patches || left * ReducibleModel.patchesForOne >= patches
   }
 
   /// The model with the mixers, and each part of its size.

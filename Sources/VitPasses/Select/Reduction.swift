@@ -81,11 +81,11 @@ public struct Reduction: Hashable, Sendable {
   /// Throws where a number makes no sense.
   func check() throws(VitError) {
     guard goal >= 0, goal <= 1, limit >= 0, limit.isFinite, agreement >= 0, agreement <= 1, images > 0,
-      (judged ?? 1) > 0,
+      (judged ?? 1) > 0, fewestPatches > 0,
       (1...4096).contains(tile), (1...4096).contains(headTile)
     else {
       throw VitError(
-        "select: expected a goal from 0 to 1, a limit of at least 0, an agreement from 0 to 1, solved and judged > 0 and tiles from 1 to 4096",
+        "select: expected a goal from 0 to 1, a limit of at least 0, an agreement from 0 to 1, solved, judged and merge-from > 0 and tiles from 1 to 4096",
         kind: .usage, code: "option-value")
     }
   }

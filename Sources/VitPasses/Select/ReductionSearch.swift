@@ -34,10 +34,11 @@ struct ReductionSearch {
     context: PassContext
   ) throws {
     (self.reduction, self.meter, self.context) = (reduction, meter, context)
-    let (shapes, _) = try ReductionSurvey.shapes(teacher.graph, context)
     measured =
       try reduction.cost == .measured
-      ? MeasuredCosts(ReductionSurvey.trimmed(teacher.graph, context), shapes: shapes, context: context) : nil
+      ? MeasuredCosts(
+        ReductionSurvey.trimmed(teacher.graph, context),
+        shapes: ReductionSurvey.shapes(teacher.graph, context).shapes, context: context) : nil
     model = try ReductionSurvey(reduction, teacher: teacher, meter: meter, context: context)
       .model(mixers, isFree: isFree)
   }

@@ -133,6 +133,9 @@ private struct CompileRun {
     if isText, arguments.text("--max-bytes") != nil {
       throw usage("--max-bytes is for a .vmod, and --emit ir writes none", code: "option-conflict")
     }
+    for path in arguments.text("--pareto").map(ParetoFolder.files) ?? [] {
+      try files.writes(path, as: "--pareto")
+    }
     depfile = try arguments.depfile(for: out, &files)
     if let checkpoint = options.checkpoint { try files.writes(checkpoint, as: "the checkpoint of -o") }
     if options.resumes { try Compiler.checkCheckpoint(options) }
