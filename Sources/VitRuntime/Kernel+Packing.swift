@@ -26,6 +26,27 @@ extension Packing {
     }
   }
 
+  /// The mean over `heads` of a weight `[heads·rows, columns]`, for `Kernel.linear`.
+  public static func headMean(
+    _ operand: Int, _ element: ElementType, heads: Int, rows: Int, columns: Int
+  ) -> Packing {
+    let real = element == .f64 ? VK_F64 : VK_F32
+    return Packing(
+      [operand], form: "head mean \(element.rawValue) \(vk_level()) \(heads) \(rows) \(columns)",
+      type: TensorType(element, fixed: [vk_gemm_packed_count(real, columns, rows)])
+    ) { sources, packed, pool throws(VitError) in
+      let mean = rows * columns * element.size
+      let arena = try Arena(byteCount: (heads + 1) * mean, for: "packing a weight")
+      defer { withExtendedLifetime(arena) {} }
+      let all = arena.view(TensorType(element, fixed: [heads, rows, columns]), at: mean)
+      let target = arena.view(TensorType(element, fixed: [rows, columns]), at: 0)
+      Conversion.copy(all.count, from: sources[0].base, sources[0].element, to: all.base, element)
+      Kernel.reduce(.mean, all, axes: [0], into: target, pool: pool)
+      try Kernel.pack(
+        [target], transposed: true, k: columns, n: rows, row: columns, into: packed, pool: pool)
+    }
+  }
+
   /// An LSTM's recurrence `[heads, 4·width, width]`, for `Kernel.lstmScan`.
   public static func recurrence(_ operand: Int, _ type: TensorType) -> Packing {
     let packed = Kernel.packedType(recurrence: type)

@@ -6,8 +6,8 @@ internal import VitSystem
 
 /// A pool of POSIX threads, the caller's thread being worker 0.
 ///
-/// Tasks are claimed one by one, so uneven ones even out. Idle workers spin for some tens of microseconds, which
-/// covers the gaps between the kernels of one execution, then sleep. Calls of `run` from several threads take turns;
+/// Tasks are claimed one by one, so uneven ones even out. Idle workers spin for some hundreds of microseconds, which
+/// covers the gaps between the kernels of one execution and what only one thread can do, then sleep. Calls of `run` from several threads take turns;
 /// a call from inside a task runs inline.
 public final class ThreadPool: WorkPool {
   private let crew: Crew
@@ -20,7 +20,7 @@ public final class ThreadPool: WorkPool {
     let asked = max(1, count ?? ThreadPool.availableCores)
     // Results are the same for any number of threads, so where address space is short there are fewer.
     let wanted = max(1, min(asked, SystemMemory.available.bytes / ThreadPool.threadBytes))
-    let crew = Crew(capacity: wanted, spins: wanted <= ThreadPool.availableCores ? 1500 : 0)
+    let crew = Crew(capacity: wanted, spins: wanted <= ThreadPool.availableCores ? Crew.spins : 0)
     var started: [pthread_t] = []
     for worker in 1..<max(2, wanted) where worker < wanted {
       let seat = Unmanaged.passRetained(Seat(crew: crew, worker: worker))
@@ -89,6 +89,10 @@ private final class Seat: Sendable {
 /// Unchecked because `body` and `total` are plain variables: they are written by the leader between two runs only.
 /// A worker reads them after it has claimed a task, and the leader waits for every claimed task.
 private final class Crew: @unchecked Sendable {
+  /// How often an idle worker looks for work before it sleeps, with a pause of some 20 to 50 ns between: to be woken takes longer
+  /// than most kernels run, and then finds what they wrote in another core's cache.
+  static let spins = 12_000
+
   /// The generation of the run in the upper half, the tasks not yet claimed in the lower.
   private let ticket = Atomic<UInt64>(0)
   private let finished = Atomic<Int>(0)

@@ -21,11 +21,16 @@ struct PlaceMeans {
   }
 
   /// The places of an image by token, in order: those of token `t` are `list[starts[t]..<starts[t + 1]]`.
-  private func sort(
+  private func lists(
     _ image: Int
   ) -> (starts: UnsafeMutablePointer<Int64>, list: UnsafeMutablePointer<Int64>) {
     let starts = memory.image(image).i64
-    let list = starts + table.tokens + 2
+    return (starts, starts + table.tokens + 2)
+  }
+
+  /// Writes them.
+  private func sort(_ image: Int) {
+    let (starts, list) = lists(image)
     for token in 0..<table.tokens + 2 { starts[token] = 0 }
     // Counted two behind, summed, and moved up to one behind while the list is filled.
     for place in 0..<table.places {
@@ -37,28 +42,35 @@ struct PlaceMeans {
       list[Int(starts[token + 1])] = Int64(place)
       starts[token + 1] += 1
     }
-    return (starts, list)
   }
 
   /// `y ← ` the means of `x`, `[images, …, width]`; a token without places is zero.
   func mean(_ x: View, into y: View, pool: any WorkPool) {
-    pool.run(tasks: y.shape[0]) { image, _ in
+    // Some tasks for each image: a single one has all threads for itself.
+    let pieces = max(1, min(8, table.tokens * y.shape[2] / 8192))
+    pool.run(tasks: y.shape[0]) { image, _ in sort(image) }
+    pool.run(tasks: y.shape[0] * pieces) { task, _ in
+      let (image, piece) = (task / pieces, task % pieces)
+      let tokens = table.tokens * piece / pieces..<table.tokens * (piece + 1) / pieces
       if y.element == .f64 {
-        mean(image, x, y, Double.self)
+        mean(image, tokens, x, y, Double.self)
       } else {
-        mean(image, x, y, Float.self)
+        mean(image, tokens, x, y, Float.self)
       }
     }
   }
 
-  private func mean<T: Real>(_ image: Int, _ x: View, _ y: View, _ type: T.Type) {
+  private func mean<T: Real>(_ image: Int, _ tokens: Range<Int>, _ x: View, _ y: View, _ type: T.Type) {
     let width = y.shape[2]
     let (from, to) = (x.image(image).pointer(as: T.self), y.image(image).pointer(as: T.self))
-    to.update(from: from, count: table.prefix * width)
-    let (starts, list) = sort(image)
-    for token in table.prefix..<table.tokens {
-      let range = Int(starts[token])..<Int(starts[token + 1])
+    let (starts, list) = lists(image)
+    for token in tokens {
       let row = to + token &* width
+      guard token >= table.prefix else {
+        row.update(from: from + token &* width, count: width)
+        continue
+      }
+      let range = Int(starts[token])..<Int(starts[token + 1])
       if range.count == 1, let source = before.token(image, Int(list[range.lowerBound])) {
         row.update(from: from + source &* width, count: width)
         continue
@@ -90,7 +102,8 @@ struct PlaceMeans {
     let width = dy.shape[2]
     let (from, to) = (dy.image(image).pointer(as: T.self), dx.image(image).pointer(as: T.self))
     for index in 0..<table.prefix * width { to[index] += from[index] }
-    let (starts, list) = sort(image)
+    sort(image)
+    let (starts, list) = lists(image)
     for token in table.prefix..<table.tokens {
       let range = Int(starts[token])..<Int(starts[token + 1])
       let share = T(1 / Double(max(1, range.count)))

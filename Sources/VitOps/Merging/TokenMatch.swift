@@ -144,13 +144,22 @@ public struct TokenMatch: Operation {
     return Cost(flops: maps + compared, bytes: operands.bytes(results))
   }
 
+  /// The mean over heads of the map.
+  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
+    guard operands.has(1), isConstant[1], let x = operands[0], let weight = operands[1] else { return [] }
+    let (channels, dim) = (weight.extents[0], weight.extents[1])
+    return [Packing.headMean(1, x.element, heads: heads, rows: channels / heads, columns: dim)]
+  }
+
   /// Computes the table.
   public func forward(_ context: KernelContext) {
     let s = sizes(context)
     if let weight = context.optionalInput(1) {
       let pool = context.pool
-      Kernel.reduce(
-        .mean, weight.reshaped([heads, s.width, s.dim]), axes: [0], into: context.scratch[5], pool: pool)
+      if context.prepared.isEmpty {
+        Kernel.reduce(
+          .mean, weight.reshaped([heads, s.width, s.dim]), axes: [0], into: context.scratch[5], pool: pool)
+      }
       if let bias = context.optionalInput(2) {
         Kernel.reduce(
           .mean, bias.reshaped([heads, s.width]), axes: [0], into: context.scratch[6], pool: pool)
@@ -163,25 +172,33 @@ public struct TokenMatch: Operation {
         match(index, s, context, Float.self)
       }
     }
-    // A single image has all threads for its products; else each thread has images. Either way a product is cut as one image is.
+    // A single image has all threads for itself; else each thread has images. Either way a product is cut as one image is.
     if s.batch == 1 { return image(0) }
     context.pool.run(tasks: s.batch) { index, _ in image(index) }
+  }
+
+  /// What is compared of each token: its channels, or their means over heads.
+  private func map(_ image: Int, _ s: Sizes, _ context: KernelContext, into compared: View) {
+    let x = context.input(0).image(image)
+    guard context.optionalInput(1) != nil else { return compared.copy(from: x) }
+    let bias = context.optionalInput(2) == nil ? nil : context.scratch[6]
+    if let packed = context.prepared.first {
+      Kernel.linear(
+        x, rows: s.width, columns: s.dim, packed: packed, bias: bias, into: compared, pool: context.pool)
+    } else {
+      Kernel.gemm(
+        transB: true, m: s.tokens, n: s.width, k: s.dim, a: x, b: context.scratch[5], c: compared, bias: bias,
+        pool: context.pool)
+    }
   }
 
   private func match<T: Real>(_ image: Int, _ s: Sizes, _ context: KernelContext, _ type: T.Type) {
     let compared = context.scratch[0].image(image)
     let cosines = context.scratch[1].image(image)
-    let x = context.input(0).image(image)
-    if context.optionalInput(1) != nil {
-      Kernel.gemm(
-        transB: true, m: s.tokens, n: s.width, k: s.dim, a: x, b: context.scratch[5], c: compared,
-        bias: context.optionalInput(2) == nil ? nil : context.scratch[6], pool: context.pool)
-    } else {
-      compared.copy(from: x)
-    }
+    map(image, s, context, into: compared)
     let rows = compared.part(prefix * s.width, of: s.patches * s.width)
     let vectors = rows.pointer(as: T.self)
-    for patch in 0..<s.patches {
+    forRows(s.patches, width: s.width, pool: context.pool) { patch in
       let row = vectors + patch &* s.width
       var sum = 0.0
       for channel in 0..<s.width { sum += Double(row[channel]) * Double(row[channel]) }
@@ -196,7 +213,7 @@ public struct TokenMatch: Operation {
     let best = context.scratch[2].image(image).pointer(as: T.self)
     let partner = context.scratch[3].image(image).i64
     let scores = cosines.pointer(as: T.self)
-    for row in 0..<s.even {
+    forRows(s.even, width: s.odd, pool: context.pool) { row in
       var (top, place) = (-T.infinity, 0)
       for column in 0..<s.odd {
         let score = (scores[row &* s.odd &+ column] * 0x1p20).rounded(.toNearestOrEven)
@@ -211,6 +228,15 @@ public struct TokenMatch: Operation {
       context.optionalInput(3), places: s.places, prefix: prefix, tokens: s.tokens)
     let result = context.output.i64 + image &* s.places
     for place in 0..<s.places { result[place] = table.token(image, place).map { moved[$0] } ?? -1 }
+  }
+
+  /// Runs `body` on each row, some thousands of elements to a task.
+  private func forRows(_ rows: Int, width: Int, pool: any WorkPool, _ body: (Int) -> Void) {
+    let most = max(1, 4096 / max(1, width))
+    let tasks = (rows + most - 1) / most
+    pool.run(tasks: tasks) { task, _ in
+      for row in rows * task / tasks..<rows * (task + 1) / tasks { body(row) }
+    }
   }
 
   /// The number that each token has when the best have been given away: that of the patch that stands for it.
