@@ -64,9 +64,8 @@ public enum MixerKinds {
   /// Their names, sorted.
   public static var names: [String] { Mixers.all.map(\.name) }
 
-  /// Their names in a sentence, with the default marked.
+  /// Their names in a sentence.
   public static var listing: String {
-    let marked = names.map { $0 == CompilerOptions().mixer ? "\($0) (default)" : $0 }
-    return marked.dropLast().joined(separator: ", ") + " or " + (marked.last ?? "")
+    names.dropLast().joined(separator: ", ") + " or " + (names.last ?? "")
   }
 }

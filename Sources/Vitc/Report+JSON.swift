@@ -100,7 +100,8 @@ extension Reduction.Point {
       ("replaced", .array(sizes.replaced.map(JSON.int))), ("channels", .array(sizes.channels.map(JSON.int))),
       ("scores", .array(sizes.scores.map(JSON.int))),
       ("values", .array(sizes.values.map(JSON.int))), ("mixers", .array(sizes.mixers.map(JSON.int))),
-      ("merges", .array(sizes.merges.map(JSON.int))),
+      ("standing", .array(sizes.standing.map(JSON.string))),
+      ("merges", .array(sizes.merges.map(JSON.int))), ("removed", .array(sizes.removed.map(JSON.int))),
     ])
   }
 }

@@ -109,12 +109,19 @@ enum CompileText {
     b > 0 ? "\(((Double(b) / Double(max(a, 1)) - 1) * 100).fixed(1)) %" : ""
   }
 
+  /// Which layers what stands in for.
+  private static func standing(in report: Report) -> String {
+    let replaced = report.layers.filter(\.isSelected)
+    guard !replaced.isEmpty else { return "all layers keep their attention" }
+    let kinds = Set(replaced.map(\.kind)).sorted().map { kind in
+      "\(replaced.filter { $0.kind == kind }.map(\.index)) are \(kind)"
+    }
+    return "layers " + kinds.joined(separator: ", ")
+  }
+
   /// Teacher beside hybrid.
   static func summary(_ report: Report, options: CompilerOptions) -> String {
-    let layers =
-      report.selected.isEmpty
-      ? "all layers keep their attention" : "layers \(report.selected) are \(report.mixer)"
-    var text = "result: \(layers), measured on \(report.fidelity.images.grouped) images\n"
+    var text = "result: \(standing(in: report)), measured on \(report.fidelity.images.grouped) images\n"
     var table = Table(["", "teacher", "hybrid", "change"])
     func row(_ name: String, _ teacher: String, _ hybrid: String, _ change: String = "") {
       table.add([name, teacher, hybrid, change])

@@ -14,7 +14,8 @@ struct ReductionTests {
     var hybrid = try TinyViT.model(layers: 4)
     let cost = options.contains("cost=") ? "" : "cost=flops,"
     let pipeline = try Pipeline(
-      Self.trial + ",select{by=auto,\(cost)tile=4,head-tile=2,merge-from=2,solved=32,\(options)}")
+      Self.trial
+        + ",select{by=auto,\(cost)tile=4,head-tile=2,merge-from=2,blocks=false,solved=32,\(options)}")
     let results = try pipeline.run(on: &hybrid, context: context)
     try hybrid.checkInvariants()
     return (hybrid, try #require(results.last))
@@ -137,7 +138,7 @@ struct ReductionTests {
     let (hybrid, result) = try reduce("count=0,limit=0.01", TinyViT.context(count: 48))
     #expect(hybrid.replaced.isEmpty && hybrid.layers.allSatisfy(\.isAttention))
     let alone = try apply(
-      "select{by=auto,cost=flops,count=0,tile=4,head-tile=2,merge-from=2,solved=32,limit=0.01}",
+      "select{by=auto,cost=flops,count=0,tile=4,head-tile=2,merge-from=2,blocks=false,solved=32,limit=0.01}",
       to: TinyViT.model(layers: 4),
       TinyViT.context(count: 48))
     #expect(try alone.weightBytes() == hybrid.weightBytes())
@@ -265,7 +266,7 @@ struct ReductionTests {
     arguments: [
       "goal=1.1", "goal=-0.1", "limit=-1.0", "limit=nan", "agreement=1.5", "solved=0", "tile=0",
       "head-tile=0",
-      "cost=time-of-day",
+      "cost=time-of-day", "beside=glr", "beside=2", "blocks=some",
     ])
   func refused(_ option: String) {
     #expect(throws: VitError.self) { try Pipeline("select{by=auto,\(option)}").check() }

@@ -33,6 +33,7 @@ import Vitc
         "expected one of 'conv', 'glr', 'lstm', 'mamba', 'none', 'pointwise', 'retention', 'ssd', 'static'"
       ),
       (["compile", "a", "-o", "b", "--mixer", "lstm{form=wide}"], "narrow"),
+      (["compile", "a", "-o", "b", "--mixer", "any", "--select", "entropy"], "found --select entropy"),
       (["compile", "a", "-o", "b", "--mixer", "ssd{states=4}"], "'states'"),
       (["compile", "a", "-o", "b", "--prefix", "class"], "auto, mixer, attend"),
       (["compile", "a", "-o", "b", "--time-budget", "soon"], "expected a time"),

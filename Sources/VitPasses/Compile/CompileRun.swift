@@ -239,7 +239,8 @@ package struct CompileRun {
       isCancelled: progress.isCancelled)
     var report = Report(
       pipeline: plan.pipeline.description, seed: options.seed,
-      mixer: hybrid.replaced.first?.kind ?? Layer.attention,
+      mixer: hybrid.replaced.isEmpty
+        ? Layer.attention : Set(hybrid.replaced.map(\.kind)).sorted().joined(separator: ", "),
       layers: layers, teacher: sizes[0], hybrid: sizes[1], bound: bound, fidelity: fidelity,
       samples: (
         data.training.count - lost[0], data.heldOut.count - lost[1], data.evaluation.count - lost[2]

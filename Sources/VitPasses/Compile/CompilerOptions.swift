@@ -52,6 +52,8 @@ public struct CompilerOptions: Sendable {
   public var cost: Reduction.Cost?
   /// The kind of mixer that replaces them.
   public var mixer = "glr"
+  /// What else may, with `select` of `auto`, where it does less harm or saves more.
+  public var beside = Reduction.Beside.conv
   /// The mixer's inner width as a fraction of the model's; by default the mixer's own.
   public var width: Double?
   /// The mixer's heads; by default as many as fit.
@@ -246,6 +248,7 @@ public struct CompilerOptions: Sendable {
     var reduction = Reduction(limit: (1e6 * limit).rounded() / 1e6, images: budget.solved, merges: merges)
     if let minimumAgreement { reduction.agreement = max(1 - allowance * (1 - minimumAgreement), 0.01) }
     if let cost { reduction.cost = cost }
+    reduction.beside = beside
     switch target {
     case .speedup(let times):
       reduction.goal = 1 / times

@@ -85,7 +85,7 @@ public struct Report: Sendable {
   public var points: [Reduction.Point] = []
   /// The seed.
   public var seed: UInt64
-  /// The kind of mixer.
+  /// The kind of mixer; where there are several, all, by name.
   public var mixer: String
   /// The layers in order.
   public var layers: [Layer]

@@ -27,18 +27,30 @@ struct ReducibleModel {
   /// Every part of its first size.
   var start: [Int] { slots.map { _ in 0 } }
 
-  /// The slots with the places of their sizes, without those that say nothing: of the heads of a layer where a mixer stands.
+  /// The slots with the places of their sizes, without those that say nothing: what lies in a block that is gone, and the heads of
+  /// a layer where a mixer stands.
   private func parts(_ state: [Int]) -> [(slot: ReductionSlot, place: Int)] {
+    let gone = gone(state)
+    let inside = Set(gone.flatMap(\.block.nodes))
     let replaced = Set(standing(state).map(\.layer.index))
-    return zip(slots, state).filter { slot, _ in slot.part.attention.map { !replaced.contains($0) } ?? true }
-      .map { ($0, $1) }
+    return zip(slots, state).filter { slot, _ in
+      (slot.map != nil || !inside.contains(slot.node))
+        && slot.part.attention.map { !replaced.contains($0) } ?? true
+    }.map { ($0, $1) }
+  }
+
+  /// The blocks that are gone.
+  private func gone(_ state: [Int]) -> [BlockMap] {
+    zip(slots, state).compactMap { slot, place in place > 0 ? slot.map : nil }
   }
 
   /// The mixers that stand in the model.
   private func standing(_ state: [Int]) -> [MixerNode] {
     let sized = zip(slots, state).compactMap { $1 < $0.mixers.count ? $0.mixers[$1] : nil }
-    guard !isFree else { return sized }
-    return mixers.filter { mixer in !sized.contains { $0.layer.index == mixer.layer.index } } + sized
+    let others =
+      isFree ? [] : mixers.filter { mixer in !sized.contains { $0.layer.index == mixer.layer.index } }
+    let gone = Set(gone(state).map(\.layer))
+    return (others + sized).filter { !gone.contains($0.layer.index) }
   }
 
   /// The sum of what the parts lose alone.
@@ -65,7 +77,7 @@ struct ReducibleModel {
   /// Whether so many patches can be merged one after the other.
   func isPossible(_ state: [Int]) -> Bool {
     var left = patches
-    for (slot, place) in zip(slots, state) where slot.isMerging {
+    for (slot, place) in parts(state) where slot.isMerging {
       guard slot.sizes[place] <= TokenMatch.most(of: left) else { return false }
       left -= slot.sizes[place]
     }
@@ -81,9 +93,12 @@ struct ReducibleModel {
     try reduced.graph.finish(pool: context.pool)
     let merges = sizes(state).merges
     let (graph, layers) = try MixerNode.transplant(standing(state), into: reduced, registry: context.registry)
-    guard merges.contains(where: { $0 > 0 }) else { return graph }
+    let gone = gone(state)
+    guard !gone.isEmpty || merges.contains(where: { $0 > 0 }) else { return graph }
     var hybrid = Hybrid(graph)
     hybrid.layers = layers
+    for map in gone { try map.apply(to: &hybrid, registry: context.registry) }
+    guard merges.contains(where: { $0 > 0 }) else { return hybrid.graph }
     _ = try Merge(counts: merges).run(on: &hybrid, context: context)
     return hybrid.graph
   }
@@ -94,7 +109,12 @@ struct ReducibleModel {
     var sizes = Reduction.Sizes(
       replaced: standing(state).map(\.layer.index).sorted(),
       channels: ChannelSite.all(in: teacher.graph).map(\.channels), scores: none, values: none, mixers: none,
-      merges: none)
+      standing: teacher.layers.map { _ in "" }, merges: none, removed: gone(state).map(\.layer).sorted())
+    for mixer in standing(state) {
+      if let index = teacher.layers.firstIndex(where: { $0.index == mixer.layer.index }) {
+        (sizes.standing[index], sizes.mixers[index]) = (mixer.text, mixer.width)
+      }
+    }
     for (slot, place) in parts(state) where place > 0 {
       func set(_ part: WritableKeyPath<Reduction.Sizes, [Int]>, _ layer: Int) {
         if let index = teacher.layers.firstIndex(where: { $0.index == layer }) {
@@ -105,9 +125,7 @@ struct ReducibleModel {
       case .channels(let index): sizes.channels[index] = slot.sizes[place]
       case .scores(let layer): set(\.scores, layer)
       case .values(let layer): set(\.values, layer)
-      case .mixer(let layer):
-        let widest = slot.mixers.compactMap { $0?.width }.max()
-        if slot.sizes[place] != widest { set(\.mixers, layer) }
+      case .mixer, .block: break
       case .patches(let layer): set(\.merges, layer)
       }
     }
@@ -115,10 +133,12 @@ struct ReducibleModel {
   }
 
   /// The state that adds least to the damage for what it saves; of equal ones that of the later part. `nil` where nothing saves.
-  func next(_ state: [Int]) -> [Int]? {
+  /// Without `removing` all blocks that are there stay.
+  func next(_ state: [Int], removing: Bool = true) -> [Int]? {
     let (damage, cost) = (damage(state), cost(state))
     var best: (rate: Double, state: [Int])?
     for (index, (slot, place)) in zip(slots, state).enumerated() where place + 1 < slot.sizes.count {
+      if !removing, slot.map != nil { continue }
       // In place of attention a mixer of any width may come; and what merging costs itself comes with the first patch.
       let isFirst = place == 0 && (slot.isMerging || slot.mixers.first.map { $0 == nil } ?? false)
       for next in place + 1..<(isFirst ? slot.sizes.count : place + 2) {

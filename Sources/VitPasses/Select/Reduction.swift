@@ -40,6 +40,30 @@ public struct Reduction: Hashable, Sendable {
   public var tile: Int
   /// Channels of heads go in multiples of this.
   public var headTile: Int
+  /// What may stand in place of attention beside the mixers on trial.
+  public enum Beside: String, CaseIterable, Sendable {
+    /// Nothing else.
+    case none
+    /// Taps on the grid.
+    case conv
+    /// Those, and what mixes no tokens: constant maps, a map of each token, nothing.
+    case any
+
+    /// The kinds.
+    var kinds: [String] {
+      switch self {
+      case .none: []
+      case .conv: ["conv"]
+      case .any: ["conv"] + Controls.kinds
+      }
+    }
+  }
+
+  /// What may stand in place of attention beside the mixers on trial: solved in closed form, at several widths, where it does
+  /// less harm or saves more.
+  public var beside = Beside.none
+  /// Whether a linear map may stand in the place of a whole block.
+  public var removesBlocks = true
   /// Whether patches may be merged.
   public var merges: Bool
   /// The fewest patches of which some are: of fewer, merging costs more time than it saves.
@@ -62,8 +86,9 @@ public struct Reduction: Hashable, Sendable {
   }
 
   /// Takes `cost` (time; also measured, flops, parameters), `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
-  /// that are held out), `tile` (32), `head-tile` (8), `merge` (true): whether patches may be merged,
-  /// and `merge-from` (100): the fewest patches of which some are.
+  /// that are held out), `tile` (32), `head-tile` (8), `beside` (none; or conv, any): what may stand in place of attention beside the mixers on trial,
+  /// `blocks` (true): whether a linear map may stand in the place of a whole block,
+  /// `merge` (true): whether patches may be merged, and `merge-from` (100): the fewest patches of which some are.
   init(options: inout OptionReader) throws(VitError) {
     self.init()
     cost = try options.choice("cost", default: cost)
@@ -74,6 +99,8 @@ public struct Reduction: Hashable, Sendable {
     judged = try options.optional("judged")
     tile = try options.value("tile", default: tile)
     headTile = try options.value("head-tile", default: headTile)
+    beside = try options.choice("beside", default: beside)
+    removesBlocks = try options.value("blocks", default: removesBlocks)
     merges = try options.value("merge", default: merges)
     fewestPatches = try options.value("merge-from", default: fewestPatches)
   }
@@ -96,7 +123,11 @@ public struct Reduction: Hashable, Sendable {
       ("cost", cost.rawValue), ("goal", "\(goal)"), ("limit", "\(limit)"), ("agreement", "\(agreement)"),
       ("solved", "\(images)"),
     ] + (judged.map { [("judged", "\($0)")] } ?? [])
-      + [("tile", "\(tile)"), ("head-tile", "\(headTile)"), ("merge", "\(merges)")]
+      + [
+        ("tile", "\(tile)"), ("head-tile", "\(headTile)"), ("beside", beside.rawValue),
+        ("blocks", "\(removesBlocks)"),
+        ("merge", "\(merges)"),
+      ]
       + (merges ? [("merge-from", "\(fewestPatches)")] : [])
   }
 }
@@ -124,10 +155,14 @@ extension Reduction {
     public internal(set) var scores: [Int]
     /// How many channels the values of a head keep, in each layer; 0 for all.
     public internal(set) var values: [Int]
-    /// How many channels the mixer of a layer keeps; 0 for all.
+    /// How many channels the mixer of a layer has; 0 where there is none, or it has none of its own.
     public internal(set) var mixers: [Int]
+    /// What stands in each layer's place, as a candidate of the layer is named; empty for attention.
+    public internal(set) var standing: [String]
     /// How many patches are merged behind each layer.
     public internal(set) var merges: [Int]
+    /// The numbers of the layers whose blocks are linear maps.
+    public internal(set) var removed: [Int]
   }
 }
 

@@ -24,13 +24,13 @@ struct ReductionSearch {
   /// How often a model is measured at most while parts of a teacher are looked at: each part and each mixer alone, and the whole on the way.
   static func measurements(of teacher: Teacher) -> Int {
     let layers = teacher.layers.count { $0.isReplaceable }
-    return ChannelSite.all(in: teacher.graph).count + 6 * layers + measurements + 1
+    return ChannelSite.all(in: teacher.graph).count + 7 * layers + measurements + 1
   }
 
   /// Measures each part of the teacher alone that no mixer replaces; each mixer, too, where attention may stay, and it is `isFree`
   /// which do.
   init(
-    _ reduction: Reduction, teacher: Teacher, mixers: NarrowMixers, isFree: Bool, meter: FidelityMeter,
+    _ reduction: Reduction, teacher: Teacher, mixers: MixerChoices, isFree: Bool, meter: FidelityMeter,
     context: PassContext
   ) throws {
     (self.reduction, self.meter, self.context) = (reduction, meter, context)
@@ -82,18 +82,37 @@ struct ReductionSearch {
 
   /// Walks.
   func walk() throws -> Walk {
-    var state = model.start
-    var last = try point(state)
-    var walk = Walk(points: [last], states: [state], places: [0])
+    let start = model.start
+    var walk = Walk(points: [try point(start)], states: [start], places: [0])
+    try goOn(&walk, removing: true)
+    return walk
+  }
+
+  /// Walks another way behind a point, on which no more blocks go, where one does on the next stretch: that is a large step, and
+  /// what is left of the way may be gone in small ones. False where there is no such way.
+  func goAround(_ walk: inout Walk, behind index: Int) throws -> Bool {
+    guard index >= 0, index + 1 < walk.points.count,
+      walk.points[index + 1].sizes.removed.count > walk.points[index].sizes.removed.count
+    else { return false }
+    walk.points.removeSubrange((index + 1)...)
+    walk.states.removeSubrange((walk.places[index] + 1)...)
+    walk.places.removeSubrange((index + 1)...)
+    try goOn(&walk, removing: false)
+    return walk.points.count > index + 1
+  }
+
+  private func goOn(_ walk: inout Walk, removing: Bool) throws {
+    guard var state = walk.states.last, var last = walk.points.last else { return }
     var measured = model.cost(state)
-    while let next = model.next(state), reduction.spent(last) <= ReductionSearch.reach,
+    while let next = model.next(state, removing: removing), reduction.spent(last) <= ReductionSearch.reach,
       last.cost > reduction.goal
     {
       state = next
       walk.states.append(state)
       let cost = model.cost(state)
       let isAtGoal = last.cost * cost <= reduction.goal * measured
-      guard isAtGoal || model.next(state) == nil || cost <= ReductionSearch.fall * measured else { continue }
+      let isLast = model.next(state, removing: removing) == nil
+      guard isAtGoal || isLast || cost <= ReductionSearch.fall * measured else { continue }
       measured = cost
       last = try point(state)
       if let least = walk.points.last?.cost, last.cost < least {
@@ -103,6 +122,5 @@ struct ReductionSearch {
       let done = walk.points.count
       context.progress(Select.name, done, ReductionSearch.measurements + 1, "\(done - 1) reductions")
     }
-    return walk
   }
 }

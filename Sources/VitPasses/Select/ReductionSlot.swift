@@ -14,12 +14,14 @@ struct ReductionSlot {
     case mixer(layer: Int)
     /// The patches behind a layer.
     case patches(layer: Int)
+    /// A layer with the perceptron behind it.
+    case block(layer: Int)
 
     /// The layer whose attention it is a part of.
     var attention: Int? {
       switch self {
       case .scores(let layer), .values(let layer): layer
-      case .channels, .mixer, .patches: nil
+      case .channels, .mixer, .patches, .block: nil
       }
     }
   }
@@ -32,13 +34,15 @@ struct ReductionSlot {
     case mixers([MixerNode?])
     /// So many patches are merged as the sizes say.
     case merging
+    /// A linear map stands in the place of the whole.
+    case map(BlockMap)
   }
 
   /// Which part.
   let part: Part
   /// The place of its node in the teacher's graph.
   let node: Int
-  /// Its sizes, first that which it has: channels, which fall; or merged patches, which rise.
+  /// Its sizes, first that which it has: channels, or blocks, which fall; or merged patches, which rise.
   let sizes: [Int]
   /// For each size the damage that it does alone, and the cost of the model with it.
   let damages, costs: [Double]
@@ -50,6 +54,9 @@ struct ReductionSlot {
 
   /// Whether patches are merged.
   var isMerging: Bool { if case .merging = change { true } else { false } }
+
+  /// What stands in the place of the whole block.
+  var map: BlockMap? { if case .map(let map) = change { map } else { nil } }
 
   /// Into how many parts channels are cut.
   private static let parts = 8

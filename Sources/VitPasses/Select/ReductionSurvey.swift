@@ -28,20 +28,25 @@ struct ReductionSurvey {
   }
 
   /// Measures each part that no mixer replaces; each mixer, too, where attention may stay, and it is `isFree` which do.
-  consuming func model(_ mixers: NarrowMixers, isFree: Bool) throws -> ReducibleModel {
+  consuming func model(_ mixers: MixerChoices, isFree: Bool) throws -> ReducibleModel {
     let perceptrons = ChannelSite.all(in: teacher.graph)
-    let replaced = Set(mixers.whole.map(\.layer.index))
+    let replaced = Set(mixers.byLayer.map(\.layer))
     let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
       .filter { isFree || !replaced.contains($0.layer) }
-    let merging = try reduction.merges && reduction.cost != .parameters ? mergingLayers(mixers.whole) : []
-    total = perceptrons.count + 2 * heads.count + mixers.whole.count + merging.count
+    let merging = try reduction.merges && reduction.cost != .parameters ? mergingLayers(mixers.trial) : []
+    let blocks =
+      try reduction.removesBlocks
+      ? BlockMap.solved(of: teacher, images: reduction.images, context: context)
+        .filter { isFree || !replaced.contains($0.layer) } : []
+    total = perceptrons.count + 2 * heads.count + mixers.byLayer.count + merging.count + blocks.count
     try look(at: perceptrons)
-    for (layer, widths) in mixers.byLayer { try look(at: widths, layer: layer, isFree: isFree) }
+    for (layer, choices) in mixers.byLayer { try look(at: choices, layer: layer, isFree: isFree) }
     try look(at: heads)
+    for map in blocks { try look(at: map) }
     let nodes = try nodeCosts()
     for layer in merging { try look(atPatchesBehind: layer, nodes) }
     return ReducibleModel(
-      teacher: teacher, slots: slots, mixers: mixers.whole, isFree: isFree, whole: whole, nodes: nodes,
+      teacher: teacher, slots: slots, mixers: mixers.trial, isFree: isFree, whole: whole, nodes: nodes,
       tokens: tokens.all, patches: tokens.patches, context: context)
   }
 
@@ -151,21 +156,42 @@ struct ReductionSurvey {
 
   // MARK: Mixers
 
-  /// Measures a layer's mixer at each of its widths.
-  private mutating func look(at mixers: [MixerNode], layer: Int, isFree: Bool) throws {
+  /// Notes what can stand in a layer's place.
+  private mutating func look(at choices: [MixerChoice], layer: Int, isFree: Bool) throws {
     guard let node = teacher.layer(layer).flatMap({ teacher.graph.place(defining: $0.core) }) else { return }
-    var (damages, costs): ([Double], [Double]) = isFree ? ([0], [whole]) : ([], [])
+    let worth = try choices.map { choice in
+      let graph = try MixerNode.transplant([choice.mixer], into: teacher, registry: context.registry).graph
+      return MixerWorth(
+        choice.preference, damage: choice.damage, error: choice.error,
+        cost: try ReductionSurvey.cost(graph, reduction.cost, context))
+    }
+    let kept = MixerWorth.kept(worth, whole: whole)
+    let mixers = kept.map { choices[$0].mixer }
     // What stands there in any case adds to no step.
     let isCertain = !isFree && mixers.count == 1
-    for mixer in mixers {
-      let graph = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
-      damages.append(isCertain ? 0 : try meter.measure(graph, differingFrom: teacher, at: node).damage)
-      costs.append(try ReductionSurvey.cost(graph, reduction.cost, context))
-    }
     add(
       ReductionSlot(
-        part: .mixer(layer: layer), node: node, sizes: (isFree ? [0] : []) + mixers.map(\.width),
-        damages: damages, costs: costs, change: .mixers((isFree ? [nil] : []) + mixers)))
+        part: .mixer(layer: layer), node: node,
+        sizes: (isFree ? [0] : []) + mixers.map(\.width),
+        damages: (isFree ? [0] : []) + kept.map { isCertain ? 0 : worth[$0].damage },
+        costs: (isFree ? [whole] : []) + kept.map { worth[$0].cost },
+        change: .mixers((isFree ? [nil] : []) + mixers)))
+  }
+
+  // MARK: Blocks
+
+  /// Measures a linear map in the place of a block.
+  private mutating func look(at map: BlockMap) throws {
+    guard let node = teacher.layer(map.layer).flatMap({ teacher.graph.place(defining: $0.core) }) else {
+      return
+    }
+    var hybrid = Hybrid(of: teacher)
+    try map.apply(to: &hybrid, registry: context.registry)
+    let damage = try meter.measure(hybrid.graph, differingFrom: teacher, at: node).damage
+    add(
+      ReductionSlot(
+        part: .block(layer: map.layer), node: node, sizes: [1, 0], damages: [0, max(0, damage)],
+        costs: [whole, try ReductionSurvey.cost(hybrid.graph, reduction.cost, context)], change: .map(map)))
   }
 
   // MARK: Patches

@@ -24,7 +24,9 @@ package struct SearchStudy {
       teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
     search = try ReductionSearch(
       reduction, teacher: teacher,
-      mixers: NarrowMixers(mixers, of: teacher, images: reduction.images, context: context), isFree: true,
+      mixers: MixerChoices(
+        mixers, beside: reduction.beside.kinds, of: teacher, images: reduction.images, meter: meter,
+        context: context), isFree: true,
       meter: meter, context: context)
     self.context = context
   }

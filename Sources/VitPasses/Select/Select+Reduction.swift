@@ -4,21 +4,19 @@ extension Select {
   /// With `by=auto`, behind the choice of layers: gives those that were not chosen their attention back, and takes from
   /// the model as far as the bounds allow.
   func reduce(
-    _ hybrid: inout Hybrid, chosen: [Int], owning: Bool, notes: [String], _ context: PassContext
+    _ hybrid: inout Hybrid, chosen: [Int], owning: Bool, choices: MixerChoices, notes: [String],
+    _ context: PassContext
   ) throws -> PassResult {
     let teacher = try hybrid.teacher(for: Select.name)
-    let mixers = try MixerNode.all(in: hybrid, teacher: teacher).filter { $0.layer.choice == .selected }
     let data = try context.heldOut ?? context.samples(for: Select.name)
-    let meter = try FidelityMeter(
-      teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
-    let narrow = try NarrowMixers(mixers, of: teacher, images: reduction.images, context: context)
+    let meter = try meter(teacher, context)
     let search = try ReductionSearch(
-      reduction, teacher: teacher, mixers: narrow, isFree: isFree, meter: meter, context: context)
+      reduction, teacher: teacher, mixers: choices.of(chosen), isFree: isFree, meter: meter, context: context)
     var walk = try search.walk()
     let judge = try FidelityMeter(
       teacher: teacher.graph, data: data, samples: data.spread(reduction.judged), context: context)
     let trials = try solved(
-      search, &walk, chosen: chosen.sorted(), mixers: mixers, owning: owning, hybrid, judge, context)
+      search, &walk, chosen: chosen.sorted(), choices: choices, owning: owning, hybrid, judge, context)
     let (points, point, passes) = (walk.points, trials.point, trials.passes)
     if reduction.goal > 0, point.cost > reduction.goal {
       func percent(_ part: Double) -> String { "\((1000 * part).rounded() / 10) %" }
@@ -41,14 +39,15 @@ extension Select {
     let (sizes, from, to) = (point.sizes, Float(points[0].damage), Float(point.damage))
     let part = (100 * point.cost).rounded()
     result.notes.append(
-      "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values, "
-        + "mixers \(sizes.mixers) (0 for all), merged patches \(sizes.merges): "
+      "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values (0 for all), "
+        + "mixers \(sizes.mixers), merged patches \(sizes.merges), blocks \(sizes.removed) are linear: "
         + "damage \(from) to \(to), solved \(Float(trials.damage)), "
         + "\(part) % of the teacher's \(reduction.cost.words)")
     (result.found, result.points) = (passes, points)
     result.alternatives = try points.map {
       var copy = before
-      return try self.passes(for: $0, chosen: chosen.sorted(), mixers: mixers, owning: owning, teacher, &copy)
+      return try self.passes(
+        for: $0, chosen: chosen.sorted(), choices: choices, owning: owning, teacher, &copy)
     }
     try search.keepCosts()
     return result
@@ -89,21 +88,22 @@ extension Select {
   /// whatever it does: the layers were asked for.
   ///
   /// Starts where about half would come back, and goes on where as much of the loss would as did there, between the farthest
-  /// point that was allowed and the nearest that was not; then, a few times, halfway between these two.
+  /// point that was allowed and the nearest that was not; then, once, around a block that went between these two; and, a few times,
+  /// halfway between.
   private func solved(
-    _ search: ReductionSearch, _ walk: inout ReductionSearch.Walk, chosen: [Int], mixers: [MixerNode],
+    _ search: ReductionSearch, _ walk: inout ReductionSearch.Walk, chosen: [Int], choices: MixerChoices,
     owning: Bool, _ hybrid: Hybrid, _ meter: FidelityMeter, _ context: PassContext
   ) throws -> Trial {
     let teacher = try hybrid.teacher(for: Select.name)
     var place = walk.points.lastIndex { reduction.spent($0) <= 2 } ?? 0
     var (allowed, refused) = (-1, walk.points.count)
-    var refinements = Select.refinements
+    var (refinements, isAround) = (Select.refinements, false)
     var best: Trial?
     while true {
       let point = walk.points[place]
       var copy = hybrid
       let passes = try passes(
-        for: point, chosen: chosen, mixers: mixers, owning: owning, teacher, &copy)
+        for: point, chosen: chosen, choices: choices, owning: owning, teacher, &copy)
       for pass in passes { _ = try pass.run(on: &copy, context: context) }
       let model = copy
       if !passes.isEmpty {
@@ -119,6 +119,10 @@ extension Select {
       }
       if isAllowed { allowed = place } else { refused = place }
       if let best, place == 0, !isAllowed { return best }
+      if refused - allowed <= 1, !isAround, try search.goAround(&walk, behind: allowed) {
+        isAround = true
+        refused = walk.points.count
+      }
       if let best, refused - allowed <= 1 {
         guard refinements > 0, try search.refine(&walk, behind: allowed) else { return best }
         refinements -= 1
@@ -132,14 +136,13 @@ extension Select {
 
   /// The passes that make of a hybrid on trial what `point` says.
   private func passes(
-    for point: Reduction.Point, chosen: [Int], mixers: [MixerNode], owning: Bool, _ teacher: Teacher,
+    for point: Reduction.Point, chosen: [Int], choices: MixerChoices, owning: Bool, _ teacher: Teacher,
     _ hybrid: inout Hybrid
   ) throws -> [any Pass] {
     let sizes = point.sizes
     let layers = isFree ? sizes.replaced : chosen
-    var passes = try mixerPasses(
-      for: sizes, chosen: layers, mixers: mixers.filter { layers.contains($0.layer.index) }, owning: owning,
-      teacher, &hybrid)
+    var passes = mixerPasses(
+      for: sizes, chosen: layers, choices: choices, owning: owning, teacher, &hybrid)
     let whole = ChannelSite.all(in: teacher.graph).map(\.channels)
     if sizes.channels != whole {
       passes.append(Prune(counts: sizes.channels, images: reduction.images, tile: reduction.tile))
@@ -150,20 +153,24 @@ extension Select {
           scoreCounts: sizes.scores, valueCounts: sizes.values, images: reduction.images,
           tile: reduction.headTile))
     }
+    // Behind the others: those count all perceptrons and layers of the teacher.
+    if !sizes.removed.isEmpty {
+      passes.append(Depth(layers: sizes.removed, map: .linear, images: reduction.images))
+    }
     return passes
   }
 
-  /// The passes that leave of mixers on trial those that were chosen, each with the channels that it keeps.
+  /// The passes that leave of mixers on trial those that were chosen, and put in those that stand in their place.
   private func mixerPasses(
-    for sizes: Reduction.Sizes, chosen: [Int], mixers: [MixerNode], owning: Bool, _ teacher: Teacher,
+    for sizes: Reduction.Sizes, chosen: [Int], choices: MixerChoices, owning: Bool, _ teacher: Teacher,
     _ hybrid: inout Hybrid
-  ) throws -> [any Pass] {
-    func kept(_ mixer: MixerNode) -> Int {
-      teacher.layers.firstIndex { $0.index == mixer.layer.index }.map { sizes.mixers[$0] } ?? 0
-    }
+  ) -> [any Pass] {
     // Layers may be chosen before anything replaces them.
-    guard !mixers.isEmpty || chosen.isEmpty else { return [Select(layers: chosen)] }
-    let whole = mixers.filter { kept($0) == 0 }.map(\.layer.index).sorted()
+    guard !choices.byLayer.isEmpty || chosen.isEmpty else { return [Select(layers: chosen)] }
+    let standing = zip(teacher.layers, sizes.standing).compactMap { layer, text in
+      chosen.contains(layer.index) ? choices.choice(text, in: layer.index) : nil
+    }
+    let whole = standing.filter { $0.swap == nil }.map(\.mixer.layer.index).sorted()
     let candidates = hybrid.layers.filter { $0.isReplaceable || $0.isReplaced }
     choose(Set(whole), among: candidates, &hybrid)
     if chosen.isEmpty { return hybrid.replaced.isEmpty ? [] : [Restore()] }
@@ -171,13 +178,24 @@ extension Select {
     if !whole.isEmpty { passes.append(Select(layers: whole)) }
     passes.append(Restore())
     guard whole.count < chosen.count else { return passes }
-    let narrow = mixers.filter { kept($0) > 0 }
-    for count in Set(narrow.map(kept)).sorted(by: >) {
-      for mixers in NarrowMixers.alike(narrow.filter { kept($0) == count }) {
-        passes += try NarrowMixers.swaps(mixers, part: Double(count) / Double(mixers[0].width))
-      }
-    }
-    return passes + [Distil(steps: 0, images: reduction.images), Select(layers: chosen)]
+    return passes + MixerChoices.swaps(standing)
+      + [Distil(steps: 0, images: reduction.images), Select(layers: chosen)]
+  }
+
+  /// What can stand in the place of each mixer on trial, with what it does to the outputs where it is chosen by that.
+  func choices(_ hybrid: Hybrid, _ context: PassContext) throws -> MixerChoices {
+    let teacher = try hybrid.teacher(for: Select.name)
+    let trial = try MixerNode.all(in: hybrid, teacher: teacher)
+    return try MixerChoices(
+      trial, beside: reduction.beside.kinds, of: teacher, images: reduction.images,
+      meter: trial.isEmpty ? nil : meter(teacher, context), context: context)
+  }
+
+  /// What measures single changes.
+  private func meter(_ teacher: Teacher, _ context: PassContext) throws -> FidelityMeter {
+    let data = try context.heldOut ?? context.samples(for: Select.name)
+    return try FidelityMeter(
+      teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
   }
 
   /// Gives all mixers on trial an output map of their own for the first tokens' rows (see `OwnPrefix`), where what those do that

@@ -147,29 +147,34 @@ public struct Select: Pass {
       try measure(&hybrid, context)
       let owning = try giveOwnMaps(&hybrid, context)
       choose(Set(layers), among: candidates, &hybrid)
-      return try reduce(&hybrid, chosen: layers, owning: owning, notes: [note], context)
+      return try reduce(
+        &hybrid, chosen: layers, owning: owning, choices: choices(hybrid, context), notes: [note], context)
     }
     if criterion.isDamage { try measure(&hybrid, context) }
     let owning = try criterion == .auto && giveOwnMaps(&hybrid, context)
     let eligible = measured(hybrid.layers.filter { $0.isReplaceable || $0.isReplaced })
     if criterion == .auto, !eligible.contains(where: { $0.candidates.last?.damage != nil }) {
-      return try reduce(&hybrid, chosen: [], owning: false, notes: ["no layer was on trial"], context)
+      return try reduce(
+        &hybrid, chosen: [], owning: false, choices: choices(hybrid, context),
+        notes: ["no layer was on trial"], context)
     }
+    let choices = criterion == .auto ? try self.choices(hybrid, context) : nil
     let chosen =
-      try isFree ? eligible.map(\.index) : ranked(eligible, of: hybrid.layers, context).map(\.index)
+      try isFree ? eligible.map(\.index) : ranked(eligible, of: hybrid.layers, choices, context).map(\.index)
     choose(Set(chosen), among: candidates, &hybrid)
     let end = group == .sparse ? "" : ", \(group.rawValue) end"
     let notes =
       isFree ? [] : ["layers \(chosen.sorted()) by \(criterion.rawValue)\(end), best first \(chosen)"]
-    guard criterion == .auto else { return PassResult(changes: chosen.count, notes: notes) }
-    return try reduce(&hybrid, chosen: chosen, owning: owning, notes: notes, context)
+    guard let choices else { return PassResult(changes: chosen.count, notes: notes) }
+    return try reduce(
+      &hybrid, chosen: chosen, owning: owning, choices: choices, notes: notes, context)
   }
 
   /// Those of `eligible` that are chosen, best first.
   private func ranked(
-    _ eligible: [Layer], of all: [Layer], _ context: PassContext
+    _ eligible: [Layer], of all: [Layer], _ choices: MixerChoices?, _ context: PassContext
   ) throws(VitError) -> [Layer] {
-    if let threshold { return try passing(threshold, try scored(eligible)) }
+    if let threshold { return try passing(threshold, try scored(eligible, choices)) }
     let wanted = count(among: all)
     guard wanted <= eligible.count else {
       throw VitError(
@@ -184,7 +189,7 @@ public struct Select: Pass {
       var random = context.random(Select.name)
       return Array(random.shuffled(eligible).prefix(wanted))
     case .alternate: return (0..<wanted).map { eligible[$0 * eligible.count / wanted] }
-    default: return try scored(eligible).prefix(wanted).map(\.layer)
+    default: return try scored(eligible, choices).prefix(wanted).map(\.layer)
     }
   }
 
@@ -220,11 +225,15 @@ public struct Select: Pass {
   }
 
   /// The layers with their numbers, best first, of equal ones the earlier; at the dense end the worst first.
-  private func scored(_ layers: [Layer]) throws(VitError) -> [(layer: Layer, value: Double)] {
+  private func scored(
+    _ layers: [Layer], _ choices: MixerChoices?
+  ) throws(VitError) -> [(layer: Layer, value: Double)] {
     let largestFirst = (criterion.score?.largestFirst ?? false) == (group == .sparse)
     var scored: [(layer: Layer, value: Double)] = []
     for layer in layers {
-      let found = criterion.score.map { layer.score($0.name) } ?? layer.candidates.last?.damage
+      let found =
+        criterion.score.map { layer.score($0.name) } ?? choices?.leastDamage(of: layer.index)
+        ?? layer.candidates.last?.damage
       guard let value = found else {
         throw VitError(
           "layer \(layer.index) has no score '\(criterion.rawValue)'", kind: .usage, code: "score-missing",

@@ -46,7 +46,7 @@ extension Command {
         "--no-train", "solves in closed form only: the same as no steps of distillation and fine-tuning"),
       Option(
         "--mixer", "KIND",
-        "what replaces them: \(MixerKinds.listing); options in braces, as in lstm{form=full} (vitc help mixer)"
+        "what replaces them: auto (default: \(CompilerOptions().mixer), or conv where that is better), any (also what mixes no tokens), or one kind: \(MixerKinds.listing); options in braces, as in lstm{form=full} (vitc help mixer)"
       ),
       Option(
         "--prefix", "ROWS",
@@ -187,7 +187,16 @@ private struct CompileRun {
       .flatMap(Reduction.Cost.init)
     options.merges = !arguments.flag("--keep-tokens")
     options.target = try target(arguments)
-    options.mixer = arguments.text("--mixer") ?? options.mixer
+    if let mixer = arguments.text("--mixer") {
+      let several: Reduction.Beside? = mixer == "auto" ? .conv : mixer == "any" ? .any : nil
+      if several != nil, options.select != .auto {
+        throw usage(
+          "--mixer \(mixer) is for auto to choose among kinds, found --select \(options.select.rawValue)",
+          code: "option-conflict")
+      }
+      options.beside = several ?? .none
+      if several == nil { options.mixer = mixer }
+    }
     options.prefix = try arguments.text("--prefix").map(PrefixRows.init) ?? options.prefix
     options.width = try arguments.number("--width", above: 0)
     options.heads = try arguments.integer("--heads", in: 1...65536)
