@@ -36,6 +36,8 @@ public enum Evaluation {
     public let bytes: Int
     /// Floating-point operations of one batch.
     public let flops: Int
+    /// Bytes of what is computed on the way, beside the weights.
+    public let memory: Int
     /// The instruction set that the kernels use here.
     public let level: String
   }
@@ -51,14 +53,17 @@ public enum Evaluation {
     let runs = models.map { model in
       BatchForm(model.graph).count.map { ($0 - 1 + batch) / $0 } ?? 1
     }
+    let executors = try zip(models, shapes).map { model, shapes in
+      try GraphTiming.executor(model.graph, shapes: shapes, pool: pool)
+    }
     let timings = try GraphTiming.times(
-      models.map(\.graph), shapes: shapes, runs: runs, pool: pool, seconds: seconds,
-      isCancelled: progress.isCancelled)
+      executors, runs: runs, seconds: seconds, isCancelled: progress.isCancelled)
     return try models.indices.map { index in
       let cost = try ModelCost(models[index].graph, inputShapes: shapes[index], pool: pool)
       return Benchmark(
         timing: timings[index], runs: runs[index], parameters: cost.total.parameters,
-        bytes: models[index].byteCount, flops: cost.total.flops * runs[index], level: Machine.level)
+        bytes: models[index].byteCount, flops: cost.total.flops * runs[index],
+        memory: executors[index].plan.byteCount, level: Machine.level)
     }
   }
 

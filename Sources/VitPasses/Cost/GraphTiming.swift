@@ -9,7 +9,15 @@ package enum GraphTiming {
     _ graphs: [Graph], shapes: [[[Int]]], runs: [Int]? = nil, pool: any WorkPool, seconds: Double,
     isCancelled: @Sendable () -> Bool
   ) throws -> [Timing] {
-    let executors = try zip(graphs, shapes).map { try executor($0, shapes: $1, pool: pool) }
+    try times(
+      zip(graphs, shapes).map { try executor($0, shapes: $1, pool: pool) }, runs: runs, seconds: seconds,
+      isCancelled: isCancelled)
+  }
+
+  /// The same of executors.
+  package static func times(
+    _ executors: [Executor], runs: [Int]? = nil, seconds: Double, isCancelled: @Sendable () -> Bool
+  ) throws -> [Timing] {
     let timings = Timing.measure(executors, runs: runs, seconds: seconds, isCancelled: isCancelled)
     if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
     return timings

@@ -63,7 +63,7 @@ extension Evaluation.Benchmark {
     [
       ("ms", .number(timing.median)), ("ms_low", .number(timing.low)), ("ms_high", .number(timing.high)),
       ("parameters", .int(parameters)), ("bytes", .int(bytes)), ("flops", .int(flops)),
-      ("level", .string(level)),
+      ("memory", .int(memory)), ("level", .string(level)),
     ]
   }
 }
