@@ -53,7 +53,7 @@ def measure(vitc, side, arguments, folder):
     models = {}
     for index, (name, swap) in enumerate(MIXERS.items()):
         models[name] = pathlib.Path(folder) / f"{side}-{index}.vmod"
-        passes = "raise,dce" if swap is None else f"raise,dce,swap{{{swap},layers=all}}"
+        passes = "fold,raise,dce" if swap is None else f"fold,raise,dce,swap{{{swap},layers=all}}"
         run(vitc, "opt", teacher, "--passes", passes, "-o", models[name])
     common = ["--threads", arguments.threads, "--time", f"{arguments.seconds}s", "--json"]
     times = {name: [] for name in models}
