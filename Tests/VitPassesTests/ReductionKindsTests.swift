@@ -40,7 +40,7 @@ struct ReductionKindsTests {
     #expect(try #require(any.result.points.last).cost < (try #require(own.result.points.last)).cost)
     let last = try #require(any.result.points.last)
     for (layer, text) in zip(any.hybrid.layers, last.sizes.standing) where layer.isReplaced {
-      #expect(layer.candidates.last?.mixer == text)
+      #expect(layer.candidates.last?.mixer == text && layer.candidates.last?.damage != nil)
     }
   }
 

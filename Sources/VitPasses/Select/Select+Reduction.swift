@@ -34,6 +34,7 @@ extension Select {
     let before = hybrid
     hybrid = trials.model
     for (place, count) in point.sizes.merges.enumerated() { hybrid.layers[place].merges = count }
+    note(choices, in: &hybrid)
     var result = PassResult(changes: max(1, point.sizes.replaced.count), notes: notes)
     if isFree { result.notes.append("layers \(point.sizes.replaced) by auto, as many as pay") }
     let (sizes, from, to) = (point.sizes, Float(points[0].damage), Float(point.damage))
@@ -180,6 +181,16 @@ extension Select {
     guard whole.count < chosen.count else { return passes }
     return passes + MixerChoices.swaps(standing)
       + [Distil(steps: 0, images: reduction.images), Select(layers: chosen)]
+  }
+
+  /// Notes what was found out about those that stand in the place of mixers on trial.
+  private func note(_ choices: MixerChoices, in hybrid: inout Hybrid) {
+    for (place, layer) in hybrid.layers.enumerated() where layer.isReplaced {
+      guard let last = layer.candidates.indices.last,
+        let choice = choices.choice(layer.candidates[last].mixer, in: layer.index), choice.swap != nil
+      else { continue }
+      hybrid.layers[place].candidates[last].damage = choice.damage
+    }
   }
 
   /// What can stand in the place of each mixer on trial, with what it does to the outputs where it is chosen by that.
