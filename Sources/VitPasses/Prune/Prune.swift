@@ -5,7 +5,7 @@ internal import VitRuntime
 /// Leaves out hidden channels of perceptrons, plain and gated; the last map of each makes up for them by least squares on what
 /// the model computes for some samples. No gradient is taken.
 ///
-/// Perceptrons are numbered in the order of the graph. Which channels go, and what the others take over, is the optimal brain
+/// Perceptrons are numbered in the order of the graph. The two maps of a gated one may be one that is cut in two. Which channels go, and what the others take over, is the optimal brain
 /// surgeon's choice (Hassibi and Stork, 1993) for the whole last map: the error after compensation grows least. Takes
 /// O(channels³) for each perceptron; its sums of products are held for as many at once as fit into half a gigabyte.
 public struct Prune: Pass {
@@ -122,6 +122,7 @@ public struct Prune: Pass {
         context.progress(Prune.name, notes.count, chosen.count, "perceptron \(place)")
       }
     }
+    if chosen.contains(where: { !sites[$0].cuts.isEmpty }) { hybrid.graph.removeDeadNodes() }
     try hybrid.graph.inferTypes(pool: context.pool)
     return PassResult(changes: chosen.count, notes: notes)
   }

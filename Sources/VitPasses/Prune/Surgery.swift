@@ -67,11 +67,29 @@ struct Surgery {
 
   /// Writes the smaller perceptron into a graph, whose types do not follow yet.
   func apply(to graph: inout Graph) throws {
-    for (value, axis) in site.constants {
-      guard let tensor = graph.tensor(value) else { continue }
-      graph.setTensor(try tensor.entries(kept, axis: axis), of: value)
+    for constant in site.constants {
+      guard let tensor = graph.tensor(constant.value) else { continue }
+      let entries = (0..<constant.runs).flatMap { run in kept.map { run * site.channels + $0 } }
+      graph.setTensor(try tensor.entries(entries, axis: constant.axis), of: constant.value)
     }
+    for cut in site.cuts { try graph.set(cut, channels: kept.count) }
     graph.setTensor(weight, of: site.weight)
     if let bias, let value = site.bias { graph.setTensor(bias, of: value) }
+  }
+}
+
+extension Graph {
+  /// Lets a node cut runs of so many channels. What says so may be another node's, too, and is not written to.
+  fileprivate mutating func set(_ cut: ChannelSite.Cut, channels: Int) throws(VitError) {
+    let node = nodes[cut.node]
+    guard let operation = node.operation as? any CuttingOperation,
+      let cutting = try operation.cutting(cut.ranges(channels), along: cut.axis, of: operands(of: node))
+    else { return }
+    nodes[cut.node].operation = cutting.operation
+    for (operand, values) in cutting.numbers {
+      guard let id = node.operands[operand], let old = tensor(id) else { continue }
+      let numbers = Tensor(old.element, shape: old.shape, values: values.map(Double.init))
+      nodes[cut.node].operands[operand] = addConstant(numbers, name: self[id].name)
+    }
   }
 }

@@ -110,7 +110,7 @@ extension AxisMap {
 }
 
 /// `onnx.Split(x, split?)`: into parts of given extents, or into parts as equal as can be.
-struct OnnxSplit: MovingOperation {
+struct OnnxSplit: MovingOperation, CuttingOperation {
   static let name = "onnx.Split"
   static let summary = "Cuts the operand along an axis"
   static let example = "(f32[1, 4, 3], i64[2] = [2, 2]) {axis = 1} -> 2"
@@ -229,7 +229,7 @@ struct OnnxSplit: MovingOperation {
 }
 
 /// `onnx.Slice(data, starts, ends, axes?, steps?)`: clamped like Python's slices, steps may be negative.
-struct OnnxSlice: MovingOperation {
+struct OnnxSlice: MovingOperation, CuttingOperation {
   static let name = "onnx.Slice"
   static let summary = "A range of entries, with steps, along some axes"
   static let example = "(f32[4, 5], i64[2] = [0, 1], i64[2] = [2, 5], i64[2] = [0, 1], i64[2] = [1, 2])"
