@@ -6,7 +6,8 @@ internal import VitRuntime
 /// output, become those of a lower rank that matter most for what the model computes for some samples. No gradient is taken.
 ///
 /// Layers are numbered as elsewhere. The mean square error of the scores, and of what a layer gives, is the least for that
-/// many channels (Eckart and Young, 1936, weighted by second moments). O(heads · channels³) for a layer, in double.
+/// many channels (Eckart and Young, 1936, weighted by second moments); heads that share keys and values are reduced together.
+/// O(heads · channels³) for a layer, in double.
 public struct Factorise: Pass {
   /// `factorise`.
   public static let name = "factorise"

@@ -2,7 +2,8 @@ internal import VitIR
 internal import VitOps
 internal import VitRuntime
 
-/// The heads of an attention layer by fewer channels: of queries and keys for the scores, of values for what they give.
+/// The heads of an attention layer by fewer channels: of queries and keys for the scores, of values for what they give. Heads that
+/// share keys and values go on sharing them.
 struct HeadFactors {
   private let site: HeadSite
   private let scores: [ProductFactors]
@@ -40,7 +41,7 @@ struct HeadFactors {
   /// The layer with so many channels in a head of queries and keys, and of values; where as many stay, the maps are as they
   /// were.
   func apply(scores rank: Int, values valueRank: Int, to graph: inout Graph) throws {
-    let (heads, old) = (site.weights.heads, graph.nodes[site.node])
+    let (heads, keys, old) = (site.weights.heads, site.weights.kvHeads, graph.nodes[site.node])
     func set(_ operand: Int, _ tensor: Tensor?, _ name: String) {
       while graph.nodes[site.node].operands.count <= operand { graph.nodes[site.node].operands.append(nil) }
       guard let tensor else {
@@ -59,7 +60,7 @@ struct HeadFactors {
         scores, wq: wq, bq: bq, wk: wk, dim: dim, width: site.weights.headDim, rank: rank)
       set(1, Tensor(.f32, shape: [heads * rank, dim], values: factors.wq), "wq")
       if site.weights.bq != nil { set(2, Tensor(.f32, shape: [heads * rank], values: factors.bq), "bq") }
-      set(3, Tensor(.f32, shape: [heads * rank, dim], values: factors.wk), "wk")
+      set(3, Tensor(.f32, shape: [keys * rank, dim], values: factors.wk), "wk")
       // A key's bias adds the same to all scores of a query.
       set(4, nil, "bk")
     }

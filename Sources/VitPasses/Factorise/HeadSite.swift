@@ -1,8 +1,7 @@
 internal import VitIR
 internal import VitOps
 
-/// An attention layer whose heads can do with fewer channels: one operation with maps of its own, as many heads of keys as of
-/// queries.
+/// An attention layer whose heads can do with fewer channels, or that can do with fewer heads: one operation with maps of its own.
 struct HeadSite {
   /// The layer's number.
   let layer: Int
@@ -23,7 +22,7 @@ struct HeadSite {
     return try layers.compactMap { layer in
       guard layer.isAttention, let place = graph.place(defining: layer.core) else { return nil }
       let node = graph.nodes[place]
-      guard let operation = node.operation as? VitAttention, operation.kvHeads == operation.heads,
+      guard let operation = node.operation as? VitAttention,
         let weights = try AttentionWeights(layer, node, graph, directions: 0),
         let input = node.operands[0], let result = node.results.first,
         node.operands[1..<min(9, node.operands.count)].allSatisfy({ operand in

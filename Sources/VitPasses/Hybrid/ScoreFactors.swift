@@ -1,18 +1,20 @@
 /// The scores of attention heads by fewer channels.
 struct ScoreFactors {
-  /// Queries, `[heads·rank, dim]`, their biases, and keys, `[heads·rank, dim]`.
+  /// Queries, `[heads·rank, dim]`, their biases, and keys, `[kvHeads·rank, dim]`.
   private(set) var wq: [Double] = [], bq: [Double] = [], wk: [Double] = []
 
-  /// Reduces the heads of queries `[heads·width, dim]` and keys to `rank` channels each.
+  /// Reduces the heads of queries `[heads·width, dim]` and of keys to `rank` channels each, by the factors of each head of keys.
   init(_ factors: [ProductFactors], wq: [Double], bq: [Double], wk: [Double], dim: Int, width: Int, rank: Int)
   {
-    for (head, factors) in factors.enumerated() {
+    let shared = bq.count / max(1, factors.count * width)
+    for (key, factors) in factors.enumerated() {
       let maps = factors.maps(rank: rank)
-      let rows = head * width..<(head + 1) * width
-      let matrix = rows.lowerBound * dim..<rows.upperBound * dim
-      self.wq += ScoreFactors.product(maps.left, Array(wq[matrix]), rank, width, dim)
-      self.bq += ScoreFactors.product(maps.left, Array(bq[rows]), rank, width, 1)
-      self.wk += ScoreFactors.product(maps.right, Array(wk[matrix]), rank, width, dim)
+      func rows(_ head: Int, _ inner: Int) -> Range<Int> { head * width * inner..<(head + 1) * width * inner }
+      for head in key * shared..<(key + 1) * shared {
+        self.wq += ScoreFactors.product(maps.left, Array(wq[rows(head, dim)]), rank, width, dim)
+        self.bq += ScoreFactors.product(maps.left, Array(bq[rows(head, 1)]), rank, width, 1)
+      }
+      self.wk += ScoreFactors.product(maps.right, Array(wk[rows(key, dim)]), rank, width, dim)
     }
   }
 

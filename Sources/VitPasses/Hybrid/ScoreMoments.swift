@@ -2,9 +2,12 @@ internal import VitIR
 internal import VitOps
 internal import VitRuntime
 
-/// Second moments of the queries of the first tokens and of the keys of all, for each head: what scores can be reduced by.
+/// Second moments of the queries of the first tokens and of the keys of all, for each head of keys: what scores can be reduced by.
+///
+/// Of queries that share keys the moments are summed: one map of fewer channels serves all of them, and no other for each would miss
+/// less.
 struct ScoreMoments {
-  /// `width` by `width` for each head, row by row.
+  /// `width` by `width` for each head of keys, row by row.
   private(set) var queries: [ProductFactors.Moments]
   private(set) var keys: [ProductFactors.Moments]
 
@@ -14,7 +17,7 @@ struct ScoreMoments {
     return factors.count == queries.count ? factors : nil
   }
 
-  /// The moments for tokens of unit variance, none of which was looked at.
+  /// The moments for tokens of unit variance, none of which was looked at; each head has keys of its own.
   init(wq: [Double], bq: [Double], wk: [Double], dim: Int, heads: Int) {
     let width = bq.count / heads
     func products(_ weight: [Double], _ bias: [Double]) -> [ProductFactors.Moments] {
@@ -36,19 +39,18 @@ struct ScoreMoments {
   }
 
   /// The moments of tokens whose own, with a one behind each, are `first` for those that attend and `all`, both
-  /// `[dim + 1, dim + 1]`.
+  /// `[dim + 1, dim + 1]`. The rows of `wk` say how many heads of keys there are, whose number divides that of `heads`.
   init(
     wq: [Double], bq: [Double], wk: [Double], dim: Int, heads: Int, first: [Double], all: [Double],
     pool: any WorkPool
   ) throws {
     let width = bq.count / heads
-    var biased = [Double](), plain = [Double]()
-    for row in 0..<bq.count {
-      biased += wq[row * dim..<(row + 1) * dim] + [bq[row]]
-      plain += wk[row * dim..<(row + 1) * dim] + [0]
+    func rows(_ map: [Double], _ bias: (Int) -> Double) -> [Double] {
+      (0..<map.count / dim).flatMap { map[$0 * dim..<($0 + 1) * dim] + [bias($0)] }
     }
     func products(_ maps: [Double], _ moments: [Double]) throws -> [ProductFactors.Moments] {
       let (n, rows) = (dim + 1, maps.count / (dim + 1))
+      let heads = rows / width
       let arena = try Arena(
         byteCount: 8 * (maps.count * 2 + moments.count + rows * width) + 1024, for: "reducing scores")
       let m = arena.view(TensorType(.f64, fixed: [rows, n]), at: 0)
@@ -68,7 +70,13 @@ struct ScoreMoments {
         (0..<width * width).map { g.f64[head * width * width + $0] / count }
       }
     }
-    queries = try products(biased, first)
-    keys = try products(plain, all)
+    let own = try products(rows(wq) { bq[$0] }, first)
+    keys = try products(rows(wk) { _ in 0 }, all)
+    let shared = heads / max(1, keys.count)
+    queries = keys.indices.map { key in
+      own[key * shared..<(key + 1) * shared].dropFirst().reduce(own[key * shared]) { sum, next in
+        zip(sum, next).map { $0 + $1 }
+      }
+    }
   }
 }

@@ -5,17 +5,17 @@ internal import VitRuntime
 /// The values of attention heads by fewer channels.
 ///
 /// What a head gives is a product of its values and the columns of the output map: both keep the directions that matter most
-/// for the tokens that were looked at (see `ProductFactors`). What all values have in common moves into the output's bias, for
-/// the rows of an attention map sum to 1.
+/// for the tokens that were looked at (see `ProductFactors`), in values that heads share those that matter most to all of them.
+/// What all values have in common moves into the output's bias, for the rows of an attention map sum to 1.
 struct ValueFactors {
   private let factors: [ProductFactors]
   /// The mean token.
   private let mean: [Double]
 
-  /// The factors of an attention with as many heads of keys as of queries, whose tokens have the `moments`, with a one behind
-  /// each, `[dim + 1, dim + 1]`, and whose outputs count by `scales`; `nil` where those are no numbers or do not vary.
+  /// The factors of an attention whose tokens have the `moments`, with a one behind each, `[dim + 1, dim + 1]`, and whose outputs
+  /// count by `scales`; `nil` where those are no numbers or do not vary.
   init?(_ weights: AttentionWeights, moments: [Double], scales: [Double]?, pool: any WorkPool) throws {
-    let (dim, heads) = (weights.wv.shape[1], weights.heads)
+    let (dim, heads) = (weights.wv.shape[1], weights.kvHeads)
     let (width, total) = (dim + 1, max(moments.last ?? 0, .leastNormalMagnitude))
     let mean = (0..<dim).map { moments[$0 * width + dim] / total }
     var centred = moments
@@ -34,20 +34,23 @@ struct ValueFactors {
     guard factors.count == heads else { return nil }
   }
 
-  /// For each head the products of its columns of the output map, which counts by `scales`.
+  /// For each head of values the products of the columns of the output map for it, which counts by `scales`, summed over the heads
+  /// that share it.
   private static func squares(
     _ weights: AttentionWeights, scales: [Double]?
   ) throws -> [ProductFactors.Moments] {
     let (wo, width) = (try weights.wo.doubles(), weights.valueDim)
-    let columns = weights.heads * width
-    return (0..<weights.heads).map { head in
+    let (columns, shared) = (weights.heads * width, weights.heads / weights.kvHeads)
+    return (0..<weights.kvHeads).map { value in
       var result = ProductFactors.Moments(repeating: 0, count: width * width)
-      for row in 0..<wo.count / columns {
-        let factor = scales.map { $0[row] * $0[row] } ?? 1
-        let start = row * columns + head * width
-        for i in 0..<width {
-          let scaled = factor * wo[start + i]
-          for j in 0..<width { result[i * width + j] += scaled * wo[start + j] }
+      for head in value * shared..<(value + 1) * shared {
+        for row in 0..<wo.count / columns {
+          let factor = scales.map { $0[row] * $0[row] } ?? 1
+          let start = row * columns + head * width
+          for i in 0..<width {
+            let scaled = factor * wo[start + i]
+            for j in 0..<width { result[i * width + j] += scaled * wo[start + j] }
+          }
         }
       }
       return result
@@ -67,38 +70,47 @@ struct ValueFactors {
     let bv = try weights.bv?.doubles() ?? [Double](repeating: 0, count: wv.count / dim)
     let bo = try weights.bo?.doubles() ?? [Double](repeating: 0, count: outputs)
     let order = (0..<rank).map { $0 % (rank / parts) * parts + $0 / (rank / parts) }
+    let (values, shared) = (weights.kvHeads, heads / weights.kvHeads)
     var (narrow, output) = ([Double](), [Double](repeating: 0, count: outputs * heads * rank))
-    for head in 0..<heads {
-      let maps = factors[head].maps(rank: rank)
+    for value in 0..<values {
+      let maps = factors[value].maps(rank: rank)
       func sorted(_ map: [Double]) -> [Double] {
         order.flatMap { map[$0 * width..<($0 + 1) * width] }
       }
       let (left, right) = (sorted(maps.left), sorted(maps.right))
       narrow += ScoreFactors.product(
-        right, Array(wv[head * width * dim..<(head + 1) * width * dim]), rank, width, dim)
-      for row in 0..<outputs {
-        for place in 0..<rank {
-          var sum = 0.0
-          for channel in 0..<width {
-            sum += wo[(row * heads + head) * width + channel] * left[place * width + channel]
+        right, Array(wv[value * width * dim..<(value + 1) * width * dim]), rank, width, dim)
+      for head in value * shared..<(value + 1) * shared {
+        for row in 0..<outputs {
+          for place in 0..<rank {
+            var sum = 0.0
+            for channel in 0..<width {
+              sum += wo[(row * heads + head) * width + channel] * left[place * width + channel]
+            }
+            output[(row * heads + head) * rank + place] = sum
           }
-          output[(row * heads + head) * rank + place] = sum
         }
       }
     }
     // The mean of what the layer gives stays as it was.
-    let before = ScoreFactors.product(wv, mean, heads * width, dim, 1)
-    let after = ScoreFactors.product(narrow, mean, heads * rank, dim, 1)
+    let before = ScoreFactors.product(wv, mean, values * width, dim, 1)
+    let after = ScoreFactors.product(narrow, mean, values * rank, dim, 1)
     let bias = (0..<outputs).map { row in
       var sum = bo[row]
-      for channel in 0..<heads * width {
-        sum += wo[row * heads * width + channel] * (before[channel] + bv[channel])
+      for head in 0..<heads {
+        let value = head / shared
+        for channel in 0..<width {
+          let source = value * width + channel
+          sum += wo[(row * heads + head) * width + channel] * (before[source] + bv[source])
+        }
+        for channel in 0..<rank {
+          sum -= output[(row * heads + head) * rank + channel] * after[value * rank + channel]
+        }
       }
-      for channel in 0..<heads * rank { sum -= output[row * heads * rank + channel] * after[channel] }
       return sum
     }
     var result = weights
-    result.wv = Tensor(.f32, shape: [heads * rank, dim], values: narrow)
+    result.wv = Tensor(.f32, shape: [values * rank, dim], values: narrow)
     result.bv = nil
     result.wo = Tensor(.f32, shape: [outputs, heads * rank], values: output)
     result.bo = Tensor(.f32, shape: [outputs], values: bias)
