@@ -190,6 +190,20 @@ public struct OptionReader {
     return text(name)
   }
 
+  /// A part, written `0.5`, or a list of whole numbers in its place, written `[3,5]`; neither where the option is not given.
+  public mutating func part(_ name: String) throws(VitError) -> (part: Double?, counts: [Int]?) {
+    note(name, "a part, or whole numbers as in [3,5]")
+    guard let text = text(name) else { return (nil, nil) }
+    var copy = OptionReader(pass: pass, [(name, text)])
+    if text.hasPrefix("[") { return (nil, try copy.integers(name)) }
+    guard let part = Double(text) else {
+      throw VitError(
+        "\(pass): option '\(name)' cannot be '\(text)' (expected a part as 0.5, or numbers as in [3,5])",
+        kind: .usage, code: "option-value")
+    }
+    return (part, nil)
+  }
+
   /// A list of whole numbers, written `[3,5]` or as one number; `word` is what else may stand there, which was looked for.
   public mutating func integers(_ name: String, or word: String? = nil) throws(VitError) -> [Int]? {
     note(name, "whole numbers as in [3,5]" + (word.map { ", or \($0)" } ?? ""))

@@ -46,8 +46,9 @@ public struct Factorise: Pass {
   /// number for each layer; `images` (300); and `tile` (8), of which parts make multiples.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
-    (scores, scoreCounts) = try options.part("scores", default: scores)
-    (values, valueCounts) = try options.part("values", default: values)
+    let (scores, values) = (try options.part("scores"), try options.part("values"))
+    (self.scores, scoreCounts) = (scores.part ?? self.scores, scores.counts)
+    (self.values, valueCounts) = (values.part ?? self.values, values.counts)
     images = try options.value("images", default: images)
     tile = try options.value("tile", default: tile)
   }
@@ -137,20 +138,5 @@ public struct Factorise: Pass {
       try HeadFactors(
         site, moments: moments.all, scales: graph.scaled(site.result)?.factors.doubles(), pool: context.pool)
     }
-  }
-}
-
-extension OptionReader {
-  /// A part, or a list of counts.
-  fileprivate mutating func part(
-    _ name: String, default fallback: Double
-  ) throws(VitError) -> (Double, [Int]?) {
-    guard let text = text(name) else { return (fallback, nil) }
-    if text.hasPrefix("[") {
-      var list = OptionReader(pass: Factorise.name, [(name, text)])
-      return (fallback, try list.integers(name))
-    }
-    var number = OptionReader(pass: Factorise.name, [(name, text)])
-    return (try number.value(name, default: fallback), nil)
   }
 }

@@ -1,6 +1,6 @@
 internal import VitIR
 
-/// What `solve` can solve for: a mixer, the last map of a perceptron or of an attention that lost channels, the output map of an
+/// What `solve` can solve for: a mixer, the last map of a perceptron or of an attention that lost channels or heads, the output map of an
 /// attention that uses another's map, or the linear map in the place of a block.
 enum SolveSite {
   case mixer(MixerNode)
@@ -48,6 +48,7 @@ enum SolveSite {
       else { continue }
       let isChanged =
         site.weights.headDim < original.weights.headDim || site.weights.valueDim < original.weights.valueDim
+        || site.weights.heads < original.weights.heads
       let entry = (site.node, SolveSite.attention(site, teacher: original.result))
       if isChanged { sites.append(entry) } else { unchanged.append(entry) }
     }
