@@ -3,11 +3,12 @@ internal import VitOps
 internal import VitRuntime
 
 /// Gives the heads of attention layers fewer channels: the pair of maps for queries and keys, and that for values and the
-/// output, become those of a lower rank that matter most for what the model computes for some samples. No gradient is taken.
+/// output, become those of a lower rank that matter most for what the model computes for some samples. Where `maps` are asked for,
+/// two smaller ones stand in for a linear map likewise. No gradient is taken.
 ///
 /// Layers are numbered as elsewhere. The mean square error of the scores, and of what a layer gives, is the least for that
 /// many channels (Eckart and Young, 1936, weighted by second moments); heads that share keys and values are reduced together.
-/// O(heads · channels³) for a layer, in double.
+/// O(heads · channels³) for a layer, O(channels³) for a map, in double.
 public struct Factorise: Pass {
   /// `factorise`.
   public static let name = "factorise"
@@ -19,6 +20,19 @@ public struct Factorise: Pass {
   /// Channels are gone.
   public var isLossy: Bool { true }
 
+  /// Linear maps that are factorised where that saves weights.
+  public enum Maps: String, CaseIterable, Sendable {
+    /// Those of attention layers that are nodes of their own: between their parts lie norms or rotary positions. Layers that are one
+    /// operation have `scores` and `values`.
+    case attention
+    /// Those of perceptrons, plain and gated.
+    case perceptrons
+    /// All, that of the head included.
+    case all
+    /// None.
+    case none
+  }
+
   /// The part of the channels of a head's queries and keys that stays.
   public var scores: Double
   /// The part of the channels of a head's values that stays.
@@ -27,25 +41,32 @@ public struct Factorise: Pass {
   public var scoreCounts: [Int]?
   /// How many stay of values in each layer, in order, in place of a part; 0 for all.
   public var valueCounts: [Int]?
+  /// The linear maps that become two.
+  public var maps: Maps
+  /// The part of a map's weights that the two have.
+  public var rank: Double
   /// The samples that are looked at.
   public var images: Int
   /// Counts are multiples of this.
   public var tile: Int
 
-  /// The pass.
+  /// The pass; half of the channels of queries and keys stay where nothing is said of them nor of maps.
   public init(
-    scores: Double = 0.5, values: Double = 1, scoreCounts: [Int]? = nil, valueCounts: [Int]? = nil,
-    images: Int = 300, tile: Int = 8
+    scores: Double? = nil, values: Double = 1, scoreCounts: [Int]? = nil, valueCounts: [Int]? = nil,
+    maps: Maps = .none, rank: Double = 0.5, images: Int = 300, tile: Int = 8
   ) {
-    (self.scores, self.values) = (scores, values)
+    (self.scores, self.values) = (scores ?? (maps == .none ? 0.5 : 1), values)
+    (self.maps, self.rank) = (maps, rank)
     (self.scoreCounts, self.valueCounts) = (scoreCounts, valueCounts)
     (self.images, self.tile) = (images, tile)
   }
 
-  /// Takes `scores` (0.5) and `values` (1), the parts of a head's channels that stay, or lists, as `scores=[16,0,8]`, with a
-  /// number for each layer; `images` (300); and `tile` (8), of which parts make multiples.
+  /// Takes `scores` (0.5, or 1 where there are `maps`) and `values` (1), the parts of a head's channels that stay, or lists, as
+  /// `scores=[16,0,8]`, with a number for each layer; `maps` (none), the linear maps that become two, of which `rank` (0.5) is the
+  /// part of a map's weights that the two have together; `images` (300); and `tile` (8), of which parts make multiples.
   public init(options: inout OptionReader) throws(VitError) {
-    self.init()
+    self.init(maps: try options.choice("maps", default: .none))
+    rank = try options.value("rank", default: rank)
     let (scores, values) = (try options.part("scores"), try options.part("values"))
     (self.scores, scoreCounts) = (scores.part ?? self.scores, scores.counts)
     (self.values, valueCounts) = (values.part ?? self.values, values.counts)
@@ -55,11 +76,12 @@ public struct Factorise: Pass {
 
   /// Throws where a number makes no sense.
   public func check() throws(VitError) {
-    guard [scores, values].allSatisfy({ $0 > 0 && $0 <= 1 }), images > 0, (1...4096).contains(tile),
+    guard [scores, values, rank].allSatisfy({ $0 > 0 && $0 <= 1 }), images > 0, (1...4096).contains(tile),
       ((scoreCounts ?? []) + (valueCounts ?? [])).allSatisfy({ $0 >= 0 })
     else {
       throw VitError(
-        "factorise: expected parts above 0 and at most 1 or lists of counts from 0, images > 0 and a tile from 1 to 4096",
+        "factorise: expected parts above 0 and at most 1, lists of counts from 0 in the place of scores and values, images > 0 and a"
+          + " tile from 1 to 4096",
         kind: .usage, code: "option-value")
     }
   }
@@ -69,14 +91,32 @@ public struct Factorise: Pass {
     func text(_ part: Double, _ counts: [Int]?) -> String {
       counts.map { "[\($0.map(String.init).joined(separator: ","))]" } ?? "\(part)"
     }
-    return [
-      ("scores", text(scores, scoreCounts)), ("values", text(values, valueCounts)), ("images", "\(images)"),
-      ("tile", "\(tile)"),
-    ]
+    return [("scores", text(scores, scoreCounts)), ("values", text(values, valueCounts))]
+      + (maps == .none ? [] : [("maps", maps.rawValue), ("rank", "\(rank)")])
+      + [("images", "\(images)"), ("tile", "\(tile)")]
   }
 
-  /// Looks at samples, and reduces each layer.
+  /// Looks at samples, and reduces each layer, and maps.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
+    guard maps != .none else { return try factoriseHeads(of: &hybrid, context) }
+    var result = PassResult()
+    if scores < 1 || values < 1 || scoreCounts != nil || valueCounts != nil {
+      result = try factoriseHeads(of: &hybrid, context)
+    }
+    guard let found = try factoriseMaps(of: &hybrid, context) else {
+      context.report(
+        Diagnostic(
+          .warning,
+          "factorise: the model has no map of that kind of which two smaller ones would save weights",
+          code: "nothing-to-factorise"))
+      result.notes.append("no map to factorise")
+      return result
+    }
+    return PassResult(changes: result.changes + found.changes, notes: result.notes + found.notes)
+  }
+
+  /// Looks at samples, and reduces the heads of each layer.
+  private func factoriseHeads(of hybrid: inout Hybrid, _ context: PassContext) throws -> PassResult {
     let sites = try HeadSite.all(in: hybrid.graph, layers: hybrid.layers)
     let wanted = (
       try counts(scoreCounts, scores, sites.map(\.weights.headDim), hybrid.layers.count, sites, "scores"),

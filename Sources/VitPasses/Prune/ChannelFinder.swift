@@ -135,9 +135,9 @@ struct ChannelFinder {
 
   /// Whether nodes are a perceptron's before the map at `place`: nothing else reads what they give.
   private func isPerceptron(_ inside: Set<Int>, before place: Int) -> Bool {
+    let maps = inside.compactMap { graph.nodes[$0].operation as? VitLinear }
     // Two maps with nothing between them are one of low rank, and no perceptron.
-    guard inside.contains(where: { graph.nodes[$0].operation is VitLinear }),
-      inside.contains(where: { !(graph.nodes[$0].operation is VitLinear) })
+    guard !maps.isEmpty, maps.count < inside.count || maps.contains(where: { $0.activation != .none })
     else { return false }
     return inside.flatMap { graph.nodes[$0].results }.allSatisfy { value in
       !outputs.contains(value) && consumers[value.index].allSatisfy { inside.contains($0) || $0 == place }

@@ -206,13 +206,13 @@ public struct Prune: Pass {
 
   /// The moments over the samples of values of so many channels each, which `tap` adds to a graph.
   func moments(
-    of channels: [Int], _ graph: Graph, _ context: PassContext,
+    of channels: [Int], for pass: String = Prune.name, _ graph: Graph, _ context: PassContext,
     tap: (inout GraphBuilder) throws -> [ValueID]
   ) throws -> [ChannelMoments] {
     var builder = GraphBuilder(graph, registry: context.registry)
     let values = try tap(&builder)
     var moments: [ChannelMoments] = []
-    try TeacherTap.each(builder.graph, values: values, images: images, for: Prune.name, context: context) {
+    try TeacherTap.each(builder.graph, values: values, images: images, for: pass, context: context) {
       views in
       if moments.isEmpty {
         moments = zip(channels, views).map { channels, hidden in
