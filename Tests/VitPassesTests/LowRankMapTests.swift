@@ -241,7 +241,8 @@ struct LowRankMapTests {
     #expect(text == "factorise{scores=1.0,values=1.0,maps=perceptrons,rank=0.5,images=300,tile=8}")
     #expect(try Pipeline(text).description == text)
     #expect(
-      try Pipeline("factorise").description == "factorise{scores=0.5,values=1.0,images=300,tile=8}")
+      try Pipeline("factorise").description
+        == "factorise{scores=0.5,values=1.0,maps=none,rank=0.5,images=300,tile=8}")
   }
 
   @Test(

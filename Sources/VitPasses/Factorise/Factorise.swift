@@ -91,9 +91,10 @@ public struct Factorise: Pass {
     func text(_ part: Double, _ counts: [Int]?) -> String {
       counts.map { "[\($0.map(String.init).joined(separator: ","))]" } ?? "\(part)"
     }
-    return [("scores", text(scores, scoreCounts)), ("values", text(values, valueCounts))]
-      + (maps == .none ? [] : [("maps", maps.rawValue), ("rank", "\(rank)")])
-      + [("images", "\(images)"), ("tile", "\(tile)")]
+    return [
+      ("scores", text(scores, scoreCounts)), ("values", text(values, valueCounts)), ("maps", maps.rawValue),
+      ("rank", "\(rank)"), ("images", "\(images)"), ("tile", "\(tile)"),
+    ]
   }
 
   /// Looks at samples, and reduces each layer, and maps.
