@@ -87,7 +87,8 @@ extension Report.Perceptron {
 extension Report.Heads {
   fileprivate var json: JSON {
     .object([
-      ("layer", .int(layer)), ("scores", .int(scores)), ("scores_kept", .int(scoresKept)),
+      ("layer", .int(layer)), ("heads", .int(count)), ("heads_kept", .int(countKept)),
+      ("scores", .int(scores)), ("scores_kept", .int(scoresKept)),
       ("values", .int(values)), ("values_kept", .int(valuesKept)),
     ])
   }

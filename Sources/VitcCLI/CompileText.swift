@@ -81,8 +81,14 @@ enum CompileText {
       let kept = report.perceptrons.map { "\($0.index): \($0.kept) of \($0.channels)" }
       text += "\nperceptrons keep fewer channels: \(kept.joined(separator: ", "))\n"
     }
-    if !report.heads.isEmpty {
-      let kept = report.heads.map {
+    let fewer = report.heads.filter { $0.countKept < $0.count }
+    if !fewer.isEmpty {
+      let kept = fewer.map { "\($0.layer): \($0.countKept) of \($0.count)" }
+      text += "\nlayers keep fewer heads: \(kept.joined(separator: ", "))\n"
+    }
+    let narrower = report.heads.filter { $0.scoresKept < $0.scores || $0.valuesKept < $0.values }
+    if !narrower.isEmpty {
+      let kept = narrower.map {
         "\($0.layer): \($0.scoresKept) of \($0.scores), \($0.valuesKept) of \($0.values)"
       }
       text += "\nheads keep fewer channels for scores and of values: layer \(kept.joined(separator: "; "))\n"

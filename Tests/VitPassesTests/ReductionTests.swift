@@ -240,7 +240,8 @@ struct ReductionTests {
   @Test(
     "it begins with the whole model",
     arguments: [
-      "prune{mlp=0.5,images=16,tile=4}", "factorise{scores=0.5,images=16,tile=2}",
+      "prune{mlp=0.5,images=16,tile=4}", "prune{heads=0.5,images=16}",
+      "factorise{scores=0.5,images=16,tile=2}",
       "depth{layers=[1],images=8}", "share{layers=[1],images=8}",
     ])
   func reducedBefore(_ pass: String) throws {

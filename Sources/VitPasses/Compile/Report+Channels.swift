@@ -11,9 +11,12 @@ extension Report {
     heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers).compactMap { site in
       guard let kept = own.first(where: { $0.layer == site.layer }) else { return nil }
       let found = Heads(
-        layer: site.layer, scores: site.weights.headDim, scoresKept: kept.weights.headDim,
+        layer: site.layer, count: site.weights.heads, countKept: kept.weights.heads,
+        scores: site.weights.headDim, scoresKept: kept.weights.headDim,
         values: site.weights.valueDim, valuesKept: kept.weights.valueDim)
-      return found.scoresKept < found.scores || found.valuesKept < found.values ? found : nil
+      let isWhole =
+        found.countKept == found.count && found.scoresKept == found.scores && found.valuesKept == found.values
+      return isWhole ? nil : found
     }
   }
 }

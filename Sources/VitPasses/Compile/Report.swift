@@ -57,10 +57,12 @@ public struct Report: Sendable {
     public let channels, kept: Int
   }
 
-  /// An attention layer whose heads lost channels.
+  /// An attention layer that lost heads, or whose heads lost channels.
   public struct Heads: Hashable, Sendable {
     /// Its number.
     public let layer: Int
+    /// How many heads it has in the teacher, and how many are left.
+    public let count, countKept: Int
     /// How many channels queries and keys of a head have in the teacher, and how many are left.
     public let scores, scoresKept: Int
     /// How many channels values of a head have in the teacher, and how many are left.

@@ -62,8 +62,8 @@ extension Select {
     let heads = try HeadSite.all(in: teacher.graph, layers: teacher.layers)
     func isWhole(_ site: HeadSite) -> Bool {
       heads.contains {
-        $0.layer == site.layer && $0.weights.headDim == site.weights.headDim
-          && $0.weights.valueDim == site.weights.valueDim
+        $0.layer == site.layer && $0.weights.heads == site.weights.heads
+          && $0.weights.headDim == site.weights.headDim && $0.weights.valueDim == site.weights.valueDim
       }
     }
     guard !hybrid.layers.contains(where: { $0.isRemoved || $0.isShared }),
