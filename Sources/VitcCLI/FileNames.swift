@@ -2,13 +2,13 @@ internal import VitIR
 
 /// What the ending of a file's name says about what is in it.
 enum FileFormat: Equatable {
-  case vmod, text, array, json, dependencies, other
+  case vmod, text, onnx, array, json, dependencies, other
 
   private static let endings: [(String, FileFormat)] = [
-    ("vmod", .vmod), ("vit", .text), ("npy", .array), ("json", .json), ("d", .dependencies),
+    ("vmod", .vmod), ("vit", .text), ("onnx", .onnx), ("npy", .array), ("json", .json), ("d", .dependencies),
   ]
   private static let others = [
-    "onnx", "npz", "png", "jpg", "jpeg", "idx", "gz", "zip", "bin", "pt", "pth", "pb", "tflite",
+    "npz", "png", "jpg", "jpeg", "idx", "gz", "zip", "bin", "pt", "pth", "pb", "tflite",
     "safetensors",
     "xml", "csv", "html", "pdf", "tensors", "checkpoint", "sarif",
   ]
@@ -32,6 +32,7 @@ enum FileFormat: Equatable {
     switch self {
     case .vmod: "a .vmod"
     case .text: "textual IR, .vit"
+    case .onnx: "ONNX"
     case .array: "an array, .npy"
     case .json: "JSON"
     case .dependencies: "a file of dependencies, .d"
