@@ -173,8 +173,7 @@ public struct OnnxForm: Sendable {
         operands = [operands[0], .value(nil), operands[1]]
       }
       self["scales_first"] = nil
-    case "Pad" where operands.count > 3 && opset < 18:
-      throw OnnxForm.none(node, "of some axes is in the standard since version 18", opset: 18)
+    case "Pad" where operands.count > 3 && opset < 18: try padAllAxes(node, graph)
     case "Cast", "EyeLike": moveType(graph, node)
     default: break
     }
@@ -205,6 +204,22 @@ public struct OnnxForm: Sendable {
     let size = (extent + count - 1) / max(1, count)
     let sizes = (0..<count).map { min(size, extent - $0 * size) }
     set(1, .constant(Tensor(shape: [count], integers: sizes)))
+  }
+
+  /// The numbers of rows for all axes, which older versions want in place of those for some.
+  private mutating func padAllAxes(_ node: Node, _ graph: Graph) throws(VitError) {
+    guard let x = operand(0), let pads = try? operand(1).flatMap(graph.tensor)?.integers(),
+      let axes = try? operand(3).flatMap(graph.tensor)?.integers(), pads.count == 2 * axes.count
+    else { throw OnnxForm.none(node, "of computed axes is in the standard since version 18", opset: 18) }
+    let rank = graph.type(x).rank
+    var all = [Int](repeating: 0, count: 2 * rank)
+    for (place, axis) in axes.enumerated() {
+      let own = axis < 0 ? axis + rank : axis
+      guard own >= 0, own < rank else { throw OnnxForm.none(node, "has no axis \(axis) to pad") }
+      (all[own], all[rank + own]) = (pads[place], pads[axes.count + place])
+    }
+    set(1, .constant(Tensor(shape: [2 * rank], integers: all)))
+    operands.removeLast()
   }
 
   /// A type that vitc computes in another is cast to, and back.
