@@ -34,6 +34,13 @@ public struct OnnxExport: Sendable {
 }
 
 extension Model {
+  /// Throws where an operation of the model has no standard operator of that version, and cannot be written.
+  public func checkONNX(_ export: OnnxExport = OnnxExport()) throws {
+    var hybrid = Hybrid(graph)
+    _ = try Lower(opset: export.opset).run(
+      on: &hybrid, context: PassContext(pool: ThreadPool(threads: 1), registry: .vitc))
+  }
+
   /// Writes the model as an ONNX file of standard operators; gives the files that were written: constants beyond what one file
   /// may hold are in a second beside it.
   ///
@@ -85,8 +92,9 @@ private struct OnnxEncoder {
     var defined = Set(graph.inputs)
     nameOutputs()
     for node in graph.nodes {
-      for case let id? in node.operands where defined.insert(id).inserted { try constant(id) }
-      try add(node)
+      let form = try OnnxForm(node, in: graph, opset: export.opset)
+      for case .value(let id?) in form.operands where defined.insert(id).inserted { try constant(id) }
+      add(node, form)
       defined.formUnion(node.results)
     }
     for (name, value) in graph.outputs {
@@ -144,8 +152,7 @@ private struct OnnxEncoder {
         attributes: [("to", .int(ElementType.f32.onnxCode ?? 1))]))
   }
 
-  private mutating func add(_ node: Node) throws(VitError) {
-    let form = try OnnxForm(node, in: graph, opset: export.opset)
+  private mutating func add(_ node: Node, _ form: OnnxForm) {
     var inputs: [String] = []
     var title = node.location.node ?? form.type
     if !titles.insert(title).inserted { title += ":" + (node.results.first.map(name) ?? "") }

@@ -154,7 +154,7 @@ public struct Model: Sendable {
     switch format ?? (path.hasSuffix(".vit") ? .text : .vmod) {
     case .text: try VitText.write(hybrid, to: path, elidingTensors: elidingTensors)
     case .vmod: try VModWriter.write(file, to: path, atMost: most)
-    case .onnx: throw VitError("models are not written as ONNX", kind: .usage, code: "no-onnx-writer")
+    case .onnx: try writeONNX(to: path)
     }
   }
 

@@ -79,7 +79,8 @@ extension Command {
         "--passes", "PIPELINE",
         "a whole pipeline, in place of the options that make one; the weights are rounded behind it"),
       Option(
-        "--emit", "FORMAT", "what is written: vmod (default) or ir, the textual IR with its tensors beside it"
+        "--emit", "FORMAT",
+        "what is written: vmod (default), ir, the textual IR with its tensors beside it, or onnx (as 'vitc export' writes it)"
       ),
       Option(
         "--reproducible",
@@ -108,7 +109,7 @@ private struct CompileRun {
   private var options = CompilerOptions()
   private let out: String
   private let depfile: Depfile?
-  private let isText: Bool
+  private let format: Model.Format
   private var files = FileUse()
 
   init(_ arguments: Arguments, _ terminal: Terminal) throws(VitError) {
@@ -118,20 +119,26 @@ private struct CompileRun {
       throw usage("compile needs -o OUT", code: "option-missing", help: "see 'vitc help compile'")
     }
     self.out = out
-    isText = try arguments.choice("--emit", of: ["vmod", "ir"]) == "ir"
+    let forms: [String: Model.Format] = ["vmod": .vmod, "ir": .text, "onnx": .onnx]
+    format = try arguments.choice("--emit", of: ["vmod", "ir", "onnx"]).flatMap { forms[$0] } ?? .vmod
     options = try CompileRun.options(arguments, out: out)
     try options.validate()
     try arguments.checkPreprocessing()
-    if !isText, FileFormat(out) == .text {
+    if format != .text, FileFormat(out) == .text {
       throw usage("-o '\(out)': a text is written with --emit ir", code: "output-format")
     }
-    _ = try arguments.modelOutput(isText: isText, &files)
+    if format != .onnx, FileFormat(out) == .onnx {
+      throw usage("-o '\(out)': ONNX is written with --emit onnx", code: "output-format")
+    }
+    _ = try arguments.modelOutput(as: format, &files)
     if let report = arguments.text("--report") {
       try FileFormat.check(report, is: .json, as: "--report")
       try files.writes(report, as: "--report")
     }
-    if isText, arguments.text("--max-bytes") != nil {
-      throw usage("--max-bytes is for a .vmod, and --emit ir writes none", code: "option-conflict")
+    if format != .vmod, arguments.text("--max-bytes") != nil {
+      throw usage(
+        "--max-bytes is for a .vmod, and --emit \(arguments.text("--emit") ?? "") writes none",
+        code: "option-conflict")
     }
     for path in arguments.text("--pareto").map(ParetoFolder.files) ?? [] {
       try files.writes(path, as: "--pareto")
@@ -289,6 +296,7 @@ private struct CompileRun {
         arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: options.threads, &files
       ),
       arguments)
+    if format == .onnx { try teacher.checkONNX() }
     let data =
       try arguments.samples(
         "--data", for: teacher, limit: CompilerOptions.maximumImages, seed: options.seed, terminal: terminal,
@@ -302,7 +310,7 @@ private struct CompileRun {
     var others = try arguments.text("--pareto").map(ParetoFolder.init)
     let result = try Interrupts.deferring {
       try compiler.compile(
-        teacher, data, evaluation: evaluation, to: out, as: isText ? .text : .vmod,
+        teacher, data, evaluation: evaluation, to: out, as: format,
         progress: terminal.progress,
         events: { event in
           terminal.write(CompileText.event(event))

@@ -89,15 +89,20 @@ extension Arguments {
   }
 
   /// The model that `-o` names as an output, with the file of its tensors where it is a text; whether it is one.
-  func modelOutput(isText: Bool? = nil, _ files: inout FileUse) throws(VitError) -> (
+  func modelOutput(as format: Model.Format? = nil, _ files: inout FileUse) throws(VitError) -> (
     path: String, isText: Bool
   )? {
     guard let out = text("-o") else { return nil }
-    let isText = isText ?? (FileFormat(out) == .text)
-    try FileFormat.check(out, is: isText ? .text : .vmod, as: "-o")
+    let format = format ?? (FileFormat(out) == .text ? .text : .vmod)
+    let kinds: [Model.Format: FileFormat] = [.text: .text, .onnx: .onnx]
+    try FileFormat.check(out, is: kinds[format] ?? .vmod, as: "-o")
     try files.writes(out, as: "-o")
-    if isText { try files.writes(Model.tensorsPath(of: out), as: "the tensors of -o") }
-    return (out, isText)
+    switch format {
+    case .text: try files.writes(Model.tensorsPath(of: out), as: "the tensors of -o")
+    case .onnx: try files.writes(OnnxExport.dataPath(of: out), as: "the weights of -o")
+    case .vmod: break
+    }
+    return (out, format == .text)
   }
 
   /// The data that an option names, prepared for a model; `nil` where it is not given.

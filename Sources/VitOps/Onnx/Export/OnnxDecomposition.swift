@@ -20,6 +20,8 @@ package enum OnnxDecomposition {
     case is OnnxRowNormalization<RMSNormalizationFunction> where opset < 23,
       is OnnxRowNormalization<SimplifiedLayerNormalizationFunction>:
       return [try normalised(node, x, centred: false, &builder)]
+    case let operation as OnnxShape where opset < 15:
+      return try extents(x, operation.attributes, &builder)
     case is OnnxHardSwish where opset < 14:
       let gate = try builder.add(
         "onnx.HardSigmoid", [x], [("alpha", .float(1.0 / 6)), ("beta", .float(0.5))])
@@ -52,6 +54,18 @@ package enum OnnxDecomposition {
     attributes["coerce2d"] = .bool(false)
     let operation = try builder.registry.make(node.name, attributes)
     return [try builder.add("onnx.Reshape", [try builder.add(operation, [rows])[0], shape])]
+  }
+
+  /// Some of a value's extents.
+  private static func extents(
+    _ x: ValueID, _ attributes: Attributes, _ builder: inout GraphBuilder
+  ) throws(VitError) -> [ValueID]? {
+    var (start, end) = (0, Int.max)
+    if case .int(let value)? = attributes["start"] { start = value }
+    if case .int(let value)? = attributes["end"] { end = value }
+    guard start != 0 || end != .max else { return nil }
+    let all = try builder.add("onnx.Shape", [x])
+    return [try builder.add("onnx.Slice", [all, builder.integers([start]), builder.integers([end])])]
   }
 
   /// `x·Φ(x)`, or what the hyperbolic tangent makes of it.
