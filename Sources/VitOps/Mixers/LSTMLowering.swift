@@ -35,7 +35,7 @@ extension ScanLowering {
     let both = try builder.add(
       "onnx.Unsqueeze",
       [try ScanLowering.join([bias, zeros], axis: 0, into: &builder), builder.integers([0])])
-    // Lengths may be left out, but OpenVINO 2026.0 then reads only the first image of a batch that it does not know beforehand.
+    // Lengths may be left out, but OpenVINO 2026.4 then reads only the first image of a batch that it does not know beforehand.
     let batch = try builder.add("onnx.Shape", [x], [("start", .int(0)), ("end", .int(1))])
     let length = builder.constant([Double(steps)], shape: [1], element: .i32)
     let lengths = try builder.add("onnx.Expand", [length, batch])
