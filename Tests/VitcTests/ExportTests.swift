@@ -78,6 +78,27 @@ struct ExportTests {
     if !passes.contains("merge") { #expect(back.graph.parameterCount < model.graph.parameterCount) }
   }
 
+  @Test("what ONNX Runtime's optimiser fused is taken apart", arguments: [13, 17, 24])
+  func fused(opset: Int) throws {
+    var builder = GraphBuilder(Graph(name: "fused"), registry: .vitc)
+    let x = builder.graph.addInput(TensorType(.f32, [.batch, 3, 8]), name: "x")
+    func vector(_ seed: UInt64) -> ValueID {
+      builder.graph.addConstant(Tensor.random([8], seed: seed), name: "vector")
+    }
+    var y = try builder.add("com.microsoft.BiasGelu", [x, vector(1)])
+    y = try builder.add(
+      "com.microsoft.QuickGelu", [try builder.add("com.microsoft.FastGelu", [y, vector(2)])])
+    y = try builder.add("com.microsoft.BiasAdd", [y, vector(3), x])
+    y = try builder.add("com.microsoft.SkipLayerNormalization", [y, x, vector(4), vector(5), vector(6)])
+    y = try builder.add("com.microsoft.SkipSimplifiedLayerNormalization", [y, x, vector(7)])
+    builder.graph.outputs = [("y", try builder.add("com.microsoft.Gelu", [y]))]
+    let model = Model(builder.graph)
+    let input = [Tensor.random([2, 3, 8], seed: 9)]
+    let wanted = try #require(try Zoo.run(model.graph, input).first)
+    let found = try #require(try Zoo.run(again(model, version(opset)).graph, input).first)
+    #expect(try relativeDifference(found, wanted) < 1e-5)
+  }
+
   @Test("half precision takes half of the bytes, and another file weights that are asked to lie there")
   func forms() throws {
     let model = try Pipeline("round{weights=f16}").run(on: teacher())
@@ -122,15 +143,17 @@ struct ExportTests {
   @Test("what has no standard operator is named, and nothing is written")
   func refused() throws {
     var builder = GraphBuilder(Graph(name: "odd"), registry: .vitc)
-    let x = builder.graph.addInput(TensorType(.f32, [2, 4]), name: "x")
-    let y = try builder.add("com.microsoft.QuickGelu", [x])
+    let x = builder.graph.addInput(TensorType(.f32, [2, 8]), name: "x")
+    let y = try builder.add(
+      "com.microsoft.BiasSplitGelu", [x, builder.constant([Double](repeating: 0, count: 8), shape: [8])])
     builder.graph.outputs = [("y", try builder.add("onnx.Relu", [y]))]
     let path = try file("odd.onnx")
     #expect {
       try Model(builder.graph).writeONNX(to: path)
     } throws: { error in
       let diagnostic = (error as? VitError)?.diagnostic
-      return diagnostic?.code == "operator-not-standard" && diagnostic?.message.contains("QuickGelu") ?? false
+      return diagnostic?.code == "operator-not-standard"
+        && diagnostic?.message.contains("BiasSplitGelu") ?? false
     }
     #expect(throws: VitError.self) { try Model(contentsOf: path) }
     // What came later is refused with the version that has it.

@@ -41,8 +41,11 @@ public struct Lower: GraphPass {
   public func run(on graph: inout Graph, context: PassContext) throws -> PassResult {
     let opset = opset
     var changes = 0
+    let read = Set(graph.nodes.flatMap(\.operands).compactMap { $0 } + graph.outputs.map(\.value))
     changes += try Lower.rewrite(&graph, context.registry) { node, builder throws(VitError) in
       guard OnnxForm.standardType(of: node) == nil, !node.name.hasPrefix("onnx.") else { return nil }
+      let apart = try MicrosoftDecomposition.results(of: node, isRead: read.contains, into: &builder)
+      if let apart { return apart }
       return try node.operation.lower(
         into: &builder, operands: node.operands, resultCount: node.results.count)
     }
