@@ -23,7 +23,7 @@ def cases():
         for order in ["forward", "bidirectional", "cross"]:
             yield f"{mixer} {order}", f"swap{{mixer={mixer},order={order},layers=[2,7],images=8}}"
         yield f"{mixer} own rows", f"swap{{mixer={mixer},prefix=mixer,layers=[2,7],images=8}}"
-    for mixer in ["conv", "conv{kernel=5}", "conv{border=renorm}", "static", "static{fit=solve}", "pointwise", "none"]:
+    for mixer in ["conv", "conv{kernel=5}", "conv{border=edge,share=head}", "conv{border=centre,mean=false}", "static", "static{fit=solve}", "pointwise", "none"]:
         for prefix in ["auto", "mixer"]:
             yield f"{mixer} {prefix}", f"swap{{mixer={mixer},prefix={prefix},layers=[2,7],images=8}},distil{{steps=0,images=8}}"
     for mixer in [*scans, "conv", "static", "pointwise", "none"]:
