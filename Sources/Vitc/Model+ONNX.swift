@@ -78,6 +78,8 @@ private struct OnnxEncoder {
 
   /// Constants of fewer elements stay f32: there is nothing to save.
   private static let least = 64
+  /// The largest number in half precision: a constant that holds a larger one stays f32.
+  private static let mostHalf = 65504.0
 
   init(_ graph: Graph, _ export: OnnxExport) {
     (self.graph, self.export) = (graph, export)
@@ -101,7 +103,7 @@ private struct OnnxEncoder {
       if defined.insert(value).inserted { try constant(value) }
       if self.name(value) != name {
         result.nodes.append(
-          OnnxFile.Node("Identity", name: name, inputs: [self.name(value)], outputs: [name]))
+          OnnxFile.Node("Identity", name: title(name, value), inputs: [self.name(value)], outputs: [name]))
       }
       result.outputs.append((name, graph.type(value)))
     }
@@ -116,8 +118,9 @@ private struct OnnxEncoder {
       taken.insert(name)
     }
     let outputs = Set(graph.outputs.map(\.name))
+    let inputs = Set(graph.inputs)
     for id in graph.values.indices.map(graph.valueID)
-    where names[id] == nil && outputs.contains(graph[id].name) {
+    where names[id] == nil && outputs.contains(graph[id].name) && !inputs.contains(id) {
       // An output has that name, and is another value.
       names[id] = fresh(graph[id].name)
     }
@@ -140,7 +143,9 @@ private struct OnnxEncoder {
       throw VitError("the elements of '\(graph[id].name)' are missing", code: "tensor-missing")
     }
     let element = graph.type(id).element
-    guard export.weights == .f16, element == .f32, tensor.count >= OnnxEncoder.least else {
+    guard export.weights == .f16, element == .f32, tensor.count >= OnnxEncoder.least,
+      (try? tensor.doubles())?.allSatisfy({ abs($0) <= OnnxEncoder.mostHalf || !$0.isFinite }) ?? false
+    else {
       result.initializers.append(OnnxFile.Initializer(name(id), tensor, as: element))
       return
     }
@@ -148,15 +153,23 @@ private struct OnnxEncoder {
     result.initializers.append(OnnxFile.Initializer(half, tensor, as: .f16))
     result.nodes.append(
       OnnxFile.Node(
-        "Cast", name: name(id), inputs: [half], outputs: [name(id)],
+        "Cast", name: title(name(id), id), inputs: [half], outputs: [name(id)],
         attributes: [("to", .int(ElementType.f32.onnxCode ?? 1))]))
+  }
+
+  /// A name for a node that no other has.
+  private mutating func title(_ wanted: String, _ result: ValueID?) -> String {
+    var (title, number) = (wanted, 1)
+    while !titles.insert(title).inserted {
+      title = "\(wanted):\(result.map(name) ?? "")" + (number > 1 ? ".\(number)" : "")
+      number += 1
+    }
+    return title
   }
 
   private mutating func add(_ node: Node, _ form: OnnxForm) {
     var inputs: [String] = []
-    var title = node.location.node ?? form.type
-    if !titles.insert(title).inserted { title += ":" + (node.results.first.map(name) ?? "") }
-    titles.insert(title)
+    let title = self.title(node.location.node ?? form.type, node.results.first)
     for operand in form.operands {
       switch operand {
       case .value(let id): inputs.append(id.map(name) ?? "")
@@ -171,7 +184,7 @@ private struct OnnxEncoder {
     if form.needsCast, let output = outputs.first, let id = node.results.first {
       outputs[0] = fresh(output + ".cast")
       cast = OnnxFile.Node(
-        "Cast", name: output, inputs: [outputs[0]], outputs: [output],
+        "Cast", name: self.title(output, id), inputs: [outputs[0]], outputs: [output],
         attributes: [("to", .int(graph.type(id).element.onnxCode ?? 1))])
     }
     result.nodes.append(

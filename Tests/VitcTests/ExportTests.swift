@@ -119,6 +119,27 @@ struct ExportTests {
     #expect(try relativeDifference(outputs(apart), outputs(model)) < 1e-5)
   }
 
+  @Test(
+    "an input that is an output, a constant that is one, two outputs of one value, and numbers too large for half precision"
+  )
+  func corners() throws {
+    var builder = GraphBuilder(Graph(name: "corners"), registry: .vitc)
+    let x = builder.graph.addInput(TensorType(.f32, [2, 64]), name: "x")
+    let large = builder.graph.addConstant(
+      Tensor(.f32, shape: [64], values: (0..<64).map { 1e5 + Double($0) }), name: "large")
+    let y = try builder.add("onnx.Add", [x, large])
+    builder.graph.outputs = [("x", x), ("sum", y), ("again", y), ("numbers", large)]
+    let model = Model(builder.graph)
+    var half = version(17)
+    half.weights = .f16
+    let input = [Tensor.random([2, 64], seed: 5)]
+    let back = try again(model, half)
+    #expect(back.graph.outputs.map(\.name) == ["x", "sum", "again", "numbers"])
+    for (found, wanted) in zip(try Zoo.run(back.graph, input), try Zoo.run(model.graph, input)) {
+      #expect(try relativeDifference(found, wanted) < 1e-6)
+    }
+  }
+
   @Test("the same bytes for any number of threads, and every time")
   func bytes() throws {
     let model = try Pipeline("swap{mixer=conv,layers=[3]},merge{count=2}").run(on: teacher())

@@ -36,6 +36,8 @@ public struct Budget: Hashable, Sendable {
     public var trials: Int
     /// How often a model is measured while it is found out what it can do without.
     public var searches: Int
+    /// How often all layers are solved with another mixer in their place, or with fewer channels, before it is chosen among those.
+    public var choices: Int
     /// Samples of a step.
     public var batch: Int
     /// Samples that are held out.
@@ -48,13 +50,13 @@ public struct Budget: Hashable, Sendable {
     /// The work on a model.
     public init(
       teacher: Double, layers: Double, trials: Int, batch: Int, heldOut: Int, evaluation: Int,
-      searches: Int = 0,
-      reading: Double = Budget.reading
+      searches: Int = 0, choices: Int = 0, reading: Double = Budget.reading
     ) {
       self.teacher = teacher
       self.layers = layers
       self.trials = trials
       self.searches = searches
+      self.choices = choices
       self.batch = batch
       self.heldOut = heldOut
       self.evaluation = evaluation
@@ -71,11 +73,12 @@ public struct Budget: Hashable, Sendable {
     }
 
     /// Distillation apart from its steps: the targets' norms, two solves, and judging the weights five times; the same for
-    /// three floors, without the second solve; and looking at tokens once; where it is looked for what can be left out, four runs
-    /// more for the channels' sums before it and behind it.
+    /// three floors and for all choices, without the second solve; and looking at tokens once; where it is looked for what can be left
+    /// out, five runs more for what blocks do, and for the channels' sums before it and behind it.
     fileprivate func solve(_ images: Int) -> Double {
-      let runs = searches > 0 ? 6.0 : 2
-      return (20 * (teacher + layers + sample) + runs * (teacher + sample)) * Double(images)
+      let runs = searches > 0 ? 7.0 : 2
+      let models = 4.0 + Double(choices)
+      return (5 * models * (teacher + layers + sample) + runs * (teacher + sample)) * Double(images)
     }
 
     /// Solving from layer to layer, which runs teacher and hybrid twice, and sums of all last maps in double.
@@ -83,7 +86,7 @@ public struct Budget: Hashable, Sendable {
 
     /// Measuring each swap, with output maps of its own also, and each part that can be left out.
     fileprivate func search(_ images: Int) -> Double {
-      (teacher + sample) * Double(images * (searches > 0 ? 2 * trials + searches : trials))
+      (teacher + sample) * Double(images * (searches > 0 ? (2 + choices) * trials + searches : trials))
     }
 
     /// Measuring the teacher, models that are solved on trial, the hybrid before and behind the solve, then as it is

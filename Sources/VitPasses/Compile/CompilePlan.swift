@@ -33,7 +33,9 @@ package struct CompilePlan: Sendable {
       work: Budget.Work(
         teacher: work, layers: layers, trials: trained.count, batch: batch, heldOut: heldOut,
         evaluation: evaluation ?? heldOut,
-        searches: options.select == .auto ? ReductionSearch.measurements(of: teacher) : 0, reading: reading),
+        searches: options.select == .auto ? ReductionSearch.measurements(of: teacher) : 0,
+        choices: options.select == .auto && options.replacesLayers
+          ? MixerChoices.most(solved: options.isSolved, beside: options.beside.kinds) : 0, reading: reading),
       isSolved: options.isSolved,
       distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
       evaluated: options.evaluationImages, searching: options.searchTime)

@@ -31,6 +31,11 @@ struct MixerChoices {
   /// The parts of a mixer's width that are tried beside the whole.
   private static let narrower = [0.75, 0.5, 0.25]
 
+  /// How many models of all layers are solved, at the most, for choices beside the mixers on trial.
+  static func most(solved isSolved: Bool, beside kinds: [String]) -> Int {
+    (isSolved ? narrower.count : 0) + kinds.count * (1 + narrower.count)
+  }
+
   /// The mixers on trial; those with fewer channels, where they need no steps; and mixers of other kinds, whole and narrower.
   /// What they do is measured where it is chosen by.
   init(

@@ -21,10 +21,10 @@ struct ReductionSearch {
   /// To which part the cost falls from one measurement to the next.
   private static let fall = 0.93
 
-  /// How often a model is measured at most while parts of a teacher are looked at: each part and each mixer alone, and the whole on the way.
+  /// How often a model is measured at most while parts of a teacher are looked at: each part alone, and the whole on the way.
   static func measurements(of teacher: Teacher) -> Int {
     let layers = teacher.layers.count { $0.isReplaceable }
-    return ChannelSite.all(in: teacher.graph).count + 7 * layers + measurements + 1
+    return ChannelSite.all(in: teacher.graph).count + 5 * layers + measurements + 1
   }
 
   /// Measures each part of the teacher alone that no mixer replaces; each mixer, too, where attention may stay, and it is `isFree`

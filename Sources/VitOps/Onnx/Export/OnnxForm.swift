@@ -164,6 +164,7 @@ public struct OnnxForm: Sendable {
       self["mode"] = nil
     case "Upsample":
       // What Resize does by another name since version 10.
+      guard operands.count > 1 else { throw OnnxForm.none(node, "without scales is in no version any more") }
       type = "Resize"
       operands = [operands[0], .value(nil), operands[1]]
       self["coordinate_transformation_mode"] = .string("asymmetric")
