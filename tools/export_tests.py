@@ -75,6 +75,7 @@ def main():
     parser = argparse.ArgumentParser(prog="tools/export_tests")
     parser.add_argument("--vitc", required=True)
     parser.add_argument("--only", default="")
+    parser.add_argument("--teacher", default=TEACHER)
     parser.add_argument("--opsets", default="13,17,21")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("models", nargs="*")
@@ -92,7 +93,7 @@ def main():
                     model = title
                 else:
                     text = ",".join(filter(None, ["fold,raise,dce", passes]))
-                    run(arguments.vitc, "opt", TEACHER, "--passes", text, "--data", "synthetic:24", "-o", model, "--threads", arguments.threads)
+                    run(arguments.vitc, "opt", arguments.teacher, "--passes", text, "--data", "synthetic:24", "-o", model, "--threads", arguments.threads)
                 for opset in opsets:
                     # Merging adds rows up where they lie, which older versions cannot.
                     if opset < 16 and ("merge" in title or title == "all"):

@@ -1,3 +1,5 @@
+internal import FoundationEssentials
+internal import VitData
 internal import VitFormats
 public import VitIR
 internal import VitOps
@@ -34,6 +36,28 @@ public struct OnnxExport: Sendable {
 }
 
 extension Model {
+  private static let preprocessingKey = "vitc.preprocessing"
+  private static let labelsKey = "vitc.labels"
+
+  /// What a file's metadata say of the model, as `writeONNX` writes it; what makes no sense is left out.
+  static func card(from metadata: [(key: String, value: String)]) -> Card {
+    var card = Card()
+    for (key, value) in metadata {
+      switch key {
+      case preprocessingKey:
+        let settings = value.split(separator: " ").compactMap { word -> (key: String, value: String)? in
+          let parts = word.split(separator: "=", maxSplits: 1).map(String.init)
+          return parts.count == 2 ? (parts[0], parts[1]) : nil
+        }
+        if (try? Preprocess(settings: settings)) != nil { card.preprocessing = settings }
+      case labelsKey:
+        card.labels = (try? JSONDecoder().decode([String].self, from: Data(value.utf8))) ?? []
+      default: break
+      }
+    }
+    return card
+  }
+
   /// Throws where an operation of the model has no standard operator of that version, and cannot be written.
   public func checkONNX(_ export: OnnxExport = OnnxExport()) throws {
     var hybrid = Hybrid(graph)
@@ -45,7 +69,7 @@ extension Model {
   /// may hold are in a second beside it.
   ///
   /// The number of images stays open where it is open in the model; how images are prepared and what classes are called is in
-  /// the file's metadata (`preprocessing` as in `--preprocess`, `labels` as a JSON list). Throws where an operation has no
+  /// the file's metadata, `vitc.preprocessing` as in `--preprocess` and `vitc.labels` as a JSON list, from where it is read again. Throws where an operation has no
   /// standard operator of that version.
   @discardableResult
   public func writeONNX(
@@ -58,9 +82,9 @@ extension Model {
     var encoder = OnnxEncoder(hybrid.graph, export)
     var file = try encoder.file()
     let preprocessing = card.preprocessing.map { "\($0.key)=\($0.value)" }.joined(separator: " ")
-    if !preprocessing.isEmpty { file.metadata.append(("preprocessing", preprocessing)) }
+    if !preprocessing.isEmpty { file.metadata.append((Model.preprocessingKey, preprocessing)) }
     if let labels, !labels.isEmpty {
-      file.metadata.append(("labels", JSON.array(labels.map(JSON.string)).line))
+      file.metadata.append((Model.labelsKey, JSON.array(labels.map(JSON.string)).line))
     }
     return try OnnxWriter(file, to: path, splitting: export.isSplit).write()
   }

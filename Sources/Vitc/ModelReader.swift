@@ -35,6 +35,8 @@ struct ModelReader {
         path: path, registry: .standard, fold: ConstantFolder(pool: pool).fold, inputShapes: inputShapes)
       (diagnostics, external) = (model.diagnostics, model.externalFiles)
       contents = VModFile(Hybrid(try opened(model.graph)))
+      let card = Model.card(from: model.metadata)
+      (contents.preprocessing, contents.labels) = (card.preprocessing, card.labels)
     }
     if format != .onnx, !inputShapes.isEmpty {
       throw VitError(

@@ -158,7 +158,13 @@ struct ExportTests {
     let path = try file("card.onnx")
     try model.writeONNX(to: path)
     let text = String(decoding: try fileBytes(path), as: UTF8.self)
-    #expect(text.contains("preprocessing") && text.contains("size=28x28"))
+    #expect(text.contains("vitc.preprocessing") && text.contains("size=28x28"))
+    // Read again, they are what they were: where a file says so, nothing is guessed.
+    let back = try Model(contentsOf: path)
+    #expect(back.labels == model.labels)
+    let again = try file("again.onnx")
+    try back.writeONNX(to: again)
+    #expect(String(decoding: try fileBytes(again), as: UTF8.self).contains("size=28x28"))
   }
 
   @Test("what has no standard operator is named, and nothing is written")

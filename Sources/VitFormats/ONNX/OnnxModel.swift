@@ -32,6 +32,8 @@ struct OnnxModel {
   var graph: OnnxGraph?
   var functions: [OnnxFunction] = []
   var names = NameTable()
+  /// What is said of the model beside, by key.
+  var metadata: [(key: String, value: String)] = []
 }
 
 /// The versions of the operator sets that nodes are written for.

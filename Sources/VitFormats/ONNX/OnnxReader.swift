@@ -8,6 +8,8 @@ public struct OnnxImport: Sendable {
   public var diagnostics: [Diagnostic]
   /// The files beside the model that hold some of its tensors, in the order of first use.
   public var externalFiles: [String]
+  /// What the file says of the model beside, by key.
+  public var metadata: [(key: String, value: String)] = []
 }
 
 /// Reads ONNX files.
@@ -40,7 +42,7 @@ public enum OnnxReader {
       for index in result.diagnostics.indices {
         result.diagnostics[index].location = result.diagnostics[index].location.filled(from: location)
       }
-      result.externalFiles = external.paths
+      (result.externalFiles, result.metadata) = (external.paths, decoder.model.metadata)
       return result
     } catch let error as VitError { throw error.at(location) }
   }

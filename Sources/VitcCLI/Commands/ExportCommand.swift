@@ -16,7 +16,7 @@ extension Command {
     ] + Option.dependencies,
     notes: [
       "The number of images stays open where it is open in the model. How images are prepared and what classes are called is in "
-        + "the file's metadata, as 'preprocessing' and 'labels'."
+        + "the file's metadata, as 'vitc.preprocessing' and 'vitc.labels'."
     ]
   ) { arguments, terminal in
     guard let out = arguments.text("-o") else {
