@@ -178,7 +178,7 @@ private struct OnnxEncoder {
     result.nodes.append(
       OnnxFile.Node(
         "Cast", name: title(name(id), id), inputs: [half], outputs: [name(id)],
-        attributes: [("to", .int(ElementType.f32.onnxCode ?? 1))]))
+        attributes: [("to", .int(ElementType.f32.onnx))]))
   }
 
   /// A name for a node that no other has.
@@ -209,7 +209,7 @@ private struct OnnxEncoder {
       outputs[0] = fresh(output + ".cast")
       cast = OnnxFile.Node(
         "Cast", name: self.title(output, id), inputs: [outputs[0]], outputs: [output],
-        attributes: [("to", .int(graph.type(id).element.onnxCode ?? 1))])
+        attributes: [("to", .int(graph.type(id).element.onnx))])
     }
     result.nodes.append(
       OnnxFile.Node(

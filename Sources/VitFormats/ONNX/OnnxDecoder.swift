@@ -45,7 +45,8 @@ struct OnnxDecoder {
         case 25: model.functions.append(try function(reader.message("functions", "FunctionProto")))
         case 2, 3, 4, 6: _ = try reader.range("a text")
         case 5: _ = try reader.int("model_version")
-        case 14: model.metadata.append(try entry(reader.message("metadata_props", "StringStringEntryProto")))
+        case 14:
+          model.metadata.append(try tensors.entry(reader.message("metadata_props", "StringStringEntryProto")))
         case 20, 26: _ = try reader.range("a message")
         default:
           guard isModel else { throw VitError("ModelProto has no field \(reader.field)", code: "bad-wire") }
@@ -56,19 +57,6 @@ struct OnnxDecoder {
       guard !isModel else { throw error }
       throw VitError("not an ONNX model: \(error.diagnostic.message)", code: "not-onnx")
     }
-  }
-
-  private func entry(_ reader: WireReader) throws(VitError) -> (key: String, value: String) {
-    var reader = reader
-    var (key, value) = ("", "")
-    while try reader.next() {
-      switch reader.field {
-      case 1: key = decodedText(try reader.bytes("key"))
-      case 2: value = decodedText(try reader.bytes("value"))
-      default: try reader.skip()
-      }
-    }
-    return (key, value)
   }
 
   private mutating func opset(_ reader: WireReader) throws(VitError) -> (domain: String, version: Int) {

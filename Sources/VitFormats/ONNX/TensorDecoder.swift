@@ -94,7 +94,8 @@ struct TensorDecoder {
     }
   }
 
-  private func entry(_ reader: WireReader) throws(VitError) -> (key: String, value: String) {
+  /// A key with its value.
+  func entry(_ reader: WireReader) throws(VitError) -> (key: String, value: String) {
     var reader = reader
     var (key, value) = ("", "")
     while try reader.next() {

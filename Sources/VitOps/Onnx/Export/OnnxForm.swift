@@ -226,32 +226,11 @@ public struct OnnxForm: Sendable {
   /// A type that vitc computes in another is cast to, and back.
   private mutating func moveType(_ graph: Graph, _ node: Node) {
     let name = type == "Cast" ? "to" : "dtype"
-    guard let result = node.results.first, let own = graph.type(result).element.onnxCode else { return }
+    guard let own = node.results.first.map({ graph.type($0).element.onnx }) else { return }
     if case .int(let code)? = self[name] {
       needsCast = code != own
     } else if type == "Cast" {
       self[name] = .int(own)
-    }
-  }
-}
-
-extension ElementType {
-  /// The number of the type in ONNX files.
-  public var onnxCode: Int? {
-    switch self {
-    case .f32: 1
-    case .u8: 2
-    case .i8: 3
-    case .u16: 4
-    case .i16: 5
-    case .i32: 6
-    case .i64: 7
-    case .bool: 9
-    case .f16: 10
-    case .f64: 11
-    case .u32: 12
-    case .u64: 13
-    case .bf16: 16
     }
   }
 }

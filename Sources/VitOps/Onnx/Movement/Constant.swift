@@ -1,4 +1,4 @@
-internal import VitIR
+public import VitIR
 
 extension ElementType {
   /// The type of that number in ONNX's enumeration of element types, where vitc has it.
@@ -22,7 +22,7 @@ extension ElementType {
   }
 
   /// Its number in ONNX's enumeration of element types.
-  var onnx: Int {
+  public var onnx: Int {
     switch self {
     case .f32: 1
     case .u8: 2
