@@ -63,8 +63,26 @@ def with_constants(model, values, kept):
 
 
 class Runner:
-    def __init__(self, vitc):
-        self.vitc = vitc
+    def __init__(self, vitc, opset):
+        self.vitc, self.opset = vitc, opset
+        self.unwritten = {}
+
+    def written(self, case, folder):
+        """The model as `vitc export` writes it, or as it is where that cannot be written; what the checker finds fault with."""
+        done = subprocess.run([self.vitc, "export", str(folder / "m.onnx"), "-o", str(folder / "e.onnx"), "--opset", str(self.opset),
+                               "--threads", "1"], capture_output=True, text=True, timeout=120)
+        if done.returncode == 3:
+            errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+            self.unwritten[case.name] = errors[0].split(": ", 2)[-1] if errors else ""
+            return folder / "m.onnx", None
+        if done.returncode != 0:
+            return None, f"export, exit {done.returncode}: {done.stderr.strip()[:300]}"
+        self.unwritten.pop(case.name, None)
+        try:
+            onnx.checker.check_model(str(folder / "e.onnx"), full_check=True)
+        except Exception as error:
+            return None, f"export: {str(error).strip().splitlines()[0][:300]}"
+        return folder / "e.onnx", None
 
     def run(self, case):
         """(verdict, detail): passed, passed with constants, failed, or refused with the diagnostic."""
@@ -94,8 +112,13 @@ class Runner:
     def attempt(self, case, model, inputs, outputs):
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
-            (folder / "m.onnx").write_bytes(model.SerializeToString())
-            words = [self.vitc, "run", str(folder / "m.onnx"), "--diagnostics", "json", "--threads", "1"]
+            path = folder / "m.onnx"
+            path.write_bytes(model.SerializeToString())
+            if self.opset:
+                path, fault = self.written(case, folder)
+                if fault:
+                    return "failed", fault
+            words = [self.vitc, "run", str(path), "--diagnostics", "json", "--threads", "1"]
             for place, (info, value) in enumerate(zip(model.graph.input, inputs)):
                 value = array(value)
                 if value is None:
@@ -150,13 +173,14 @@ def main():
     parser.add_argument("--vitc", required=True)
     parser.add_argument("--only", default="")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--export", type=int, metavar="OPSET")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnx.backend.test.loader import load_node_model_tests
         cases = [case for case in load_node_model_tests() if options.only in case.name]
-    runner = Runner(options.vitc)
+    runner = Runner(options.vitc, options.export)
     with concurrent.futures.ThreadPoolExecutor(options.threads) as pool:
         verdicts = list(pool.map(runner.run, cases))
     verdicts = [("follows ONNX Runtime", None) if verdict[0] == "failed" and case.name in RUNTIME else verdict
@@ -166,6 +190,12 @@ def main():
     print(f"onnx {onnx.__version__}: {len(cases)} tests: {passed} passed ({counts['passed with constants']} with operands as "
           f"constants), {counts['failed']} failed, {counts['follows ONNX Runtime']} as ONNX Runtime has it, "
           f"{counts['refused']} refused")
+    if options.export:
+        unwritten = {case.name: runner.unwritten[case.name] for case, (verdict, _) in zip(cases, verdicts)
+                     if case.name in runner.unwritten and verdict.startswith("passed")}
+        print(f"version {options.export}: of those that passed {passed - len(unwritten)} as they were written, {len(unwritten)} cannot be")
+        for name, reason in unwritten.items() if options.list else ():
+            print(f"  {name}: {reason}")
     reasons = collections.defaultdict(list)
     for case, (verdict, detail) in zip(cases, verdicts):
         if verdict == "failed":

@@ -176,6 +176,12 @@ public struct OnnxForm: Sendable {
       self["scales_first"] = nil
     case "Pad" where operands.count > 3 && opset < 18: try padAllAxes(node, graph)
     case "Cast", "EyeLike": moveType(graph, node)
+    case "QuantizeLinear", "DequantizeLinear":
+      // What has 16 bits is computed in 64, of which the standard knows nothing here.
+      let quantised = type == "QuantizeLinear" ? result : operand(0).map { graph.type($0).element }
+      guard [.i8, .u8, .i32].contains(quantised) else {
+        throw OnnxForm.none(node, "of 16 bits is not written")
+      }
     default: break
     }
   }
