@@ -1,4 +1,3 @@
-internal import FoundationEssentials
 internal import VitData
 internal import VitFormats
 public import VitIR
@@ -51,7 +50,9 @@ extension Model {
         }
         if (try? Preprocess(settings: settings)) != nil { card.preprocessing = settings }
       case labelsKey:
-        card.labels = (try? JSONDecoder().decode([String].self, from: Data(value.utf8))) ?? []
+        guard case .list(let list)? = try? JSONValue(parsing: Array(value.utf8)) else { continue }
+        let names = list.compactMap { if case .text(let name) = $0 { name } else { nil } }
+        if names.count == list.count { card.labels = names }
       default: break
       }
     }
