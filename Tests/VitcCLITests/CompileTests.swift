@@ -34,7 +34,7 @@ import VitTestSupport
     let inspected = try Tool.run("inspect", "--json", out)
     #expect(try Schema("inspect").problems(inspected.output) == [])
     let layers = try #require(try inspected.json["layers"] as? [[String: Any]])
-    #expect(layers.compactMap { $0["kind"] as? String }.filter { $0 == "glr" }.count == 4)
+    #expect(layers.compactMap { $0["kind"] as? String }.filter { ["conv", "glr"].contains($0) }.count == 4)
     #expect(layers.count == 8)
     // What the machine's kernels are, and how fast, is its own.
     let own = ["lineage     isa:", "lineage     blas:", "measured    "]

@@ -30,8 +30,13 @@ struct BlockMap {
   static func solved(
     of teacher: Teacher, images: Int, context: PassContext
   ) throws -> [BlockMap] {
-    let blocks = teacher.layers.compactMap { layer in
-      (try? ResidualBlock(layer, in: teacher.graph, teacher.layers)).map { (layer.index, $0) }
+    let blocks = teacher.layers.compactMap { layer -> (Int, ResidualBlock)? in
+      guard let input = layer.input,
+        let block = try? ResidualBlock(layer, in: teacher.graph, teacher.layers),
+        // Of a layer that computes only some of its tokens' rows those alone are in the stream.
+        teacher.graph.type(block.before).shape[1] == teacher.graph.type(input).shape[1]
+      else { return nil }
+      return (layer.index, block)
     }
     var (maps, first): ([BlockMap], Int) = ([], 0)
     while first < blocks.count {

@@ -59,8 +59,9 @@ struct MixerChoices {
         let swaps = try MixerChoices.swaps(others, kind: kind, part: part)
         guard !swaps.isEmpty else { break }
         let made = try MixerChoices.solved(swaps, of: teacher, images: images, context: context)
-        guard made.contains(where: { part == 1 || $0.0.region.mixer.values != nil }) else { break }
         for (mixer, swap) in made { try add(mixer, swap, teacher, meter, context) }
+        // What has no channels of its own is of one width; none are made of a width that is no whole number of each head.
+        if !made.isEmpty, !made.contains(where: { $0.0.region.mixer.values != nil }) { break }
       }
     }
   }
