@@ -89,12 +89,15 @@ public struct Lower: GraphPass {
     return changes
   }
 
-  /// Throws where a node has no form in the version, naming all of those; the version that would do where that is all.
+  /// Throws where a node has no form in the version, naming all of those, and the version that would do for all.
   private static func checkStandard(_ graph: Graph, _ opset: Int) throws(VitError) {
     var (reasons, first): ([String], VitError?) = ([], nil)
+    // One version would do for all only where all say so.
+    var help: Set<String?> = []
     for node in graph.nodes {
       do throws(VitError) { _ = try OnnxForm(node, in: graph, opset: opset) } catch {
         first = first ?? error
+        help.insert(error.diagnostic.help)
         let reason = error.diagnostic.message
         if !reasons.contains(reason) { reasons.append(reason) }
       }
@@ -104,6 +107,6 @@ public struct Lower: GraphPass {
     throw VitError(
       "\(reasons.count) operators cannot be written: \(reasons.joined(separator: "; "))",
       code: first.diagnostic.code, location: first.diagnostic.location,
-      help: first.diagnostic.help)
+      help: help.count == 1 ? first.diagnostic.help : nil)
   }
 }
