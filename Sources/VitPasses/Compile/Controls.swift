@@ -15,7 +15,7 @@ package enum Controls {
       pipeline.passes.compactMap { ($0 as? Swap).flatMap { try? MixerRequest($0.mixer).kind.name } })
     guard !layers.isEmpty, !own.isEmpty else { return [] }
     return kinds.filter { own != [$0] }.map { kind in
-      (kind, Pipeline(pipeline.passes.compactMap { control($0, kind, layers) }))
+      (kind, Pipeline(control(pipeline.passes, kind, layers)))
     }
   }
 
@@ -37,16 +37,25 @@ package enum Controls {
     }
   }
 
-  /// The pass of a control in the place of `pass`: it does not score, and takes the layers that were chosen.
-  private static func control(_ pass: any Pass, _ kind: String, _ layers: [Int]) -> (any Pass)? {
-    switch pass {
-    case is Score: return nil
-    case let swap as Swap:
-      return Swap(
-        mixer: kind, prefix: swap.prefix, layers: swap.layers == .all ? .listed(layers) : swap.layers,
-        images: swap.images)
-    case is Select: return Select(layers: layers)
-    default: return pass
+  /// The passes of a control in the place of `passes`: it does not score, takes the layers that were chosen from its one
+  /// swap on, and keeps the steps of every pass that has some; what only chose between mixers is not done again.
+  private static func control(_ passes: [any Pass], _ kind: String, _ layers: [Int]) -> [any Pass] {
+    var isSwapped = false
+    var isDistilled = false
+    return passes.compactMap { pass in
+      switch pass {
+      case is Score, is Restore: return nil
+      case let swap as Swap:
+        guard !isSwapped else { return nil }
+        isSwapped = true
+        return Swap(mixer: kind, prefix: swap.prefix, layers: .listed(layers), images: swap.images)
+      case let distil as Distil:
+        guard !isDistilled || distil.steps > 0 else { return nil }
+        isDistilled = true
+        return distil
+      case is Select: return Select(layers: layers)
+      default: return pass
+      }
     }
   }
 }
