@@ -220,10 +220,11 @@ enum CompileText {
         ?? "\n"
     }
     if let better = report.beatsControls {
+      let isOne = !report.mixer.contains(",")
       text +=
         better
-        ? "\(report.mixer) beats the controls, given the same steps\n"
-        : "\(report.mixer) is not credited: mixing of tokens was not needed, a control with the same steps is as near\n"
+        ? "\(report.mixer) \(isOne ? "beats" : "beat") the controls, given the same steps\n"
+        : "\(report.mixer) \(isOne ? "is" : "are") not credited: mixing of tokens was not needed, a control with the same steps is as near\n"
     }
     return text
   }

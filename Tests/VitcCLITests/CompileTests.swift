@@ -317,7 +317,7 @@ import VitTestSupport
       return mean - 1.96 * error > 0
     }
     #expect(report["beats_controls"] as? Bool == isBetter)
-    #expect(result.output.contains(isBetter ? "glr beats the controls" : "mixing of tokens was not needed"))
+    #expect(result.output.contains(isBetter ? "beat the controls" : "mixing of tokens was not needed"))
     for case let layer as [String: Any] in try #require(report["layers"] as? [Any])
     where layer["selected"] as? Bool == true {
       #expect((layer["floors"] as? [String: Any])?.keys.sorted() == ["none", "pointwise", "static"])
