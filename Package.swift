@@ -94,7 +94,7 @@ let package = Package(
     test("VitTrain", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),
     test("VitPasses", ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitData", "VitFormats", "VitPasses"]),
     test("Vitc", ["VitIR", "VitPasses", "Vitc", "CVitTestSupport"]),
-    test("VitcCLI", ["VitIR", "Vitc", "VitcCLI"]),
+    test("VitcCLI", ["VitIR", "VitFormats", "Vitc", "VitcCLI"]),
   ] + toolExecutables,
   cLanguageStandard: .c11
 )

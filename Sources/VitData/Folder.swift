@@ -1,16 +1,17 @@
 internal import Glibc
 internal import VitFormats
-internal import VitIR
+package import VitIR
 
 /// What lies in a folder, hidden things left out, sorted by the bytes of the names.
-struct Folder {
+package struct Folder {
   let path: String
   /// The names of regular files.
-  var files: [String] = []
+  package private(set) var files: [String] = []
   /// The names of folders; links are followed.
   var folders: [String] = []
 
-  init(_ path: String) throws(VitError) {
+  /// What lies at `path`; throws where that is no folder, or cannot be read.
+  package init(_ path: String) throws(VitError) {
     self.path = path
     guard let stream = FileName.withBytes(of: path, { opendir($0) }) else {
       let reason = String(cString: strerror(errno))

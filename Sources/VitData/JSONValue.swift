@@ -29,7 +29,7 @@ package enum JSONValue: Decodable {
   }
 
   /// The value in the file at `path`, of at most 16 MB.
-  static func read(_ path: String) throws -> JSONValue {
+  package static func read(_ path: String) throws -> JSONValue {
     do { return try JSONValue(parsing: MappedFile.contents(of: path, limit: 1 << 24)) } catch let error
       as VitError
     {

@@ -52,32 +52,55 @@ public enum JSON: Hashable, Sendable {
   /// The document over several lines, with a line break at the end.
   public var text: String { write(indent: 0) + "\n" }
 
-  private func write(indent: Int?) -> String {
-    switch self {
+  /// The same with a line for each list of numbers and each object that has one: what people compare line by line.
+  public var review: String { write(indent: 0, inReview: true) + "\n" }
+
+  /// Whether all elements are numbers; of none, no.
+  private var isNumbers: Bool {
+    guard case .array(let elements) = self, !elements.isEmpty else { return false }
+    return elements.allSatisfy { $0.number != nil || $0 == .null }
+  }
+
+  /// Whether it is a list of numbers, or an object of such lists and plain values.
+  private var isRecord: Bool {
+    guard case .members(let members) = self else { return isNumbers }
+    return members.values.contains(where: \.isNumbers)
+      && members.values.allSatisfy {
+        switch $0 {
+        case .array, .members: $0.isNumbers
+        default: true
+        }
+      }
+  }
+
+  private func write(indent: Int?, inReview: Bool = false) -> String {
+    if inReview, indent != nil, isRecord { return write(indent: nil) }
+    return switch self {
     case .null: "null"
     case .bool(let value): value ? "true" : "false"
     case .int(let value): String(value)
     case .number(let value): value.isFinite ? JSON.digits(value) : "null"
     case .string(let value): JSON.quoted(value)
-    case .array(let elements): JSON.list(elements.map { ("", $0) }, "[", "]", indent)
+    case .array(let elements): JSON.list(elements.map { ("", $0) }, "[", "]", indent, inReview)
     case .members(let members):
       JSON.list(
         members.sorted { $0.key < $1.key }.map {
           (JSON.quoted($0.key) + (indent == nil ? ":" : ": "), $0.value)
         }, "{",
-        "}", indent)
+        "}", indent, inReview)
     }
   }
 
-  private static func list(_ entries: [(String, JSON)], _ open: String, _ close: String, _ indent: Int?)
-    -> String
-  {
+  private static func list(
+    _ entries: [(String, JSON)], _ open: String, _ close: String, _ indent: Int?, _ inReview: Bool
+  ) -> String {
     guard let indent, !entries.isEmpty else {
       return open + entries.map { $0.0 + $0.1.write(indent: nil) }.joined(separator: ",") + close
     }
     let outer = "\n" + String(repeating: "  ", count: indent)
     return open + outer + "  "
-      + entries.map { $0.0 + $0.1.write(indent: indent + 1) }.joined(separator: "," + outer + "  ") + outer
+      + entries.map { $0.0 + $0.1.write(indent: indent + 1, inReview: inReview) }.joined(
+        separator: "," + outer + "  ") + outer
       + close
   }
 

@@ -40,7 +40,7 @@ enum Lineage {
     try digest(ofFiles: model.files, and: []).description
   }
 
-  private static func digest(of data: Samples) throws -> String {
+  static func digest(of data: Samples) throws -> String {
     try digest(ofFiles: data.files, and: [data.isSynthetic ? data.name : "", data.preprocessing]).description
   }
 

@@ -2,15 +2,16 @@ internal import VitIR
 
 /// What the ending of a file's name says about what is in it.
 enum FileFormat: Equatable {
-  case vmod, text, onnx, array, json, dependencies, other
+  case vmod, text, onnx, array, json, sarif, xml, dependencies, other
 
   private static let endings: [(String, FileFormat)] = [
-    ("vmod", .vmod), ("vit", .text), ("onnx", .onnx), ("npy", .array), ("json", .json), ("d", .dependencies),
+    ("vmod", .vmod), ("vit", .text), ("onnx", .onnx), ("npy", .array), ("json", .json),
+    ("sarif", .sarif), ("xml", .xml), ("d", .dependencies),
   ]
   private static let others = [
     "npz", "png", "jpg", "jpeg", "idx", "gz", "zip", "bin", "pt", "pth", "pb", "tflite",
     "safetensors",
-    "xml", "csv", "html", "pdf", "tensors", "checkpoint", "sarif",
+    "csv", "html", "pdf", "tensors", "checkpoint",
   ]
 
   /// What a name says; `nil` where its ending is none of those that vitc knows.
@@ -35,6 +36,8 @@ enum FileFormat: Equatable {
     case .onnx: "ONNX"
     case .array: "an array, .npy"
     case .json: "JSON"
+    case .sarif: "SARIF"
+    case .xml: "XML"
     case .dependencies: "a file of dependencies, .d"
     case .other: "something else"
     }

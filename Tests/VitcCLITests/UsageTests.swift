@@ -211,7 +211,8 @@ import Vitc
   }
 
   static let commands = [
-    "compile", "inspect", "score", "run", "eval", "bench", "verify", "diff", "opt", "help",
+    "compile", "inspect", "score", "run", "eval", "bench", "verify", "diff", "opt", "check", "golden",
+    "export", "help",
   ]
 
   @Test("words come from files, quoted where they hold blanks, and a bad file is a usage error")

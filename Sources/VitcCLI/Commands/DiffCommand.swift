@@ -12,19 +12,28 @@ extension Command {
         "--input", "X.npy", "an array to run both on; in the order of the inputs (default: random numbers)",
         isRepeatable: true),
       Option(
-        "--tolerance", "R", "how far numbers may differ, relative to the largest of a tensor (default 0)"),
+        "--tolerance", "R",
+        "how far numbers may differ, relative to the largest of a tensor (default 0; with --behaviour 0.0001)"
+      ),
+      Option(
+        "--behaviour",
+        "only what both compute counts: names, operations and tensors may be others, and are told"),
       Option.json("diff"), Option.threads, Option.memoryLimit,
     ],
-    notes: ["Exit code 1 where they differ. The first value that diverges is named."]
+    notes: [
+      "Operations are compared that answer each other in the flow of data, whatever they are called and in whatever order the files "
+        + "list them. The first value that diverges is named. Exit code 1 where they differ."
+    ]
   ) { arguments, terminal in
     let threads = try arguments.threads()
-    let tolerance = try arguments.number("--tolerance") ?? 0
+    let tolerance = try arguments.number("--tolerance") ?? (arguments.flag("--behaviour") ? 1e-4 : 0)
     var files = FileUse()
     let inputs = try arguments.texts("--input").map(Arrays.read)
     let a = try terminal.load(arguments.operands[0], threads: threads, &files)
     let b = try terminal.load(arguments.operands[1], threads: threads, &files)
     let found = try Difference.find(
       a, b, input: inputs.isEmpty ? nil : inputs, tolerance: tolerance, threads: threads)
+    let counting = arguments.flag("--behaviour") ? found.filter { $0.kind == .output } : found
     if arguments.flag("--json") {
       let list = found.map { difference -> JSON in
         .object([
@@ -34,7 +43,7 @@ extension Command {
       }
       terminal.write(
         JSON.object([
-          ("schema", "vitc.diff/1"), ("equal", .bool(found.isEmpty)), ("differences", .array(list)),
+          ("schema", "vitc.diff/1"), ("equal", .bool(counting.isEmpty)), ("differences", .array(list)),
         ]).text)
     } else {
       for difference in found {
@@ -42,8 +51,12 @@ extension Command {
           "\(difference.kind.rawValue) '\(difference.place.escapedForDisplay)': \(difference.message.escapedForDisplay)"
         )
       }
-      if found.isEmpty { terminal.print("no differences") }
+      if found.isEmpty {
+        terminal.print("no differences")
+      } else if counting.isEmpty {
+        terminal.print("what they compute agrees")
+      }
     }
-    return found.isEmpty ? .done : .checkFailed
+    return counting.isEmpty ? .done : .checkFailed
   }
 }

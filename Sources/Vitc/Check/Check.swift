@@ -1,0 +1,90 @@
+internal import VitData
+internal import VitIR
+
+/// Holds a model against a report or a golden.
+public enum Check {
+  /// What a model is held against.
+  public enum Reference: Sendable {
+    /// What `vitc compile --report` wrote.
+    case report(JSON)
+    /// What `vitc golden` keeps.
+    case golden(Golden)
+
+    /// The reference in a file; throws for one that is missing or neither.
+    public init(contentsOf path: String) throws {
+      let json = JSON(try JSONValue.read(path))
+      switch json["schema"] {
+      case "vitc.report/1": self = .report(json)
+      case "vitc.golden/1": self = .golden(try Golden(contentsOf: path))
+      default:
+        throw VitError(
+          "expected a report of 'vitc compile --report' or a golden of 'vitc golden init'",
+          code: "check-reference",
+          location: Location(file: path))
+      }
+    }
+  }
+
+  /// What `model` is beside a `report` of the compile that it should come from: its size, what stands in its layers, and how well it
+  /// does, in the figures that there are of both.
+  ///
+  /// Accuracy and agreement may be below the report's by what two standard errors on these images are, for a compile on
+  /// another machine ends at other weights; so may the divergence be above.
+  public static func results(
+    of model: Model, _ figures: ModelFigures, against report: JSON
+  ) throws -> [CheckResult] {
+    sizeResults(figures, report) + (try layerResults(model, report)) + scoreResults(figures, report)
+  }
+
+  private static func sizeResults(_ figures: ModelFigures, _ report: JSON) -> [CheckResult] {
+    [("parameters", figures.parameters), ("flops", figures.flops)].compactMap { name, found in
+      guard let expected = report["hybrid"]?[name]?.number.flatMap({ Int(exactly: $0) }) else { return nil }
+      return CheckResult(
+        name: "size", place: name, verdict: found == expected ? .holds : .fails, expected: expected.grouped,
+        found: found.grouped)
+    }
+  }
+
+  private static func layerResults(_ model: Model, _ report: JSON) throws -> [CheckResult] {
+    guard case .array(let layers)? = report["layers"] else { return [] }
+    let found = Dictionary(
+      try Inspection(model).layers.map { ($0.index, $0.kind) }, uniquingKeysWith: { first, _ in first })
+    var results: [CheckResult] = []
+    for layer in layers {
+      guard case .int(let index)? = layer["index"], case .string(let kind)? = layer["kind"] else { continue }
+      let isGone = [Layer.removed, Layer.linear].contains(kind)
+      let now = found[index] ?? (isGone ? kind : "no such layer")
+      guard now != kind else { continue }
+      results.append(
+        CheckResult(name: "layer", place: "layer \(index)", verdict: .fails, expected: kind, found: now))
+    }
+    let text = "\(layers.count) layers as reported"
+    return results.isEmpty
+      ? [CheckResult(name: "layer", verdict: .holds, expected: text, found: text)] : results
+  }
+
+  private static func scoreResults(_ figures: ModelFigures, _ report: JSON) -> [CheckResult] {
+    let fidelity = report["fidelity"]
+    let images = fidelity?["images"]?.number ?? 0
+    let shares: [(name: String, figure: ModelFigures.Figure?, key: String)] = [
+      ("accuracy", figures.accuracy, "accuracy"), ("agreement", figures.agreement, "agreement"),
+    ]
+    var results = shares.compactMap { name, figure, key -> CheckResult? in
+      guard let figure, let reported = fidelity?[key]?.number else { return nil }
+      let chance = images > 0 ? 2 * (reported * (1 - reported) / images).squareRoot() : 0
+      return CheckResult(
+        name: "scores", place: name, verdict: figure.value >= reported - chance ? .holds : .fails,
+        expected: "at least \((reported - chance).percent)", found: figure.described(figure.value.percent),
+        message: "\(reported.percent) reported, less two standard errors")
+    }
+    if let figure = figures.divergence, let reported = fidelity?["kl"]?.number {
+      let chance = 2 * (fidelity?["kl_error"]?.number ?? 0)
+      results.append(
+        CheckResult(
+          name: "scores", place: "kl", verdict: figure.value <= reported + chance ? .holds : .fails,
+          expected: "at most \((reported + chance).short)", found: figure.described(figure.value.short),
+          message: "\(reported.short) reported, and two standard errors"))
+    }
+    return results
+  }
+}

@@ -1,0 +1,167 @@
+/// What was checked about one or several models, in the forms that build systems read.
+public struct CheckReport: Sendable {
+  /// One model.
+  public struct Subject: Sendable {
+    /// The model's path as it was given or as a golden names it.
+    public let model: String
+    /// The file that it was held against; `nil` where there is none.
+    public let against: String?
+    /// What came out.
+    public let results: [CheckResult]
+
+    /// A model with what came out.
+    public init(model: String, against: String?, results: [CheckResult]) {
+      (self.model, self.against, self.results) = (model, against, results)
+    }
+  }
+
+  /// The models, in the order in which they were checked.
+  public var subjects: [Subject] = []
+
+  /// Nothing checked yet.
+  public init() {}
+
+  /// Whether nothing fails.
+  public var holds: Bool { subjects.allSatisfy(\.results.hold) }
+
+  /// The report in the form of `schemas/check.schema.json`.
+  public var json: JSON {
+    .object([
+      ("schema", "vitc.check/1"), ("holds", .bool(holds)),
+      (
+        "models",
+        .array(
+          subjects.map { subject in
+            .object([
+              ("model", .string(subject.model)), ("against", subject.against.map(JSON.string) ?? .null),
+              ("holds", .bool(subject.results.hold)),
+              (
+                "drift",
+                .array(Golden.Drift.kinds(in: subject.results).map { .string($0.rawValue) })
+              ), ("results", .array(subject.results.map(\.json))),
+            ])
+          })
+      ),
+    ])
+  }
+
+  /// The report as JUnit's XML: a suite for each model, a case for each result.
+  ///
+  /// In the form that Jenkins, GitLab and GitHub's actions read (`testsuites/testsuite/testcase/failure`).
+  public var junit: String {
+    func count(_ results: [CheckResult]) -> String {
+      "tests=\"\(results.count)\" failures=\"\(results.filter { $0.verdict == .fails }.count)\" errors=\"0\""
+    }
+    var text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+    text += "<testsuites name=\"vitc\" \(count(subjects.flatMap(\.results)))>\n"
+    for subject in subjects {
+      text += "  <testsuite name=\"\(subject.model.asXML)\" \(count(subject.results))>\n"
+      for result in subject.results {
+        let name = [result.name, result.place].compactMap { $0 }.joined(separator: " ").asXML
+        let head = "    <testcase classname=\"\(subject.model.asXML)\" name=\"\(name)\""
+        switch result.verdict {
+        case .holds: text += "\(head)/>\n"
+        case .differs:
+          text += "\(head)>\n      <system-out>\(result.sentence.asXML)</system-out>\n    </testcase>\n"
+        case .fails:
+          let short = "expected \(result.expected), found \(result.found)".asXML
+          let whole = ([result.sentence] + (result.help.map { ["help: \($0)"] } ?? [])).joined(
+            separator: "\n")
+          text +=
+            "\(head)>\n      <failure type=\"\(result.name)\" message=\"\(short)\">\(whole.asXML)</failure>\n"
+          text += "    </testcase>\n"
+        }
+      }
+      text += "  </testsuite>\n"
+    }
+    return text + "</testsuites>\n"
+  }
+
+  /// The report as SARIF 2.1.0 (OASIS): what differs is a note, what fails an error.
+  public var sarif: JSON {
+    let rules = CheckResult.rules.map { rule in
+      JSON.object([
+        ("id", .string(rule.name)), ("shortDescription", .object([("text", .string(rule.summary))])),
+      ])
+    }
+    let results = subjects.flatMap { subject in
+      subject.results.filter { $0.verdict != .holds }.map { $0.sarif(of: subject.model) }
+    }
+    let driver = JSON.object([
+      ("name", "vitc"), ("version", .string(Version.current)), ("rules", .array(rules)),
+    ])
+    return .object([
+      ("$schema", "https://json.schemastore.org/sarif-2.1.0.json"), ("version", "2.1.0"),
+      (
+        "runs",
+        .array([
+          .object([("tool", .object([("driver", driver)])), ("results", .array(results))])
+        ])
+      ),
+    ])
+  }
+}
+
+extension CheckResult {
+  fileprivate var json: JSON {
+    .object([
+      ("check", .string(name)), ("place", place.map(JSON.string) ?? .null),
+      ("verdict", .string(verdict.rawValue)), ("expected", .string(expected)), ("found", .string(found)),
+      ("message", .string(message)), ("help", help.map(JSON.string) ?? .null),
+    ])
+  }
+
+  fileprivate func sarif(of model: String) -> JSON {
+    var location: [(String, JSON)] = [
+      (
+        "physicalLocation",
+        .object([("artifactLocation", .object([("uri", .string(model.asReference))]))])
+      )
+    ]
+    if let place {
+      location.append(
+        ("logicalLocations", .array([.object([("fullyQualifiedName", .string(place))])])))
+    }
+    let text = help.map { "\(sentence). \($0)" } ?? sentence
+    return .object([
+      ("ruleId", .string(name)), ("level", verdict == .fails ? "error" : "note"),
+      ("message", .object([("text", .string(text))])), ("locations", .array([.object(location)])),
+    ])
+  }
+}
+
+extension String {
+  /// The text in XML 1.0, which has no control characters: those stand there as U+FFFD.
+  fileprivate var asXML: String {
+    var result = ""
+    for scalar in unicodeScalars {
+      switch scalar {
+      case "&": result += "&amp;"
+      case "<": result += "&lt;"
+      case ">": result += "&gt;"
+      case "\"": result += "&quot;"
+      case "\n": result += "&#10;"
+      case "\t": result += "&#9;"
+      case "\u{0}"..."\u{1f}", "\u{fffe}", "\u{ffff}": result += "\u{fffd}"
+      default: result.unicodeScalars.append(scalar)
+      }
+    }
+    return result
+  }
+
+  /// The path as a URI reference (RFC 3986), relative where the path is.
+  fileprivate var asReference: String {
+    var result = ""
+    for byte in utf8 {
+      let scalar = Unicode.Scalar(byte)
+      switch scalar {
+      case "a"..."z", "A"..."Z", "0"..."9", "-", ".", "_", "~", "/": result.unicodeScalars.append(scalar)
+      default:
+        let digits = String(byte, radix: 16, uppercase: true)
+        result += "%" + (digits.count < 2 ? "0" : "") + digits
+      }
+    }
+    // A first part with a colon would be a scheme; it is written as %3A already.
+    return result.isEmpty ? "." : result
+  }
+}

@@ -1,0 +1,218 @@
+internal import VitData
+internal import VitFormats
+internal import VitIR
+
+extension Golden {
+  /// The name of the form.
+  static let schema = "vitc.golden/1"
+
+  /// The golden in a file; throws for one that is missing, or no golden.
+  public init(contentsOf path: String) throws {
+    let document = try JSONValue.read(path)
+    do throws(VitError) { try self.init(JSON(document)) } catch { throw error.at(Location(file: path)) }
+  }
+
+  /// Writes the golden, which appears whole or not at all.
+  public func write(to path: String) throws { try TextFile.write(json.review, to: path) }
+
+  /// The golden of a document; throws where it is none.
+  init(_ json: JSON) throws(VitError) {
+    let reader = GoldenReader(json, "")
+    let schema = try reader.text("schema")
+    guard schema == Golden.schema else {
+      throw VitError("expected a golden ('\(Golden.schema)'), found '\(schema)'", code: "golden-schema")
+    }
+    self.init(model: try reader.text("model"))
+    bytes = try reader.whole("bytes")
+    digest = try reader.text("digest")
+    for (key, value) in try reader.members("lineage") { lineage[key] = try value.text() }
+    interface = try reader.list("interface").map { value throws(VitError) in try value.text() }
+    parameters = try reader.whole("parameters")
+    flops = try reader.whole("flops")
+    layers = try reader.list("layers").map { value throws(VitError) in try value.text() }
+    operations = try reader.list("operations").map { entry throws(VitError) in
+      Operation(
+        operation: try entry.text("operation"), node: try entry.text("node"),
+        layer: entry.has("layer") ? try entry.whole("layer") : nil,
+        value: entry.has("sums") ? try entry.sketch() : nil)
+    }
+    for (name, entry) in try reader.members("tensors") {
+      tensors[name] = Tensor(
+        type: try entry.text("type"), digest: try entry.text("digest"), contents: try entry.sketch())
+    }
+    outputs = try reader.list("outputs").map { entry throws(VitError) in
+      Output(
+        name: try entry.text("name"), shape: try entry.wholes("shape"), values: try entry.numbers("values"),
+        sketch: try entry.sketch())
+    }
+    if reader.has("scores") {
+      let entry = try reader.member("scores")
+      var figures: [String: Double] = [:]
+      for (name, value) in try entry.members("figures") { figures[name] = try value.number() }
+      scores = Scores(
+        data: try entry.text("data"), digest: try entry.text("digest"),
+        teacher: entry.has("teacher") ? try entry.text("teacher") : nil, images: try entry.whole("images"),
+        figures: figures)
+    }
+    for (name, value) in try reader.members("budgets") {
+      guard Budgets.all.contains(where: { $0.name == name }) else {
+        throw VitError(
+          "'budgets' has '\(name)', which is no limit", code: "golden-value",
+          help: "limits are \(Budgets.all.map(\.name).joined(separator: ", "))")
+      }
+      budgets.limits[name] = try value.number()
+    }
+    let tolerances = try reader.member("tolerance")
+    tolerance.outputs = try tolerances.number("outputs")
+    tolerance.points = try tolerances.number("points")
+    tolerance.divergence = try tolerances.number("divergence")
+    let allowed = try reader.text("allow")
+    guard let allowance = Allowance(rawValue: allowed) else {
+      throw VitError(
+        "'allow' is '\(allowed)', expected \(Allowance.allCases.map(\.rawValue).joined(separator: ", "))",
+        code: "golden-value")
+    }
+    self.allowance = allowance
+  }
+
+  /// The golden as a document.
+  var json: JSON {
+    .object([
+      ("schema", .string(Golden.schema)), ("model", .string(model)), ("bytes", .int(bytes)),
+      ("digest", .string(digest)), ("lineage", .members(lineage.mapValues(JSON.string))),
+      ("interface", .array(interface.map(JSON.string))), ("parameters", .int(parameters)),
+      ("flops", .int(flops)), ("layers", .array(layers.map(JSON.string))),
+      (
+        "operations",
+        .array(
+          operations.map { entry in
+            .object(
+              [("operation", .string(entry.operation)), ("node", .string(entry.node))]
+                + (entry.layer.map { [("layer", .int($0))] } ?? []) + (entry.value?.members ?? []))
+          })
+      ),
+      (
+        "tensors",
+        .members(
+          tensors.mapValues {
+            .object([("type", .string($0.type)), ("digest", .string($0.digest))] + $0.contents.members)
+          })
+      ),
+      (
+        "outputs",
+        .array(
+          outputs.map {
+            .object(
+              [
+                ("name", .string($0.name)), ("shape", .array($0.shape.map(JSON.int))),
+                ("values", .array($0.values.map(JSON.number))),
+              ] + $0.sketch.members)
+          })
+      ),
+      ("scores", scores?.json ?? .null),
+      ("budgets", .members(budgets.limits.mapValues(JSON.number))),
+      (
+        "tolerance",
+        .object([
+          ("outputs", .number(tolerance.outputs)), ("points", .number(tolerance.points)),
+          ("divergence", .number(tolerance.divergence)),
+        ])
+      ), ("allow", .string(allowance.rawValue)),
+    ])
+  }
+}
+
+extension Golden.Scores {
+  fileprivate var json: JSON {
+    .object([
+      ("data", .string(data)), ("digest", .string(digest)), ("teacher", teacher.map(JSON.string) ?? .null),
+      ("images", .int(images)), ("figures", .members(figures.mapValues(JSON.number))),
+    ])
+  }
+}
+
+extension Sketch {
+  fileprivate var members: [(String, JSON)] {
+    [("size", .number(size)), ("sums", .array(sums.map(JSON.number)))]
+  }
+}
+
+/// A document being read, which knows where in it it is.
+private struct GoldenReader {
+  private let json: JSON
+  private let place: String
+
+  init(_ json: JSON, _ place: String) { (self.json, self.place) = (json, place) }
+
+  private func bad(_ expected: String) -> VitError {
+    VitError(
+      "'\(place.isEmpty ? "the document" : place)' is no \(expected)", code: "golden-value",
+      help: "'vitc golden bless' writes it anew")
+  }
+
+  func has(_ name: String) -> Bool { json[name].map { $0 != .null } ?? false }
+
+  func member(_ name: String) throws(VitError) -> GoldenReader {
+    let inner = place.isEmpty ? name : "\(place).\(name)"
+    guard let value = json[name] else {
+      throw VitError(
+        "the golden has no '\(inner)'", code: "golden-value", help: "'vitc golden bless' writes it anew")
+    }
+    return GoldenReader(value, inner)
+  }
+
+  func members(_ name: String) throws(VitError) -> [(String, GoldenReader)] {
+    let member = try member(name)
+    guard case .members(let members) = member.json else { throw member.bad("object") }
+    return members.sorted { $0.key < $1.key }.map {
+      ($0.key, GoldenReader($0.value, "\(member.place).\($0.key)"))
+    }
+  }
+
+  func list(_ name: String) throws(VitError) -> [GoldenReader] {
+    let member = try member(name)
+    guard case .array(let elements) = member.json else { throw member.bad("list") }
+    return elements.enumerated().map { GoldenReader($0.element, "\(member.place)[\($0.offset)]") }
+  }
+
+  func text() throws(VitError) -> String {
+    guard case .string(let text) = json else { throw bad("text") }
+    return text
+  }
+
+  func number() throws(VitError) -> Double {
+    guard let number = json.number else { throw bad("number") }
+    return number
+  }
+
+  func text(_ name: String) throws(VitError) -> String { try member(name).text() }
+  func number(_ name: String) throws(VitError) -> Double { try member(name).number() }
+
+  func whole(_ name: String) throws(VitError) -> Int {
+    let member = try member(name)
+    guard case .int(let value) = member.json, value >= 0 else { throw member.bad("whole number") }
+    return value
+  }
+
+  func wholes(_ name: String) throws(VitError) -> [Int] {
+    try list(name).map { element throws(VitError) in
+      guard case .int(let value) = element.json else { throw element.bad("whole number") }
+      return value
+    }
+  }
+
+  /// Numbers; `null`, as one that is not finite is written, is none.
+  func numbers(_ name: String) throws(VitError) -> [Double] {
+    try list(name).map { element throws(VitError) in
+      element.json == .null ? .nan : try element.number()
+    }
+  }
+
+  func sketch() throws(VitError) -> Sketch {
+    let size = json["size"] == .null ? .nan : try number("size")
+    guard let sketch = Sketch(size: size, sums: try numbers("sums")) else {
+      throw try member("sums").bad("list of \(Sketch.count) numbers")
+    }
+    return sketch
+  }
+}
