@@ -66,16 +66,14 @@ struct GraphAlignment {
 package enum LongestMatch {
   /// The places of equal elements, in order, as many as the order allows.
   package static func pairs<Element: Hashable>(_ a: [Element], _ b: [Element]) -> [(Int, Int)] {
-    let difference = b.difference(from: a)
-    let gone = Set(difference.removals.map(LongestMatch.offset))
-    let come = Set(difference.insertions.map(LongestMatch.offset))
-    return Array(zip(a.indices.filter { !gone.contains($0) }, b.indices.filter { !come.contains($0) }))
-  }
-
-  private static func offset<Element>(_ change: CollectionDifference<Element>.Change) -> Int {
-    switch change {
-    case .insert(let offset, _, _), .remove(let offset, _, _): offset
+    var (gone, come): (Set<Int>, Set<Int>) = ([], [])
+    for change in b.difference(from: a) {
+      switch change {
+      case .remove(let offset, _, _): gone.insert(offset)
+      case .insert(let offset, _, _): come.insert(offset)
+      }
     }
+    return Array(zip(a.indices.filter { !gone.contains($0) }, b.indices.filter { !come.contains($0) }))
   }
 }
 
