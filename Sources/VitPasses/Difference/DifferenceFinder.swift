@@ -1,4 +1,4 @@
-internal import VitIR
+package import VitIR
 internal import VitRuntime
 
 /// Finds what tells two graphs apart, node by node of an alignment.
@@ -219,7 +219,7 @@ struct DifferenceFinder {
 
 extension Graph {
   /// The name under which a node is found again: where it came from, else its first result.
-  func label(of node: Int) -> String {
+  package func label(of node: Int) -> String {
     nodes[node].location.node ?? nodes[node].results.first.map { self[$0].name } ?? nodes[node].name
   }
 

@@ -196,7 +196,8 @@ extension Golden {
             "tensor", at: name, mayMove ? .differs : .fails, "the recorded contents",
             part > 0
               ? "others, by about \(part.share) (root mean square)" : "others, the same but for rounding",
-            isElsewhere ? "it was compiled with other kernels" : ""))
+            [old.node.map { "read by '\($0)'" }, isElsewhere ? "it was compiled with other kernels" : nil]
+              .compactMap { $0 }.joined(separator: "; ")))
       }
     }
     for (name, new) in come where !renamed.contains(name) {

@@ -38,7 +38,8 @@ extension Golden {
     }
     for (name, entry) in try reader.members("tensors") {
       tensors[name] = Tensor(
-        type: try entry.text("type"), digest: try entry.text("digest"), contents: try entry.sketch())
+        type: try entry.text("type"), node: entry.has("node") ? try entry.text("node") : nil,
+        digest: try entry.text("digest"), contents: try entry.sketch())
     }
     outputs = try reader.list("outputs").map { entry throws(VitError) in
       Output(
@@ -95,7 +96,9 @@ extension Golden {
         "tensors",
         .members(
           tensors.mapValues {
-            .object([("type", .string($0.type)), ("digest", .string($0.digest))] + $0.contents.members)
+            .object(
+              [("type", .string($0.type)), ("digest", .string($0.digest))]
+                + ($0.node.map { [("node", .string($0))] } ?? []) + $0.contents.members)
           })
       ),
       (

@@ -24,6 +24,13 @@ extension Golden {
       "layer \(layer.index) \(layer.kind) heads=\(layer.heads) parameters=\(layer.parameters) flops=\(layer.flops)"
         + (layer.merges > 0 ? " merges=\(layer.merges)" : "")
     }
+    var readers: [String: String] = [:]
+    for place in graph.nodesByDataflow() {
+      for case let operand? in graph.nodes[place].operands where graph[operand].isConstant {
+        let name = graph[operand].name
+        readers[name] = readers[name] ?? graph.label(of: place)
+      }
+    }
     for name in graph.tensors.names {
       guard let tensor = graph.tensors[name] else { continue }
       guard !tensor.isElided else {
@@ -32,7 +39,7 @@ extension Golden {
           code: "elided-tensor")
       }
       tensors[name] = Tensor(
-        type: tensor.type.description, digest: try Digest(of: tensor).description,
+        type: tensor.type.description, node: readers[name], digest: try Digest(of: tensor).description,
         contents: try Sketch(tensor))
     }
     let inputs = GraphProbe.inputs(graph, shapes: try model.inputShapes())
@@ -49,7 +56,7 @@ extension Golden {
       let view = node.results.first.flatMap { executor.plan.view($0) }
       return Operation(
         operation: node.name + (attributes == "{}" ? "" : " " + attributes),
-        node: node.location.node ?? node.results.first.map { graph[$0].name } ?? "",
+        node: graph.label(of: place),
         layer: node.results.lazy.compactMap { layerOfValue[$0] }.first,
         value: try view.map { try Sketch(VitIR.Tensor(copying: $0)) })
     }

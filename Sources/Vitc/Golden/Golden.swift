@@ -47,6 +47,8 @@ public struct Golden: Sendable {
   struct Tensor: Sendable, Hashable {
     /// Its type, as `f16[192, 64]`.
     var type: String
+    /// The node that reads it, of several the first; `nil` where none does.
+    var node: String?
     /// The SHA-256 of its bytes.
     var digest: String
     /// A sketch of its contents.

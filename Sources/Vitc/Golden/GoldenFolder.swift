@@ -53,6 +53,8 @@ public struct GoldenFolder: Sendable {
       let other = GoldenFolder.absolute(file)
     else { return path }
     let shared = zip(own, other).prefix { $0 == $1 }.count
+    // What has nothing in common with this folder does not move along with it.
+    if shared == 0, path.hasPrefix("/") { return path }
     let steps = Array(repeating: "..", count: own.count - shared) + other.dropFirst(shared)
     return steps.joined(separator: "/") + split
   }
