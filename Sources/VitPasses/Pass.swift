@@ -218,6 +218,20 @@ public struct OptionReader {
     return values.compactMap { $0 }
   }
 
+  /// A list of numbers, written `[0.7,0.5]` or as one number.
+  public mutating func numbers(_ name: String) throws(VitError) -> [Double]? {
+    note(name, "a number, or numbers as in [0.7,0.5]")
+    guard let text = text(name) else { return nil }
+    let inner = text.hasPrefix("[") && text.hasSuffix("]") ? String(text.dropFirst().dropLast()) : text
+    let values = inner.split(separator: ",", omittingEmptySubsequences: false).map { Double($0.trimmed) }
+    guard !inner.trimmed.isEmpty, values.allSatisfy({ $0 != nil }) else {
+      throw VitError(
+        "\(pass): option '\(name)' cannot be '\(text)' (expected a number, or numbers as in [0.7,0.5])",
+        kind: .usage, code: "option-value")
+    }
+    return values.compactMap { $0 }
+  }
+
   /// Throws where an option was never asked for.
   public func finish() throws(VitError) {
     if let (name, _) = entries.first {

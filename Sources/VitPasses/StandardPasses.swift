@@ -3,7 +3,7 @@ extension Pipeline {
   public static let standardPasses: [any Pass.Type] = [
     OpenBatch.self, FixSize.self, Dequantise.self, Fold.self, Raise.self, DeadCode.self, Score.self,
     Select.self, Swap.self, Distil.self, Restore.self, OwnPrefix.self, Depth.self, Share.self, Prune.self,
-    Factorise.self, Solve.self, Merge.self, FineTune.self, Trim.self, Round.self,
+    Factorise.self, Solve.self, Merge.self, Retain.self, FineTune.self, Trim.self, Round.self,
     Lower.self,
   ]
 }

@@ -29,9 +29,9 @@ struct PlaceTable {
 }
 
 extension PlaceTable {
-  /// `y ← ` for each place the row of `x`, `[images, tokens, width]`, that stands for it, behind the first `prefix` rows; zero where none
-  /// does.
-  func spread(_ x: View, into y: View, pool: any WorkPool) {
+  /// `y ← ` for each place the row of `x`, `[images, tokens, width]`, that stands for it, behind the first `prefix` rows; where none
+  /// does that of `base`, else zero.
+  func spread(_ x: View, base: View? = nil, into y: View, pool: any WorkPool) {
     let width = y.shape[2]
     pool.run(tasks: y.shape[0]) { image, _ in
       let (from, to) = (x.image(image), y.image(image))
@@ -40,6 +40,8 @@ extension PlaceTable {
         let row = to.part((prefix + place) * width, of: width)
         if let token = token(image, place) {
           row.copy(from: from.part(token * width, of: width))
+        } else if let base {
+          row.copy(from: base.image(image).part((prefix + place) * width, of: width))
         } else {
           row.zero()
         }
@@ -59,6 +61,20 @@ extension PlaceTable {
       for token in 0..<prefix { add(token, to: token) }
       for place in 0..<places {
         if let token = token(image, place) { add(prefix + place, to: token) }
+      }
+    }
+  }
+}
+
+extension PlaceTable {
+  /// Adds to the gradient of what stands where no token does.
+  func addGaps(_ dy: View, to base: View, pool: any WorkPool) {
+    let width = dy.shape[2]
+    pool.run(tasks: dy.shape[0]) { image, _ in
+      for place in 0..<places where token(image, place) == nil {
+        let start = (prefix + place) * width
+        Kernel.accumulate(
+          dy.image(image).part(start, of: width), into: base.image(image).part(start, of: width), pool: pool)
       }
     }
   }
@@ -117,11 +133,29 @@ enum PlaceLowering {
     return try builder.add("onnx.ReduceSum", [ones, builder.integers([1])], [("keepdims", .bool(false))])
   }
 
-  /// The rows of `x` that a table names, `[images, places, channels]`.
-  static func rows(_ x: ValueID, _ table: ValueID, into builder: inout GraphBuilder) throws(VitError)
-    -> ValueID
+  /// The rows of `x` that a table names, `[images, places, channels]`; with `gaps` zero where it names the one behind the last.
+  static func rows(_ x: ValueID, _ table: ValueID, gaps: Bool, into builder: inout GraphBuilder)
+    throws(VitError) -> ValueID
   {
     let column = try builder.add("onnx.Unsqueeze", [table, builder.integers([2])])
-    return try builder.add("onnx.GatherND", [x, column], [("batch_dims", .int(1))])
+    let rows = gaps ? try withZeros(behind: x, into: &builder) : x
+    return try builder.add("onnx.GatherND", [rows, column], [("batch_dims", .int(1))])
+  }
+
+  /// `x` with a row of zeros behind those of each image.
+  static func withZeros(behind x: ValueID, into builder: inout GraphBuilder) throws(VitError)
+    -> ValueID
+  {
+    let type = builder.graph.type(x)
+    guard let width = type.shape[2].fixedValue else {
+      throw VitError("the number of channels is not known", code: "dynamic-shape")
+    }
+    let images = try builder.add(
+      "onnx.Slice", [try builder.add("onnx.Shape", [x]), builder.integers([0]), builder.integers([1])])
+    let shape = try builder.add(
+      "onnx.Concat", [images, builder.integers([1, width])], [("axis", .int(0))])
+    let zero = builder.constant([0], shape: [], element: type.element)
+    return try ScanLowering.join(
+      [x, try builder.add("onnx.Expand", [zero, shape])], axis: 1, into: &builder)
   }
 }

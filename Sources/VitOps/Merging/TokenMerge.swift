@@ -5,7 +5,8 @@ internal import VitRuntime
 ///
 /// `table` is i64 `[batch, places]`: for each place the one of the `tokens` tokens that stands for it from here on (see
 /// `vit.match`); `before` is the same for the tokens of `x`, `[batch, …, dim]`; without it each place has a token of its own. A
-/// token that stood for several places counts as many times. The first `prefix` tokens stay as they are.
+/// token that stood for several places counts as many times. The first `prefix` tokens stay as they are. With `gaps` some
+/// places have no token, and the number behind the last (see `vit.keep`).
 public struct TokenMerge: Operation {
   /// The operation's name.
   public static let name = "vit.merge"
@@ -19,20 +20,28 @@ public struct TokenMerge: Operation {
   /// The tokens before the patches.
   public let prefix: Int
 
+  /// Whether tables may name no token for a place.
+  public let hasGaps: Bool
+
   /// A merge to `tokens` tokens, of which the first `prefix` stay as they are.
-  public init(tokens: Int, prefix: Int) {
+  public init(tokens: Int, prefix: Int, hasGaps: Bool = false) {
     self.tokens = tokens
     self.prefix = prefix
+    self.hasGaps = hasGaps
   }
 
-  /// Takes `tokens` and `prefix` (0).
+  /// Takes `tokens`, `prefix` (0) and `gaps` (false).
   public init(attributes: inout AttributeReader) throws(VitError) {
     prefix = try attributes.tokens("prefix", default: 0)
     tokens = try attributes.tokens("tokens", from: prefix)
+    hasGaps = try attributes.bool("gaps", default: false)
   }
 
-  /// All of them.
-  public var attributes: Attributes { Attributes([("tokens", .int(tokens)), ("prefix", .int(prefix))]) }
+  /// All of them; without gaps nothing is said of them.
+  public var attributes: Attributes {
+    Attributes(
+      [("tokens", .int(tokens)), ("prefix", .int(prefix))] + (hasGaps ? [("gaps", .bool(true))] : []))
+  }
 
   /// `[batch, tokens, dim]`.
   public func resultTypes(_ operands: Operands) throws(VitError) -> [TensorType] {
@@ -113,7 +122,7 @@ public struct TokenMerge: Operation {
     guard prefix < tokens else { return [first] }
     let rows =
       operands.count > 2 && operands[2] != nil
-      ? try PlaceLowering.rows(x, operands[2] ?? table, into: &builder)
+      ? try PlaceLowering.rows(x, operands[2] ?? table, gaps: hasGaps, into: &builder)
       : try ScanLowering.slice(x, prefix..<own, of: own, axis: 1, into: &builder)
     let sizes = try builder.add(
       "onnx.Unsqueeze",
@@ -123,16 +132,22 @@ public struct TokenMerge: Operation {
       ])
     let everyChannel = builder.integers([1, 1, width])
     let zero = builder.constant([0], shape: [], element: type.element)
-    let nothing = try builder.add(
+    var nothing = try builder.add(
       "onnx.Expand", [try builder.add("onnx.Mul", [sizes, zero]), everyChannel])
+    // What has no token is added up in a row behind the last, and cut off.
+    if hasGaps { nothing = try PlaceLowering.withZeros(behind: nothing, into: &builder) }
     let places = try builder.add(
       "onnx.Unsqueeze",
       [
         try builder.add("onnx.Sub", [table, builder.integers([prefix], shape: [])]), builder.integers([2]),
       ])
-    let sums = try builder.add(
+    var sums = try builder.add(
       "onnx.ScatterElements", [nothing, try builder.add("onnx.Expand", [places, everyChannel]), rows],
       [("axis", .int(1)), ("reduction", .string("add"))])
+    if hasGaps {
+      sums = try ScanLowering.slice(
+        sums, 0..<tokens - prefix, of: tokens - prefix + 1, axis: 1, into: &builder)
+    }
     let means = try builder.add("onnx.Div", [sums, sizes])
     return [prefix == 0 ? means : try ScanLowering.join([first, means], axis: 1, into: &builder)]
   }

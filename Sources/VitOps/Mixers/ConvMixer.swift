@@ -409,7 +409,8 @@ public struct ConvMixer: Mixer {
     var v = try Self.valueMap.lower(x, operands, into: &builder)
     let table = operands.count > output.bias + 1 ? operands[output.bias + 1] : nil
     if let table {
-      v = try TokenUnmerge(prefix: grid.prefix).lower(into: &builder, operands: [v, table], resultCount: 1)[0]
+      v = try TokenUnmerge(prefix: grid.prefix, hasGaps: true).lower(
+        into: &builder, operands: [v, table], resultCount: 1)[0]
     }
     let lowering = TapLowering(grid, width: width)
     let patches = try ScanLowering.slice(
@@ -435,7 +436,7 @@ public struct ConvMixer: Mixer {
       }
     }
     if let table, let tokens = builder.graph.type(x).shape[1].fixedValue {
-      c = try TokenMerge(tokens: tokens, prefix: grid.prefix).lower(
+      c = try TokenMerge(tokens: tokens, prefix: grid.prefix, hasGaps: true).lower(
         into: &builder, operands: [c, table], resultCount: 1)[0]
     }
     return [try output.lower(c, operands, into: &builder)]

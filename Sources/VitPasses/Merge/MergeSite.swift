@@ -1,8 +1,16 @@
 internal import VitIR
 internal import VitOps
 
-/// A layer behind which tokens are merged.
+/// A layer behind which tokens are merged, or dropped.
 struct MergeSite {
+  /// What becomes of patches that do not go on.
+  enum Fate {
+    /// Each is merged into the one that it is most like.
+    case merged
+    /// They are dropped: those that the layer attends to least.
+    case dropped
+  }
+
   /// The number of the layer.
   let layer: Int
   /// What the layer reads.
@@ -11,15 +19,20 @@ struct MergeSite {
   let stream: ValueID
   /// The tokens before the patches.
   let prefix: Int
-  /// The patches that come to the layer, and how many of them are merged.
+  /// The patches that come to the layer, and how many of them do not go on.
   let patches, count: Int
   /// The map of values, with its bias and heads; `nil` where the layer has none.
   let values: (weight: ValueID, bias: ValueID?, heads: Int)?
+  /// How the layer, or the last one before it that attends, finds out what it attends to; `nil` where patches are merged.
+  var attention: RowAttention?
 
-  /// The sites of the layers that have a count, of which `first` is the first. Throws where tokens of the model cannot be merged there, or not so
-  /// many.
-  static func all(in hybrid: Hybrid, counts: [Int], from first: Int) throws(VitError) -> [MergeSite] {
+  /// The sites of the layers that have a count, of which `first` is the first. Throws where tokens of the model cannot be merged or dropped
+  /// there, or not so many.
+  static func all(
+    in hybrid: Hybrid, counts: [Int], from first: Int, _ fate: Fate = .merged
+  ) throws(VitError) -> [MergeSite] {
     let (graph, layers) = (hybrid.graph, hybrid.layers)
+    let refusal = { (layer: Layer, reason: String) in MergeSite.refusal(layer, reason, fate) }
     guard let input = layers[first].input, let tokens = graph.type(input).shape.dropFirst().first?.fixedValue
     else { throw refusal(layers[first], "it has no tokens whose number is known") }
     let geometry = TokenGeometry(graph, tokens: tokens)
@@ -30,49 +43,56 @@ struct MergeSite {
       guard let input = layer.input, let output = layer.output, graph.type(input).rank == 3 else {
         throw refusal(layer, layer.obstacle ?? "it does not map tokens to tokens")
       }
-      try checkTokens(layer, input, tokens, graph)
+      if let reason = obstacle(layer, input, tokens, graph) { throw refusal(layer, reason) }
       if layer.isRemoved, count == 0 { continue }
       if layer.index != layers[first].index, let reason = obstacle(layer, graph) {
         throw refusal(layer, reason)
       }
       guard count > 0 else { continue }
-      guard count <= TokenMatch.most(of: left) else {
+      let most = fate == .merged ? TokenMatch.most(of: left) : left - 1
+      guard count <= most else {
         throw VitError(
-          "merge: layer \(layer.index) cannot merge \(count) of \(left) patches, expected at most"
-            + " \(TokenMatch.most(of: left))", kind: .usage, code: "option-value")
+          "\(fate.pass): layer \(layer.index) cannot \(fate.verb) \(count) of \(left) patches, expected at most \(most)",
+          kind: .usage, code: "option-value")
       }
       guard let stream = graph.residual(behind: output, consumers)?.after,
         graph.type(stream).shape[1] == .fixed(tokens)
       else { throw refusal(layer, "what it gives is not added to a residual stream of the same tokens") }
-      sites.append(
-        MergeSite(
-          layer: layer.index, input: input, stream: stream, prefix: geometry.prefix, patches: left,
-          count: count, values: values(layer, graph)))
+      var site = MergeSite(
+        layer: layer.index, input: input, stream: stream, prefix: geometry.prefix, patches: left,
+        count: count, values: values(layer, graph))
+      if fate == .dropped {
+        site.attention =
+          layers.prefix { $0.index <= layer.index }.lazy.reversed()
+          .compactMap { RowAttention($0, graph, prefix: geometry.prefix) }.first
+        guard site.attention != nil else {
+          throw refusal(layer, "neither it nor a layer before it attends with maps that are known")
+        }
+      }
+      sites.append(site)
       left -= count
     }
     return sites
   }
 
-  private static func refusal(_ layer: Layer, _ reason: String) -> VitError {
+  private static func refusal(_ layer: Layer, _ reason: String, _ fate: Fate) -> VitError {
     VitError(
-      "merge: tokens cannot be merged at layer \(layer.index): \(reason)", code: "merge-impossible",
-      location: Location(node: layer.node))
+      "\(fate.pass): tokens cannot be \(fate) at layer \(layer.index): \(reason)",
+      code: "\(fate.pass)-impossible", location: Location(node: layer.node))
   }
 
-  /// Throws unless a layer has all tokens of an image, and images side by side.
-  private static func checkTokens(
+  /// Why a layer has not all tokens of an image, or not images side by side; `nil` where it has.
+  private static func obstacle(
     _ layer: Layer, _ input: ValueID, _ tokens: Int, _ graph: Graph
-  ) throws(VitError) {
+  ) -> String? {
     let shape = graph.type(input).shape
     guard shape[1] == .fixed(tokens) else {
-      throw refusal(layer, "it has \(shape[1]) tokens where another layer has \(tokens)")
+      return "it has \(shape[1]) tokens where another layer has \(tokens)"
     }
     guard BatchForm(graph).isCounted, let images = graph.inputs.first.map({ graph.type($0).shape[0] }) else {
-      throw refusal(layer, "the model has no batch axis")
+      return "the model has no batch axis"
     }
-    guard shape[0] == images else {
-      throw refusal(layer, "its tokens are those of windows: \(shape[0]) for \(images) images")
-    }
+    return shape[0] == images ? nil : "its tokens are those of windows: \(shape[0]) for \(images) images"
   }
 
   /// Why a layer cannot work on merged tokens; `nil` where it can.
@@ -114,5 +134,52 @@ struct MergeSite {
       let channels = graph.type(weight).shape[0].fixedValue, layer.heads > 0, channels % layer.heads == 0
     else { return nil }
     return (weight, operand(map.bias), layer.heads)
+  }
+}
+
+extension MergeSite.Fate {
+  /// The pass that decides so.
+  fileprivate var pass: String { self == .merged ? Merge.name : Retain.name }
+  /// What it does.
+  fileprivate var verb: String { self == .merged ? "merge" : "drop" }
+}
+
+/// The maps by which a layer, or its first rows, attend.
+struct RowAttention {
+  /// Queries, their bias, and keys.
+  let queries: ValueID
+  let bias: ValueID?
+  let keys: ValueID
+  let heads, kvHeads: Int
+  let scale: Double
+  /// Whether only the first token's row counts.
+  let asksFirst: Bool
+
+  /// Those of a layer with attention, or with attention for its first tokens; `nil` for others.
+  init?(_ layer: Layer, _ graph: Graph, prefix: Int) {
+    guard let place = graph.place(defining: layer.core) else { return nil }
+    func operand(_ node: Node, _ index: Int) -> ValueID? {
+      index < node.operands.count ? node.operands[index] : nil
+    }
+    asksFirst = prefix > 0
+    if let attention = graph.nodes[place].operation as? VitAttention, !layer.isShared {
+      let node = graph.nodes[place]
+      guard let queries = operand(node, 1), let keys = operand(node, 3),
+        let channels = graph.type(queries).shape[0].fixedValue
+      else { return nil }
+      (self.queries, bias, self.keys) = (queries, operand(node, 2), keys)
+      (heads, kvHeads) = (attention.heads, attention.kvHeads)
+      scale = attention.scale ?? 1 / Double(channels / attention.heads).squareRoot()
+      return
+    }
+    // Rows of its own, of the first tokens: they read what the mixer reads.
+    guard prefix > 0,
+      let node = graph.nodes.first(where: { $0.operation is PrefixAttention && $0.operands[0] == layer.input }
+      ),
+      let attention = node.operation as? PrefixAttention, let queries = operand(node, 2),
+      let keys = operand(node, 4)
+    else { return nil }
+    (self.queries, bias, self.keys) = (queries, operand(node, 3), keys)
+    (heads, kvHeads, scale) = (attention.heads, attention.heads, attention.scale)
   }
 }

@@ -10,10 +10,13 @@ struct MergedTokens {
 }
 
 extension Graph {
-  /// The tokens of a graph that merges some; `nil` where none does.
+  /// The tokens of a graph that merges or drops some; `nil` where none does.
   var mergedTokens: MergedTokens? {
-    guard let place = nodes.firstIndex(where: { $0.operation is TokenMatch }),
-      let prefix = (nodes[place].operation as? TokenMatch)?.prefix, let table = nodes[place].results.first,
+    func prefix(_ node: Node) -> Int? {
+      (node.operation as? TokenMatch)?.prefix ?? (node.operation as? TokenKeep)?.prefix
+    }
+    guard let place = nodes.firstIndex(where: { prefix($0) != nil }),
+      let prefix = prefix(nodes[place]), let table = nodes[place].results.first,
       let places = type(table).shape[1].fixedValue
     else { return nil }
     let counts = nodes.compactMap { ($0.operation as? TokenMerge)?.tokens }
@@ -30,7 +33,7 @@ extension Graph {
       guard let source = node.operands[0], let result = node.results.first else { continue }
       sources[result] = sources[source] ?? source
     }
-    let telling = nodes.filter { $0.operation is LogSize || $0.operation is TokenMatch }
+    let telling = nodes.filter { $0.isAny(LogSize.self, TokenMatch.self, TokenKeep.self) }
     return (sources, Set(telling.flatMap(\.results)))
   }
 
@@ -44,8 +47,8 @@ extension Pass {
   func checkMerged(_ hybrid: Hybrid) throws(VitError) {
     guard !worksOnMergedTokens, hybrid.graph.mergedTokens != nil else { return }
     throw VitError(
-      "\(Self.name): tokens of the model are merged, so its layers have fewer than those of its teacher",
-      code: "tokens-merged", help: "run '\(Self.name)' before 'merge'")
+      "\(Self.name): tokens of the model are merged or dropped, so its layers have fewer than those of its teacher",
+      code: "tokens-merged", help: "run '\(Self.name)' before 'merge' and 'retain'")
   }
 }
 

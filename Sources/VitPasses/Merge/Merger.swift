@@ -2,7 +2,7 @@ internal import VitIR
 internal import VitOps
 internal import VitRuntime
 
-/// One walk down a graph that merges tokens where it is told to, and lets what lies behind work on fewer.
+/// One walk down a graph that merges or drops tokens where it is told to, and lets what lies behind work on fewer.
 ///
 /// A node keeps its results; their types change. What runs token by token stays as it is, what reads only tokens before the
 /// patches too; attention and mixers are told of the sizes; and all else gets a token for each place again.
@@ -20,8 +20,11 @@ struct Merger {
   /// The merges so far, and of how many of them a value is the result: none where it has all tokens.
   private var stages: [Stage] = []
   private var stage: [ValueID: Int] = [:]
-  /// Values with a token for each place again.
+  /// Values with a token for each place again; those that were dropped are zero, or have what they had last.
   private var whole: [ValueID: ValueID] = [:]
+  private var lasting: [ValueID: ValueID] = [:]
+  /// Of each residual stream from which tokens were dropped the one with all that came there.
+  private var streams: [ValueID: ValueID] = [:]
 
   /// What is known behind a merge.
   private struct Stage {
@@ -29,6 +32,8 @@ struct Merger {
     let table: ValueID
     let tokens, prefix: Int
     let layer: Int
+    /// Whether some places have no token any more; else some tokens stand for several.
+    let hasGaps: Bool
     /// The logarithms of the sizes, once somebody has asked for them.
     var sizes: ValueID?
   }
@@ -56,7 +61,13 @@ struct Merger {
       let read = node.operands.compactMap { $0 }.compactMap { stage[now($0)] }
       var isDone = false
       if let number = read.first, read.allSatisfy({ $0 == number }) { isDone = try follow(node, number) }
-      if !isDone { try append(node, try all(node.operands)) }
+      if !isDone {
+        try append(
+          node,
+          try node.operands.map { operand throws(VitError) in
+            try operand.map { value throws(VitError) in try last(value) }
+          })
+      }
       for site in sites where node.results.contains(site.stream) { try merge(site) }
     }
   }
@@ -65,7 +76,7 @@ struct Merger {
   mutating func finish() throws(VitError) -> Graph {
     builder.location = Location()
     for index in builder.graph.outputs.indices {
-      builder.graph.outputs[index].value = try all(builder.graph.outputs[index].value)
+      builder.graph.outputs[index].value = try last(builder.graph.outputs[index].value)
     }
     for place in layers.indices {
       layers[place].input = layers[place].input.map(now)
@@ -84,7 +95,8 @@ struct Merger {
     if let known = whole[value] { return known }
     let stage = stages[place]
     let result = try builder.add(
-      TokenUnmerge(prefix: stage.prefix), [value, stage.table], names: ["\(builder.graph[value].name).all"])
+      TokenUnmerge(prefix: stage.prefix, hasGaps: stage.hasGaps), [value, stage.table],
+      names: ["\(builder.graph[value].name).all"])
     whole[value] = result[0]
     return result[0]
   }
@@ -122,7 +134,9 @@ struct Merger {
       let padding = [ValueID?](repeating: nil, count: max(0, 9 - operands.count))
       guard operands.count < 10 || operands[9] == nil else { return false }
       let isWhole = (node.operation as? PrefixAttention).map { _ in operands[1] == nil } ?? false
-      try append(node, operands.prefix(9) + padding + [try sizes(number)], stage: isWhole ? nil : number)
+      // Where none stands for several there is nothing to add.
+      let more = stage.hasGaps ? [] : padding + [try sizes(number)]
+      try append(node, operands.prefix(9) + more, stage: isWhole ? nil : number)
       return true
     }
     if let mixer = node.operation as? any Mixer {
@@ -138,7 +152,8 @@ struct Merger {
       try append(node, try all(node.operands))
       let result = node.results[0]
       let mean = try builder.add(
-        TokenMerge(tokens: stage.tokens, prefix: stage.prefix), [result, stage.table],
+        TokenMerge(tokens: stage.tokens, prefix: stage.prefix, hasGaps: stage.hasGaps),
+        [result, stage.table],
         names: ["\(builder.graph[result].name).merged"])
       moved[result] = mean[0]
       self.stage[mean[0]] = number
@@ -193,15 +208,85 @@ struct Merger {
     let (input, stream) = (now(site.input), now(site.stream))
     let before = stage[stream].map { stages[$0] }
     let tokens = site.prefix + site.patches - site.count
-    let map = metric == .value ? site.values : nil
-    let table = try builder.add(
-      TokenMatch(count: site.count, prefix: site.prefix, heads: map?.heads ?? 1),
-      [input, map?.weight, map?.bias, before?.table], names: ["match.\(site.layer)"])[0]
+    let hasGaps = site.attention != nil
+    let table = try table(site, input, before?.table)
     let result = try builder.add(
-      TokenMerge(tokens: tokens, prefix: site.prefix), [stream, table, before?.table],
-      names: ["merge.\(site.layer)"])[0]
-    stages.append(Stage(table: table, tokens: tokens, prefix: site.prefix, layer: site.layer))
+      TokenMerge(tokens: tokens, prefix: site.prefix, hasGaps: hasGaps), [stream, table, before?.table],
+      names: ["\(hasGaps ? "kept" : "merge").\(site.layer)"])[0]
+    stages.append(
+      Stage(table: table, tokens: tokens, prefix: site.prefix, layer: site.layer, hasGaps: hasGaps))
+    if hasGaps { streams[result] = stream }
     moved[site.stream] = result
     stage[result] = stages.count - 1
+  }
+
+  /// What stands for each place behind a layer.
+  private mutating func table(
+    _ site: MergeSite, _ input: ValueID, _ before: ValueID?
+  ) throws(VitError) -> ValueID {
+    if let attention = site.attention {
+      return try builder.add(
+        TokenKeep(
+          count: site.patches - site.count, prefix: site.prefix, heads: attention.heads,
+          kvHeads: attention.kvHeads, scale: attention.scale, asksFirst: attention.asksFirst),
+        [input, now(attention.queries), attention.bias.map(now), now(attention.keys), before],
+        names: ["keep.\(site.layer)"])[0]
+    }
+    let map = metric == .value ? site.values : nil
+    return try builder.add(
+      TokenMatch(count: site.count, prefix: site.prefix, heads: map?.heads ?? 1),
+      [input, map?.weight, map?.bias, before], names: ["match.\(site.layer)"])[0]
+  }
+
+  /// What stands for a value, with all tokens: for those that were dropped with the value that they had last.
+  private mutating func last(_ id: ValueID) throws(VitError) -> ValueID { try last(of: now(id)) }
+
+  /// The same for a value as it is now.
+  private mutating func last(of value: ValueID) throws(VitError) -> ValueID {
+    guard let place = stage[value] else { return value }
+    guard stages[place].hasGaps else { return try all(value) }
+    if let known = lasting[value] { return known }
+    let result = try lastOf(value, stages[place])
+    lasting[value] = result
+    return result
+  }
+
+  private mutating func lastOf(_ value: ValueID, _ stage: Stage) throws(VitError) -> ValueID {
+    // Where tokens are dropped the stream still has all that came there.
+    if let before = streams[value] { return try last(of: before) }
+    guard let node = maker(of: value) else { return try all(value) }
+    let staged = node.operands.compactMap { $0 }.filter { self.stage[$0] != nil }
+    if node.isAny(VitAdd.self, Onnx.add), let stream = staged.first(where: isStream) {
+      // What a block adds, a token that is gone does not get.
+      let base = try last(of: stream)
+      return try builder.add(
+        TokenUnmerge(prefix: stage.prefix, hasGaps: true), [value, stage.table, base],
+        names: ["\(builder.graph[value].name).last"])[0]
+    }
+    // All else that works on fewer tokens does the same for each, but for what mixes them.
+    let mixes =
+      node.isAny(VitAttention.self, PrefixAttention.self) || node.operation is any Mixer
+    guard staged.count == 1, !mixes else { return try all(value) }
+    var operands: [ValueID?] = []
+    for operand in node.operands {
+      guard let operand, self.stage[operand] != nil else {
+        operands.append(operand)
+        continue
+      }
+      operands.append(try last(of: operand))
+    }
+    return try builder.add(node.operation, operands, names: ["\(builder.graph[value].name).last"])[0]
+  }
+
+  /// Whether a value is the residual stream behind a place where tokens were dropped.
+  private func isStream(_ value: ValueID) -> Bool {
+    if streams[value] != nil { return true }
+    guard let node = maker(of: value), node.isAny(VitAdd.self, Onnx.add) else { return false }
+    return node.operands.contains { $0.map { stage[$0] != nil && isStream($0) } ?? false }
+  }
+
+  /// The node that defines a value with its only result.
+  private func maker(of value: ValueID) -> Node? {
+    builder.graph.nodes.last { $0.results == [value] }
   }
 }

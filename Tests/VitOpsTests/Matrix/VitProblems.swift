@@ -30,7 +30,7 @@ extension OpProblem {
       let attributes = mixer.attributes.entries.map { ($0.name, $0.value) }
       let sizes = mixer.sizes == nil ? [] : [draw.logarithms([draw.batch, 1, 1, order.tokens], 1...3)]
       let table =
-        isMerged ? [table(&draw, prefix: prefix, tokens: tokens, places: order.grid.count)] : []
+        isMerged ? [table(&draw, prefix, tokens, order.grid.count)] : []
       return Problem(inputs: [x] + parameters + sizes + table, attributes: attributes, results: 1)
     }
   }
