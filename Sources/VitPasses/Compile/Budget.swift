@@ -135,6 +135,14 @@ public struct Budget: Hashable, Sendable {
   /// The fewest and the most steps.
   private static let range = 10...20000
 
+  /// How often numbers of images are halved where time is short, from step to step: first of those that lose least by it. Layers are
+  /// scored to be looked at; what parts do is measured on the same images, so that few tell which does least; whole
+  /// models are kept by what they are judged on, and what is solved gains by each image.
+  private static let ladder: [(scored: Int, solved: Int, searched: Int, judged: Int)] = [
+    (0, 0, 0, 0), (1, 0, 1, 0), (2, 0, 1, 1), (3, 0, 2, 1), (3, 1, 2, 1), (4, 1, 3, 2), (4, 2, 3, 2),
+    (4, 2, 4, 3), (4, 3, 4, 3), (5, 3, 5, 4),
+  ]
+
   /// What `seconds` buy: as many images as half of them pay for, up to what passes take by themselves; for the rest steps.
   /// A mixer that is solved for takes no steps of distillation. What is searched for is measured on fewer images where it would
   /// take more than `searching` seconds. Numbers of steps and of images to measure on that are given stand, whatever they cost.
@@ -149,16 +157,16 @@ public struct Budget: Hashable, Sendable {
     let isTrained = fineTuneSteps != 0 || !isSolved && distilSteps != 0
     let share = isTrained ? Budget.shares.images : 1
     var images = 0.0
-    for halvings in 0..<6 {
-      scored = max(Score().images >> halvings, 8)
-      solved = max(Distil.usualImages >> halvings, 32)
-      searched = min(max(work.heldOut >> halvings, 32), work.heldOut)
-      // What parts do is measured on the same images, so that few tell which does least; whole models are kept by it.
-      judged = work.searches > 0 ? min(max(work.heldOut >> halvings / 2, 32), work.heldOut) : searched
+    for (place, halvings) in Budget.ladder.enumerated() {
+      scored = max(Score().images >> halvings.scored, 8)
+      solved = max(Distil.usualImages >> halvings.solved, 32)
+      searched = min(max(work.heldOut >> halvings.searched, 32), work.heldOut)
+      judged = work.searches > 0 ? min(max(work.heldOut >> halvings.judged, 32), work.heldOut) : searched
       let others = work.images(scored, solved, 0, searched, judged) + work.evaluate(self.evaluated)
       // Solving once more takes as many as are left over: it gains by each.
       refined = 8 * solved
-      while refined > 2 * solved, others + work.refine(refined) > share * total { refined /= 2 }
+      let least = place + 1 < Budget.ladder.count ? 4 : 2
+      while refined > least * solved, others + work.refine(refined) > share * total { refined /= 2 }
       images = others + work.refine(refined)
       if images <= share * total { break }
     }
