@@ -40,6 +40,9 @@ def cases(heads):
     for mixer in [*scans, "conv", "static", "pointwise", "none"]:
         if mixer != "lstm{form=full}":
             yield f"{mixer} merged", f"swap{{mixer={mixer},layers=[3,5],images=8}},distil{{steps=0,images=8}},merge{{counts={each([0, 0, 8, 8, 4, 4, 4, 0])}}}"
+    for mixer in ["glr", "lstm", "ssd", "conv", "static"]:
+        yield f"{mixer} kept", f"swap{{mixer={mixer},layers=[3,5],images=8}},distil{{steps=0,images=8}},retain{{keep=0.7,layers=[2,3,4]}}"
+    yield "kept", "retain{keep=0.7}"
     yield "half of the width", f"swap{{mixer=glr,width=0.5,layers={pair},images=8}}"
     yield "merged", "merge{count=4}"
     yield "perceptrons", "prune{mlp=0.5,images=16,allocate=uniform}"
@@ -116,7 +119,7 @@ def main():
                     run(arguments.vitc, "opt", arguments.teacher, "--passes", text, "--data", "synthetic:24", "-o", model, "--threads", arguments.threads)
                 for opset in opsets:
                     # Merging adds rows up where they lie, which older versions cannot.
-                    if opset < 16 and ("merge" in title or title == "all"):
+                    if opset < 16 and ("merge" in title or "kept" in title or title == "all"):
                         continue
                     tolerance = TOLERANCE_STATES if title.split()[0] in ("ssd", "mamba", "retention") else TOLERANCE
                     done += 1
