@@ -98,6 +98,7 @@ public struct Merge: Pass {
       hybrid.graph, layers: hybrid.layers, sites: sites, metric: metric, registry: context.registry,
       pool: context.pool)
     try merger.run()
+    if let warning = merger.warning(Self.name) { context.report(warning) }
     (hybrid.graph, hybrid.layers) = (try merger.finish(), merger.layers)
     for (place, count) in counts.enumerated() { hybrid.layers[place].merges = count }
     var result = PassResult(

@@ -20,6 +20,8 @@ struct Merger {
   /// The merges so far, and of how many of them a value is the result: none where it has all tokens.
   private var stages: [Stage] = []
   private var stage: [ValueID: Int] = [:]
+  /// The nodes that could not work on fewer tokens, by name.
+  private var restoring: [String] = []
   /// Values with a token for each place again; those that were dropped are zero, or have what they had last.
   private var whole: [ValueID: ValueID] = [:]
   private var lasting: [ValueID: ValueID] = [:]
@@ -61,6 +63,7 @@ struct Merger {
       let read = node.operands.compactMap { $0 }.compactMap { stage[now($0)] }
       var isDone = false
       if let number = read.first, read.allSatisfy({ $0 == number }) { isDone = try follow(node, number) }
+      if !isDone, !read.isEmpty { restoring.append(node.location.node ?? node.name) }
       if !isDone {
         try append(
           node,
@@ -70,6 +73,20 @@ struct Merger {
       }
       for site in sites where node.results.contains(site.stream) { try merge(site) }
     }
+  }
+
+  /// What a user should know: a layer behind the first site that works on all tokens again.
+  func warning(_ pass: String) -> Diagnostic? {
+    guard let first = sites.first,
+      let layer = layers.first(where: { layer in
+        layer.index > first.layer
+          && layer.input.map { original.type($0).shape[1] == builder.graph.type(now($0)).shape[1] } ?? false
+      }), let node = restoring.first
+    else { return nil }
+    return Diagnostic(
+      .warning,
+      "\(pass): layer \(layer.index) works on all tokens again: '\(node)' does not work token by token",
+      code: "tokens-return", location: Location(node: layer.node))
   }
 
   /// The graph; its outputs have all tokens.
@@ -178,8 +195,11 @@ struct Merger {
 
   /// Whether a node does the same for each token, and reads no other value that has tokens.
   private func runsTokenByToken(_ node: Node, _ operands: [ValueID?]) -> Bool {
-    guard let result = node.results.first, node.results.count == 1, original.type(result).rank == 3,
-      let letter = original.axes(of: node).letter(ofResult: 0, axis: 1), letter.kind == .parallel
+    let axes = original.axes(of: node)
+    guard let letter = axes.letter(ofResult: 0, axis: 1), letter.kind == .parallel,
+      node.results.indices.allSatisfy({ index in
+        original.type(node.results[index]).rank == 3 && letter.axis(ofResult: index) == 1
+      })
     else { return false }
     return operands.indices.allSatisfy { index in
       guard let now = operands[index], let old = node.operands[index] else { return true }

@@ -109,6 +109,7 @@ public struct Retain: Pass {
       hybrid.graph, layers: hybrid.layers, sites: sites, metric: .value, registry: context.registry,
       pool: context.pool)
     try merger.run()
+    if let warning = merger.warning(Self.name) { context.report(warning) }
     (hybrid.graph, hybrid.layers) = (try merger.finish(), merger.layers)
     return PassResult(
       changes: sites.count,
