@@ -22,6 +22,10 @@ def run(*command):
     return result.stdout
 
 
+def number(value):
+    return math.nan if value is None else value
+
+
 def patches(vitc, teacher, folder):
     """The number of patches: those of which as many go on behind `retain{keep=1e-9}` as one."""
     path = pathlib.Path(folder) / "all.vit"
@@ -50,7 +54,7 @@ def main():
         count, places = patches(vitc, arguments.teacher, folder), [layers * part // 4 for part in (1, 2, 3)]
         print("keep  what     patches          ms           teacher's    times  accuracy  agreement       KL", flush=True)
         for keep in map(float, arguments.keep.split(",")):
-            left = [math.ceil(round(keep ** power * count, 9)) for power in (1, 2, 3)]
+            left = [math.ceil(keep ** power * count - 1e-6) for power in (1, 2, 3)]
             gone = [a - b for a, b in zip([count, *left], left)]
             counts = [0] * layers
             for place, number in zip(places, gone):
@@ -75,7 +79,7 @@ def main():
                 rows.append(row)
                 accuracy = "" if scores["accuracy"] is None else f"{100 * (scores['accuracy'] - scores['teacher']['accuracy']):+.2f}"
                 print(f"{keep:<5g} {name:<8} {'/'.join(map(str, left)):<11} {own:8.2f} ({min(t[0] for t in times):.2f} … {max(t[0] for t in times):.2f})"
-                      f" {other:8.2f}  {ratio:5.2f}x  {accuracy:>8}  {scores['agreement'] or float('nan'):9.4f}  {scores['kl'] or float('nan'):7.4f}", flush=True)
+                      f" {other:8.2f}  {ratio:5.2f}x  {accuracy:>8}  {number(scores['agreement']):9.4f}  {number(scores['kl']):7.4f}", flush=True)
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -49,7 +49,7 @@ public struct PrefixAttention: Operation {
     kvHeads = try attributes.int("kv_heads", default: heads)
     prefix = try attributes.int("prefix", default: 1)
     scale = try attributes.float("scale")
-    guard heads > 0, kvHeads > 0, heads % kvHeads == 0 else {
+    guard (1...Hybrid.maximumHeads).contains(heads), kvHeads > 0, heads % kvHeads == 0 else {
       throw VitError(
         "\(heads) heads of queries cannot share \(kvHeads) heads of values", code: "attribute-value")
     }

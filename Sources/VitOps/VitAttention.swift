@@ -57,7 +57,7 @@ public struct VitAttention: Operation {
     scale = try attributes.optionalFloat("scale")
     isCausal = try attributes.bool("causal", default: false)
     isGuarded = try attributes.bool("guarded", default: true)
-    guard heads > 0, kvHeads > 0, heads % kvHeads == 0 else {
+    guard (1...Hybrid.maximumHeads).contains(heads), kvHeads > 0, heads % kvHeads == 0 else {
       throw VitError(
         "\(heads) heads of queries cannot share \(kvHeads) heads of keys", code: "attribute-value")
     }

@@ -35,7 +35,9 @@ public struct FileIdentity: Hashable, Sendable {
   }
 
   /// Whether nothing is at `path`.
-  public static func isMissing(_ path: String) -> Bool { access(path, F_OK) != 0 }
+  public static func isMissing(_ path: String) -> Bool {
+    FileName.withBytes(of: path) { access($0, F_OK) } != 0
+  }
 
   /// The identity of the folder that holds, or will hold, the file at `path`.
   public static func folder(of path: String) -> FileIdentity? {

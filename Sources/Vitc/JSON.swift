@@ -58,7 +58,10 @@ public enum JSON: Hashable, Sendable {
   /// Whether all elements are numbers; of none, no.
   private var isNumbers: Bool {
     guard case .array(let elements) = self, !elements.isEmpty else { return false }
-    return elements.allSatisfy { $0.number != nil || $0 == .null }
+    return elements.allSatisfy { element in
+      if case .string(let text) = element { return ["nan", "inf", "-inf"].contains(text) }
+      return element.number != nil
+    }
   }
 
   /// Whether it is a list of numbers, or an object of such lists and plain values.

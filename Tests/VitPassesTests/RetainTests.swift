@@ -171,6 +171,13 @@ struct RetainTests {
     }
   }
 
+  @Test("parts are of all patches, rounded up once") func rounding() throws {
+    for (keep, kept) in [(0.5, 8), (0.51, 9), (0.8125, 13), (0.01, 1)] {
+      let after = try apply("retain{keep=\(keep),layers=[0]}", to: TinyViT.model(layers: 2))
+      #expect(after.graph.type(try #require(after.layers[1].input)).shape[1] == .fixed(kept + 1))
+    }
+  }
+
   @Test("all of it is what it was", arguments: ["keep=1", "keep=[1,1,1]"])
   func nothing(_ options: String) throws {
     let before = try TinyViT.model(layers: 3)

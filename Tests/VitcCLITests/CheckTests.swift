@@ -160,6 +160,7 @@ private struct Kept {
     #expect(try kept.broken(["golden", "check", "goldens"])["scores"]?.count == 1)
     let refused = try kept.run(["golden", "bless", "goldens"])
     #expect(refused.status == 3 && refused.errors.contains("--data D"), "\(refused.errors)")
+    #expect(try String(contentsOfFile: kept.tiny.scratch.file("goldens/h.json"), encoding: .utf8) == text)
     let moved = try kept.run(["golden", "check", "goldens", "--data", "moved"])
     #expect(moved.status == 0, "\(moved.output)")
     try kept.tiny.scratch.write(Fixture.bytes("formats/rgb.png"), to: "moved/a/9.png")
@@ -223,7 +224,10 @@ private struct Kept {
       ("\"layers\": [", "\"layers\": [3,", "'layers[0]' is no text"),
       ("\"allow\": \"bytes\"", "\"allow\": \"all\"", "expected nothing, bytes, numbers"),
       ("\"budgets\": {}", "\"budgets\": {\"max-param\": 3}", "'max-param', which is no limit"),
-      ("\"flops\":", "\"flop\":", "no 'flops'"), ("vitc.golden/1", "vitc.golden/9", "no goldens"),
+      ("\"outputs\": [", "\"outputs\": [], \"others\": [", "not those that 'interface' names"),
+      ("\"values\":[", "\"values\":[1,", "as many numbers as an output of [1, 5] has"),
+      ("\"shape\":[1,5]", "\"shape\":[4611686018427387904,4]", "an output of [4611686018427387904, 4]"),
+      ("\"flops\":", "\"flop\":", "no 'flops'"), ("vitc.golden/1", "vitc.golden/9", "found 'vitc.golden/9'"),
       ("\"points\": 0.5", "\"points\": [", "JSON"), ("\"sums\":[", "\"sums\":[1,", "list of 8 numbers"),
     ])
   func damaged(old: String, new: String, message: String) throws {
@@ -248,6 +252,8 @@ private struct Kept {
       (["golden", "check", "goldens", "--tolerance", "1"], 2, "init and bless"),
       (["golden", "init", "goldens"], 2, "needs MODEL"), (["check", "h.vmod"], 2, "nothing to hold"),
       (["check", "h.vmod", "--min-accuracy", "96"], 2, "a part of one"),
+      (["golden", "check", "goldens", "h.vmod", "goldens/h.vmod"], 2, "have one name"),
+      (["golden", "init", "goldens", ".h.vmod"], 2, "no name"),
       (["check", "h.vmod", "--against", "h.vmod"], 3, "JSON"),
       (["check", "h.vmod", "--against", "preprocessor_config.json"], 3, "expected a report"),
       (["check", "h.vmod", "--max-params", "1", "--junit", "h.vmod"], 2, "--junit"),
@@ -258,6 +264,95 @@ private struct Kept {
       #expect(result.status == status && result.errors.contains(message), "\(words): \(result.errors)")
     }
     #expect(try kept.run(["golden", "check", "goldens", "h.vmod"]).status == 0)
+  }
+
+  @Test("a report that is damaged holds nothing", arguments: ["hybrid", "layers"])
+  func damagedReport(member: String) throws {
+    let kept = try Kept()
+    let path = kept.tiny.scratch.file("r.json")
+    var report = try #require(
+      try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: path))) as? [String: Any])
+    report[member] = nil
+    try JSONSerialization.data(withJSONObject: report).write(to: URL(fileURLWithPath: path))
+    let result = try kept.run(["check", "h.vmod", "--against", "r.json"])
+    #expect(result.status == 3 && result.errors.contains("the report has no '\(member)"), "\(result.errors)")
+  }
+
+  @Test("of several models one that is gone fails, and the others are looked at") func gone() throws {
+    let kept = try Kept()
+    #expect(try kept.run(["golden", "init", "goldens", "t.vmod"]).status == 0)
+    try FileManager.default.removeItem(atPath: kept.tiny.scratch.file("h.vmod"))
+    let result = try kept.run(["golden", "check", "goldens", "--junit", "j.xml"])
+    #expect(result.status == 1, "\(result.errors)")
+    #expect(
+      result.output.contains("FAILED  model") && result.output.contains("t.vmod against goldens/t.json"))
+    let before = try String(contentsOfFile: kept.tiny.scratch.file("goldens/t.json"), encoding: .utf8)
+    #expect(try kept.run(["golden", "bless", "goldens"]).status == 3)
+    #expect(try String(contentsOfFile: kept.tiny.scratch.file("goldens/t.json"), encoding: .utf8) == before)
+    // Nothing is left of a golden that was not made.
+    #expect(try kept.run(["golden", "init", "new", "t.vmod", "h.vmod"]).status == 3)
+    #expect(!FileManager.default.fileExists(atPath: kept.tiny.scratch.file("new")))
+  }
+
+  /// A graph of text, as a model.
+  private static func text(_ body: String, _ results: String, tensor: String = "[1, 2, 3, 4]") -> String {
+    """
+    version 2
+    graph "g" (%x: f32[batch, 4], %y: f32[batch, 4]) -> (\(results)) {
+      tensor @p : f32[4] = \(tensor)
+      tensor @q : f32[4] = [1, 0.5, 0.25, 2]
+    \(body)
+    }
+
+    """
+  }
+
+  @Test(
+    "what is wired otherwise is told",
+    arguments: [
+      (
+        "  %a = onnx.Sub(%y, %x) : f32[batch, 4]\n  %b = onnx.Mul(%a, @p) : f32[batch, 4]", "a = %b, b = %a",
+        "operation"
+      ),
+      (
+        "  %a = onnx.Sub(%x, %y) : f32[batch, 4]\n  %b = onnx.Mul(%a, @q) : f32[batch, 4]", "a = %b, b = %a",
+        "operation"
+      ),
+      (
+        "  %a = onnx.Sub(%x, %y) : f32[batch, 4]\n  %b = onnx.Mul(%a, @p) : f32[batch, 4]", "b = %a, a = %b",
+        "interface"
+      ),
+      (
+        "  %a = onnx.Sub(%x, %y) : f32[batch, 4]\n  %b = onnx.Mul(%a, @p) : f32[batch, 4]", "a = %b, c = %a",
+        "output"
+      ),
+    ])
+  func wiring(body: String, results: String, check: String) throws {
+    let scratch = try Scratch()
+    let before = CheckTests.text(
+      "  %a = onnx.Sub(%x, %y) : f32[batch, 4]\n  %b = onnx.Mul(%a, @p) : f32[batch, 4]", "a = %b, b = %a")
+    try scratch.write(Array(before.utf8), to: "m.vit")
+    let made = try Tool.run("golden", "init", "g", "m.vit", "--tolerance", "1000", in: scratch.path)
+    #expect(made.status == 0, "\(made.errors)")
+    try scratch.write(Array(CheckTests.text(body, results).utf8), to: "m.vit")
+    let result = try Tool.run("golden", "check", "g", "--json", in: scratch.path)
+    #expect(result.status == 1, "\(result.output)\(result.errors)")
+    let models = try #require(try result.json["models"] as? [[String: Any]])
+    let failed = try #require(models.first?["results"] as? [[String: Any]])
+      .filter { $0["verdict"] as? String == "fails" }.compactMap { $0["check"] as? String }
+    #expect(failed.contains(check), "\(failed)")
+  }
+
+  @Test("outputs that are no numbers are held to that") func infinite() throws {
+    let scratch = try Scratch()
+    let body = "  %a = onnx.Div(%x, @p) : f32[batch, 4]\n  %b = onnx.Add(%a, %y) : f32[batch, 4]"
+    try scratch.write(Array(CheckTests.text(body, "b = %b", tensor: "[1, 0, 2, 0]").utf8), to: "m.vit")
+    #expect(try Tool.run("golden", "init", "g", "m.vit", in: scratch.path).status == 0)
+    let same = try Tool.run("golden", "check", "g", in: scratch.path)
+    #expect(same.status == 0, "\(same.output)\(same.errors)")
+    try scratch.write(Array(CheckTests.text(body, "b = %b", tensor: "[1, 3, 2, 0]").utf8), to: "m.vit")
+    let other = try Tool.run("golden", "check", "g", in: scratch.path)
+    #expect(other.status == 1 && other.output.contains("numbers where there are none"), "\(other.output)")
   }
 
   @Test("two exports of one network differ in form and agree in behaviour") func behaviour() throws {

@@ -104,6 +104,27 @@ import Vitc
     #expect(try Difference.find(Model(graph), Model(other)).isEmpty)
   }
 
+  @Test("only what commutes may read in another order, and too few inputs are an error") func commuting()
+    throws
+  {
+    func model(_ line: String, inputs: String = "%x: f32[4], %y: f32[4]") throws -> Model {
+      let scratch = try Scratch()
+      let text = "version 2\ngraph \"g\" (\(inputs)) -> (z = %z) {\n  \(line) : f32[4]\n}\n"
+      try scratch.write(Array(text.utf8), to: "m.vit")
+      return try Model(contentsOf: scratch.file("m.vit"))
+    }
+    let sum = try Difference.find(model("%z = onnx.Add(%x, %y)"), model("%z = onnx.Add(%y, %x)"))
+    #expect(sum.isEmpty, "\(sum)")
+    let difference = try Difference.find(
+      model("%z = onnx.Sub(%x, %y)"), model("%z = onnx.Sub(%y, %x)"), tolerance: 1e6)
+    #expect(difference.map(\.kind) == [.structure], "\(difference)")
+    #expect(throws: VitError.self) {
+      try Difference.find(
+        model("%z = onnx.Sub(%x, %y)"), model("%z = onnx.Sub(%x, %y)", inputs: "%y: f32[4], %x: f32[4]"),
+        input: [Tensor(shape: [4], floats: [1, 2, 3, 4])])
+    }
+  }
+
   @Test("models that do not take the same inputs are told apart without a run") func inputs() throws {
     let small = try model("script17")
     let other = try Model(contentsOf: Fixture.path("teacher/fashion-vit.onnx"))

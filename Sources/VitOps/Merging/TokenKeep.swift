@@ -54,9 +54,12 @@ public struct TokenKeep: Operation {
     scale = try attributes.float("scale")
     let rows = try attributes.int("rows", default: 1)
     asksFirst = rows == 1
-    guard heads > 0, kvHeads > 0, heads % kvHeads == 0 else {
+    guard (1...Hybrid.maximumHeads).contains(heads), kvHeads > 0, heads % kvHeads == 0 else {
       throw VitError(
         "\(heads) heads of queries cannot share \(kvHeads) heads of keys", code: "attribute-value")
+    }
+    guard scale.isFinite else {
+      throw VitError("attribute 'scale' is \(scale), expected a number", code: "attribute-value")
     }
     guard rows == 1 || rows == 0 else {
       throw VitError("attribute 'rows' is \(rows), expected 1, or 0 for all", code: "attribute-value")

@@ -1,4 +1,5 @@
 package import VitIR
+internal import VitOps
 internal import VitRuntime
 
 /// Finds what tells two graphs apart, node by node of an alignment.
@@ -59,8 +60,8 @@ struct DifferenceFinder {
           attributesDiffer = true
           note(.attributes, a.label(of: i), "'\(x.name)' \(s) against \(t)")
         }
-        compareSources(i, j, left, right)
-        for case let (m?, n?) in zip(x.operands, y.operands) where a[m].isConstant && b[n].isConstant {
+        let operands = compareSources(i, j, left, right) ? y.operands.reversed() : y.operands
+        for case let (m?, n?) in zip(x.operands, operands) where a[m].isConstant && b[n].isConstant {
           guard let tensor = a.tensor(m), let other = b.tensor(n) else { continue }
           guard compared.insert([m.index, n.index]).inserted else { continue }
           try compare(tensor, other, name: a[m].name)
@@ -78,13 +79,14 @@ struct DifferenceFinder {
       "\(names)\(nodes.count > most ? " and \(nodes.count - most) more" : "") at '\(graph.label(of: nodes[0]))'"
   }
 
-  /// Notes where two nodes that answer each other read results of nodes that do not, though both have a counterpart: with the
-  /// operands of a sum in either order.
-  private mutating func compareSources(_ i: Int, _ j: Int, _ left: [Int?], _ right: [Int?]) {
+  /// Notes where two nodes that answer each other read results of nodes that do not, though both have a counterpart; whether the
+  /// operands of a sum or a product stand in the other order.
+  private mutating func compareSources(_ i: Int, _ j: Int, _ left: [Int?], _ right: [Int?]) -> Bool {
     let (x, y) = (a.nodes[i], b.nodes[j])
     guard x.operands.count == y.operands.count else {
-      return note(
+      note(
         .structure, a.label(of: i), "'\(x.name)' of \(x.operands.count) operands against \(y.operands.count)")
+      return false
     }
     func source(_ id: ValueID?, _ graph: Graph, _ producer: [Int?], _ inputs: [Int]?) -> Source {
       guard let id else { return .absent }
@@ -100,8 +102,11 @@ struct DifferenceFinder {
     func agree(_ p: [Source], _ q: [Source]) -> Bool {
       zip(p, q).allSatisfy { $0 == $1 || $0 == .unanswered || $1.isUnanswered(in: alignment) }
     }
-    guard !agree(p, q), !(p.count == 2 && agree(p.reversed(), q)) else { return }
+    if agree(p, q) { return false }
+    let commutes = x.isAny(VitAdd.self, Onnx.add, Onnx.mul) && p.count == 2
+    if commutes, agree(p.reversed(), q) { return true }
     note(.structure, a.label(of: i), "'\(x.name)' reads other values there than at '\(b.label(of: j))'")
+    return false
   }
 
   /// Where an operand comes from, in terms of the second graph.
@@ -142,6 +147,10 @@ struct DifferenceFinder {
       graph.tensors.names.contains { graph.tensors[$0]?.isElided ?? false }
     }
     guard !isElided(a), !isElided(b) else { return }
+    guard tensors.count == a.inputs.count else {
+      throw VitError(
+        "the model has \(a.inputs.count) inputs, found \(tensors.count)", code: "input-count")
+    }
     guard let inputs, let outputs else {
       return note(.output, "outputs", "there are not as many inputs and outputs in both: neither is run")
     }

@@ -66,6 +66,19 @@ struct GraphAlignment {
 package enum LongestMatch {
   /// The places of equal elements, in order, as many as the order allows.
   package static func pairs<Element: Hashable>(_ a: [Element], _ b: [Element]) -> [(Int, Int)] {
+    // What is the same at both ends costs nothing. Of what is between, as many as take a moment to compare.
+    let head = zip(a, b).prefix { $0 == $1 }.count
+    let tail = zip(a.dropFirst(head).reversed(), b.dropFirst(head).reversed()).prefix { $0 == $1 }.count
+    let (x, y) = (Array(a[head..<a.count - tail]), Array(b[head..<b.count - tail]))
+    let middle = x.count + y.count <= LongestMatch.most ? LongestMatch.middle(x, y) : []
+    return (0..<head).map { ($0, $0) } + middle.map { (head + $0, head + $1) }
+      + (0..<tail).map { (a.count - tail + $0, b.count - tail + $0) }
+  }
+
+  /// The most elements whose differences are looked for.
+  private static let most = 12_000
+
+  private static func middle<Element: Hashable>(_ a: [Element], _ b: [Element]) -> [(Int, Int)] {
     var (gone, come): (Set<Int>, Set<Int>) = ([], [])
     for change in b.difference(from: a) {
       switch change {

@@ -164,6 +164,8 @@ struct RowAttention {
     asksFirst = prefix > 0
     if let attention = graph.nodes[place].operation as? VitAttention, !layer.isShared {
       let node = graph.nodes[place]
+      // What hides tokens is no part of these maps.
+      if attention.isCausal || operand(node, 9) != nil { return nil }
       guard let queries = operand(node, 1), let keys = operand(node, 3),
         let channels = graph.type(queries).shape[0].fixedValue
       else { return nil }

@@ -97,7 +97,7 @@ public struct Retain: Pass {
     var left = all
     let counts = parts.map { part in
       // As many as are at least that part of all, one in any case.
-      let kept = min(left, max(1, Int((part * Double(all)).rounded(.up))))
+      let kept = min(left, max(1, Int((part * Double(all) - 1e-6).rounded(.up))))
       defer { left = kept }
       return left - kept
     }

@@ -13,15 +13,21 @@ public enum Check {
     /// The reference in a file; throws for one that is missing or neither.
     public init(contentsOf path: String) throws {
       let json = JSON(try JSONValue.read(path))
-      switch json["schema"] {
-      case "vitc.report/1": self = .report(json)
-      case "vitc.golden/1": self = .golden(try Golden(contentsOf: path))
-      default:
-        throw VitError(
-          "expected a report of 'vitc compile --report' or a golden of 'vitc golden init'",
-          code: "check-reference",
-          location: Location(file: path))
+      guard case .string(let schema)? = json["schema"] else { throw Reference.unknown(path) }
+      if schema == "vitc.report/1" {
+        self = .report(json)
+      } else if schema.hasPrefix(Golden.anySchema) {
+        self = .golden(try Golden(contentsOf: path))
+      } else {
+        throw Reference.unknown(path)
       }
+    }
+
+    private static func unknown(_ path: String) -> VitError {
+      VitError(
+        "expected a report of 'vitc compile --report' or a golden of 'vitc golden init'",
+        code: "check-reference",
+        location: Location(file: path))
     }
   }
 
@@ -33,30 +39,43 @@ public enum Check {
   public static func results(
     of model: Model, _ figures: ModelFigures, against report: JSON
   ) throws -> [CheckResult] {
-    sizeResults(figures, report) + (try layerResults(model, report)) + scoreResults(figures, report)
+    try sizeResults(figures, report) + layerResults(model, report) + scoreResults(figures, report)
+      + figures.nonFinite
   }
 
-  private static func sizeResults(_ figures: ModelFigures, _ report: JSON) -> [CheckResult] {
-    [("parameters", figures.parameters), ("flops", figures.flops)].compactMap { name, found in
-      guard let expected = report["hybrid"]?[name]?.number.flatMap({ Int(exactly: $0) }) else { return nil }
+  private static func sizeResults(_ figures: ModelFigures, _ report: JSON) throws(VitError) -> [CheckResult] {
+    try [("parameters", figures.parameters), ("flops", figures.flops)].map { name, found throws(VitError) in
+      guard case .int(let expected)? = report["hybrid"]?[name] else { throw damaged("hybrid.\(name)") }
       return CheckResult(
         name: "size", place: name, verdict: found == expected ? .holds : .fails, expected: expected.grouped,
         found: found.grouped)
     }
   }
 
+  private static func damaged(_ member: String) -> VitError {
+    VitError(
+      "the report has no '\(member)', or not as 'vitc compile --report' writes it", code: "check-reference")
+  }
+
   private static func layerResults(_ model: Model, _ report: JSON) throws -> [CheckResult] {
-    guard case .array(let layers)? = report["layers"] else { return [] }
+    guard case .array(let layers)? = report["layers"] else { throw damaged("layers") }
     let found = Dictionary(
       try Inspection(model).layers.map { ($0.index, $0.kind) }, uniquingKeysWith: { first, _ in first })
-    var results: [CheckResult] = []
-    for layer in layers {
-      guard case .int(let index)? = layer["index"], case .string(let kind)? = layer["kind"] else { continue }
+    var reported: [Int: String] = [:]
+    for (place, layer) in layers.enumerated() {
+      guard case .int(let index)? = layer["index"], case .string(let kind)? = layer["kind"] else {
+        throw damaged("layers[\(place)]")
+      }
+      reported[index] = kind
+    }
+    let results = Set(reported.keys).union(found.keys).sorted().compactMap { index -> CheckResult? in
+      let kind = reported[index] ?? "no such layer"
+      // Of a block that is gone nothing need be left.
       let isGone = [Layer.removed, Layer.linear].contains(kind)
       let now = found[index] ?? (isGone ? kind : "no such layer")
-      guard now != kind else { continue }
-      results.append(
-        CheckResult(name: "layer", place: "layer \(index)", verdict: .fails, expected: kind, found: now))
+      return now == kind
+        ? nil
+        : CheckResult(name: "layer", place: "layer \(index)", verdict: .fails, expected: kind, found: now)
     }
     let text = "\(layers.count) layers as reported"
     return results.isEmpty
@@ -69,15 +88,22 @@ public enum Check {
     let shares: [(name: String, figure: ModelFigures.Figure?, key: String)] = [
       ("accuracy", figures.accuracy, "accuracy"), ("agreement", figures.agreement, "agreement"),
     ]
+    func unknown(_ name: String, _ expected: String) -> CheckResult {
+      CheckResult(
+        name: "scores", place: name, verdict: .fails, expected: expected, found: "nothing that says it",
+        help: "--data D and --teacher T measure it")
+    }
     var results = shares.compactMap { name, figure, key -> CheckResult? in
-      guard let figure, let reported = fidelity?[key]?.number else { return nil }
+      guard let reported = fidelity?[key]?.number else { return nil }
+      guard let figure else { return unknown(name, reported.percent) }
       let chance = images > 0 ? 2 * (reported * (1 - reported) / images).squareRoot() : 0
       return CheckResult(
         name: "scores", place: name, verdict: figure.value >= reported - chance ? .holds : .fails,
         expected: "at least \((reported - chance).percent)", found: figure.described(figure.value.percent),
         message: "\(reported.percent) reported, less two standard errors")
     }
-    if let figure = figures.divergence, let reported = fidelity?["kl"]?.number {
+    if let reported = fidelity?["kl"]?.number {
+      guard let figure = figures.divergence else { return results + [unknown("kl", reported.short)] }
       let chance = 2 * (fidelity?["kl_error"]?.number ?? 0)
       results.append(
         CheckResult(

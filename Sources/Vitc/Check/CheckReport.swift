@@ -162,6 +162,7 @@ extension String {
       }
     }
     // A first part with a colon would be a scheme; it is written as %3A already.
-    return result.isEmpty ? "." : result
+    if result.isEmpty { return "." }
+    return result.hasPrefix("/") ? "file:///" + result.drop { $0 == "/" } : result
   }
 }

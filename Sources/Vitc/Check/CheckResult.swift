@@ -27,6 +27,15 @@ public struct CheckResult: Sendable, Hashable {
   /// What helps, where something does.
   public var help: String?
 
+  /// A result.
+  public init(
+    name: String, place: String? = nil, verdict: Verdict, expected: String, found: String,
+    message: String = "", help: String? = nil
+  ) {
+    (self.name, self.place, self.verdict) = (name, place, verdict)
+    (self.expected, self.found, self.message, self.help) = (expected, found, message, help)
+  }
+
   /// All of it as a sentence.
   public var sentence: String {
     let place = place.map { " '\($0)'" } ?? ""
@@ -37,7 +46,7 @@ public struct CheckResult: Sendable, Hashable {
   /// The names that a check may have, with what each is about: the rules of SARIF.
   public static let rules: [(name: String, summary: String)] =
     [
-      ("bytes", "the file's bytes and where they come from"),
+      ("model", "whether the model can be read"), ("bytes", "the file's bytes and where they come from"),
       ("interface", "inputs and outputs, how images are prepared, and the classes"),
       ("size", "parameters and operations"), ("layer", "the layers that mix tokens, and what stands there"),
       ("operation", "the operations and their attributes"), ("tensor", "the contents of tensors"),

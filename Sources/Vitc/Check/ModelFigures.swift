@@ -58,6 +58,16 @@ public struct ModelFigures: Sendable {
   /// Each of the limits beside what the model has.
   public func results(_ budgets: Budgets) -> [CheckResult] { budgets.results(self) }
 
+  /// A failure where outputs of the model are no numbers.
+  public var nonFinite: [CheckResult] {
+    guard let count = fidelity?.nonFinite, count > 0, let images = fidelity?.images else { return [] }
+    return [
+      CheckResult(
+        name: "scores", place: "finite", verdict: .fails, expected: "numbers for all images",
+        found: "none for \(count.grouped) of \(images.grouped)")
+    ]
+  }
+
   /// Measures the model on `data`, where there are some, and beside its `teacher`, where it is given: the time too where that is
   /// `timed`.
   public mutating func measure(

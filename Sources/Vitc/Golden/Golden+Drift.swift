@@ -21,7 +21,7 @@ extension Golden {
     private init?(checkOf name: String) {
       switch name {
       case "bytes": self = .bytes
-      case "tensor": self = .numbers
+      case "tensor", "value": self = .numbers
       case "output", "scores": self = .behaviour
       case "interface", "size", "layer", "operation": self = .structure
       default: return nil
@@ -40,7 +40,7 @@ extension Golden {
     let outputs = outputResults(now)
     var results = byteResults(now) + interfaceResults(now) + sizeResults(now) + layerResults(now)
     results += operationResults(now) + tensors
-    if !(tensors + outputs).allSatisfy({ $0.verdict == .holds }) { results += valueResults(now) }
+    if digest != now.digest || !outputs.hold { results += valueResults(now) }
     return results + outputs + scoreResults(now)
   }
 
@@ -93,8 +93,10 @@ extension Golden {
   }
 
   private func interfaceResults(_ now: Golden) -> [CheckResult] {
-    let gone = interface.filter { !now.interface.contains($0) }
-    let come = now.interface.filter { !interface.contains($0) }
+    let pairs = LongestMatch.pairs(interface, now.interface)
+    let (kept, found) = (Set(pairs.map(\.0)), Set(pairs.map(\.1)))
+    let gone = interface.indices.filter { !kept.contains($0) }.map { interface[$0] }
+    let come = now.interface.indices.filter { !found.contains($0) }.map { now.interface[$0] }
     let count = max(gone.count, come.count)
     return Golden.summary(
       "interface",
@@ -153,7 +155,9 @@ extension Golden {
   private func operationResults(_ now: Golden) -> [CheckResult] {
     var differing: [CheckResult] = []
     var (doneOld, doneNew) = (0, 0)
-    for (x, y) in pairs(now) + [(operations.count, now.operations.count)] {
+    let pairs = pairs(now)
+    let counterpart = Dictionary(uniqueKeysWithValues: pairs.map { ("#\($0.0)", "#\($0.1)") })
+    for (x, y) in pairs + [(operations.count, now.operations.count)] {
       let (gone, come) = (operations[doneOld..<x], now.operations[doneNew..<y])
       if !gone.isEmpty || !come.isEmpty {
         func text(_ part: ArraySlice<Operation>) -> String {
@@ -168,9 +172,38 @@ extension Golden {
             "operation", at: operations[x].node, .fails, operations[x].operation, now.operations[y].operation)
         )
       }
+      if x < operations.count, !reads(x, as: y, now, counterpart) {
+        differing.append(
+          Golden.result(
+            "operation", at: operations[x].node, .fails,
+            "reads \(operations[x].reads.joined(separator: " "))",
+            now.operations[y].reads.joined(separator: " "), "it reads other values"))
+      }
       (doneOld, doneNew) = (x + 1, y + 1)
     }
     return Golden.summary("operation", differing, same: "\(operations.count) operations as recorded")
+  }
+
+  /// Whether an operation reads what the one that answers it does, as far as that has a counterpart; tensors may have other names.
+  private func reads(_ x: Int, as y: Int, _ now: Golden, _ counterpart: [String: String]) -> Bool {
+    let (old, new) = (operations[x].reads, now.operations[y].reads)
+    guard old.count == new.count else { return false }
+    return zip(old, new).allSatisfy { a, b in
+      if a.hasPrefix("@"), b.hasPrefix("@"), a != b {
+        let (s, t) = (tensors[String(a.dropFirst())], now.tensors[String(b.dropFirst())])
+        return s?.digest == t?.digest && s?.type == t?.type
+      }
+      guard a.hasPrefix("#") else { return a == b }
+      let (place, result) = Golden.cut(a)
+      // What stands behind an operation that was added or taken away reads others.
+      guard let other = counterpart[place] else { return true }
+      return b == other + result || !counterpart.values.contains(Golden.cut(b).place)
+    }
+  }
+
+  private static func cut(_ source: String) -> (place: String, result: String) {
+    guard let dot = source.firstIndex(of: ".") else { return (source, "") }
+    return (String(source[..<dot]), String(source[dot...]))
   }
 
   private func tensorResults(_ now: Golden, mayMove: Bool, isElsewhere: Bool) -> [CheckResult] {
@@ -179,7 +212,9 @@ extension Golden {
     var renamed: Set<String> = []
     for (name, old) in tensors.sorted(by: { $0.key < $1.key }) {
       guard let new = now.tensors[name] else {
-        let other = come.first { $0.value.digest == old.digest && !renamed.contains($0.key) }?.key
+        let other = come.first {
+          $0.value.digest == old.digest && $0.value.type == old.type && !renamed.contains($0.key)
+        }?.key
         if let other { renamed.insert(other) }
         differing.append(
           Golden.result(
@@ -225,23 +260,25 @@ extension Golden {
 
   private func outputResults(_ now: Golden) -> [CheckResult] {
     let expected = "at most \(tolerance.outputs.short) of the largest away"
+    let come = now.outputs.filter { new in !outputs.contains { $0.name == new.name } }.map { new in
+      Golden.result("output", at: new.name, .fails, "no such output", "\(new.shape)")
+    }
     return outputs.map { old in
-      guard let new = now.outputs.first(where: { $0.name == old.name }), new.shape == old.shape else {
+      guard let new = now.outputs.first(where: { $0.name == old.name }) else {
         return Golden.result("output", at: old.name, .fails, "\(old.shape)", "no such output")
       }
-      let scale = old.values.reduce(0) { $1.isFinite ? max($0, $1.magnitude) : $0 }
+      guard new.shape == old.shape else {
+        return Golden.result("output", at: old.name, .fails, "\(old.shape)", "\(new.shape)")
+      }
+      let scale = max(old.largest, 1e-30)
       var worst = 0.0
       for (x, y) in zip(old.values, new.values) where x != y && !(x.isNaN && y.isNaN) {
-        worst = max(worst, x.isFinite && y.isFinite ? (x - y).magnitude / max(scale, 1e-30) : .infinity)
-      }
-      // What is not there as numbers is there in the sums.
-      if old.shape.reduce(1, *) > old.values.count {
-        worst = max(worst, new.sketch.deviation(from: old.sketch))
+        worst = max(worst, x.isFinite && y.isFinite ? (x - y).magnitude / scale : .infinity)
       }
       return Golden.result(
         "output", at: old.name, worst <= tolerance.outputs ? .holds : .fails, expected,
         worst.isFinite ? "\(worst.short) away" : "numbers where there are none, or none where there are")
-    }
+    } + come
   }
 
   private func scoreResults(_ now: Golden) -> [CheckResult] {

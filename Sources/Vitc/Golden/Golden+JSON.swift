@@ -5,6 +5,8 @@ internal import VitIR
 extension Golden {
   /// The name of the form.
   static let schema = "vitc.golden/1"
+  /// What names of this form and of later versions begin with.
+  static let anySchema = "vitc.golden/"
 
   /// The golden in a file; throws for one that is missing, or no golden.
   public init(contentsOf path: String) throws {
@@ -33,6 +35,7 @@ extension Golden {
     operations = try reader.list("operations").map { entry throws(VitError) in
       Operation(
         operation: try entry.text("operation"), node: try entry.text("node"),
+        reads: try entry.text("reads").split(separator: " ").map(String.init),
         layer: entry.has("layer") ? try entry.whole("layer") : nil,
         value: entry.has("sums") ? try entry.sketch() : nil)
     }
@@ -42,9 +45,19 @@ extension Golden {
         digest: try entry.text("digest"), contents: try entry.sketch())
     }
     outputs = try reader.list("outputs").map { entry throws(VitError) in
-      Output(
-        name: try entry.text("name"), shape: try entry.wholes("shape"), values: try entry.numbers("values"),
-        sketch: try entry.sketch())
+      let shape = try entry.wholes("shape")
+      let values = try entry.numbers("values")
+      guard values.count == Output.expected(shape) else {
+        throw try entry.member("values").bad("list of as many numbers as an output of \(shape) has")
+      }
+      return Output(
+        name: try entry.text("name"), shape: shape, values: values, largest: try entry.number("largest"))
+    }
+    let named = outputs.map { "output \($0.name) " }
+    let wanted = interface.filter { $0.hasPrefix("output ") }
+    guard named.count == wanted.count, zip(wanted, named).allSatisfy({ $0.hasPrefix($1) }) else {
+      throw VitError(
+        "'outputs' are not those that 'interface' names", code: "golden-value", help: GoldenReader.help)
     }
     if reader.has("scores") {
       let entry = try reader.member("scores")
@@ -88,7 +101,10 @@ extension Golden {
         .array(
           operations.map { entry in
             .object(
-              [("operation", .string(entry.operation)), ("node", .string(entry.node))]
+              [
+                ("operation", .string(entry.operation)), ("node", .string(entry.node)),
+                ("reads", .string(entry.reads.joined(separator: " "))),
+              ]
                 + (entry.layer.map { [("layer", .int($0))] } ?? []) + (entry.value?.members ?? []))
           })
       ),
@@ -108,8 +124,8 @@ extension Golden {
             .object(
               [
                 ("name", .string($0.name)), ("shape", .array($0.shape.map(JSON.int))),
-                ("values", .array($0.values.map(JSON.number))),
-              ] + $0.sketch.members)
+                ("values", .array($0.values.map(JSON.real))), ("largest", .real($0.largest)),
+              ])
           })
       ),
       ("scores", scores?.json ?? .null),
@@ -125,6 +141,27 @@ extension Golden {
   }
 }
 
+extension JSON {
+  /// A number, or the name of what is none.
+  fileprivate static func real(_ value: Double) -> JSON {
+    value.isFinite ? .number(value) : .string(value.isNaN ? "nan" : value < 0 ? "-inf" : "inf")
+  }
+}
+
+extension Golden.Output {
+  /// How many numbers an output of that shape has here; `nil` for a shape that there cannot be.
+  fileprivate static func expected(_ shape: [Int]) -> Int? {
+    var count = 1
+    for extent in shape {
+      let (product, overflow) = count.multipliedReportingOverflow(by: extent)
+      guard extent >= 0, !overflow, product < 1 << 40 else { return nil }
+      count = product
+    }
+    let run = run(of: count)
+    return (count + run - 1) / run
+  }
+}
+
 extension Golden.Scores {
   fileprivate var json: JSON {
     .object([
@@ -136,7 +173,7 @@ extension Golden.Scores {
 
 extension Sketch {
   fileprivate var members: [(String, JSON)] {
-    [("size", .number(size)), ("sums", .array(sums.map(JSON.number)))]
+    [("size", .real(size)), ("sums", .array(sums.map(JSON.real)))]
   }
 }
 
@@ -147,11 +184,14 @@ private struct GoldenReader {
 
   init(_ json: JSON, _ place: String) { (self.json, self.place) = (json, place) }
 
-  private func bad(_ expected: String) -> VitError {
+  func bad(_ expected: String) -> VitError {
     VitError(
       "'\(place.isEmpty ? "the document" : place)' is no \(expected)", code: "golden-value",
-      help: "'vitc golden bless' writes it anew")
+      help: GoldenReader.help)
   }
+
+  /// What helps with a golden that is damaged.
+  static let help = "take it from version control, or remove it and record it with 'vitc golden init'"
 
   func has(_ name: String) -> Bool { json[name].map { $0 != .null } ?? false }
 
@@ -159,7 +199,7 @@ private struct GoldenReader {
     let inner = place.isEmpty ? name : "\(place).\(name)"
     guard let value = json[name] else {
       throw VitError(
-        "the golden has no '\(inner)'", code: "golden-value", help: "'vitc golden bless' writes it anew")
+        "the golden has no '\(inner)'", code: "golden-value", help: GoldenReader.help)
     }
     return GoldenReader(value, inner)
   }
@@ -204,15 +244,21 @@ private struct GoldenReader {
     }
   }
 
-  /// Numbers; `null`, as one that is not finite is written, is none.
+  /// Numbers, and names of what is none.
   func numbers(_ name: String) throws(VitError) -> [Double] {
-    try list(name).map { element throws(VitError) in
-      element.json == .null ? .nan : try element.number()
+    try list(name).map { element throws(VitError) in try element.real() }
+  }
+
+  private func real() throws(VitError) -> Double {
+    guard case .string(let name) = json else { return try number() }
+    guard let value = ["nan": Double.nan, "inf": .infinity, "-inf": -.infinity][name] else {
+      throw bad("number")
     }
+    return value
   }
 
   func sketch() throws(VitError) -> Sketch {
-    let size = json["size"] == .null ? .nan : try number("size")
+    let size = try member("size").real()
     guard let sketch = Sketch(size: size, sums: try numbers("sums")) else {
       throw try member("sums").bad("list of \(Sketch.count) numbers")
     }

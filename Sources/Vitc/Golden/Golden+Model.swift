@@ -18,7 +18,7 @@ extension Golden {
       graph.inputs.map { "input \(graph[$0].name) \(graph.type($0))" }
       + graph.outputs.map { "output \($0.name) \(graph.type($0.value))" }
     if let preprocessing = model.preprocessing { interface.append("images \(preprocessing)") }
-    if let labels = model.labels { interface.append("classes \(labels.joined(separator: ", "))") }
+    interface += (model.labels ?? []).enumerated().map { "class \($0.offset) \($0.element)" }
     (parameters, flops) = (inspection.parameters, inspection.flops)
     layers = inspection.layers.map { layer in
       "layer \(layer.index) \(layer.kind) heads=\(layer.heads) parameters=\(layer.parameters) flops=\(layer.flops)"
@@ -50,13 +50,23 @@ extension Golden {
     executor.run()
     let layerOfValue = Dictionary(
       model.hybrid.layers.map { ($0.core, $0.index) }, uniquingKeysWith: { first, _ in first })
-    operations = try graph.nodesByDataflow().map { place in
+    let order = graph.nodesByDataflow()
+    let producer = graph.producers()
+    let position = Dictionary(uniqueKeysWithValues: order.enumerated().map { ($0.element, $0.offset) })
+    func source(_ id: ValueID?) -> String {
+      guard let id else { return "_" }
+      if graph[id].isConstant { return "@\(graph[id].name)" }
+      guard let maker = producer[id.index], let place = position[maker] else { return "=\(graph[id].name)" }
+      let result = graph.nodes[maker].results.firstIndex(of: id) ?? 0
+      return "#\(place)" + (result > 0 ? ".\(result)" : "")
+    }
+    operations = try order.map { place in
       let node = graph.nodes[place]
       let attributes = node.operation.attributes.text
       let view = node.results.first.flatMap { executor.plan.view($0) }
       return Operation(
         operation: node.name + (attributes == "{}" ? "" : " " + attributes),
-        node: graph.label(of: place),
+        node: graph.label(of: place), reads: node.operands.map(source),
         layer: node.results.lazy.compactMap { layerOfValue[$0] }.first,
         value: try view.map { try Sketch(VitIR.Tensor(copying: $0)) })
     }
@@ -74,6 +84,11 @@ extension Golden {
       ("teacher_accuracy", fidelity.teacherAccuracy),
       ("relative_error", teacher == nil || fidelity.divergence != nil ? nil : fidelity.relativeError),
     ]
+    guard fidelity.nonFinite == 0 else {
+      throw VitError(
+        "outputs are no numbers for \(fidelity.nonFinite) of \(fidelity.images) images: there is nothing to hold to",
+        code: "non-finite")
+    }
     scores = Scores(
       data: data.path, digest: try Lineage.digest(of: data.samples), teacher: teacher,
       images: fidelity.images,
@@ -88,10 +103,14 @@ extension Golden.Output {
   /// What is kept of an output.
   fileprivate init(_ name: String, _ tensor: Tensor) throws {
     let values = try tensor.doubles()
-    let step = max(1, (values.count + Self.most - 1) / Self.most)
+    let run = Self.run(of: values.count)
+    let sums = stride(from: 0, to: values.count, by: run).map { start in
+      let part = start..<min(values.count, start + run)
+      // A run of one is the element itself.
+      return part.reduce(0.0) { run == 1 || Sketch.signs($1) & 1 == 0 ? $0 + values[$1] : $0 - values[$1] }
+    }
     self.init(
-      name: name, shape: tensor.shape,
-      values: stride(from: 0, to: values.count, by: step).map { Golden.shortened(values[$0]) },
-      sketch: try Sketch(tensor))
+      name: name, shape: tensor.shape, values: sums.map(Golden.shortened),
+      largest: Golden.shortened(values.reduce(0) { $1.isFinite ? max($0, $1.magnitude) : $0 }))
   }
 }

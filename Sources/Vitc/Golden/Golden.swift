@@ -37,6 +37,8 @@ public struct Golden: Sendable {
     var operation: String
     /// The node's name.
     var node: String
+    /// What it reads, apart by blanks: `#5` the operation at that place, `=x` an input, `@w` a tensor, `_` nothing.
+    var reads: [String]
     /// The number of the layer whose heart it is.
     var layer: Int?
     /// A sketch of what it computes from the probe; `nil` where that is done along with another node's work.
@@ -61,13 +63,16 @@ public struct Golden: Sendable {
     var name: String
     /// Its extents.
     var shape: [Int]
-    /// All elements, or of many that many, evenly spread.
+    /// The elements; of more than `most` the sums over as many runs of them, with signs by their places.
     var values: [Double]
-    /// A sketch of all of them.
-    var sketch: Sketch
+    /// The largest magnitude of a finite element.
+    var largest: Double
 
-    /// The most elements that are there as numbers.
+    /// The most numbers.
     static let most = 256
+
+    /// How many elements a number stands for where there are `count`.
+    static func run(of count: Int) -> Int { max(1, (count + most - 1) / most) }
   }
 
   /// How well the model did, and on what.
@@ -81,7 +86,7 @@ public struct Golden: Sendable {
     /// How many images.
     var images: Int
     /// The figures that there are, by name: fractions of one, and the divergence.
-    var figures: [String: Double]
+    public internal(set) var figures: [String: Double]
   }
 
   /// The model's path from the golden's folder.

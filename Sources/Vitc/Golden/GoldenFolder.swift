@@ -29,7 +29,12 @@ public struct GoldenFolder: Sendable {
   public func goldens() throws -> [(file: String, golden: Golden)] {
     let files = try Folder(path).files.filter { $0.hasSuffix(".json") }.map { "\(path)/\($0)" }
     let goldens = try files.filter { file in
-      JSON(try JSONValue.read(file))["schema"] == .string(Golden.schema)
+      // Of another version it is a golden all the same, which is refused by name.
+      if case .string(let schema)? = JSON(try JSONValue.read(file))["schema"] {
+        schema.hasPrefix(Golden.anySchema)
+      } else {
+        false
+      }
     }.map { ($0, try Golden(contentsOf: $0)) }
     guard !goldens.isEmpty else {
       throw VitError(
@@ -49,7 +54,8 @@ public struct GoldenFolder: Sendable {
   /// A path as a golden here names it: from this folder, the split of data behind it kept; made-up data as they are.
   public func reference(to path: String) -> String {
     let (file, split) = GoldenFolder.cut(path)
-    guard !GoldenFolder.isSynthetic(path), let own = GoldenFolder.absolute(self.path),
+    guard !GoldenFolder.isSynthetic(path),
+      let own = GoldenFolder.resolved(self.path) ?? GoldenFolder.absolute(self.path),
       let other = GoldenFolder.absolute(file)
     else { return path }
     let shared = zip(own, other).prefix { $0 == $1 }.count
@@ -90,10 +96,21 @@ public struct GoldenFolder: Sendable {
     return (path, "")
   }
 
+  /// A path from the root. Links above the last part are followed, the last part is left as it is named: where a link leads may change.
   private static func absolute(_ path: String) -> [String]? {
-    guard let resolved = FileName.withBytes(of: path, { realpath($0, nil) }) else { return nil }
-    defer { free(resolved) }
-    return FileName.text(of: UnsafeRawBufferPointer(start: resolved, count: strlen(resolved)))
+    var path = path
+    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+    let slash = path.lastIndex(of: "/")
+    let name = slash.map { String(path[path.index(after: $0)...]) } ?? path
+    if ["", ".", ".."].contains(name) { return resolved(path) }
+    let folder = slash.map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
+    return resolved(folder).map { $0 + [name] }
+  }
+
+  private static func resolved(_ path: String) -> [String]? {
+    guard let real = FileName.withBytes(of: path, { realpath($0, nil) }) else { return nil }
+    defer { free(real) }
+    return FileName.text(of: UnsafeRawBufferPointer(start: real, count: strlen(real)))
       .split(separator: "/").map(String.init)
   }
 }

@@ -59,7 +59,7 @@ struct Sketch: Hashable, Sendable {
   }
 
   /// Bits that look random, for a place (the finaliser of SplitMix64).
-  private static func signs(_ place: Int) -> UInt64 {
+  static func signs(_ place: Int) -> UInt64 {
     var bits = UInt64(truncatingIfNeeded: place) &* 0x9e37_79b9_7f4a_7c15 &+ 0x9e37_79b9_7f4a_7c15
     bits = (bits ^ bits >> 30) &* 0xbf58_476d_1ce4_e5b9
     bits = (bits ^ bits >> 27) &* 0x94d0_49bb_1331_11eb

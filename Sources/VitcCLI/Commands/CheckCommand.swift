@@ -38,7 +38,7 @@ extension Command {
         budgets.limits[name] = limit
       }
       let now = try subject.golden(like: golden, in: folder, budgets, &files)
-      results = golden.drift(to: now)
+      results = golden.drift(to: now) + subject.figures.nonFinite
     case .report(let report):
       try subject.measure(
         budgets, data: arguments.text("--data"), teacher: arguments.text("--teacher"), &files)
@@ -46,6 +46,7 @@ extension Command {
     case nil:
       try subject.measure(
         budgets, data: arguments.text("--data"), teacher: arguments.text("--teacher"), &files)
+      results = subject.figures.nonFinite
     }
     results += subject.figures.results(budgets)
     var report = CheckReport()

@@ -31,6 +31,13 @@ extension Command {
     let inputs = try arguments.texts("--input").map(Arrays.read)
     let a = try terminal.load(arguments.operands[0], threads: threads, &files)
     let b = try terminal.load(arguments.operands[1], threads: threads, &files)
+    for (model, path) in [(a, arguments.operands[0]), (b, arguments.operands[1])]
+    where model.graph.tensors.names.contains(where: { model.graph.tensors[$0]?.isElided ?? false }) {
+      terminal.report(
+        Diagnostic(
+          .warning, "it has no weights: neither model is run", code: "elided-tensor",
+          location: Location(file: path)))
+    }
     let found = try Difference.find(
       a, b, input: inputs.isEmpty ? nil : inputs, tolerance: tolerance, threads: threads)
     let counting = arguments.flag("--behaviour") ? found.filter { $0.kind == .output } : found

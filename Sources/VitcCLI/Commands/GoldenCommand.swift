@@ -59,6 +59,17 @@ private struct GoldenRun {
     folder = GoldenFolder(arguments.operands[1])
     models = Array(arguments.operands.dropFirst(2))
     budgets = try arguments.budgets()
+    for (place, model) in models.enumerated() {
+      let name = GoldenFolder.stem(of: model)
+      guard !name.isEmpty, !name.hasPrefix(".") else {
+        throw usage("'\(model)' has no name that a golden could have", code: "golden-name")
+      }
+      if let other = models[..<place].first(where: { GoldenFolder.stem(of: $0) == name }) {
+        throw usage(
+          "'\(other)' and '\(model)' have one name, and so one golden", code: "golden-exists",
+          help: "models of one name need folders of their own")
+      }
+    }
     try arguments.checkOutputs(&files)
     let action = arguments.operands[0]
     let checked = action == "check"
@@ -98,11 +109,10 @@ private struct GoldenRun {
       try files.writes(file, as: "the golden")
     }
     try files.readsData(arguments.text("--data"))
+    try files.reads(models)
+    var made: [(file: String, golden: Golden)] = []
     for model in models {
-      try files.reads([model])
       var subject = try CheckSubject(model, arguments, terminal, &files)
-      // Where the folder is decides how paths are written.
-      try folder.make()
       var golden = try Golden(
         recording: subject.model, as: folder.reference(to: model), threads: arguments.threads())
       golden.budgets = budgets
@@ -114,8 +124,13 @@ private struct GoldenRun {
         try golden.keep(
           fidelity, on: (samples, folder.reference(to: data)), teacher: teacher.map(folder.reference))
       }
-      try golden.write(to: folder.file(for: model))
-      terminal.print("wrote \(folder.file(for: model).escapedForDisplay): \(golden.summary)")
+      made.append((folder.file(for: model), golden))
+    }
+    // All of them are there before any is written.
+    try folder.make()
+    for (file, golden) in made {
+      try golden.write(to: file)
+      terminal.print("wrote \(file.escapedForDisplay): \(golden.summary)")
     }
     return .done
   }
@@ -135,52 +150,66 @@ private struct GoldenRun {
     }
   }
 
-  /// Each golden beside what there is now.
-  private mutating func compared() throws -> [(
-    file: String, now: Golden, subject: CheckReport.Subject
+  /// Each golden beside what there is now; a model that cannot be read fails and does not keep the others from being looked at,
+  /// unless it is to be recorded.
+  private mutating func compared(reading isStrict: Bool) throws -> [(
+    file: String, old: Golden, now: Golden?, subject: CheckReport.Subject
   )] {
     let chosen = try chosen()
     try files.reads(chosen.map(\.file))
     try files.readsData(arguments.text("--data"))
     return try chosen.map { file, golden, path in
-      var subject = try CheckSubject(path, arguments, terminal, &files)
-      var limits = golden.budgets
-      for (name, limit) in budgets.limits { limits.limits[name] = limit }
-      let now = try subject.golden(like: golden, in: folder, limits, &files)
-      let results = golden.drift(to: now) + subject.figures.results(limits)
-      return (file, now, CheckReport.Subject(model: path, against: file, results: results))
+      do {
+        var subject = try CheckSubject(path, arguments, terminal, &files)
+        var limits = golden.budgets
+        for (name, limit) in budgets.limits { limits.limits[name] = limit }
+        let now = try subject.golden(like: golden, in: folder, limits, &files)
+        let results =
+          golden.drift(to: now) + subject.figures.nonFinite + subject.figures.results(limits)
+        return (file, golden, now, CheckReport.Subject(model: path, against: file, results: results))
+      } catch let error as VitError where error.kind == .input && !isStrict && chosen.count > 1 {
+        terminal.report(error.diagnostic)
+        let result = CheckResult(
+          name: "model", verdict: .fails, expected: "a model", found: error.diagnostic.message,
+          help: error.diagnostic.help)
+        return (file, golden, nil, CheckReport.Subject(model: path, against: file, results: [result]))
+      }
     }
   }
 
   /// Tells what is not as recorded.
   mutating func check() throws -> Outcome {
     var report = CheckReport()
-    report.subjects = try compared().map(\.subject)
+    report.subjects = try compared(reading: false).map(\.subject)
     try arguments.write(report, terminal)
     return report.holds ? .done : .checkFailed
   }
 
   /// Records what there is now, and tells what that changes.
   mutating func bless() throws -> Outcome {
-    let entries = try compared()
+    let entries = try compared(reading: true)
     var report = CheckReport()
     report.subjects = entries.map(\.subject)
-    for (file, var now, subject) in entries {
+    let renewed = try entries.compactMap { file, old, now, _ -> (file: String, golden: Golden)? in
+      guard var now else { return nil }
       (now.tolerance, now.allowance) = try settled(now.tolerance, now.allowance)
       if let given = models.first(where: { folder.file(for: $0) == file }) {
         now.model = folder.reference(to: given)
       }
-      guard now.scores != nil || !subject.results.contains(where: { $0.name == "scores" }) else {
+      let lost = (old.scores?.figures.keys.sorted() ?? []).filter { now.scores?.figures[$0] == nil }
+      guard lost.isEmpty else {
         throw VitError(
-          "the data that it is measured on are not there", code: "golden-data",
-          location: Location(file: file),
-          help: "--data D names them where they lie elsewhere")
+          "\(lost.joined(separator: ", ")) cannot be measured: the data or the teacher are not there",
+          code: "golden-data", location: Location(file: file),
+          help: "--data D and --teacher T name them where they lie elsewhere")
       }
-      try now.write(to: file)
+      return (file, now)
     }
+    // Nothing is written before all of it is known, goldens last.
     try arguments.write(report, terminal)
-    if !arguments.flag("--json") {
-      for entry in entries { terminal.print("wrote \(entry.file.escapedForDisplay)") }
+    for (file, golden) in renewed {
+      try golden.write(to: file)
+      if !arguments.flag("--json") { terminal.print("wrote \(file.escapedForDisplay)") }
     }
     return .done
   }
