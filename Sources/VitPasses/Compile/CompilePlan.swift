@@ -18,6 +18,7 @@ package struct CompilePlan: Sendable {
     _ options: CompilerOptions, teacher: Teacher, form: BatchForm, cost: ModelCost, samples: Int,
     evaluation: Int?, reading: Double, storedBytes: Int? = nil
   ) {
+    var options = options
     let work = Double(max(cost.total.flops, 1))
     let trained = options.replacesLayers ? teacher.layers.filter(\.isReplaceable) : []
     let layers = trained.reduce(0) { sum, layer in
@@ -28,22 +29,47 @@ package struct CompilePlan: Sendable {
     let share = CompilerOptions().timeBudget * 0.3
     let affordable = Int(min(share * Budget.rate / (work * Double(trained.count + 8)), 1e9))
     heldOut = options.heldOut ?? max(1, min(samples / 10, max(affordable, 32), 1000))
-    let budget = Budget(
-      seconds: options.timeBudget,
-      work: Budget.Work(
-        teacher: work, layers: layers, trials: trained.count, batch: batch, heldOut: heldOut,
-        evaluation: evaluation ?? heldOut,
-        searches: options.select == .auto ? ReductionSearch.measurements(of: teacher) : 0,
-        choices: options.select == .auto && options.replacesLayers
-          ? MixerChoices.most(solved: options.isSolved, beside: options.beside.kinds) : 0, reading: reading),
-      isSolved: options.isSolved,
-      distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
-      evaluated: options.evaluationImages, searching: options.searchTime)
+    let heldOut = heldOut
+    func bought(_ options: CompilerOptions) -> Budget {
+      Budget(
+        seconds: options.timeBudget,
+        work: Budget.Work(
+          teacher: work, layers: layers, trials: trained.count, batch: batch, heldOut: heldOut,
+          evaluation: evaluation ?? heldOut,
+          searches: options.select == .auto ? ReductionSearch.measurements(of: teacher) : 0,
+          choices: options.select == .auto && options.replacesLayers
+            ? MixerChoices.most(solved: options.isSolved, beside: options.beside.kinds) : 0, reading: reading),
+        isSolved: options.isSolved,
+        distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
+        evaluated: options.evaluationImages, searching: options.searchTime)
+    }
+    var budget = bought(options)
+    if CompilePlan.isBetterSolved(options, budget, trained, teacher) {
+      (options.mixer, options.beside) = ("conv", .none)
+      budget = bought(options)
+    }
     self.evaluation = budget.evaluated
     self.budget = options.pipeline == nil ? budget : nil
     pipeline = options.pipeline(
       budget, heldOut: heldOut, batch: batch,
       size: .init(parameters: cost.total.parameters, flops: cost.total.flops, bytes: storedBytes))
+  }
+
+  /// The fewest steps of distillation for which a mixer that needs them is put on trial where it is not asked for.
+  private static let fewestSteps = 500
+
+  /// Whether time buys more where all of it goes to images: taps are solved for, and beside a mixer that had few steps they are
+  /// what is chosen, while it is images that choosing and solving want.
+  private static func isBetterSolved(
+    _ options: CompilerOptions, _ budget: Budget, _ layers: [Layer], _ teacher: Teacher
+  ) -> Bool {
+    guard options.beside == .conv, options.replacesLayers, !options.isSolved, options.distilSteps == nil,
+      options.pipeline == nil, budget.distilSteps < fewestSteps
+    else { return false }
+    // Taps lie on a grid of a known number of patches.
+    return layers.allSatisfy { layer in
+      layer.input.flatMap { teacher.graph.type($0).shape.dropFirst().first?.fixedValue } != nil
+    }
   }
 
   /// Throws where a teacher has no layer that can be replaced, and a usage error where such a layer is asked for.

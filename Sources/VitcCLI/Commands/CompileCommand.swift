@@ -46,7 +46,7 @@ extension Command {
         "--no-train", "solves in closed form only: the same as no steps of distillation and fine-tuning"),
       Option(
         "--mixer", "KIND",
-        "what replaces them: auto (default: \(CompilerOptions().mixer), or conv where that is better), any (also what mixes no tokens), or one kind: \(MixerKinds.listing); options in braces, as in lstm{form=full} (vitc help mixer)"
+        "what replaces them: auto (default: \(CompilerOptions().mixer), or conv where that is better, and conv alone where the time pays for fewer than 500 steps), any (also what mixes no tokens), or one kind: \(MixerKinds.listing); options in braces, as in lstm{form=full} (vitc help mixer)"
       ),
       Option(
         "--prefix", "ROWS",
