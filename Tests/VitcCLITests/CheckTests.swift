@@ -215,7 +215,7 @@ private struct Kept {
     #expect(results.allSatisfy { rules.contains($0["ruleId"] as? String ?? "") })
     let errors = results.filter { $0["level"] as? String == "error" }.compactMap { $0["ruleId"] as? String }
     #expect(Set(errors) == ["tensor", "output", "max-params"])
-    #expect("\(results)".contains(name) && "\(results)".contains("h.vmod"))
+    #expect("\(results)".contains(name) && "\(results)".contains("goldens/h.json"))
   }
 
   @Test(

@@ -77,7 +77,8 @@ public struct CheckReport: Sendable {
     return text + "</testsuites>\n"
   }
 
-  /// The report as SARIF 2.1.0 (OASIS): what differs is a note, what fails an error.
+  /// The report as SARIF 2.1.0 (OASIS): what differs is a note, what fails an error. It is told at the file that the model is held
+  /// against, which a repository has, and at its first line, for services want one.
   public var sarif: JSON {
     let rules = CheckResult.rules.map { rule in
       JSON.object([
@@ -85,7 +86,7 @@ public struct CheckReport: Sendable {
       ])
     }
     let results = subjects.flatMap { subject in
-      subject.results.filter { $0.verdict != .holds }.map { $0.sarif(of: subject.model) }
+      subject.results.filter { $0.verdict != .holds }.map { $0.sarif(at: subject.against ?? subject.model) }
     }
     let driver = JSON.object([
       ("name", "vitc"), ("version", .string(Version.current)), ("rules", .array(rules)),
@@ -111,11 +112,14 @@ extension CheckResult {
     ])
   }
 
-  fileprivate func sarif(of model: String) -> JSON {
+  fileprivate func sarif(at file: String) -> JSON {
     var location: [(String, JSON)] = [
       (
         "physicalLocation",
-        .object([("artifactLocation", .object([("uri", .string(model.asReference))]))])
+        .object([
+          ("artifactLocation", .object([("uri", .string(file.asReference))])),
+          ("region", .object([("startLine", .int(1))])),
+        ])
       )
     ]
     if let place {
