@@ -229,8 +229,14 @@ struct MergingTests {
         "cannot share"
       ),
       ("vit.keep", "(f32[1, 6, 4], f32[4, 4], _, f32[4, 4]) {count = 7, heads = 2, scale = 1.0}", "from 7"),
-      ("vit.keep", "(f32[1, 6, 4], f32[4, 4], _, f32[3, 4]) {count = 2, heads = 2, scale = 1.0}", "expected keys"),
-      ("vit.keep", "(f32[1, 6, 4], f32[4, 4], _, f32[4, 4]) {count = 2, heads = 2, rows = 3, scale = 1.0}", "0 for all"),
+      (
+        "vit.keep", "(f32[1, 6, 4], f32[4, 4], _, f32[3, 4]) {count = 2, heads = 2, scale = 1.0}",
+        "expected keys"
+      ),
+      (
+        "vit.keep", "(f32[1, 6, 4], f32[4, 4], _, f32[4, 4]) {count = 2, heads = 2, rows = 3, scale = 1.0}",
+        "0 for all"
+      ),
       ("vit.merge", "(f32[1, 6, 4], i64[1, 4]) {tokens = 3}", "does not make 3 tokens"),
       ("vit.merge", "(f32[1, 6, 4], i64[1, 6]) {tokens = 7}", "does not make 7 tokens"),
       ("vit.merge", "(f32[1, 6, 4], i64[1, 6]) {tokens = 1, prefix = 2}", "expected 2 to 65536"),

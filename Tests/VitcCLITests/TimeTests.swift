@@ -36,14 +36,17 @@ import VitTestSupport
     #expect(result.status == 2 && result.errors.contains("a deadline"), "\(result.errors)")
   }
 
-  @Test("where time pays for few steps what is solved for is on trial, unless steps are given") func few() throws {
+  @Test("where time pays for few steps what is solved for is on trial, unless steps are given") func few()
+    throws
+  {
     let tiny = try TinyModel(images: 1)
     let short = try tiny.run(compile + ["--time-budget", "2s"])
     #expect(short.status == 0, "\(short.errors)")
     #expect(short.output.contains("swap{mixer=conv{") && short.output.contains("beside=none"))
     let steps = try tiny.run(
       compile + ["--time-budget", "2s", "--distil-steps", "2", "--fine-tune-steps", "0"])
-    #expect(steps.output.contains("swap{mixer=glr,") && steps.output.contains("beside=conv"), "\(steps.output)")
+    #expect(
+      steps.output.contains("swap{mixer=glr,") && steps.output.contains("beside=conv"), "\(steps.output)")
   }
 
   @Test("what is planned is said, and so many images are measured on as are asked for") func planned() throws
