@@ -22,7 +22,7 @@ def run(*command):
     return result.stdout
 
 
-def number(value):
+def known(value):
     return math.nan if value is None else value
 
 
@@ -79,7 +79,7 @@ def main():
                 rows.append(row)
                 accuracy = "" if scores["accuracy"] is None else f"{100 * (scores['accuracy'] - scores['teacher']['accuracy']):+.2f}"
                 print(f"{keep:<5g} {name:<8} {'/'.join(map(str, left)):<11} {own:8.2f} ({min(t[0] for t in times):.2f} … {max(t[0] for t in times):.2f})"
-                      f" {other:8.2f}  {ratio:5.2f}x  {accuracy:>8}  {number(scores['agreement']):9.4f}  {number(scores['kl']):7.4f}", flush=True)
+                      f" {other:8.2f}  {ratio:5.2f}x  {accuracy:>8}  {known(scores['agreement']):9.4f}  {known(scores['kl']):7.4f}", flush=True)
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps(rows, indent=1) + "\n")
 
