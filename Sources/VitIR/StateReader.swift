@@ -77,6 +77,9 @@ public struct StateReader {
     }
   }
 
+  /// Eight bytes as they are.
+  public mutating func bits() throws(VitError) -> UInt64 { try word() }
+
   private mutating func word() throws(VitError) -> UInt64 {
     var bits: UInt64 = 0
     try read(&bits)

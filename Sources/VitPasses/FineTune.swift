@@ -182,7 +182,7 @@ public struct FineTune: Pass {
       notes: [
         "rate \(schedule.peak), kept the weights \(best.label)", "damage \(before.damage) to \(best.damage)",
       ], divergences: trainer.divergences, stops: stop.map { [$0] } ?? [],
-      damage: (before.damage, best.damage))
+      damage: (before.damage, best.damage), curves: [trainer.curve].filter { !$0.points.isEmpty })
   }
 
   /// What trains `hybrid`.
@@ -191,7 +191,7 @@ public struct FineTune: Pass {
   ) throws -> HybridTrainer {
     try HybridTrainer(
       hybrid, teacher: teacher, data: data, train: train, batch: batch, temperature: temperature,
-      context: context)
+      steps: steps, context: context)
   }
 
   /// The largest rate whose trial leaves little more damage than the best one's.

@@ -71,6 +71,8 @@ public struct PassResult: Sendable {
   public var stops: [Stop]
   /// How far the hybrid was from its teacher before and behind the pass, where it measured that.
   public var damage: (before: Double, after: Double)?
+  /// The losses of its training.
+  public var curves: [LossCurve] = []
   /// Passes that do the same without looking for it, where the pass looked for what to do.
   public var found: [any Pass]?
   /// The models that it measured on its way.
@@ -103,13 +105,14 @@ public struct PassResult: Sendable {
   /// A result.
   public init(
     changes: Int = 0, notes: [String] = [], divergences: [Divergence] = [], stops: [Stop] = [],
-    damage: (before: Double, after: Double)? = nil
+    damage: (before: Double, after: Double)? = nil, curves: [LossCurve] = []
   ) {
     self.changes = changes
     self.notes = notes
     self.divergences = divergences
     self.stops = stops
     self.damage = damage
+    self.curves = curves
   }
 }
 

@@ -28,7 +28,8 @@ extension Report {
       ("seed", .int(Int(clamping: seed))), ("mixer", .string(mixer)),
       ("selected", .array(selected.map(JSON.int))),
       ("bound", .array(shares)), ("teacher", size(teacher, timing?.teacher)),
-      ("hybrid", size(hybrid, timing?.hybrid)), ("larger", .bool(isLarger)),
+      ("hybrid", size(hybrid, timing?.hybrid)), ("timed_batch", .int(timedBatch)),
+      ("larger", .bool(isLarger)),
       ("layers", .array(layers.map(\.json))),
       ("correlation", .object(correlations.map { ($0.name, .optional($0.value)) })),
       (
@@ -59,7 +60,17 @@ extension Report {
             ])
           })
       ),
-      ("beats_controls", beatsControls.map(JSON.bool) ?? .null),
+      (
+        "steps",
+        .array(
+          steps.map {
+            .object([
+              ("pass", .string($0.pass)), ("parameters", .int($0.size.parameters)),
+              ("flops", .int($0.size.flops)),
+            ])
+          })
+      ),
+      ("curves", .array(curves.map(\.json))), ("beats_controls", beatsControls.map(JSON.bool) ?? .null),
       ("stops", .array(stops.map(\.json))), ("divergences", .array(divergences.map(\.json))),
     ]
     return .object(head + rest)
@@ -103,6 +114,16 @@ extension Reduction.Point {
       ("values", .array(sizes.values.map(JSON.int))), ("mixers", .array(sizes.mixers.map(JSON.int))),
       ("standing", .array(sizes.standing.map(JSON.string))),
       ("merges", .array(sizes.merges.map(JSON.int))), ("removed", .array(sizes.removed.map(JSON.int))),
+      ("shared", .array(sizes.shared.map(JSON.int))),
+    ])
+  }
+}
+
+extension LossCurve {
+  fileprivate var json: JSON {
+    .object([
+      ("pass", .string(pass)), ("layer", layer.map(JSON.int) ?? .null),
+      ("steps", .array(points.map { .int($0.step) })), ("losses", .array(points.map { .number($0.loss) })),
     ])
   }
 }

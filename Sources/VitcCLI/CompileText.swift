@@ -158,7 +158,10 @@ enum CompileText {
       func time(_ timing: Timing) -> String {
         "\(timing.median.fixed(2)) (\(timing.low.fixed(2))…\(timing.high.fixed(2)))"
       }
-      row("ms", time(teacher), time(hybrid), "\(((hybrid.median / teacher.median - 1) * 100).fixed(1)) %")
+      let batch = report.timedBatch
+      row(
+        batch > 1 ? "ms for \(batch)" : "ms", time(teacher), time(hybrid),
+        "\(((hybrid.median / teacher.median - 1) * 100).fixed(1)) %")
     }
     text += table.text
     text += promise(report)

@@ -2,16 +2,16 @@ internal import VitIR
 
 /// What the ending of a file's name says about what is in it.
 enum FileFormat: Equatable {
-  case vmod, text, onnx, array, json, sarif, xml, dependencies, other
+  case vmod, text, onnx, array, json, html, sarif, xml, dependencies, other
 
   private static let endings: [(String, FileFormat)] = [
-    ("vmod", .vmod), ("vit", .text), ("onnx", .onnx), ("npy", .array), ("json", .json),
+    ("vmod", .vmod), ("vit", .text), ("onnx", .onnx), ("npy", .array), ("json", .json), ("html", .html),
     ("sarif", .sarif), ("xml", .xml), ("d", .dependencies),
   ]
   private static let others = [
     "npz", "png", "jpg", "jpeg", "idx", "gz", "zip", "bin", "pt", "pth", "pb", "tflite",
     "safetensors",
-    "csv", "html", "pdf", "tensors", "checkpoint",
+    "csv", "pdf", "tensors", "checkpoint",
   ]
 
   /// What a name says; `nil` where its ending is none of those that vitc knows.
@@ -36,6 +36,7 @@ enum FileFormat: Equatable {
     case .onnx: "ONNX"
     case .array: "an array, .npy"
     case .json: "JSON"
+    case .html: "HTML"
     case .sarif: "SARIF"
     case .xml: "XML"
     case .dependencies: "a file of dependencies, .d"

@@ -44,10 +44,25 @@ struct ReductionKindsTests {
     }
   }
 
+  @Test("mixers that need steps become narrower where there are steps for that, and only then")
+  func trainedNarrow() throws {
+    func texts(_ options: String) throws -> Set<String> {
+      let result = try reduce("count=2,limit=1e9,blocks=false,\(options)").result
+      return Set(result.points.flatMap(\.sizes.standing).filter { !$0.isEmpty })
+    }
+    let (without, with) = (try texts("narrow-steps=0"), try texts("narrow-steps=3,narrow-batch=8"))
+    #expect(without.count == 1 && with.isSuperset(of: without) && with.count > 1)
+    #expect(with.allSatisfy { $0.hasPrefix("glr") })
+    #expect(throws: VitError.self) { try Pipeline("select{by=auto,narrow-steps=-1}").check() }
+    #expect(throws: VitError.self) { try Pipeline("select{by=auto,narrow-steps=2,narrow-rate=0.0}").check() }
+  }
+
   @Test(
     "the passes that were found give the same weights without looking",
     arguments: [
       "count=1,limit=0.2,beside=conv", "count=auto,limit=1e9,blocks=false,beside=any", "count=1,limit=1e9",
+      "count=2,limit=1e9,blocks=false,narrow-steps=3,narrow-batch=8",
+      "count=2,limit=0.4,blocks=false,narrow-steps=3,narrow-batch=8,beside=conv",
     ])
   func found(_ options: String) throws {
     let (hybrid, result) = try reduce(options)

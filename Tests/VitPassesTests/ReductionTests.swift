@@ -226,6 +226,15 @@ struct ReductionTests {
     }
   }
 
+  @Test("times may be those of several samples at once")
+  func measuredBatch() throws {
+    let (_, result) = try reduce("count=1,limit=1e9,cost=measured,timed-batch=3", TinyViT.context(count: 48))
+    #expect(result.points.allSatisfy { $0.cost > 0 && $0.cost.isFinite })
+    let text = try Pipeline("select{by=auto,cost=measured,timed-batch=3}").description
+    #expect(text.contains("timed-batch=3"))
+    #expect(try !Pipeline("select{by=auto}").description.contains("timed-batch"))
+  }
+
   @Test("times that were measured are told again from a checkpoint, so that the same is chosen")
   func measuredAgain() throws {
     let store = MemoryStore()
@@ -252,6 +261,47 @@ struct ReductionTests {
     #expect(error.diagnostic.code == "already-reduced")
   }
 
+  @Test(
+    "a layer whose map is that of the one before uses it, and the passes that were found say so",
+    arguments: ["count=0,limit=0.01", "count=auto,limit=0.01", "count=0,limit=1e9,blocks=true"])
+  func sharing(_ options: String) throws {
+    let teacher = try TinyViT.twins(doing: 0.01)
+    func reduce(_ more: String = "") throws -> (hybrid: Hybrid, result: PassResult) {
+      var hybrid = teacher
+      let blocks = options.contains("blocks") ? "" : "blocks=false,"
+      let pipeline = try Pipeline(
+        Self.trial
+          + ",select{by=auto,cost=flops,tile=4,head-tile=2,merge-from=2,solved=32,\(blocks)\(options)\(more)}"
+      )
+      let results = try pipeline.run(on: &hybrid, context: TinyViT.context(count: 48))
+      return (hybrid, try #require(results.last))
+    }
+    let (hybrid, result) = try reduce()
+    let points = result.points.filter { $0.sizes.shared == [1] }
+    #expect(!points.isEmpty)
+    for point in points {
+      // What shares has no heads of its own to narrow, is neither replaced nor gone, and nothing is merged before it.
+      #expect(point.sizes.scores[1] == 0 && point.sizes.values[1] == 0 && point.sizes.merges == [0, 0])
+      #expect(!point.sizes.replaced.contains(1) && point.sizes.removed.isEmpty)
+    }
+    let again = try apply(
+      Self.trial + "," + Pipeline(try #require(result.found)).description, to: teacher,
+      TinyViT.context(count: 48))
+    #expect(try again.weightBytes() == hybrid.weightBytes())
+    #expect(again.layers.map(\.kind) == hybrid.layers.map(\.kind))
+    if options == "count=0,limit=0.01" {
+      #expect(hybrid.layers.map(\.kind) == ["attention", "shared"])
+    }
+    let without = try reduce(",share=false").result.points
+    #expect(without.allSatisfy { $0.sizes.shared.isEmpty })
+  }
+
+  @Test("where no maps are alike, none is shared")
+  func notSharing() throws {
+    let (_, result) = try reduce("count=0,limit=1e9,share-from=1.0", TinyViT.context(count: 48))
+    #expect(result.points.allSatisfy { $0.sizes.shared.isEmpty })
+  }
+
   @Test("one thread and three choose the same and give the same bytes")
   func threads() throws {
     for options in ["count=2,limit=0.2", "count=auto,limit=0.1"] {
@@ -267,7 +317,8 @@ struct ReductionTests {
     arguments: [
       "goal=1.1", "goal=-0.1", "limit=-1.0", "limit=nan", "agreement=1.5", "solved=0", "tile=0",
       "head-tile=0",
-      "cost=time-of-day", "beside=glr", "beside=2", "blocks=some",
+      "share-from=1.5", "timed-batch=0", "timed-batch=100000", "share-from=nan", "cost=time-of-day",
+      "beside=glr", "beside=2", "blocks=some",
     ])
   func refused(_ option: String) {
     #expect(throws: VitError.self) { try Pipeline("select{by=auto,\(option)}").check() }

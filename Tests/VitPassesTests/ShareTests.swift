@@ -83,24 +83,7 @@ struct ShareTests {
 
   @Test("a copy of a layer's queries and keys is shared without any difference")
   func copies() throws {
-    var teacher = try TinyViT.model(layers: 2)
-    // The second block's tokens are the first's where the first block does nothing.
-    let nodes = teacher.graph.nodes.filter { $0.operation is VitAttention }
-    let zeroed =
-      [nodes[0].operands[7], nodes[0].operands[8]]
-      + (teacher.graph.nodes.first { $0.operation is VitMLP }.map { [$0.operands[3], $0.operands[4]] } ?? [])
-    for case let id? in zeroed {
-      let shape = try #require(teacher.graph.tensor(id)).shape
-      teacher.graph.setTensor(
-        Tensor(.f32, shape: shape, values: [Double](repeating: 0, count: shape.reduce(1, *))), of: id)
-    }
-    let norms = teacher.graph.nodes.filter { $0.name == "vit.layer_norm" }
-    let pairs =
-      (1...4).map { (nodes[0].operands[$0], nodes[1].operands[$0]) }
-      + (1...2).map { (norms[0].operands[$0], norms[2].operands[$0]) }
-    for case let (from?, to?) in pairs {
-      teacher.graph.setTensor(try #require(teacher.graph.tensor(from)), of: to)
-    }
+    let teacher = try TinyViT.twins()
     let shared = try apply("share{images=16}", to: teacher)
     #expect(shared.layers.map(\.kind) == ["attention", "shared"])
     let plain = try apply("share{layers=[1],images=0}", to: teacher)

@@ -1,3 +1,4 @@
+import Testing
 import VitData
 import VitIR
 import VitOps
@@ -223,4 +224,30 @@ func outputDifference(_ a: Graph, _ b: Graph, _ shapes: [[Int]], seed: UInt64 = 
   let (x, y) = (try Zoo.run(a, inputs), try Zoo.run(b, inputs))
   guard x.count == y.count else { return .infinity }
   return try zip(x, y).reduce(0) { max($0, try relativeDifference($1.0, $1.1, floor: 1e-3)) }
+}
+
+extension TinyViT {
+  /// Two layers of which the second has the first one's queries and keys, and its tokens, too: the first block does so much of
+  /// what it did, or nothing.
+  static func twins(doing part: Double = 0) throws -> Hybrid {
+    var teacher = try model(layers: 2)
+    // The second block's tokens are the first's where the first block does nothing.
+    let nodes = teacher.graph.nodes.filter { $0.operation is VitAttention }
+    let zeroed =
+      [nodes[0].operands[7], nodes[0].operands[8]]
+      + (teacher.graph.nodes.first { $0.operation is VitMLP }.map { [$0.operands[3], $0.operands[4]] } ?? [])
+    for case let id? in zeroed {
+      let tensor = try #require(teacher.graph.tensor(id))
+      teacher.graph.setTensor(
+        Tensor(.f32, shape: tensor.shape, values: try tensor.doubles().map { part * $0 }), of: id)
+    }
+    let norms = teacher.graph.nodes.filter { $0.name == "vit.layer_norm" }
+    let pairs =
+      (1...4).map { (nodes[0].operands[$0], nodes[1].operands[$0]) }
+      + (1...2).map { (norms[0].operands[$0], norms[2].operands[$0]) }
+    for case let (from?, to?) in pairs {
+      teacher.graph.setTensor(try #require(teacher.graph.tensor(from)), of: to)
+    }
+    return teacher
+  }
 }

@@ -6,6 +6,8 @@ public struct Budget: Hashable, Sendable {
 
   /// Steps of distillation.
   public private(set) var distilSteps: Int
+  /// Steps of distillation of each narrower form of what is on trial; 0 where time is too short to make any.
+  public private(set) var narrowSteps = 0
   /// Steps of fine-tuning, those on trial not counted.
   public private(set) var fineTuneSteps: Int
   /// Images that layers are scored on.
@@ -38,6 +40,8 @@ public struct Budget: Hashable, Sendable {
     public var searches: Int
     /// How often all layers are solved with another mixer in their place, or with fewer channels, before it is chosen among those.
     public var choices: Int
+    /// How many narrower forms of mixers that need steps can be made of each.
+    public var narrower: Int
     /// Samples of a step.
     public var batch: Int
     /// Samples that are held out.
@@ -50,13 +54,14 @@ public struct Budget: Hashable, Sendable {
     /// The work on a model.
     public init(
       teacher: Double, layers: Double, trials: Int, batch: Int, heldOut: Int, evaluation: Int,
-      searches: Int = 0, choices: Int = 0, reading: Double = Budget.reading
+      searches: Int = 0, choices: Int = 0, narrower: Int = 0, reading: Double = Budget.reading
     ) {
       self.teacher = teacher
       self.layers = layers
       self.trials = trials
       self.searches = searches
       self.choices = choices
+      self.narrower = narrower
       self.batch = batch
       self.heldOut = heldOut
       self.evaluation = evaluation
@@ -132,6 +137,8 @@ public struct Budget: Hashable, Sendable {
   private static let shares = (images: 0.5, evaluation: 0.2)
   /// The part of what is left for steps that goes to distillation.
   private static let distilShare = 0.5
+  /// The part of the steps of distillation that a narrower form takes, and the fewest of the whole with which any are made.
+  private static let (narrowPart, stepsForNarrower) = (0.25, 3000)
   /// The fewest and the most steps.
   private static let range = 10...20000
 
@@ -191,6 +198,11 @@ public struct Budget: Hashable, Sendable {
     self.distilSteps =
       distilSteps ?? (isSolved ? 0 : steps(distilled) { work.distilStep * Double($0) })
     self.fineTuneSteps = fineTuneSteps ?? steps(1 - distilled, work.fineTune)
+    // Narrower forms begin as near to the attention as the whole and are to be compared, not kept: a quarter of the steps tells.
+    let whole = Int(Double(self.distilSteps) / (1 + Double(work.narrower) * Budget.narrowPart))
+    if work.narrower > 0, !isSolved, distilSteps == nil, whole >= Budget.stepsForNarrower {
+      (self.distilSteps, narrowSteps) = (whole, Int(Budget.narrowPart * Double(whole)))
+    }
     self.seconds = 0
     products = 0
     self.seconds = Budget.overhead + cost(work) / Budget.rate
@@ -202,7 +214,8 @@ public struct Budget: Hashable, Sendable {
   /// The operations that all of it takes.
   private func cost(_ work: Work) -> Double {
     let images = work.images(scored, solved, refined, searched, judged) + work.evaluate(evaluated)
-    return images + work.distilStep * Double(distilSteps) + work.fineTune(fineTuneSteps)
+    let distilled = distilSteps + work.narrower * narrowSteps
+    return images + work.distilStep * Double(distilled) + work.fineTune(fineTuneSteps)
   }
 
   /// The seconds that it takes on a machine that does `speed` operations in a second.

@@ -38,7 +38,9 @@ package struct CompilePlan: Sendable {
           evaluation: evaluation ?? heldOut,
           searches: options.select == .auto ? ReductionSearch.measurements(of: teacher) : 0,
           choices: options.select == .auto && options.replacesLayers
-            ? MixerChoices.most(solved: options.isSolved, beside: options.beside.kinds) : 0, reading: reading),
+            ? MixerChoices.most(solved: options.isSolved, beside: options.beside.kinds) : 0,
+          narrower: options.select == .auto && options.replacesLayers && !options.makesOthers
+            ? MixerChoices.trained : 0, reading: reading),
         isSolved: options.isSolved,
         distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
         evaluated: options.evaluationImages, searching: options.searchTime)

@@ -88,8 +88,11 @@ package struct CompileRun {
       events(.duration(nominal: budget.seconds, here: budget.seconds(at: speed)))
     }
     let watcher = SearchWatcher()
+    let sizes = SizeWatcher { [self] in
+      try ModelCost($0, inputShapes: shapes, samples: samples, pool: pool).total
+    }
     let (hybrid, results) = try run(
-      plan.pipeline, checkpoint: checkpoint, clock: clock(speed), watcher: watcher, events: events)
+      plan.pipeline, checkpoint: checkpoint, clock: clock(speed), watchers: [watcher, sizes], events: events)
     let explicit = Pipeline(zip(plan.pipeline.passes, results).flatMap { $1.found ?? [$0] })
     let meter = try meter(named: "measure")
     var (report, each) = try report(hybrid, bound: bound, meter)
@@ -99,6 +102,8 @@ package struct CompileRun {
     report.stages = zip(plan.pipeline.passes, results).compactMap { pass, result in
       result.damage.map { Report.Stage(pass: type(of: pass).name, damage: $0) }
     }
+    report.steps = sizes.steps
+    report.curves = results.flatMap(\.curves)
     report.divergences = results.flatMap(\.divergences)
     report.stops = results.flatMap(\.stops)
     if options.comparesControls {
@@ -164,7 +169,7 @@ package struct CompileRun {
   /// Runs a pipeline on the teacher. What it takes in memory is gone when this returns.
   private func run(
     _ pipeline: Pipeline, checkpoint: (any CheckpointStore)? = nil, clock: DeadlineClock? = nil,
-    watcher search: SearchWatcher? = nil, events: (CompileEvent) -> Void = { _ in }
+    watchers: [any PassObserver] = [], events: (CompileEvent) -> Void = { _ in }
   ) throws -> (hybrid: Hybrid, results: [PassResult]) {
     let context = context()
     context.checkpoint = checkpoint
@@ -176,7 +181,7 @@ package struct CompileRun {
       defer { watcher.events = { _ in } }
       return try pipeline.perform(
         on: &hybrid, context: context,
-        observers: [watcher] + (search.map { [$0] } ?? []) + (clock.map { [$0] } ?? []))
+        observers: [watcher] + watchers + (clock.map { [$0] } ?? []))
     }
     return (hybrid, results)
   }
@@ -234,8 +239,11 @@ package struct CompileRun {
     }
     let (fidelity, each) = try meter.samples(hybrid.graph) { progress.advance("measure hybrid", $0, $1, "") }
     let lost = [data.training, data.heldOut, data.evaluation].map(leftOut.count)
+    let isOpen = BatchForm(teacher.graph, sample: data.training.shape).count == nil
+    let batch = isOpen ? options.timedBatch : 1
+    let timed = shapes.map { [batch * $0[0]] + $0.dropFirst() }
     let timing = try GraphTiming.times(
-      [baseline.graph, hybrid.graph], shapes: [shapes, shapes], pool: pool, seconds: 1,
+      [baseline.graph, hybrid.graph], shapes: [timed, timed], pool: pool, seconds: 1,
       isCancelled: progress.isCancelled)
     var report = Report(
       pipeline: plan.pipeline.description, seed: options.seed,
@@ -246,6 +254,7 @@ package struct CompileRun {
         data.training.count - lost[0], data.heldOut.count - lost[1], data.evaluation.count - lost[2]
       ), timing: (timing[0], timing[1]))
     report.nonFiniteSamples = leftOut.count
+    report.timedBatch = batch * samples
     try report.note(hybrid, beside: teacher)
     report.quantised = try quantised.map { try meter.measure($0) }
     return (report, each)
@@ -284,6 +293,24 @@ private final class LayerWatcher: PassObserver {
     case is Select: events(.choice(Report.layers(of: hybrid), notes: found.notes))
     default: break
     }
+  }
+}
+
+/// Notes how large the model is behind each pass.
+private final class SizeWatcher: PassObserver {
+  private let cost: (Graph) throws -> Cost
+  private(set) var steps: [Report.Step] = []
+
+  init(cost: @escaping (Graph) throws -> Cost) { self.cost = cost }
+
+  func before(_ pass: any Pass, _ hybrid: Hybrid) {}
+
+  func after(_ pass: any Pass, _ hybrid: Hybrid, _ result: Result<PassResult, any Error>) throws {
+    guard case .success = result else { return }
+    let cost = try cost(hybrid.graph)
+    steps.append(
+      Report.Step(
+        pass: type(of: pass).name, size: Report.Size(parameters: cost.parameters, flops: cost.flops)))
   }
 }
 

@@ -50,6 +50,8 @@ public struct CompilerOptions: Sendable {
   /// What `auto` counts as cost; by default the time of a table, and with a speedup as `target` the time that it measures, unless
   /// the result is to be the same everywhere.
   public var cost: Reduction.Cost?
+  /// How many images run at once where time is measured.
+  public var timedBatch = 1
   /// The kind of mixer that replaces them.
   public var mixer = "glr"
   /// What else may, with `select` of `auto`, where it does less harm or saves more.
@@ -132,6 +134,9 @@ public struct CompilerOptions: Sendable {
     }
     if let minimumAgreement, !(minimumAgreement > 0 && minimumAgreement <= 1) {
       throw bad("the agreement \(minimumAgreement) is not above 0 and at most 1")
+    }
+    guard (1...Reduction.largestBatch).contains(timedBatch) else {
+      throw bad("\(timedBatch) images at once cannot be timed, only 1 to \(Reduction.largestBatch)")
     }
     switch target {
     case .speedup(let times) where !(times > 1 && times <= 1e6):
@@ -248,7 +253,9 @@ public struct CompilerOptions: Sendable {
     var reduction = Reduction(limit: (1e6 * limit).rounded() / 1e6, images: budget.solved, merges: merges)
     if let minimumAgreement { reduction.agreement = max(1 - allowance * (1 - minimumAgreement), 0.01) }
     if let cost { reduction.cost = cost }
+    reduction.timedBatch = timedBatch
     reduction.beside = beside
+    (reduction.narrowSteps, reduction.narrowRate) = (budget.narrowSteps, distilRate)
     switch target {
     case .speedup(let times):
       reduction.goal = 1 / times
@@ -282,7 +289,7 @@ public struct CompilerOptions: Sendable {
     }
     if select == .auto {
       choice.reduction = reduction(size, budget)
-      choice.reduction.judged = judged
+      (choice.reduction.judged, choice.reduction.narrowBatch) = (judged, batch)
     }
     let onTrial = select.isDamage && choice.layers == nil
     if onTrial || select == .auto { choice.images = budget.searched < heldOut ? budget.searched : nil }

@@ -77,6 +77,14 @@ public struct Report: Sendable {
     public let damage: (before: Double, after: Double)
   }
 
+  /// The size of the model behind a pass.
+  public struct Step: Hashable, Sendable {
+    /// The pass's name.
+    public let pass: String
+    /// How large the model is then: while mixers are on trial, with all of them.
+    public let size: Size
+  }
+
   /// The pipeline that ran, every option written out.
   public var pipeline: String
   /// The pipeline that does the same without looking for it; `nil` where nothing was looked for.
@@ -111,8 +119,14 @@ public struct Report: Sendable {
   public var nonFiniteSamples = 0
   /// Milliseconds of one run, teacher and hybrid in turn; `nil` where they were not measured.
   public var timing: (teacher: Timing, hybrid: Timing)?
+  /// The samples of such a run.
+  public var timedBatch = 1
   /// The controls, where they were asked for.
   public var controls: [Control] = []
+  /// The model behind each pass.
+  public var steps: [Step] = []
+  /// The losses of trainings, in their order.
+  public var curves: [LossCurve] = []
   /// What passes bought that measured it, in their order.
   public var stages: [Stage] = []
   /// Where training went astray.

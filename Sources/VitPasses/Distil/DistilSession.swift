@@ -25,6 +25,8 @@ final class DistilSession {
   private var kept: [(error: LayerError, weights: [Tensor])] = []
   /// For each layer where its training went astray, if it did.
   private var divergences: [Layer.Divergence?]
+  /// The loss of each layer.
+  private var curves: [LossCurve] = []
   /// Where the training was stopped, if it was.
   private var stop: PassResult.Stop?
 
@@ -170,6 +172,7 @@ final class DistilSession {
     guard steps > 0, trainers.contains(where: { $0.isTrainable }) else { return }
     if kept.isEmpty { try keepIfBetter() }
     var order = SampleOrder(count: dataCount, random: context.random("distil"))
+    curves = mixers.map { LossCurve(pass: Distil.name, layer: $0.layer.index, steps: steps) }
     let first = try resume(of: steps)
     var running = [Double](repeating: 0, count: trainers.count)
     for step in first..<steps {
@@ -196,6 +199,7 @@ final class DistilSession {
         noteDivergence(of: place, step: step, rate: schedule.rate(at: step))
       }
       for place in losses.indices {
+        if trainers[place].isTrainable { curves[place].add(losses[place], at: step) }
         running[place] = step == first ? losses[place] : 0.9 * running[place] + 0.1 * losses[place]
       }
       let mean = running.reduce(0, +) / Double(running.count)
@@ -226,6 +230,7 @@ final class DistilSession {
     guard let checkpoint = context.checkpoint else { return }
     let byteCount =
       8 + tap.screen.stateByteCount + trainers.reduce(0) { $0 + 24 + $1.optimiser.stateByteCount }
+      + curves.reduce(0) { $0 + $1.stateByteCount }
     try checkpoint.save(byteCount, context.checkpointKey(Distil.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       try tap.screen.write(to: write)
@@ -235,6 +240,7 @@ final class DistilSession {
         try withUnsafeBytes(of: Int64(trainer.optimiser.stateByteCount).littleEndian, write)
         try trainer.optimiser.writeState(to: write)
       }
+      for curve in curves { try curve.write(to: write) }
     }
   }
 
@@ -250,6 +256,7 @@ final class DistilSession {
         var state = try reader.part(try reader.integer(in: 0...reader.remaining, "the size of a state"))
         try trainer.restore(from: &state)
       }
+      for place in curves.indices { try curves[place].restore(from: &reader) }
       return step
     } ?? 0
   }
@@ -281,6 +288,6 @@ final class DistilSession {
     }
     return PassResult(
       changes: trainers.count, notes: notes, divergences: astray,
-      stops: stop.map { [$0] } ?? [])
+      stops: stop.map { [$0] } ?? [], curves: curves.filter { !$0.points.isEmpty })
   }
 }

@@ -7,6 +7,8 @@ struct MixerChoice {
   let mixer: MixerNode
   /// What puts it there; `nil` for the mixer on trial. Its layers are for whoever runs it to say.
   let swap: Swap?
+  /// Whether that takes steps of distillation.
+  var isTrained: Bool { swap != nil && !mixer.isSolved }
   /// What it does to the outputs when it alone stands in, and the standard error of that.
   let damage, error: Double
 
@@ -30,18 +32,24 @@ struct MixerChoices {
 
   /// The parts of a mixer's width that are tried beside the whole.
   private static let narrower = [0.75, 0.5, 0.25]
+  /// The least of those for mixers that need steps.
+  private static let narrowestTrained = 0.5
+
+  /// How many of those need steps.
+  static var trained: Int { narrower.count { $0 >= narrowestTrained } }
 
   /// How many models of all layers are solved, at the most, for choices beside the mixers on trial.
   static func most(solved isSolved: Bool, beside kinds: [String]) -> Int {
     (isSolved ? narrower.count : 0) + kinds.count * (1 + narrower.count)
   }
 
-  /// The mixers on trial; those with fewer channels, where they need no steps; and mixers of other kinds, whole and narrower.
-  /// What they do is measured where it is chosen by.
+  /// The mixers on trial; those with fewer channels, where they need no steps or `reduction` has some for them; and mixers of other
+  /// kinds, whole and narrower. What they do is measured where it is chosen by.
   init(
-    _ trial: [MixerNode], beside kinds: [String], of teacher: Teacher, images: Int, meter: FidelityMeter?,
+    _ trial: [MixerNode], _ reduction: Reduction, of teacher: Teacher, meter: FidelityMeter?,
     context: PassContext
   ) throws {
+    let kinds = reduction.beside.kinds
     byLayer = []
     for mixer in trial {
       // Of those alone it is known what they do; the standard error serves to compare with other kinds.
@@ -57,8 +65,15 @@ struct MixerChoices {
       let others = zip(trial, own).filter { kind == nil || $1 != kind }.map(\.0)
       for part in (kind == nil ? [] : [1]) + MixerChoices.narrower {
         let swaps = try MixerChoices.swaps(others, kind: kind, part: part)
-        guard !swaps.isEmpty else { break }
-        let made = try MixerChoices.solved(swaps, of: teacher, images: images, context: context)
+        var made = try MixerChoices.made(
+          swaps.filter { try MixerRequest($0.value.mixer).kind.isSolved },
+          by: Distil(steps: 0, images: reduction.images), of: teacher, context: context)
+        if reduction.narrowSteps > 0, part >= MixerChoices.narrowestTrained {
+          made += try MixerChoices.made(
+            swaps.filter { try !MixerRequest($0.value.mixer).kind.isSolved }, by: reduction.distil,
+            of: teacher,
+            context: context)
+        }
         for (mixer, swap) in made { try add(mixer, swap, teacher, meter, context) }
         // What has no channels of its own is of one width; none are made of a width that is no whole number of each head.
         if !made.isEmpty, !made.contains(where: { $0.0.region.mixer.values != nil }) { break }
@@ -125,11 +140,12 @@ struct MixerChoices {
     return MixerChoice(mixer: mixer, swap: swap, damage: found.damage, error: found.divergenceError ?? 0)
   }
 
-  /// The mixers that passes make of a teacher's layers, each with its pass; none where so many channels are no whole number of
-  /// each head.
-  private static func solved(
-    _ swaps: [Int: Swap], of teacher: Teacher, images: Int, context: PassContext
+  /// The mixers that passes make of a teacher's layers, each with its pass, distilled together; none where so many channels are no
+  /// whole number of each head.
+  private static func made(
+    _ swaps: [Int: Swap], by distil: Distil, of teacher: Teacher, context: PassContext
   ) throws -> [(MixerNode, Swap)] {
+    guard !swaps.isEmpty else { return [] }
     var hybrid = Hybrid(of: teacher)
     let choices = swaps.sorted { $0.key < $1.key }
     do {
@@ -143,7 +159,11 @@ struct MixerChoices {
     } catch let error as VitError where error.kind == .usage {
       return []
     }
-    _ = try Distil(steps: 0, images: images).run(on: &hybrid, context: context)
+    // A compile that goes on makes these anew.
+    let checkpoint = context.checkpoint
+    context.checkpoint = nil
+    defer { context.checkpoint = checkpoint }
+    _ = try distil.run(on: &hybrid, context: context)
     return try MixerNode.all(in: hybrid, teacher: teacher).compactMap { mixer in
       swaps[mixer.layer.index].map { (mixer, $0) }
     }
@@ -153,8 +173,7 @@ struct MixerChoices {
     try mixer.layer.candidates.last.map { try NestedOption($0.mixer).name }
   }
 
-  /// What puts a mixer of that kind, or of their own, in the place of each of `mixers`, with a part of its channels. None for
-  /// those that need steps.
+  /// What puts a mixer of that kind, or of their own, in the place of each of `mixers`, with a part of its channels.
   private static func swaps(_ mixers: [MixerNode], kind: String?, part: Double) throws -> [Int: Swap] {
     var swaps: [Int: Swap] = [:]
     for mixer in mixers {
@@ -169,6 +188,9 @@ struct MixerChoices {
 }
 
 extension MixerNode {
+  /// Whether it needs no steps.
+  fileprivate var isSolved: Bool { (try? MixerRequest(NestedOption(text).name).kind.isSolved) ?? false }
+
   /// The mixer as its layer's candidates name it.
   var text: String { layer.candidates.last?.mixer ?? "" }
 
@@ -185,8 +207,8 @@ extension MixerNode {
 }
 
 extension Swap {
-  /// What puts in a mixer like that noted as `text`, of another kind or another width; `nil` where it needs steps.
-  fileprivate init?(beside text: String, kind: String?, width: Double?) throws {
+  /// What puts in a mixer like that noted as `text`, of another kind or another width.
+  fileprivate init(beside text: String, kind: String?, width: Double?) throws {
     let written = try NestedOption(text)
     var own = written.attributes
     func word(_ name: String) -> String? {
@@ -198,7 +220,6 @@ extension Swap {
     own["width"] = nil
     own["heads"] = nil
     let request = kind ?? NestedOption(written.name, own).description
-    guard try MixerRequest(request).kind.isSolved else { return nil }
     self.init(
       mixer: request, width: width, order: order.flatMap(Order.init) ?? .bidirectional,
       placement: placement.flatMap(ScanOrder.Placement.init) ?? .last,

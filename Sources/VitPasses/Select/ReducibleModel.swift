@@ -33,10 +33,38 @@ struct ReducibleModel {
     let gone = gone(state)
     let inside = Set(gone.flatMap(\.block.nodes))
     let replaced = Set(standing(state).map(\.layer.index))
+    let sharing = Set(sharing(state).map(\.layer))
     return zip(slots, state).filter { slot, _ in
       (slot.map != nil || !inside.contains(slot.node))
-        && slot.part.attention.map { !replaced.contains($0) } ?? true
+        && (slot.sharing.map { sharing.contains($0.layer) } ?? true)
+        && slot.part.attention.map { !replaced.contains($0) && !sharing.contains($0) } ?? true
     }.map { ($0, $1) }
+  }
+
+  /// The layers that use the map of a layer before: attention themselves, no merge before them, and the map enough like their own.
+  private func sharing(_ state: [Int]) -> [SharedMap] {
+    let wanted = zip(slots, state).compactMap { slot, place in place > 0 ? slot.sharing : nil }
+    guard !wanted.isEmpty else { return [] }
+    let others = Set(standing(state).map(\.layer.index) + gone(state).map(\.layer))
+    let merging = Set(
+      zip(slots, state).compactMap { slot, place -> Int? in
+        if place > 0, case .patches(let layer) = slot.part { layer } else { nil }
+      })
+    var (sharing, source): ([SharedMap], Int?) = ([], nil)
+    for layer in teacher.layers {
+      // Behind a merge attention counts the sizes of its tokens, and where tokens are merged its keys are its own.
+      if merging.contains(layer.index) { break }
+      if layer.isAttention, !others.contains(layer.index) {
+        if let map = wanted.first(where: { $0.layer == layer.index }), let source,
+          map.sources.contains(source)
+        {
+          sharing.append(map)
+        } else {
+          source = layer.index
+        }
+      }
+    }
+    return sharing
   }
 
   /// The blocks that are gone.
@@ -94,10 +122,12 @@ struct ReducibleModel {
     let merges = sizes(state).merges
     let (graph, layers) = try MixerNode.transplant(standing(state), into: reduced, registry: context.registry)
     let gone = gone(state)
-    guard !gone.isEmpty || merges.contains(where: { $0 > 0 }) else { return graph }
+    let sharing = sharing(state)
+    guard !gone.isEmpty || !sharing.isEmpty || merges.contains(where: { $0 > 0 }) else { return graph }
     var hybrid = Hybrid(graph)
     hybrid.layers = layers
     for map in gone { try map.apply(to: &hybrid, registry: context.registry) }
+    for map in sharing { try map.apply(to: &hybrid, context: context) }
     guard merges.contains(where: { $0 > 0 }) else { return hybrid.graph }
     _ = try Merge(counts: merges).run(on: &hybrid, context: context)
     return hybrid.graph
@@ -109,7 +139,8 @@ struct ReducibleModel {
     var sizes = Reduction.Sizes(
       replaced: standing(state).map(\.layer.index).sorted(),
       channels: ChannelSite.all(in: teacher.graph).map(\.channels), scores: none, values: none, mixers: none,
-      standing: teacher.layers.map { _ in "" }, merges: none, removed: gone(state).map(\.layer).sorted())
+      standing: teacher.layers.map { _ in "" }, merges: none, removed: gone(state).map(\.layer).sorted(),
+      shared: sharing(state).map(\.layer))
     for mixer in standing(state) {
       if let index = teacher.layers.firstIndex(where: { $0.index == mixer.layer.index }) {
         (sizes.standing[index], sizes.mixers[index]) = (mixer.text, mixer.width)
@@ -125,7 +156,7 @@ struct ReducibleModel {
       case .channels(let index): sizes.channels[index] = slot.sizes[place]
       case .scores(let layer): set(\.scores, layer)
       case .values(let layer): set(\.values, layer)
-      case .mixer, .block: break
+      case .mixer, .block, .map: break
       case .patches(let layer): set(\.merges, layer)
       }
     }

@@ -6,7 +6,7 @@ public struct Reduction: Hashable, Sendable {
   public enum Cost: String, CaseIterable, Sendable {
     /// The time of one sample on one thread, as `CostTable` has it.
     case time
-    /// The time of one sample, measured here: what is chosen depends on the machine.
+    /// The time of a run, measured here: what is chosen depends on the machine.
     case measured
     /// Floating-point operations.
     case flops
@@ -25,6 +25,8 @@ public struct Reduction: Hashable, Sendable {
 
   /// What is to become less.
   public var cost: Cost
+  /// The samples of a run whose time is measured.
+  public var timedBatch = 1
   /// The part of the teacher's cost at which it stops; without one (0) the damage alone decides.
   public var goal: Double
   /// The damage at which it stops, measured on held-out samples once the result is solved, before it is trained.
@@ -62,8 +64,17 @@ public struct Reduction: Hashable, Sendable {
   /// What may stand in place of attention beside the mixers on trial: solved in closed form, at several widths, where it does
   /// less harm or saves more.
   public var beside = Beside.none
+  /// Steps of distillation that mixers on trial take which need them, made with fewer channels; without any (0) those are of
+  /// one width.
+  public var narrowSteps = 0
+  /// Samples of such a step, and its rate.
+  public var narrowBatch = 64, narrowRate = 2e-3
   /// Whether a linear map may stand in the place of a whole block.
   public var removesBlocks = true
+  /// Whether a layer may use the attention map of one before.
+  public var shares = true
+  /// How alike their mean maps must be for that.
+  public var leastCorrelation = 0.8
   /// Whether patches may be merged.
   public var merges: Bool
   /// The fewest patches of which some are: of fewer, merging costs more time than it saves.
@@ -85,13 +96,16 @@ public struct Reduction: Hashable, Sendable {
     self.merges = merges
   }
 
-  /// Takes `cost` (time; also measured, flops, parameters), `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
+  /// Takes `cost` (time; also measured, flops, parameters), `timed-batch` (1): the samples of a run whose time is measured, `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
   /// that are held out), `tile` (32), `head-tile` (8), `beside` (none; or conv, any): what may stand in place of attention beside the mixers on trial,
+  /// `narrow-steps` (0), `narrow-batch` (64), `narrow-rate` (0.002): how mixers that need steps are distilled with fewer channels,
   /// `blocks` (true): whether a linear map may stand in the place of a whole block,
+  /// `share` (true): whether a layer may use the attention map of one before, and `share-from` (0.8): how alike their mean maps must be,
   /// `merge` (true): whether patches may be merged, and `merge-from` (100): the fewest patches of which some are.
   init(options: inout OptionReader) throws(VitError) {
     self.init()
     cost = try options.choice("cost", default: cost)
+    timedBatch = try options.value("timed-batch", default: timedBatch)
     goal = try options.value("goal", default: goal)
     limit = try options.value("limit", default: limit)
     agreement = try options.value("agreement", default: agreement)
@@ -100,34 +114,59 @@ public struct Reduction: Hashable, Sendable {
     tile = try options.value("tile", default: tile)
     headTile = try options.value("head-tile", default: headTile)
     beside = try options.choice("beside", default: beside)
+    narrowSteps = try options.value("narrow-steps", default: narrowSteps)
+    narrowBatch = try options.value("narrow-batch", default: narrowBatch)
+    narrowRate = try options.value("narrow-rate", default: narrowRate)
     removesBlocks = try options.value("blocks", default: removesBlocks)
+    shares = try options.value("share", default: shares)
+    leastCorrelation = try options.value("share-from", default: leastCorrelation)
     merges = try options.value("merge", default: merges)
     fewestPatches = try options.value("merge-from", default: fewestPatches)
   }
 
+  /// The most samples of a run that is timed.
+  public static let largestBatch = 4096
+
   /// Throws where a number makes no sense.
   func check() throws(VitError) {
     guard goal >= 0, goal <= 1, limit >= 0, limit.isFinite, agreement >= 0, agreement <= 1, images > 0,
-      (judged ?? 1) > 0, fewestPatches > 0,
+      (judged ?? 1) > 0, fewestPatches > 0, (-1...1).contains(leastCorrelation),
+      (1...Reduction.largestBatch).contains(timedBatch),
       (1...4096).contains(tile), (1...4096).contains(headTile)
     else {
       throw VitError(
-        "select: expected a goal from 0 to 1, a limit of at least 0, an agreement from 0 to 1, solved, judged and merge-from > 0 and tiles from 1 to 4096",
+        "select: expected a goal from 0 to 1, a limit of at least 0, an agreement from 0 to 1, solved, judged and merge-from > 0, share-from from -1 to 1, timed-batch from 1 to \(Reduction.largestBatch) and tiles from 1 to 4096",
         kind: .usage, code: "option-value")
     }
+    if narrowSteps != 0 { try distil.check() }
+  }
+
+  /// What distils mixers with fewer channels.
+  var distil: Distil { Distil(steps: narrowSteps, batch: narrowBatch, rate: narrowRate, images: images) }
+
+  private var narrowOptions: [(name: String, value: String)] {
+    narrowSteps == 0
+      ? []
+      : [
+        ("narrow-steps", "\(narrowSteps)"), ("narrow-batch", "\(narrowBatch)"),
+        ("narrow-rate", "\(narrowRate)"),
+      ]
   }
 
   /// All options.
   var options: [(name: String, value: String)] {
-    [
-      ("cost", cost.rawValue), ("goal", "\(goal)"), ("limit", "\(limit)"), ("agreement", "\(agreement)"),
+    [("cost", cost.rawValue)] + (cost == .measured ? [("timed-batch", "\(timedBatch)")] : []) + [
+      ("goal", "\(goal)"), ("limit", "\(limit)"), ("agreement", "\(agreement)"),
       ("solved", "\(images)"),
     ] + (judged.map { [("judged", "\($0)")] } ?? [])
       + [
         ("tile", "\(tile)"), ("head-tile", "\(headTile)"), ("beside", beside.rawValue),
+      ] + narrowOptions + [
         ("blocks", "\(removesBlocks)"),
-        ("merge", "\(merges)"),
+        ("share", "\(shares)"),
       ]
+      + (shares ? [("share-from", "\(leastCorrelation)")] : [])
+      + [("merge", "\(merges)")]
       + (merges ? [("merge-from", "\(fewestPatches)")] : [])
   }
 }
@@ -163,6 +202,8 @@ extension Reduction {
     public internal(set) var merges: [Int]
     /// The numbers of the layers whose blocks are linear maps.
     public internal(set) var removed: [Int]
+    /// The numbers of the layers that use the attention map of one before.
+    public internal(set) var shared: [Int]
   }
 }
 

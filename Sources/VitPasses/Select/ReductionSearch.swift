@@ -38,7 +38,8 @@ struct ReductionSearch {
       try reduction.cost == .measured
       ? MeasuredCosts(
         ReductionSurvey.trimmed(teacher.graph, context),
-        shapes: ReductionSurvey.shapes(teacher.graph, context).shapes, context: context) : nil
+        shapes: ReductionSurvey.shapes(teacher.graph, context, samples: reduction.timedBatch).shapes,
+        context: context) : nil
     model = try ReductionSurvey(reduction, teacher: teacher, meter: meter, context: context)
       .model(mixers, isFree: isFree)
   }

@@ -16,12 +16,14 @@ struct ReductionSlot {
     case patches(layer: Int)
     /// A layer with the perceptron behind it.
     case block(layer: Int)
+    /// The queries and keys of a layer.
+    case map(layer: Int)
 
     /// The layer whose attention it is a part of.
     var attention: Int? {
       switch self {
       case .scores(let layer), .values(let layer): layer
-      case .channels, .mixer, .patches, .block: nil
+      case .channels, .mixer, .patches, .block, .map: nil
       }
     }
   }
@@ -36,6 +38,8 @@ struct ReductionSlot {
     case merging
     /// A linear map stands in the place of the whole.
     case map(BlockMap)
+    /// The attention map of a layer before is used.
+    case sharing(SharedMap)
   }
 
   /// Which part.
@@ -57,6 +61,9 @@ struct ReductionSlot {
 
   /// What stands in the place of the whole block.
   var map: BlockMap? { if case .map(let map) = change { map } else { nil } }
+
+  /// How it uses the map of a layer before.
+  var sharing: SharedMap? { if case .sharing(let map) = change { map } else { nil } }
 
   /// Into how many parts channels are cut.
   private static let parts = 8

@@ -38,11 +38,19 @@ struct ReductionSurvey {
       try reduction.removesBlocks
       ? BlockMap.solved(of: teacher, images: reduction.images, context: context)
         .filter { isFree || !replaced.contains($0.layer) } : []
-    total = perceptrons.count + 2 * heads.count + mixers.byLayer.count + merging.count + blocks.count
+    let sharing =
+      try reduction.shares
+      ? SharedMap.solved(
+        of: teacher, correlation: reduction.leastCorrelation, images: reduction.images, context: context
+      ).filter { isFree || !replaced.contains($0.layer) } : []
+    total =
+      perceptrons.count + 2 * heads.count + mixers.byLayer.count + merging.count + blocks.count
+      + sharing.count
     try look(at: perceptrons)
     for (layer, choices) in mixers.byLayer { try look(at: choices, layer: layer, isFree: isFree) }
     try look(at: heads)
     for map in blocks { try look(at: map) }
+    for map in sharing { try look(at: map) }
     let nodes = try nodeCosts()
     for layer in merging { try look(atPatchesBehind: layer, nodes) }
     return ReducibleModel(
@@ -63,11 +71,13 @@ struct ReductionSurvey {
     return model.graph
   }
 
-  /// What runs on one sample, or on as many as a fixed batch has.
-  static func shapes(_ graph: Graph, _ context: PassContext) throws -> (shapes: [[Int]], samples: Int) {
+  /// What runs on `count` samples, or on as many as a fixed batch has.
+  static func shapes(
+    _ graph: Graph, _ context: PassContext, samples count: Int = 1
+  ) throws -> (shapes: [[Int]], samples: Int) {
     let data = try context.samples(for: Select.name)
     let form = BatchForm(graph, sample: data.shape)
-    return (try InputShapes.of(graph, batch: form.samples(1), data: data), form.count ?? 1)
+    return (try InputShapes.of(graph, batch: form.samples(count), data: data), form.count ?? count)
   }
 
   /// What each node of a model costs for a sample: operations, or else nanoseconds.
@@ -192,6 +202,23 @@ struct ReductionSurvey {
       ReductionSlot(
         part: .block(layer: map.layer), node: node, sizes: [1, 0], damages: [0, max(0, damage)],
         costs: [whole, try ReductionSurvey.cost(hybrid.graph, reduction.cost, context)], change: .map(map)))
+  }
+
+  // MARK: Maps
+
+  /// Measures a layer that uses the map of the one before.
+  private mutating func look(at map: SharedMap) throws {
+    guard let node = teacher.layer(map.layer).flatMap({ teacher.graph.place(defining: $0.core) }) else {
+      return
+    }
+    var hybrid = Hybrid(of: teacher)
+    try map.apply(to: &hybrid, context: context)
+    let damage = try meter.measure(hybrid.graph).damage
+    add(
+      ReductionSlot(
+        part: .map(layer: map.layer), node: node, sizes: [1, 0], damages: [0, max(0, damage)],
+        costs: [whole, try ReductionSurvey.cost(hybrid.graph, reduction.cost, context)],
+        change: .sharing(map)))
   }
 
   // MARK: Patches

@@ -25,9 +25,8 @@ package struct SearchStudy {
     search = try ReductionSearch(
       reduction, teacher: teacher,
       mixers: MixerChoices(
-        mixers, beside: reduction.beside.kinds, of: teacher, images: reduction.images, meter: meter,
-        context: context), isFree: true,
-      meter: meter, context: context)
+        mixers, reduction, of: teacher, meter: meter, context: context), isFree: true, meter: meter,
+      context: context)
     self.context = context
   }
 

@@ -41,7 +41,7 @@ extension Select {
     let part = (100 * point.cost).rounded()
     result.notes.append(
       "perceptrons keep \(sizes.channels) channels, heads \(sizes.scores) for scores and \(sizes.values) of values (0 for all), "
-        + "mixers \(sizes.mixers), merged patches \(sizes.merges), blocks \(sizes.removed) are linear: "
+        + "mixers \(sizes.mixers), merged patches \(sizes.merges), blocks \(sizes.removed) are linear, layers \(sizes.shared) share a map: "
         + "damage \(from) to \(to), solved \(Float(trials.damage)), "
         + "\(part) % of the teacher's \(reduction.cost.words)")
     (result.found, result.points) = (passes, points)
@@ -105,7 +105,14 @@ extension Select {
       var copy = hybrid
       let passes = try passes(
         for: point, chosen: chosen, choices: choices, owning: owning, teacher, &copy)
-      for pass in passes { _ = try pass.run(on: &copy, context: context) }
+      for pass in passes {
+        // What was distilled to choose among is not distilled again.
+        if let distil = pass as? Distil, distil.steps > 0 {
+          try take(choices, for: point.sizes, teacher, &copy)
+        } else {
+          _ = try pass.run(on: &copy, context: context)
+        }
+      }
       let model = copy
       if !passes.isEmpty {
         _ = try Solve(images: 2 * reduction.images, judged: reduction.judged).run(on: &copy, context: context)
@@ -158,6 +165,7 @@ extension Select {
     if !sizes.removed.isEmpty {
       passes.append(Depth(layers: sizes.removed, map: .linear, images: reduction.images))
     }
+    if !sizes.shared.isEmpty { passes.append(Share(layers: sizes.shared, images: reduction.images)) }
     return passes
   }
 
@@ -178,9 +186,33 @@ extension Select {
     var passes: [any Pass] = owning ? [OwnPrefix()] : []
     if !whole.isEmpty { passes.append(Select(layers: whole)) }
     passes.append(Restore())
-    guard whole.count < chosen.count else { return passes }
-    return passes + MixerChoices.swaps(standing)
-      + [Distil(steps: 0, images: reduction.images), Select(layers: chosen)]
+    var done = whole
+    for isTrained in [true, false] {
+      let choices = standing.filter { $0.swap != nil && $0.isTrained == isTrained }
+      guard !choices.isEmpty else { continue }
+      done += choices.map(\.mixer.layer.index)
+      passes += MixerChoices.swaps(choices)
+      passes += [
+        isTrained ? reduction.distil : Distil(steps: 0, images: reduction.images),
+        Select(layers: done.sorted()),
+      ]
+    }
+    return passes
+  }
+
+  /// Gives mixers that were put in the weights that they have among the choices.
+  private func take(
+    _ choices: MixerChoices, for sizes: Reduction.Sizes, _ teacher: Teacher, _ hybrid: inout Hybrid
+  ) throws {
+    for mixer in try MixerNode.all(in: hybrid, teacher: teacher) {
+      guard let index = teacher.layers.firstIndex(where: { $0.index == mixer.layer.index }),
+        let choice = choices.choice(sizes.standing[index], in: mixer.layer.index), choice.isTrained,
+        let place = hybrid.place(of: mixer.layer.index), mixer.text == choice.text
+      else { continue }
+      hybrid.graph.setTensors(
+        zip(mixer.region.constants, choice.mixer.region.constants).map { ($0.name, $1.tensor) })
+      hybrid.layers[place].candidates = choice.mixer.layer.candidates
+    }
   }
 
   /// Notes what was found out about those that stand in the place of mixers on trial.
@@ -198,7 +230,7 @@ extension Select {
     let teacher = try hybrid.teacher(for: Select.name)
     let trial = try MixerNode.all(in: hybrid, teacher: teacher)
     return try MixerChoices(
-      trial, beside: reduction.beside.kinds, of: teacher, images: reduction.images,
+      trial, reduction, of: teacher,
       meter: trial.isEmpty ? nil : meter(teacher, context), context: context)
   }
 

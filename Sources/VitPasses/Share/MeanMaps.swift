@@ -5,6 +5,8 @@ internal import VitRuntime
 struct MeanMaps {
   /// For each layer, by its number, the sum of each head's maps, `[heads][queries · keys]`.
   private var sums: [Int: [[Double]]] = [:]
+  /// The tokens that each row has numbers for.
+  private var columns: [Int: Int] = [:]
 
   /// Runs a model on so many samples, spread over the data.
   init(_ hybrid: Hybrid, of layers: [Layer], images: Int, context: PassContext) throws {
@@ -13,11 +15,13 @@ struct MeanMaps {
       .filter { tap.graph.type($0.1).rank == 4 }
     guard !tapped.isEmpty else { return }
     var sums: [[[Double]]] = tapped.map { _ in [] }
+    var columns = tapped.map { _ in 0 }
     try TeacherTap.each(
       tap.graph, values: tapped.map(\.1), images: images, for: Share.name, context: context
     ) { views in
       for (place, view) in views.enumerated() {
         let (batch, heads, size) = (view.shape[0], view.shape[1], view.shape[2] * view.shape[3])
+        columns[place] = view.shape[3]
         if sums[place].isEmpty {
           sums[place] = [[Double]](repeating: [Double](repeating: 0, count: size), count: heads)
         }
@@ -28,6 +32,12 @@ struct MeanMaps {
       }
     }
     for (place, sum) in zip(tapped, sums) { self.sums[place.0] = sum }
+    for (place, count) in zip(tapped, columns) { self.columns[place.0] = count }
+  }
+
+  /// The sum of each head's maps, row by row of so many columns; `nil` where a layer has none.
+  func heads(of layer: Int) -> [(map: [Double], columns: Int)]? {
+    sums[layer]?.map { ($0, columns[layer] ?? 0) }
   }
 
   /// Pearson's correlation of the mean maps of two layers, the mean over heads in their order; `nil` where one is not known or they

@@ -24,6 +24,8 @@ final class HybridTrainer {
   var peak = 0.0
   /// Whether it was looked at if that rate makes things worse; kept in checkpoints.
   var isProbed = false
+  /// The losses of the steps, those of trials left out; kept in checkpoints.
+  private(set) var curve: LossCurve
   /// Where training or a trial of a rate went astray; kept in checkpoints.
   private(set) var divergences: [PassResult.Divergence] = []
 
@@ -32,8 +34,9 @@ final class HybridTrainer {
 
   init(
     _ hybrid: Hybrid, teacher: Teacher, data: any SampleSource, train: FineTune.Scope, batch: Int,
-    temperature: Double, context: PassContext
+    temperature: Double, steps: Int, context: PassContext
   ) throws {
+    curve = LossCurve(pass: FineTune.name, steps: steps)
     let graph = hybrid.graph
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     let parameters = Set(mixers.flatMap(\.parameters))
@@ -175,6 +178,7 @@ final class HybridTrainer {
       if hiddenWeight > 0 { loss += hiddenLoss(hiddenWeight) }
       tape.backward()
     }
+    if phase == FineTune.name { curve.add(loss, at: step) }
     optimiser.step(rate: rate, clip: clip)
     tape.zeroGradients()
     context.progress(phase, step + 1, steps, "loss \((loss * 1e4).rounded() / 1e4)")
@@ -264,6 +268,7 @@ final class HybridTrainer {
   func reset(to tensors: [Tensor]) throws {
     try restore(tensors)
     optimiser.resetState()
+    curve.clear()
   }
 
   /// Exchanges the weights and their running average.
@@ -290,7 +295,8 @@ final class HybridTrainer {
   /// Keeps what it takes to go on with `step`, where there is a store.
   func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
-    let byteCount = 25 + screen.stateByteCount + 16 * divergences.count + optimiser.stateByteCount
+    let byteCount =
+      33 + screen.stateByteCount + 16 * divergences.count + optimiser.stateByteCount + curve.stateByteCount
     try checkpoint.save(byteCount, context.checkpointKey(FineTune.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       try withUnsafeBytes(of: peak.bitPattern.littleEndian, write)
@@ -301,7 +307,9 @@ final class HybridTrainer {
         try withUnsafeBytes(of: Int64(divergence.step).littleEndian, write)
         try withUnsafeBytes(of: divergence.rate.bitPattern.littleEndian, write)
       }
+      try withUnsafeBytes(of: Int64(optimiser.stateByteCount).littleEndian, write)
       try optimiser.writeState(to: write)
+      try curve.write(to: write)
     }
   }
 
@@ -318,7 +326,9 @@ final class HybridTrainer {
           pass: FineTune.name, step: try reader.integer(in: 0...Int.max, "the step of a divergence"),
           rate: try reader.number("the rate of a divergence"))
       }
-      try optimiser.restore(from: &reader)
+      var state = try reader.part(try reader.integer(in: 0...reader.remaining, "the size of a state"))
+      try optimiser.restore(from: &state)
+      try curve.restore(from: &reader)
       return done
     }
   }

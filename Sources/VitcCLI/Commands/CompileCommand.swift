@@ -43,6 +43,9 @@ extension Command {
         "what auto counts: time (default: of an image, by a table), measured (that time here; the default with --target-speedup), flops or parameters"
       ),
       Option(
+        "--timed-batch", "N",
+        "how many images run at once where time is measured: by --cost measured, and at the end (default 1)"),
+      Option(
         "--no-train", "solves in closed form only: the same as no steps of distillation and fine-tuning"),
       Option(
         "--mixer", "KIND",
@@ -74,7 +77,8 @@ extension Command {
       Option("--controls", "also trains the same layers as none and as pointwise, to compare with"),
       Option(
         "--report", "FILE",
-        "writes what was found out, chosen and reached as JSON (schemas/report.schema.json)"),
+        "writes what was found out, chosen and reached: as JSON (schemas/report.schema.json), or, to NAME.html, as a page to look at"
+      ),
       Option(
         "--passes", "PIPELINE",
         "a whole pipeline, in place of the options that make one; the weights are rounded behind it"),
@@ -132,7 +136,7 @@ private struct CompileRun {
     }
     _ = try arguments.modelOutput(as: format, &files)
     if let report = arguments.text("--report") {
-      try FileFormat.check(report, is: .json, as: "--report")
+      try FileFormat.check(report, is: .json, .html, as: "--report")
       try files.writes(report, as: "--report")
     }
     if format != .vmod, arguments.text("--max-bytes") != nil {
@@ -192,6 +196,8 @@ private struct CompileRun {
     options.minimumAgreement = try arguments.number("--min-agreement", above: 0)
     options.cost = try arguments.choice("--cost", of: Reduction.Cost.allCases.map(\.rawValue))
       .flatMap(Reduction.Cost.init)
+    options.timedBatch =
+      try arguments.integer("--timed-batch", in: 1...Reduction.largestBatch) ?? options.timedBatch
     options.merges = !arguments.flag("--keep-tokens")
     options.target = try target(arguments)
     if let mixer = arguments.text("--mixer") {
@@ -322,7 +328,16 @@ private struct CompileRun {
       try others.finish(withTimes: !options.isReproducible)
       terminal.write("\n" + others.text(chosen: result.report))
     }
-    if let path = arguments.text("--report") { try TextFile.write(result.report.json().text, to: path) }
+    if let path = arguments.text("--report") {
+      if FileFormat(path) == .html {
+        let figures = try ReportFigures(
+          teacher: teacher, hybrid: result.model, on: evaluation ?? data, threads: options.threads,
+          progress: terminal.progress)
+        try ReportPage(result.report, figures: figures).write(to: path)
+      } else {
+        try TextFile.write(result.report.json().text, to: path)
+      }
+    }
     try depfile?.write(files, terminal)
     return .done
   }

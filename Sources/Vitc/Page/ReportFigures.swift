@@ -1,0 +1,78 @@
+internal import VitIR
+public import VitPasses
+internal import VitRuntime
+
+/// What a report's page shows of the models themselves: which tokens their layers look at.
+public struct ReportFigures: Sendable {
+  /// The maps of the teacher's layers, and of the hybrid's.
+  public let teacher, hybrid: [InteractionMap]
+
+  /// How many images maps are means of.
+  static let images = 8
+
+  /// The figures of a teacher and the hybrid that was made of it, on labelled or unlabelled images.
+  ///
+  /// Throws where a model cannot run on these images, or has no layers to look at.
+  public init(
+    teacher: Model, hybrid: Model, on data: Samples, threads: Int? = nil, progress: Progress = Progress()
+  ) throws {
+    let pool = ThreadPool(threads: threads)
+    func maps(_ model: Model) throws -> [InteractionMap] {
+      let context = PassContext(pool: pool, registry: .vitc, seed: 0, progress: progress)
+      context.data = data
+      return try InteractionMap.all(of: model.hybrid, images: ReportFigures.images, context: context)
+    }
+    (self.teacher, self.hybrid) = (try maps(teacher), try maps(hybrid))
+  }
+
+  /// The figures of models in memory.
+  package init(teacher: [InteractionMap], hybrid: [InteractionMap]) {
+    (self.teacher, self.hybrid) = (teacher, hybrid)
+  }
+
+  /// The sections of a page; where pictures cannot be written, that is said in their place.
+  var sections: [Markup] {
+    do throws(VitError) { return try drawn() } catch {
+      return [Markup("p", text: "There are no maps: \(error.diagnostic.message).")]
+    }
+  }
+
+  private func drawn() throws(VitError) -> [Markup] {
+    let own = Dictionary(hybrid.map { ($0.layer, $0) }) { first, _ in first }
+    let pairs = try teacher.map { original throws(VitError) -> Markup in
+      let other = own[original.layer].flatMap { $0.kind == original.kind ? nil : $0 }
+      let name = "layer \(original.layer)"
+      let first = try ReportFigures.map(
+        original, other == nil ? "\(name): \(original.kind) in both" : "\(name), teacher: \(original.kind)")
+      guard let other else { return Markup("div", [:], [first]) }
+      return Markup(
+        "div", ["class": "pair"], [first, try ReportFigures.map(other, "\(name), hybrid: \(other.kind)")])
+    }
+    var heads: [Markup] = []
+    for map in teacher {
+      for (number, weights) in map.heads.enumerated() {
+        heads.append(
+          try HeatMap(
+            title: "layer \(map.layer), head \(number)", rows: map.rows, columns: map.columns, values: weights
+          ).markup())
+      }
+    }
+    return [
+      ReportPage.section(
+        "Which tokens layers look at",
+        [
+          Markup(
+            "p",
+            text:
+              "Each row is a token that a layer gives, each column one that it reads, class and other first tokens first; brighter counts more. Of attention it is the mean of its maps over \(ReportFigures.images) images and all heads; of a module in its place the norm of the gradient of one token with respect to the other."
+          ), pairs.isEmpty ? nil : Markup("div", ["class": "maps"], pairs),
+        ]),
+      ReportPage.section(
+        "Heads of the teacher", [heads.isEmpty ? nil : Markup("div", ["class": "maps"], heads)]),
+    ].compactMap { $0 }
+  }
+
+  private static func map(_ map: InteractionMap, _ title: String) throws(VitError) -> Markup {
+    try HeatMap(title: title, rows: map.rows, columns: map.columns, values: map.weights).markup()
+  }
+}
