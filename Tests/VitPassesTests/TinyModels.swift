@@ -227,10 +227,10 @@ func outputDifference(_ a: Graph, _ b: Graph, _ shapes: [[Int]], seed: UInt64 = 
 }
 
 extension TinyViT {
-  /// Two layers of which the second has the first one's queries and keys, and its tokens, too: the first block does so much of
+  /// Layers of which the second has the first one's queries and keys, and its tokens, too: the first block does so much of
   /// what it did, or nothing.
-  static func twins(doing part: Double = 0) throws -> Hybrid {
-    var teacher = try model(layers: 2)
+  static func twins(layers: Int = 2, doing part: Double = 0) throws -> Hybrid {
+    var teacher = try model(layers: layers)
     // The second block's tokens are the first's where the first block does nothing.
     let nodes = teacher.graph.nodes.filter { $0.operation is VitAttention }
     let zeroed =

@@ -5,10 +5,15 @@ package import VitIR
 package struct SearchStudy {
   /// A model that parts were made smaller of at random.
   package struct Sample {
-    /// The sum of what its parts lose alone, and what it loses.
-    package let estimated, measured: Double
+    /// The sum of what its parts lose alone.
+    package let estimated: Double
+    /// What it is, and loses.
+    package let point: Reduction.Point
+
+    /// What it loses.
+    package var measured: Double { point.damage }
     /// The part of the teacher's cost.
-    package let cost: Double
+    package var cost: Double { point.cost }
   }
 
   private let search: ReductionSearch
@@ -59,8 +64,7 @@ package struct SearchStudy {
   }
 
   private func sample(_ state: [Int]) throws -> Sample {
-    let point = try search.point(state)
-    return Sample(estimated: search.model.damage(state), measured: point.damage, cost: point.cost)
+    try Sample(estimated: search.model.damage(state), point: search.point(state))
   }
 }
 

@@ -26,8 +26,11 @@ indirect enum Markup: Hashable, Sendable {
     case .element(let name, let attributes, let children):
       text += "<\(name)"
       for attribute in attributes { text += " \(attribute.name)=\"\(Markup.escaped(attribute.value))\"" }
+      if Markup.void.contains(name) {
+        text += "/>"
+        return
+      }
       text += ">"
-      guard !Markup.void.contains(name) else { return }
       // What is in a style sheet is not read as markup.
       if name == "style" {
         for case .text(let words) in children { text += words }

@@ -40,10 +40,11 @@ public struct ReportFigures: Sendable {
   private func drawn() throws(VitError) -> [Markup] {
     let own = Dictionary(hybrid.map { ($0.layer, $0) }) { first, _ in first }
     let pairs = try teacher.map { original throws(VitError) -> Markup in
-      let other = own[original.layer].flatMap { $0.kind == original.kind ? nil : $0 }
+      let other = own[original.layer].flatMap { ReportFigures.isAlike($0, original) ? nil : $0 }
       let name = "layer \(original.layer)"
       let first = try ReportFigures.map(
-        original, other == nil ? "\(name): \(original.kind) in both" : "\(name), teacher: \(original.kind)")
+        original,
+        other == nil ? "\(name): \(original.kind), alike in both" : "\(name), teacher: \(original.kind)")
       guard let other else { return Markup("div", [:], [first]) }
       return Markup(
         "div", ["class": "pair"], [first, try ReportFigures.map(other, "\(name), hybrid: \(other.kind)")])
@@ -70,6 +71,13 @@ public struct ReportFigures: Sendable {
       ReportPage.section(
         "Heads of the teacher", [heads.isEmpty ? nil : Markup("div", ["class": "maps"], heads)]),
     ].compactMap { $0 }
+  }
+
+  /// Whether maps of the same kind differ by less than a tenth of the weight of a row.
+  private static func isAlike(_ own: InteractionMap, _ other: InteractionMap) -> Bool {
+    guard own.kind == other.kind, own.rows == other.rows, own.columns == other.columns else { return false }
+    let moved = zip(own.weights, other.weights).reduce(Float(0)) { $0 + ($1.0 - $1.1).magnitude } / 2
+    return moved < 0.1 * Float(own.rows)
   }
 
   private static func map(_ map: InteractionMap, _ title: String) throws(VitError) -> Markup {

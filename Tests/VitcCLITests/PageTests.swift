@@ -1,0 +1,146 @@
+import Foundation
+import FoundationXML
+import Testing
+import VitTestSupport
+import Vitc
+
+@Suite("Reports as pages") struct PageTests {
+  /// The elements of a page, each with its texts; nothing where it is no well-formed document.
+  private func elements(_ page: String) throws -> [(name: String, attributes: [String: String])] {
+    final class Reader: NSObject, XMLParserDelegate {
+      var found: [(name: String, attributes: [String: String])] = []
+      func parser(
+        _ parser: XMLParser, didStartElement name: String, namespaceURI: String?, qualifiedName: String?,
+        attributes: [String: String]
+      ) { found.append((name, attributes)) }
+    }
+    let start = "<!DOCTYPE html>\n"
+    #expect(page.hasPrefix(start))
+    let parser = XMLParser(data: Data(page.dropFirst(start.count).utf8))
+    let reader = Reader()
+    parser.delegate = reader
+    #expect(parser.parse(), "\(String(describing: parser.parserError))")
+    return reader.found
+  }
+
+  private func text(_ tiny: TinyModel, _ name: String) throws -> String {
+    String(decoding: try tiny.bytes(name), as: UTF8.self)
+  }
+
+  @Test("a compile writes one page that needs nothing else, and the JSON gives the same one with the models")
+  func page() throws {
+    let tiny = try TinyModel()
+    #expect(try tiny.run(TinyModel.compile + ["-o", "h.vmod", "--report", "r.json"]).status == 0)
+    let again = try tiny.run(TinyModel.compile + ["-o", "h2.vmod", "--report", "r.html"])
+    #expect(again.status == 0, "\(again.errors)")
+    let made = try tiny.run([
+      "report", "r.json", "-o", "p.html", "--hybrid", "h.vmod", "--teacher", "t.vmod", "--data", "data",
+      "-MD",
+    ])
+    #expect(made.status == 0, "\(made.errors)")
+    let page = try text(tiny, "p.html")
+    let found = try elements(page)
+    for section in [
+      "Beside each other", "Layers", "What each pass did", "Training", "Which tokens layers look at",
+    ] {
+      #expect(page.contains("<h2>\(section)</h2>"), "\(section)")
+    }
+    // Nothing is asked of a network, and nothing runs.
+    #expect(!page.contains("://") && !found.contains { ["script", "iframe", "img"].contains($0.name) })
+    let links = found.flatMap(\.attributes).filter { ["href", "src"].contains($0.key) }
+    #expect(
+      links.allSatisfy { $0.value.hasPrefix("data:") } && links.contains { $0.value.contains("image/png") })
+    // Every picture says what it shows, and charts have their numbers beside them.
+    let pictures = found.filter { $0.name == "svg" }
+    #expect(!pictures.isEmpty && pictures.allSatisfy { $0.attributes["role"] == "img" })
+    #expect(pictures.allSatisfy { !($0.attributes["aria-label"] ?? "").isEmpty })
+    #expect(found.count { $0.name == "desc" } == found.count { $0.name == "details" })
+    let depfile = try text(tiny, "p.d")
+    for name in ["r.json", "h.vmod", "t.vmod"] { #expect(depfile.contains(name)) }
+    // The compile's own page is that page but for what only files know and for times.
+    let own = try text(tiny, "r.html")
+    #expect(try elements(own).count { $0.name == "figure" } == found.count { $0.name == "figure" })
+    // The same once more, byte by byte.
+    #expect(try tiny.run(["report", "r.json", "-o", "a.html"]).status == 0)
+    #expect(try tiny.run(["report", "r.json", "-o", "b.html"]).status == 0)
+    #expect(try tiny.bytes("a.html") == tiny.bytes("b.html"))
+  }
+
+  @Test("what a report says is text, whatever it says")
+  func hostile() throws {
+    let tiny = try TinyModel()
+    #expect(try tiny.run(TinyModel.compile + ["-o", "h.vmod", "--report", "r.json"]).status == 0)
+    var report = try #require(
+      try JSONSerialization.jsonObject(with: tiny.bytes("r.json")) as? [String: Any])
+    let words = "\"><script>alert(1)</script>&\u{1}"
+    for name in ["mixer", "pipeline", "found", "version"] { report[name] = words }
+    var layers = try #require(report["layers"] as? [[String: Any]])
+    layers[0]["kind"] = words
+    layers[0]["scores"] = [words: 1e308, "damage": -1e308, "error": 0]
+    layers[0]["floors"] = [words: 1]
+    report["layers"] = layers
+    report["points"] = [["cost": 1e300, "damage": 1e-300], ["cost": -1, "damage": 3], [:], 3]
+    report["steps"] = [["pass": words], ["pass": 3]]
+    report["curves"] = [["pass": "distil", "layer": 1e300, "steps": [1, 2], "losses": [0, "x"]]]
+    report["timed_batch"] = 1e300
+    try JSONSerialization.data(withJSONObject: report).write(
+      to: URL(fileURLWithPath: tiny.scratch.file("r.json")))
+    let made = try tiny.run(["report", "r.json", "-o", "p.html"])
+    #expect(made.status == 0, "\(made.errors)")
+    #expect(try !elements(try text(tiny, "p.html")).contains { $0.name == "script" })
+  }
+
+  @Test("what is no report is one error line, and no page is there")
+  func refused() throws {
+    let tiny = try TinyModel()
+    func refuses(_ contents: String, _ words: String, _ help: String = "") throws {
+      try tiny.scratch.write(Array(contents.utf8), to: "r.json")
+      let result = try tiny.run(["report", "r.json", "-o", "p.html"])
+      #expect(
+        result.status != 0 && result.errors.contains("r.json") && result.errors.contains(words),
+        "\(result.errors)")
+      #expect(help.isEmpty || result.errors.contains(help))
+      #expect(result.errors.split(separator: "\n").count { $0.hasPrefix("error:") } == 1)
+      #expect(try !tiny.scratch.names.contains("p.html"))
+    }
+    try refuses("{", "expected JSON")
+    try refuses("[]", "no 'schema'")
+    try refuses("{\"schema\": \"vitc.golden/1\"}", "found 'vitc.golden/1'", "vitc compile --report")
+    try refuses("{\"schema\": \"vitc.report/9\"}", "found 'vitc.report/9'", "a newer vitc")
+    try refuses("{\"schema\": \"vitc.report/1\", \"teacher\": {\"parameters\": 1}}", "'teacher.flops'")
+    try refuses(
+      "{\"schema\": \"vitc.report/1\", \"teacher\": {\"parameters\": 1, \"flops\": 1}, \"hybrid\": {\"parameters\": 1, \"flops\": 1}, \"fidelity\": {\"images\": 1}, \"layers\": [{}]}",
+      "layer 0")
+    for (words, message) in [
+      (["report", "r.json"], "report needs -o"), (["report", "r.json", "-o", "p.json"], "HTML"),
+      (["report", "r.json", "-o", "r.json"], "HTML"), (["report", "-o", "p.html"], "REPORT"),
+      (["report", "r.json", "-o", "p.html", "--data", "data"], "--hybrid and --teacher is missing"),
+      (["report", "gone.json", "-o", "p.html"], "gone.json"),
+    ] {
+      let result = try tiny.run(words)
+      #expect(result.status != 0 && result.errors.contains(message), "\(words): \(result.errors)")
+    }
+  }
+
+  /// The browser, where there is one.
+  private static let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
+    .first { FileManager.default.isExecutableFile(atPath: $0) }
+
+  @Test(
+    "a browser draws the page without a word, at the width of a desk and of a phone",
+    .enabled(if: chromium != nil, "there is no chromium"), arguments: [1100, 390])
+  func drawn(_ width: Int) throws {
+    let tiny = try TinyModel()
+    let made = try tiny.run(TinyModel.compile + ["-o", "h.vmod", "--report", "r.html"])
+    #expect(made.status == 0, "\(made.errors)")
+    let result = try Tool.start(
+      [
+        "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars",
+        "--user-data-dir=\(tiny.scratch.file("profile"))", "--window-size=\(width),3000",
+        "--screenshot=\(tiny.scratch.file("page.png"))", "file://\(tiny.scratch.file("r.html"))",
+      ], executable: try #require(Self.chromium), scratch: tiny.scratch
+    ).finish()
+    #expect(result.status == 0 && !result.errors.contains("CONSOLE"), "\(result.errors)")
+    #expect(try tiny.bytes("page.png").count > 10_000)
+  }
+}
