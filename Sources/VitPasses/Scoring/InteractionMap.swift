@@ -3,8 +3,9 @@ internal import VitRuntime
 
 /// How much each token of what a layer gives depends on each token of what it reads, over some samples.
 public struct InteractionMap: Hashable, Sendable {
-  /// The layer's number, and what stands there.
+  /// The layer's number.
   public let layer: Int
+  /// What stands there.
   public let kind: String
   /// Tokens of what it gives, and of what it reads.
   public let rows, columns: Int
