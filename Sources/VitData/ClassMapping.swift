@@ -67,12 +67,23 @@ public struct ClassMapping: Sendable, Hashable {
         code: "label-name"))
   }
 
+  /// The classes of `dataset` by its own numbers: what a model is to be given a head for. `nil` where it has no classes.
+  public init?(own dataset: Dataset) {
+    guard let labels = dataset.labels else { return nil }
+    names = dataset.classNames ?? []
+    basis = names.isEmpty ? .numbers : .position
+    numbers = Array(names.indices)
+    let (count, overflow) = (labels.max() ?? 0).addingReportingOverflow(1)
+    outputs = overflow ? Int.max : max(names.count, count)
+  }
+
   /// The class of a sample that the data set calls `label`, as the model numbers it.
   public func number(of label: Int) -> Int? { basis == .numbers ? label : numbers[label] }
 
   /// What the data set calls the class `number`.
   public func name(of number: Int) -> String? {
-    zip(names, numbers).first { $0.1 == number }.map { FileName.shown($0.0) }
+    if basis == .position { return names.indices.contains(number) ? FileName.shown(names[number]) : nil }
+    return zip(names, numbers).first { $0.1 == number }.map { FileName.shown($0.0) }
   }
 
   /// One line: what the numbers come from, how many classes, and examples.
@@ -101,24 +112,24 @@ public struct ClassMapping: Sendable, Hashable {
       + (names.count > shown ? " and \(names.count - shown) more" : "")
   }
 
-  /// Folders by position: each needs an output, and each output a folder.
+  /// Names by position: each needs an output, and each output a name.
   private func checkPositions(hasNames: Bool, _ warn: (Diagnostic) -> Void) throws(VitError) {
     if names.count > outputs {
       throw VitError(
-        "the data have \(names.count) class folders, the model has \(outputs) classes", code: "labels",
+        "the data have \(names.count) classes, the model has \(outputs)", code: "labels",
         help:
           "give data of the model's classes; names in config.json beside the model (id2label) say which they are"
       )
     }
     let doubt =
-      hasNames ? "none of the folders is called as one of the model's classes" : "nothing says which they are"
+      hasNames ? "none of them is called as one of the model's" : "nothing says which they are"
     if names.count < outputs {
       warn(
         Diagnostic(
           .warning,
-          "the data have \(names.count) class folders, the model has \(outputs) classes, and \(doubt): accuracy by position may mean nothing",
+          "the data have \(names.count) classes, the model has \(outputs), and \(doubt): accuracy by position may mean nothing",
           code: "label-position",
-          help: "call the folders as the model's classes are called in config.json (id2label)"))
+          help: "call the classes as the model's are called in config.json (id2label)"))
     } else if hasNames {
       warn(
         Diagnostic(.warning, "\(doubt): they are numbered by position", code: "label-position"))

@@ -13,7 +13,8 @@ extension Dataset {
   }
 
   /// Opens what `text` names: `synthetic[:N]`, or `PATH[:train|:test]` with a folder of images (a folder for each
-  /// class, or flat), IDX files, `.npy`, `.npz`, CIFAR batches, or one image.
+  /// class, or flat), a list of them (`.csv`, `.tsv`) or a folder with a list for each part, IDX files, `.npy`, `.npz`,
+  /// CIFAR batches, or one image.
   ///
   /// Where there are two parts and `text` names none, `defaultSplit` is taken. Of a path with a colon that exists
   /// the colon is part. Synthetic samples are what is `wanted`, which also says how arrays are read. Samples
@@ -76,7 +77,7 @@ struct Opener {
   var areTensors = false
 
   /// The part to take of those that there are; `nil` where there is none.
-  private func chosen(_ found: [Split]) throws(VitError) -> Split? {
+  func chosen(_ found: [Split]) throws(VitError) -> Split? {
     if let wanted {
       guard found.contains(wanted) else { throw noSplit(wanted) }
       return wanted
@@ -89,7 +90,7 @@ struct Opener {
     return found[0]
   }
 
-  private func noSplit(_ split: Split) -> VitError {
+  func noSplit(_ split: Split) -> VitError {
     VitError(
       "the data set has no \(split.rawValue) split", code: "no-split", location: Location(file: path),
       help: "name the path without ':\(split.rawValue)'")
@@ -97,7 +98,11 @@ struct Opener {
 
   /// The data set in `folder`, which is the part `split` of another folder unless that is `nil`.
   func folder(_ folder: Folder, split: Split?) throws -> Dataset {
-    if let dataset = try arrays(folder, split: split) ?? batches(folder, split: split) { return dataset }
+    if let dataset = try arrays(folder, split: split) ?? batches(folder, split: split)
+      ?? lists(folder, split: split)
+    {
+      return dataset
+    }
     let names = Opener.splitNames
     let parts = folder.folders.filter { names[$0] != nil }
     if split == nil, !parts.isEmpty, parts.count == folder.folders.count,
@@ -176,38 +181,6 @@ struct Opener {
     return Dataset(name: name, source: samples, labels: labels, files: files, split: split, warn: warn)
   }
 
-  /// CIFAR: `data_batch_N.bin` and `test_batch.bin`, or `train.bin` and `test.bin`.
-  private func batches(_ folder: Folder, split: Split?) throws -> Dataset? {
-    func isTraining(_ name: String) -> Bool {
-      name == "train.bin" || (name.hasPrefix("data_batch_") && name.hasSuffix(".bin"))
-    }
-    let training = folder.files.filter(isTraining)
-    let test = folder.files.filter { ["test.bin", "test_batch.bin"].contains($0) }
-    let found = (training.isEmpty ? [] : [Split.train]) + (test.isEmpty ? [] : [.test])
-    guard split == nil, let part = try found.isEmpty ? nil : chosen(found) else { return nil }
-    return try cifar((part == .train ? training : test).map(folder.path(of:)), split: part)
-  }
-
-  private func cifar(_ paths: [String], split: Split?) throws -> Dataset {
-    let batches = try paths.map { try CIFAR($0) }
-    guard Set(batches.map(\.classes)).count == 1 else {
-      throw VitError(
-        "batches of CIFAR-10 and CIFAR-100 in one folder", code: "cifar", location: Location(file: path))
-    }
-    let start = paths[0].lastIndex(of: "/").map { paths[0].index(after: $0) } ?? paths[0].startIndex
-    let meta =
-      String(paths[0][..<start]) + (batches[0].classes == 10 ? "batches.meta.txt" : "fine_label_names.txt")
-    var names: [String]?
-    if Folder.kind(meta) == .file {
-      let text = String(decoding: try MappedFile.contents(of: meta, limit: 1 << 16), as: UTF8.self)
-      let lines = text.split(whereSeparator: \.isNewline).map(String.init)
-      if lines.count == batches[0].classes { names = lines }
-    }
-    return Dataset(
-      name: name, source: CIFARBatches(batches), labels: batches.flatMap(\.labels), classNames: names,
-      files: paths + (names == nil ? [] : [meta]), split: split, warn: warn)
-  }
-
   /// Images: a folder for each class where there are at least two, or all of them unlabelled.
   ///
   /// The classes are those of all parts of the data set, whether there are images of them here or not.
@@ -238,7 +211,7 @@ struct Opener {
         unreadable.isEmpty
           ? "the folder holds no images" : "none of the folder's \(unreadable.count) images can be read",
         code: "empty-data", location: Location(file: folder.path),
-        help: "vitc reads folders of JPEG and PNG images, IDX files and CIFAR's binary batches")
+        help: "vitc reads folders of JPEG, PNG and WebP images, lists of them, IDX files and CIFAR's batches")
     }
     return Dataset(
       name: name, source: ImageFiles(paths: paths), labels: isLabelled ? labels : nil,
@@ -278,12 +251,12 @@ struct Opener {
   }
 
   /// What the folders of a data set's parts are called.
-  private static let splitNames: [String: Split] = [
+  static let splitNames: [String: Split] = [
     "train": .train, "training": .train, "test": .test, "val": .test, "valid": .test, "validation": .test,
   ]
 
   /// The folder whose part `split` was taken, unless that is the whole.
-  private func parents(_ split: Split?) -> [String] { split == nil ? [] : [path] }
+  func parents(_ split: Split?) -> [String] { split == nil ? [] : [path] }
 
   /// Throws where the first bytes of a file are not those of an image that vitc reads.
   private static func checkImage(_ path: String) throws(VitError) {
@@ -308,10 +281,12 @@ struct Opener {
       return Dataset(name: name, source: ImageFiles(paths: [path]), files: [path], warn: warn)
     }
     if path.hasSuffix(".bin") { return try cifar([path], split: nil) }
+    if SampleList.isName(path) { return try list(path, split: nil) }
     if head.starts(with: [0x1f, 0x8b]) || IDX.isHeader(head) { return try idx(path, split: nil) }
+    if CIFAR.isPickle(head) { return try cifar([path], split: nil) }
     throw VitError(
-      "expected .npy, .npz, IDX, CIFAR (.bin), JPEG or PNG, found none of them", code: "unknown-data",
-      location: Location(file: path))
+      "expected .npy, .npz, IDX, CIFAR (.bin or a pickle), a list (.csv, .tsv), JPEG, PNG or WebP, found none of them",
+      code: "unknown-data", location: Location(file: path))
   }
 
   /// Arrays by their usual names, with or without a split in them.

@@ -115,6 +115,8 @@ public protocol SampleSource: Sendable {
   var shape: [Int] { get }
   /// The class of a sample, or `nil` where it has no label.
   func label(_ index: Int) -> Int?
+  /// How many classes the data name; some may have no samples.
+  var classCount: Int? { get }
   /// What a message calls a sample.
   func name(of index: Int) -> String
   /// Writes sample `index`; with a `variant`, an augmented version of it that the number decides.
@@ -137,6 +139,9 @@ extension SampleSource {
     guard let images, images < count else { return Array(0..<count) }
     return (0..<images).map { $0 * count / images }
   }
+
+  /// None are named.
+  public var classCount: Int? { nil }
 
   /// Its number.
   public func name(of index: Int) -> String { "sample \(index)" }

@@ -54,6 +54,7 @@ public struct Pipeline: Sendable, CustomStringConvertible {
     on hybrid: inout Hybrid, context: PassContext, observers: [any PassObserver] = []
   ) throws -> [PassResult] {
     try check()
+    for case let head as Head in passes { try head.checkData(context) }
     try rehearse(hybrid, context: context)
     return try perform(on: &hybrid, context: context, observers: observers)
   }

@@ -17,21 +17,23 @@ enum Lineage {
   }
 
   /// The entries of what a pipeline made of `model`: those that it has, its pipeline longer; where it has none, it is what
-  /// all begins with.
+  /// all begins with. What a pipeline makes that gives it another head is a teacher itself: that it was made from is noted as
+  /// `backbone`.
   static func entries(
     continuing model: Model, data: Samples?, pipeline: Pipeline, seed: UInt64
   ) throws -> [(key: String, value: String)] {
     func old(_ key: String) -> String? { model.lineage.first { $0.key == key }?.value }
     var entries: [(key: String, value: String)] = []
+    let teacher = try old("teacher") ?? (model.files.isEmpty ? nil : digest(of: model))
+    let backbone = pipeline.givesHead ? teacher ?? old("backbone") : old("backbone")
+    if let backbone { entries.append(("backbone", backbone)) }
     if let digest = try data.map(digest) ?? old("data") { entries.append(("data", digest)) }
     let steps = [old("pipeline"), pipeline.description].compactMap { $0 }
     entries += [
       ("isa", Machine.level), ("blas", Machine.blas), ("pipeline", steps.joined(separator: ",")),
       ("seed", "\(seed)"),
     ]
-    if let teacher = try old("teacher") ?? (model.files.isEmpty ? nil : digest(of: model)) {
-      entries.append(("teacher", teacher))
-    }
+    if let teacher, !pipeline.givesHead { entries.append(("teacher", teacher)) }
     return entries + [("version", Version.current)]
   }
 

@@ -13,6 +13,7 @@ extension Pipeline {
     seed: UInt64 = 0, threads: Int? = nil, progress: Progress = Progress(),
     observers: [any PassObserver] = []
   ) throws -> Model {
+    try checkHead()
     let context = PassContext(
       pool: ThreadPool(threads: threads), registry: .vitc, seed: seed, progress: progress)
     context.data = data
@@ -24,6 +25,10 @@ extension Pipeline {
     }
     try run(on: &result.hybrid, context: context, observers: observers)
     result.card = model.card(preparedAs: data)
+    if givesHead, let data, let classes = OutputKind.width(of: result.graph) {
+      // Numbers, too, are names: those of other classes may lie beside the file.
+      result.card.labels = (0..<classes).map { data.className($0) ?? "\($0)" }
+    }
     if try result.graph.computes(otherwise: model.graph) {
       // What was measured on another graph, and what that one gave, says nothing of this one.
       result.origin = Model.Origin(
@@ -34,6 +39,20 @@ extension Pipeline {
 }
 
 extension Pipeline {
+  /// Whether what it makes has another head, and so is another teacher.
+  var givesHead: Bool { passes.contains { $0 is Head } }
+
+  /// Throws a usage error where a pass behind `head` makes something of which that model is the teacher: it would be in no file.
+  fileprivate func checkHead() throws(VitError) {
+    guard let place = passes.lastIndex(where: { $0 is Head }),
+      let later = passes[place...].first(where: { $0.isLossy || $0 is Swap })
+    else { return }
+    throw VitError(
+      "head makes another teacher, which '\(type(of: later).name)' would change before it is in a file",
+      kind: .usage, code: "head-order",
+      help: "write it with -o, and run the passes behind 'head' on that")
+  }
+
   /// Whether passes that are written so leave something out.
   fileprivate static func isLossy(_ text: String) -> Bool {
     guard let pipeline = try? Pipeline(text) else { return false }

@@ -14,6 +14,14 @@ public struct Samples: SampleSource {
     case evaluation
   }
 
+  /// Whose numbers classes have.
+  public enum Numbering: Sendable {
+    /// The model's, as far as names or ids say which they are.
+    case model
+    /// The data's own: for a model that is to have the data's classes.
+    case data
+  }
+
   /// The data as the user named them.
   public let name: String
   /// All files that they come from.
@@ -34,21 +42,24 @@ public struct Samples: SampleSource {
   private let further: FurtherInputs
   /// How their classes are numbered, where they are labelled and the model has classes.
   private let classes: ClassMapping?
+  /// Whose numbers they have.
+  public let numbering: Numbering
   private var indices: [Int]
   /// What a `variant` of a sample may be.
   private let augment: Augment
 
   /// Opens `PATH[:train|:test]` or `synthetic[:N]` for a model.
   ///
-  /// `settings` override how pictures are prepared. Of more than `limit` picture files a random choice is taken, which the
+  /// `settings` override how pictures are prepared, `numbering` says whose numbers classes have. Of more than `limit` picture files a random choice is taken, which the
   /// seed decides: each is read once to see whether it can be. Those that cannot are left out, each with a warning. Throws
   /// where nothing is left, or the model's input is no picture.
   public init(
     _ name: String, for model: Model, purpose: Purpose, settings: [(key: String, value: String)] = [],
-    limit: Int = .max, seed: UInt64 = 0, threads: Int? = nil,
+    limit: Int = .max, numbering: Numbering = .model, seed: UInt64 = 0, threads: Int? = nil,
     report: @escaping @Sendable (Diagnostic) -> Void
   ) throws {
     self.name = name
+    self.numbering = numbering
     isSynthetic = name == "synthetic" || name.hasPrefix("synthetic:")
     // Data may say what the model leaves open; made up, they are what it takes.
     let expected = try ImageInput(model, settings: settings)
@@ -62,7 +73,9 @@ public struct Samples: SampleSource {
       model, data: isSynthetic ? nil : dataset.files, count: dataset.count, seed: seed)
     files = dataset.files
     do throws(VitError) {
-      classes = try Samples.classes(of: dataset, in: model, input.labels, report)
+      classes =
+        numbering == .data
+        ? ClassMapping(own: dataset) : try Samples.classes(of: dataset, in: model, input.labels, report)
     } catch { throw error.at(Location(file: name)) }
     if let classes { report(Diagnostic(.note, classes.text, code: "classes")) }
     let edge = input.preprocess.map { min($0.height, $0.width) } ?? 0
@@ -80,8 +93,8 @@ public struct Samples: SampleSource {
     of dataset: Dataset, in model: Model, _ names: [String]?, _ report: (Diagnostic) -> Void
   ) throws(VitError) -> ClassMapping? {
     guard let labels = dataset.labels, let outputs = OutputKind.width(of: model.graph) else { return nil }
-    let count = dataset.classNames?.count ?? (labels.max() ?? 0) + 1
-    if names == nil, count < outputs, OutputKind.isAsWideAsTokens(model.graph) {
+    let isLess = dataset.classNames.map { $0.count < outputs } ?? (labels.allSatisfy { $0 < outputs - 1 })
+    if names == nil, isLess, OutputKind.isAsWideAsTokens(model.graph) {
       report(
         Diagnostic(
           .note,
@@ -128,8 +141,13 @@ public struct Samples: SampleSource {
 
   /// The name of the class `number` of the model, where the model or the data say so.
   public func className(_ number: Int) -> String? {
-    if let names = input.labels, names.indices.contains(number) { return names[number] }
+    if numbering == .model, let names = input.labels, names.indices.contains(number) { return names[number] }
     return classes?.name(of: number)
+  }
+
+  /// How many classes the data name, where they do and their own numbers are taken.
+  public var classCount: Int? {
+    numbering == .data ? classes.map(\.names.count).flatMap { $0 > 0 ? $0 : nil } : nil
   }
 
   /// The class of a sample, or `nil` where it has no label.

@@ -51,7 +51,8 @@ struct Option: Sendable {
   /// The data of a command.
   static let data = Option(
     "--data", "PATH[:SPLIT]",
-    "images: a folder, an IDX, .npy, .npz or CIFAR file, with :train or :test a split of it, or synthetic[:N]"
+    "images: a folder, a list of paths and labels (.csv, .tsv), an IDX, .npy, .npz or CIFAR file, with :train or :test a split "
+      + "of it, or synthetic[:N]"
   )
   /// How images become inputs, where neither the model nor a file beside it says so, or says it wrongly.
   static let preprocess = Option(

@@ -189,6 +189,33 @@ final class Warnings: Sendable {
     #expect(try open(scratch.file("data_batch_2.bin")).labels == [3])
   }
 
+  @Test("CIFAR's folders for Python have both splits and their classes' names")
+  func pickles() throws {
+    for (file, name) in [
+      ("python2-p2", "ten/data_batch_1"), ("python3-p4", "ten/data_batch_2"),
+      ("python2-p0", "ten/test_batch"),
+      ("meta-python2-p2", "ten/batches.meta"), ("fine-p4", "hundred/train"), ("fine-p5", "hundred/test"),
+      ("meta-fine-p4", "hundred/meta"), ("python3-p3", "alone/any"),
+    ] { try scratch.write(Fixture.bytes("pickle/\(file)"), to: name) }
+    let training = try open(scratch.file("ten"))
+    #expect(
+      training.labels == [3, 9, 3, 9] && training.classNames?[9] == "truck" && training.split == .train)
+    #expect(
+      training.files == ["batches.meta", "data_batch_1", "data_batch_2"].map { scratch.file("ten/" + $0) })
+    #expect(try image(training, 3).pixels == image(training, 1).pixels)
+    #expect(try open(scratch.file("ten") + ":test").count == 2)
+    let fine = try open(scratch.file("hundred"), .test)
+    #expect(fine.labels == [99, 0] && fine.classNames?.count == 100 && fine.split == .test)
+    #expect(try open(scratch.file("hundred/train")).classNames?[99] == "kind 99")
+    let alone = try open(scratch.file("alone/any"))
+    #expect(alone.labels == [3, 9] && alone.classNames == nil && alone.split == nil)
+    try scratch.write(Fixture.bytes("pickle/fine-p4"), to: "ten/data_batch_3")
+    #expect(throws: VitError.self) { try open(scratch.file("ten")) }
+    try scratch.write(Fixture.bytes("pickle/meta-fine-p4"), to: "alone/batches.meta")
+    let error = #expect(throws: VitError.self) { try open(scratch.file("alone/any")) }
+    #expect(error?.diagnostic.message == "expected the names of 10 classes, found 100")
+  }
+
   @Test(
     "Fashion-MNIST of the Debian package has both splits",
     .enabled(if: access("/usr/share/datasets/fashion-mnist", F_OK) == 0, "needs dataset-fashion-mnist"))

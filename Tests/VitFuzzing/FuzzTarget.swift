@@ -48,6 +48,18 @@ public struct FuzzTarget: Sendable {
       let batch = try CIFAR(input.file("data_batch_1.bin"))
       for index in 0..<min(batch.count, 3) { _ = try batch.image(index) }
     },
+    FuzzTarget(name: "pickle") { input in
+      do { _ = try CIFAR.classNames(pickle: input.file("meta")) } catch is VitError {}
+      let batch = try CIFAR(pickle: input.file("data_batch_1"))
+      for index in 0..<min(batch.count, 3) { _ = try batch.image(index) }
+    },
+    FuzzTarget(name: "list") { input in
+      let data = try Dataset.open(
+        input.file("list.csv"), defaultSplit: .train, channels: 1, height: 1, width: 1, warn: { _ in })
+      guard data.labels.map({ $0.count == data.count }) ?? true else {
+        throw FuzzFinding("labels are missing")
+      }
+    },
     FuzzTarget(name: "images") { input in _ = try Image(decoding: input.bytes) },
     FuzzTarget(name: "json") { input in
       _ = try input.file("preprocessor_config.json")

@@ -19,6 +19,6 @@ struct PassExampleTests {
       """
     let hybrid =
       name == FixSize.name ? Hybrid(try Graph(text: free, registry: .standard)) : try TinyViT.model()
-    _ = try apply(pass.example, to: hybrid)
+    _ = try apply(pass.example, to: hybrid, TinyViT.context(labelled: name == Head.name))
   }
 }

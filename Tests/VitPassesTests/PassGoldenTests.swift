@@ -49,7 +49,8 @@ struct PassGoldenTests {
       var hybrid = try Hybrid(text: Array(input.utf8), file: file, registry: .standard)
       hybrid.graph = filled(hybrid.graph)
       if hybrid.layers.isEmpty { hybrid.findLayers() }
-      try passes.run(on: &hybrid, context: TinyViT.context())
+      let isLabelled = passes.passes.contains { $0 is Head }
+      try passes.run(on: &hybrid, context: TinyViT.context(labelled: isLabelled))
       try Verifier.verify(hybrid.graph, registry: .standard)
       var options = TextOptions()
       options.inlineFloats = 1

@@ -155,6 +155,33 @@ private struct ColourModel {
       result.errors.contains("by ImageNet's ids, 2 of 1000 in the model: n01440764 = 0, n01484850 = 2"))
   }
 
+  @Test("a list's labels are mapped as the names of folders are: ids, names, numbers") func lists() throws {
+    let model = try ColourModel(outputs: 1000)
+    for colour in ["red", "blue"] { try model.add(colour, to: "data") }
+    for (text, message) in [
+      ("red.png,n01440764\nblue.png,n01484850\n", "by ImageNet's ids, 2 of 1000 in the model"),
+      ("file,class\nred.png,0\nblue.png,2\n", "as the data number them, 1000 in the model"),
+    ] {
+      try model.scratch.write(Array(text.utf8), to: "data/test.csv")
+      for path in ["data", "data/test.csv", "data:test"] {
+        let result = try model.eval(path)
+        #expect(
+          result.output.contains("accuracy          100.00 %"), "\(path): \(result.output)\(result.errors)")
+        #expect(result.errors.contains(message), "\(result.errors)")
+      }
+    }
+    try model.scratch.write(Array("red.png,0\nblue.png\n".utf8), to: "data/test.csv")
+    let refused = try model.eval("data/test.csv")
+    #expect(
+      refused.status == 3 && refused.errors.contains("data/test.csv:2: expected 2 fields"),
+      "\(refused.errors)")
+    let named = try ColourModel(config: #"{"label_names": ["red", "green", "blue sky"]}"#)
+    for colour in ["red", "blue"] { try named.add(colour, to: "data") }
+    try named.scratch.write(Array("red.png,RED\nblue.png,blue_sky\n".utf8), to: "data/list.csv")
+    let result = try named.eval("data/list.csv")
+    #expect(result.output.contains("accuracy          100.00 %"), "\(result.output)\(result.errors)")
+  }
+
   @Test("fewer classes than outputs are doubtful, more are an error before any work") func counts() throws {
     let many = try ColourModel(outputs: 7)
     let few = try ColourModel(outputs: 2)
@@ -167,7 +194,7 @@ private struct ColourModel {
     #expect(warned.status == 0 && warned.errors.contains("accuracy by position may mean nothing"))
     let refused = try few.eval()
     #expect(refused.status == 3 && refused.output.isEmpty, "\(refused.output)")
-    #expect(refused.errors.contains("the data have 3 class folders, the model has 2 classes"))
+    #expect(refused.errors.contains("the data have 3 classes, the model has 2"), "\(refused.errors)")
   }
 
   @Test("names of another number than the outputs are an error, made-up ones are none") func nameCount()

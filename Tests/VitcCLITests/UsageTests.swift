@@ -50,6 +50,8 @@ import Vitc
       (["compile", "a", "-o", "b", "--passes", "shrink"], "unknown pass 'shrink'"),
       (["compile", "a", "-o", "b", "--passes", "distil{batch=9223372036854775807}"], "batch in 1…65536"),
       (["compile", "a", "-o", "b", "--passes", "fine-tune{steps=-1}"], "steps in 0…"),
+      (["compile", "a", "-o", "b", "--passes", "head"], "makes another teacher"),
+      (["opt", "a", "--passes", "head{images=0}"], "images of at least 1"),
       (["compile", "a", "-o", "b", "-MF", "c"], "-MF needs -MD"),
       (["opt", "a"], "needs --passes"), (["opt", "a", "--passes", "fold{"], "malformed"),
       (["eval", "a"], "needs --data"), (["run", "a"], "needs images or --input"),

@@ -81,11 +81,12 @@ package struct RidgeSums {
 
   /// That of `ridges` whose map, solved on these rows, misses `others` least; the first where either has none.
   package func bestRidge(
-    toward first: [Double], free: Bool = true, judgedBy others: RidgeSums, pool: any WorkPool = SerialPool()
+    toward first: [Double], among ridges: [Double] = RidgeSums.ridges, free: Bool = true,
+    judgedBy others: RidgeSums, pool: any WorkPool = SerialPool()
   ) -> Double {
-    var best = (ridge: RidgeSums.ridges[0], error: Double.infinity)
+    var best = (ridge: ridges.first ?? RidgeSums.ridges[0], error: Double.infinity)
     guard inputs > 0, others.moments[inputs * width + inputs] > 0 else { return best.ridge }
-    for ridge in RidgeSums.ridges {
+    for ridge in ridges {
       guard let map = solve(toward: first, ridge: ridge, free: free, pool: pool) else { continue }
       let error = others.error(of: map, pool)
       if error < best.error { best = (ridge, error) }

@@ -24,6 +24,7 @@ package enum Onnx {
   package static let layerNormalization: any Operation.Type = OnnxRowNormalization<LayerNormalizationFunction>
     .self
   package static let lessOrEqual: any Operation.Type = OnnxComparison<LessOrEqualFunction>.self
+  package static let logSoftmax: any Operation.Type = OnnxSoftmax<LogSoftmaxRows>.self
   package static let matMul: any Operation.Type = OnnxMatMul.self
   package static let maxPool: any Operation.Type = OnnxMaxPool.self
   package static let mul: any Operation.Type = OnnxBinary<MulFunction>.self

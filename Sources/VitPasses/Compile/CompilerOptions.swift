@@ -129,6 +129,11 @@ public struct CompilerOptions: Sendable {
     case .layers(let layers) where layers.isEmpty: throw bad("no layers to replace are listed")
     default: break
     }
+    if pipeline?.passes.contains(where: { $0 is Head }) ?? false {
+      throw VitError(
+        "head makes another teacher, and a compile keeps to its own", kind: .usage, code: "head-order",
+        help: "run 'head' with vitc opt, and compile what it gives")
+    }
     guard maximumDrop >= 0, maximumDrop <= 100 else {
       throw bad("the points that may be lost, \(maximumDrop), are not from 0 to 100")
     }

@@ -108,13 +108,13 @@ extension Arguments {
   /// The data that an option names, prepared for a model; `nil` where it is not given.
   func samples(
     _ option: String, for model: Model, purpose: Samples.Purpose = .calibration, limit: Int = .max,
-    seed: UInt64 = 0,
+    numbering: Samples.Numbering = .model, seed: UInt64 = 0,
     terminal: Terminal, _ files: inout FileUse
   ) throws -> Samples? {
     guard let name = text(option) else { return nil }
     let samples = try Samples(
-      name, for: model, purpose: purpose, settings: preprocessing(), limit: limit, seed: seed,
-      threads: threads(), report: { terminal.report($0) })
+      name, for: model, purpose: purpose, settings: preprocessing(), limit: limit, numbering: numbering,
+      seed: seed, threads: threads(), report: { terminal.report($0) })
     try files.reads(samples.sources)
     if samples.skipped > 0 {
       terminal.say("\(name): \(samples.skipped) images could not be read, \(samples.count) are used")

@@ -26,6 +26,8 @@ extension Command {
     notes: [
       "A compile can be run in steps, as in 'score', 'swap{layers=all}', 'distil', 'select,restore', 'fine-tune' and 'round': "
         + "with the same data, --held-out and --seed they give the weights of one compile with the whole pipeline and --eval-data.",
+      "'open-batch,fold,raise,dce,head' with --data makes a teacher for the classes of the data of one for others: what it gives is "
+        + "a teacher of its own, to be written with -o and compiled.",
       "'raise{max-rewrites=N}' stops after N rewrites, of which --time-passes counts all: the least N with which a result "
         + "is wrong finds the rewrite that is.",
     ]
@@ -51,8 +53,12 @@ extension Command {
     let model = try terminal.load(
       arguments.operands[0], raising: false, inputShapes: arguments.texts("--input-shape"), threads: threads,
       &files)
+    // With a new head the model has the data's classes.
+    let heads = pipeline.passes.compactMap { $0 as? Head }
+    let limit = heads.map { $0.images ?? .max }.max() ?? CompilerOptions.maximumImages
     let samples = try arguments.samples(
-      "--data", for: model, limit: CompilerOptions.maximumImages, seed: seed, terminal: terminal, &files)
+      "--data", for: model, limit: limit, numbering: heads.isEmpty ? .model : .data, seed: seed,
+      terminal: terminal, &files)
     let split = try heldOut.flatMap { count in try samples?.holdingOut(count, seed: seed) }
     let teacher = try arguments.text("--teacher").map { try terminal.load($0, threads: threads, &files) }
     var observers: [any PassObserver] = []
