@@ -148,8 +148,11 @@ public struct Budget: Hashable, Sendable {
   /// taken for an agreement of 0.93 that had 0.90.
   private static let ladder: [(scored: Int, solved: Int, searched: Int, judged: Int)] = [
     (0, 0, 0, 0), (1, 0, 1, 0), (2, 0, 1, 1), (3, 0, 2, 1), (3, 1, 2, 1), (4, 1, 3, 2), (4, 2, 3, 2),
-    (4, 2, 4, 2), (4, 3, 4, 2), (5, 3, 5, 2), (5, 3, 5, 3), (5, 3, 5, 4),
+    (4, 2, 4, 3), (4, 3, 4, 3), (5, 3, 5, 3), (5, 3, 5, 5),
   ]
+
+  /// The fewest images that whole models are judged on where a search decides by them, unless there is time for nothing.
+  private static let fewestJudged = 128
 
   /// What `seconds` buy: as many images as half of them pay for, up to what passes take by themselves; for the rest steps.
   /// A mixer that is solved for takes no steps of distillation. What is searched for is measured on fewer images where it would
@@ -169,7 +172,8 @@ public struct Budget: Hashable, Sendable {
       scored = max(Score().images >> halvings.scored, 8)
       solved = max(Distil.usualImages >> halvings.solved, 32)
       searched = min(max(work.heldOut >> halvings.searched, 32), work.heldOut)
-      judged = work.searches > 0 ? min(max(work.heldOut >> halvings.judged, 32), work.heldOut) : searched
+      let fewest = place + 1 < Budget.ladder.count ? Budget.fewestJudged : 32
+      judged = work.searches > 0 ? min(max(work.heldOut >> halvings.judged, fewest), work.heldOut) : searched
       let others = work.images(scored, solved, 0, searched, judged) + work.evaluate(self.evaluated)
       // Solving once more takes as many as are left over: it gains by each.
       refined = 8 * solved
