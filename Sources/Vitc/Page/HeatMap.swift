@@ -46,8 +46,23 @@ struct HeatMap {
     let sorted = pooled.sorted()
     let top = max(sorted[min(sorted.count - 1, sorted.count * 99 / 100)], .leastNormalMagnitude)
     let pixels = pooled.map { UInt8((255 * min(max($0 / top, 0), 1).squareRoot()).rounded()) }
-    let png = try PalettePNG.encode(width: width, height: height, pixels: pixels, palette: HeatMap.palette)
-    // Maps of few rows are drawn as strips.
+    return try PaletteFigure(
+      title: title, width: width, height: height, pixels: pixels, palette: HeatMap.palette
+    ).markup()
+  }
+}
+
+/// A picture of indices into a palette.
+struct PaletteFigure {
+  let title: String
+  let width, height: Int
+  let pixels: [UInt8]
+  let palette: [(UInt8, UInt8, UInt8)]
+
+  /// The figure; throws where zlib is not there.
+  func markup() throws(VitError) -> Markup {
+    let png = try PalettePNG.encode(width: width, height: height, pixels: pixels, palette: palette)
+    // What has few rows is drawn as a strip.
     let shown = Double(max(height, max(1, width / 8)))
     return Markup(
       "figure", [:],

@@ -7,8 +7,13 @@ public struct ReportFigures: Sendable {
   /// The maps of the teacher's layers, and of the hybrid's.
   public let teacher, hybrid: [InteractionMap]
 
-  /// How many images maps are means of.
-  static let images = 8
+  /// What is left of both when patches are dropped; `nil` where none can be.
+  public let teacherRetention, hybridRetention: Retention?
+  /// The samples that are drawn, in gray.
+  let pictures: [GrayPicture]
+
+  /// How many images maps are means of, on how many it is measured what dropping patches does, and how many are drawn.
+  static let images = 8, retained = 200, drawn = 4
 
   /// The figures of a teacher and the hybrid that was made of it, on labelled or unlabelled images.
   ///
@@ -23,11 +28,16 @@ public struct ReportFigures: Sendable {
       return try InteractionMap.all(of: model.hybrid, images: ReportFigures.images, context: context)
     }
     (self.teacher, self.hybrid) = (try maps(teacher), try maps(hybrid))
-  }
-
-  /// The figures of models in memory.
-  package init(teacher: [InteractionMap], hybrid: [InteractionMap]) {
-    (self.teacher, self.hybrid) = (teacher, hybrid)
+    func retention(_ model: Model) throws -> Retention? {
+      let context = PassContext(pool: pool, registry: .vitc, seed: 0, progress: progress)
+      context.data = data
+      return try Retention(
+        of: model.hybrid, against: teacher.graph, images: ReportFigures.retained,
+        pictures: ReportFigures.drawn, context: context)
+    }
+    (teacherRetention, hybridRetention) = (try retention(teacher), try retention(hybrid))
+    pictures =
+      try (teacherRetention ?? hybridRetention)?.samples.compactMap { try GrayPicture($0, of: data) } ?? []
   }
 
   /// The sections of a page; where pictures cannot be written, that is said in their place.
@@ -70,6 +80,7 @@ public struct ReportFigures: Sendable {
         ]),
       ReportPage.section(
         "Heads of the teacher", [heads.isEmpty ? nil : Markup("div", ["class": "maps"], heads)]),
+      ReportPage.section("Fewer patches", [dropping, try drawnPatches()]),
     ].compactMap { $0 }
   }
 

@@ -1,0 +1,39 @@
+import Testing
+import VitIR
+import VitPasses
+
+@Suite("Fewer patches, measured") struct RetentionTests {
+  @Test(
+    "a model that keeps all is its teacher, and as many patches are left as are kept", arguments: [4, 2, 1])
+  func measured(_ layers: Int) throws {
+    let teacher = try TinyViT.model(layers: layers)
+    let context = TinyViT.context(count: 24)
+    let found = try #require(
+      try Retention(of: teacher, against: teacher.graph, images: 20, pictures: 3, context: context))
+    #expect(found.points.map(\.keep) == [1, 0.9, 0.8, 0.7, 0.6, 0.5])
+    #expect(
+      found.points[0].fidelity.damage == 0 && found.points.dropFirst().allSatisfy { $0.fidelity.damage > 0 })
+    #expect(found.points.allSatisfy { $0.fidelity.images == 20 } && found.samples.count == 3)
+    let places = Set([1, 2, 3].map { layers * $0 / 4 }).sorted()
+    #expect(found.patches.map(\.layer) == places)
+    var part = 1.0
+    for patches in found.patches {
+      part *= 0.7
+      #expect(patches.rows == 4 && patches.columns == 4 && patches.isLeft.count == 3)
+      for left in patches.isLeft { #expect(left.count { $0 } == Int((16 * part - 1e-6).rounded(.up))) }
+    }
+    // What is gone does not come back.
+    for (before, after) in zip(found.patches, found.patches.dropFirst()) {
+      for (a, b) in zip(before.isLeft, after.isLeft) { #expect(zip(a, b).allSatisfy { $0 || !$1 }) }
+    }
+  }
+
+  @Test("of merged patches none are dropped")
+  func merged() throws {
+    let teacher = try TinyViT.model(layers: 4)
+    let context = TinyViT.context(count: 24)
+    let merged = try apply("merge{counts=[2,0,0,0]}", to: teacher, context)
+    #expect(
+      try Retention(of: merged, against: teacher.graph, images: 8, pictures: 2, context: context) == nil)
+  }
+}
