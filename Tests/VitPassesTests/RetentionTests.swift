@@ -11,8 +11,9 @@ import VitPasses
     let found = try #require(
       try Retention(of: teacher, against: teacher.graph, images: 20, pictures: 3, context: context))
     #expect(found.points.map(\.keep) == [1, 0.9, 0.8, 0.7, 0.6, 0.5])
-    #expect(
-      found.points[0].fidelity.damage == 0 && found.points.dropFirst().allSatisfy { $0.fidelity.damage > 0 })
+    #expect(found.points[0].fidelity.damage == 0)
+    // Behind the only layer nobody reads patches.
+    #expect(found.points.dropFirst().allSatisfy { ($0.fidelity.damage > 0) == (layers > 1) })
     #expect(found.points.allSatisfy { $0.fidelity.images == 20 } && found.samples.count == 3)
     let places = Set([1, 2, 3].map { layers * $0 / 4 }).sorted()
     #expect(found.patches.map(\.layer) == places)
