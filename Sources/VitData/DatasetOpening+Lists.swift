@@ -6,7 +6,7 @@ extension Opener {
     let found = folder.files.compactMap { file in
       Opener.part(of: file).map { (file: file, word: $0.word, part: $0.part) }
     }
-    guard split == nil, !found.isEmpty,
+    guard split == nil, !found.isEmpty, !hasClassesByPart(folder),
       let part = try chosen([Split.train, .test].filter { part in found.contains { $0.part == part } })
     else { return nil }
     // Of several lists to test on the one called so: the others were for choosing the model.
@@ -18,6 +18,14 @@ extension Opener {
         error.diagnostic.help
         ?? "'\(file)' in a data set's folder is its list of pictures: where it is something else, name the folder that holds the pictures"
       throw error
+    }
+  }
+
+  /// Whether folders for the parts hold folders for classes: these say what is what then, and a list beside them is something else.
+  private func hasClassesByPart(_ folder: Folder) -> Bool {
+    folder.folders.contains { name in
+      guard Opener.splitNames[name] != nil else { return false }
+      return (try? Folder(folder.path(of: name)))?.folders.isEmpty == false
     }
   }
 
@@ -60,8 +68,11 @@ extension Opener {
     let (folder, own) = (String(path[..<start]), String(path[start...]))
     guard Opener.part(of: own) != nil else { return [] }
     // Looked for by name: the folder may hold a million pictures, too.
-    let words = Opener.splitNames.keys.sorted().flatMap { [$0, $0.prefix(1).uppercased() + $0.dropFirst()] }
-    return words.flatMap { [$0 + ".csv", $0 + ".tsv"] }.filter { $0 != own }.map { folder + $0 }
+    let words = Opener.splitNames.keys.sorted().flatMap {
+      [$0, $0.prefix(1).uppercased() + $0.dropFirst(), $0.uppercased()]
+    }
+    return words.flatMap { word in ["csv", "tsv", "CSV", "TSV"].map { "\(word).\($0)" } }.filter { $0 != own }
+      .map { folder + $0 }
       .filter { Folder.kind($0) == .file }
   }
 }

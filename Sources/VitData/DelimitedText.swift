@@ -8,6 +8,8 @@ struct DelimitedText {
   private var place = 0
   private var line = 1
 
+  /// The most fields of a record.
+  private static let mostFields = 4096
   private static let quote = UInt8(ascii: "\"")
   private static let lineFeed: UInt8 = 10
   private static let carriageReturn: UInt8 = 13
@@ -39,6 +41,9 @@ struct DelimitedText {
     var fields: [ArraySlice<UInt8>] = []
     fields.reserveCapacity(2)
     while true {
+      guard fields.count < DelimitedText.mostFields else {
+        throw failure("expected at most \(DelimitedText.mostFields) fields in a line, found more")
+      }
       fields.append(place < bytes.count && bytes[place] == DelimitedText.quote ? try quoted() : try plain())
       guard place < bytes.count, bytes[place] == separator else { break }
       place += 1

@@ -112,11 +112,11 @@ public struct CIFAR: Sendable {
         throw VitError(
           "expected 'label_names' or 'fine_label_names', found the keys \(pickle.keys())", code: "cifar-keys")
       }
-      let names = try pickle.elements(found, "names").map { try FileName.text(of: pickle.text($0)) }
+      let names = try pickle.elements(found, "names")
       guard names.count == classes else {
         throw VitError("expected \(classes) names, found \(names.count)", code: "cifar-keys")
       }
-      return names
+      return try names.map { try FileName.text(of: pickle.text($0)) }
     }
   }
 

@@ -20,7 +20,7 @@ package final class CheckpointFile {
   private var entries: [(key: String, range: Range<Int>)] = []
   private var hasWarned = false
 
-  private static let magic = Array("VITCKPT3".utf8)
+  private static let magic = Array("VITCKPT4".utf8)
   /// The most entries of a file.
   static let maximumEntries = 64
 

@@ -18,7 +18,7 @@ extension Double {
   /// The number with three significant digits, as `0.00123` or `1.2e-7`.
   package var short: String {
     guard isFinite else { return "-" }
-    guard self != 0 else { return "0" }
+    guard magnitude >= 1e-300 else { return "0" }
     let digits = 2 - Int(log10(magnitude).rounded(.down))
     if digits < 0 { return fixed(0) }
     if digits > 7 {

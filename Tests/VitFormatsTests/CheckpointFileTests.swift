@@ -103,7 +103,7 @@ import VitTestSupport
 
   /// A file with these entries and a digest that is right.
   private func forged(_ count: UInt64, _ rest: [UInt8]) -> [UInt8] {
-    let head = Array("VITCKPT3".utf8) + digest("a").bytes + little(count) + rest
+    let head = Array("VITCKPT4".utf8) + digest("a").bytes + little(count) + rest
     return head + Digest(of: head).bytes
   }
 

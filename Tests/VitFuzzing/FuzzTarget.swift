@@ -77,7 +77,7 @@ public struct FuzzTarget: Sendable {
     FuzzTarget(name: "checkpoint") { input in
       // Behind the signature and a digest that names the compile, and before one that is right.
       let identity = Digest(of: [])
-      var bytes = Array("VITCKPT3".utf8) + identity.bytes + input.bytes
+      var bytes = Array("VITCKPT4".utf8) + identity.bytes + input.bytes
       bytes += Digest(of: bytes).bytes
       let path = try input.file("m.checkpoint", bytes)
       let file = try CheckpointFile(path: path, identity: identity, resuming: true) { _ in }

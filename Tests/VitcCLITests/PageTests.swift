@@ -90,6 +90,47 @@ import Vitc
     #expect(try !elements(try text(tiny, "p.html")).contains { $0.name == "script" })
   }
 
+  @Test("numbers of any size are drawn")
+  func sizes() throws {
+    let tiny = try TinyModel()
+    #expect(try tiny.run(TinyModel.compile + ["-o", "h.vmod", "--report", "r.json"]).status == 0)
+    let whole = try #require(
+      try JSONSerialization.jsonObject(with: tiny.bytes("r.json")) as? [String: Any])
+    let layer = try #require((whole["layers"] as? [[String: Any]])?.first)
+    func damage(_ value: Double) -> [String: Any] {
+      layer.merging(["scores": ["damage": value, "entropy": value]]) { $1 }
+    }
+    let (huge, least) = (1.7e308, Double.leastNonzeroMagnitude)
+    let changes: [(String, Any)] = [
+      ("layers", [damage(huge)]), ("layers", [damage(huge), damage(-huge)]), ("layers", [damage(least)]),
+      ("layers", [damage(huge), damage(least), damage(1)]), ("layers", [Any]()),
+      ("stages", [["pass": "solve", "before": huge, "after": -huge]]),
+      ("steps", [["pass": "swap", "parameters": huge, "flops": least]]),
+      ("points", [["cost": 1, "damage": huge], ["cost": 0.5, "damage": huge]]),
+      ("points", [["cost": 1, "damage": least], ["cost": 0.5, "damage": least]]),
+      ("points", [["cost": 1e16, "damage": 1], ["cost": 1e16, "damage": 1]]),
+      ("points", [["cost": huge, "damage": 1], ["cost": -huge, "damage": 1]]),
+      ("curves", [["pass": "distil", "layer": 1, "steps": [9_007_199_254_740_992], "losses": [0.5]]]),
+      ("curves", [["pass": "fine-tune", "layer": NSNull(), "steps": [1, 2], "losses": [NSNull(), 0.5]]]),
+      (
+        "curves",
+        (0..<30).map {
+          ["pass": "distil", "layer": $0, "steps": [1, 2], "losses": [0.5, 0.25]] as [String: Any]
+        }
+      ),
+      ("seed", huge), ("aim", huge), ("timed_batch", -huge),
+    ]
+    for (name, value) in changes {
+      var report = whole
+      report[name] = value
+      try JSONSerialization.data(withJSONObject: report).write(
+        to: URL(fileURLWithPath: tiny.scratch.file("x.json")))
+      let made = try tiny.run(["report", "x.json", "-o", "x.html"])
+      #expect(made.status == 0, "\(name): \(value): \(made.errors)")
+      _ = try elements(try text(tiny, "x.html"))
+    }
+  }
+
   @Test("what is no report is one error line, and no page is there")
   func refused() throws {
     let tiny = try TinyModel()

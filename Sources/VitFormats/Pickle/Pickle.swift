@@ -44,7 +44,10 @@ struct Pickle {
     }
     // Of a key that is there twice Python keeps the last.
     for member in members.reversed() {
-      if case .text = self[member.key], try text(self[member.key]) == Array(key.utf8) {
+      // A form with escapes takes four bytes for one at the most.
+      if case .text(_, let range) = self[member.key], range.count <= 4 * key.utf8.count,
+        try text(self[member.key]) == Array(key.utf8)
+      {
         return self[member.value]
       }
     }

@@ -3,7 +3,8 @@ internal import VitIR
 /// The machine that a pickle is a program for, with the instructions alone that a dictionary of text, lists of numbers and arrays
 /// of NumPy is written with. It calls nothing: a name is a value, and what Python would call makes another one.
 ///
-/// Memory is bounded by the file: each instruction makes at most one value, of which there may be 2²¹.
+/// Memory is bounded: each instruction makes at most one value, of which there may be 2²¹, and as many are remembered or lie on the stack
+/// twice over.
 struct PickleMachine {
   /// All values so far.
   private(set) var values: [PickleValue] = []
@@ -170,7 +171,9 @@ struct PickleMachine {
 
   private mutating func empty(_ code: UInt8) throws(VitError) -> Bool {
     switch code {
-    case UInt8(ascii: "("): marks.append(stack.count)
+    case UInt8(ascii: "("):
+      try checkRoom()
+      marks.append(stack.count)
     case UInt8(ascii: "]"): try push(.list([]))
     case UInt8(ascii: "}"): try push(.dictionary([]))
     case UInt8(ascii: ")"): try push(.tuple([]))
@@ -240,10 +243,10 @@ struct PickleMachine {
       guard version <= 5 else { throw failure("expected a protocol of at most 5, found \(version)") }
     // The frame's size says nothing that its contents do not.
     case 0x95: try reader.skip(8, "a frame's size")
-    case 0x94: memo[memo.count] = try top()
-    case UInt8(ascii: "q"): memo[Int(try reader.byte("a place"))] = try top()
-    case UInt8(ascii: "r"): memo[Int(try reader.littleEndian(UInt32.self, "a place"))] = try top()
-    case UInt8(ascii: "p"): memo[try place()] = try top()
+    case 0x94: try keep(at: memo.count)
+    case UInt8(ascii: "q"): try keep(at: Int(try reader.byte("a place")))
+    case UInt8(ascii: "r"): try keep(at: Int(try reader.littleEndian(UInt32.self, "a place")))
+    case UInt8(ascii: "p"): try keep(at: try place())
     case UInt8(ascii: "h"): try recall(Int(try reader.byte("a place")))
     case UInt8(ascii: "j"): try recall(Int(try reader.littleEndian(UInt32.self, "a place")))
     case UInt8(ascii: "g"): try recall(try place())
@@ -263,7 +266,20 @@ struct PickleMachine {
     guard let value = memo[place] else {
       throw failure("expected a value at place \(place), found none")
     }
+    try checkRoom()
     stack.append(value)
+  }
+
+  private mutating func keep(at place: Int) throws(VitError) {
+    try checkRoom()
+    memo[place] = try top()
+  }
+
+  /// Throws where more is noted of values than there may be values.
+  private func checkRoom() throws(VitError) {
+    guard stack.count + marks.count + memo.count < 2 * PickleMachine.maximumValues else {
+      throw failure("expected at most \(2 * PickleMachine.maximumValues) values in use, found more")
+    }
   }
 
   // MARK: Names, and what Python would make of them

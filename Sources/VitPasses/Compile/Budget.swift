@@ -182,11 +182,11 @@ public struct Budget: Hashable, Sendable {
       images = others + work.refine(refined)
       if images <= share * total { break }
     }
-    let fewest = min(32, work.heldOut)
+    let (fewest, fewestJudged) = (min(32, work.heldOut), min(Budget.fewestJudged, judged))
     while let searching, work.search(searched) + work.judge(judged) > searching * Budget.rate,
-      max(searched, judged) > fewest
+      searched > fewest || judged > fewestJudged
     {
-      (searched, judged) = (max(searched / 2, fewest), max(judged / 2, fewest))
+      (searched, judged) = (max(searched / 2, min(fewest, searched)), max(judged / 2, fewestJudged))
     }
     images = work.images(scored, solved, refined, searched, judged) + work.evaluate(self.evaluated)
     let left = max(0, total - images)

@@ -40,6 +40,7 @@ package struct CompilePlan: Sendable {
           choices: options.select == .auto && options.replacesLayers
             ? MixerChoices.most(solved: options.isSolved, beside: options.beside.kinds) : 0,
           narrower: options.select == .auto && options.replacesLayers && !options.makesOthers
+            && options.deadline == nil
             ? MixerChoices.trained : 0, reading: reading),
         isSolved: options.isSolved,
         distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,

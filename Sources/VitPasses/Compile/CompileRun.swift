@@ -80,6 +80,8 @@ package struct CompileRun {
     try plan.pipeline.check()
     try plan.pipeline.rehearse(Hybrid(of: teacher), context: context())
     let bound = try bound()
+    // What does not fit is said before any work.
+    if timedBatch > 1 { _ = try GraphTiming.executor(teacher.graph, shapes: timedShapes, pool: pool) }
     let count = plan.pipeline.replacements(among: teacher.layers)
     if count > 0 { events(.bound(bound, count: count)) }
     events(.pipeline(plan.pipeline.description))
@@ -223,6 +225,13 @@ package struct CompileRun {
       plan.pipeline, start: start, training: max(deadline - 1.3 * rest, 0.3 * deadline))
   }
 
+  /// The runs of the teacher's inputs that are timed at once.
+  private var timedBatch: Int {
+    BatchForm(teacher.graph, sample: data.training.shape).count == nil ? options.timedBatch : 1
+  }
+
+  private var timedShapes: [[Int]] { shapes.map { [timedBatch * $0[0]] + $0.dropFirst() } }
+
   private func report(
     _ hybrid: Hybrid, bound: Bound, _ meter: FidelityMeter
   ) throws -> (Report, SampleDamages) {
@@ -239,9 +248,7 @@ package struct CompileRun {
     }
     let (fidelity, each) = try meter.samples(hybrid.graph) { progress.advance("measure hybrid", $0, $1, "") }
     let lost = [data.training, data.heldOut, data.evaluation].map(leftOut.count)
-    let isOpen = BatchForm(teacher.graph, sample: data.training.shape).count == nil
-    let batch = isOpen ? options.timedBatch : 1
-    let timed = shapes.map { [batch * $0[0]] + $0.dropFirst() }
+    let timed = timedShapes
     let timing = try GraphTiming.times(
       [baseline.graph, hybrid.graph], shapes: [timed, timed], pool: pool, seconds: 1,
       isCancelled: progress.isCancelled)
@@ -254,7 +261,7 @@ package struct CompileRun {
         data.training.count - lost[0], data.heldOut.count - lost[1], data.evaluation.count - lost[2]
       ), timing: (timing[0], timing[1]))
     report.nonFiniteSamples = leftOut.count
-    report.timedBatch = batch * samples
+    report.timedBatch = timedBatch * samples
     try report.note(hybrid, beside: teacher)
     report.quantised = try quantised.map { try meter.measure($0) }
     return (report, each)

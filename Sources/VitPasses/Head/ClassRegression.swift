@@ -34,10 +34,14 @@ struct ClassRegression {
   private var solved, judges: ClassSums
   private let judged, scores, joined: View
   private var judgedLabels: [Int] = []
+  /// The held-out rows that there are, and that came so far.
+  private let heldOut: Int
+  private var came = 0
   private let arena: Arena
 
-  /// A regression of `classes` on `inputs` numbers; throws where its memory does not fit.
-  init(inputs: Int, classes: Int, pool: any WorkPool) throws {
+  /// A regression of `classes` on `inputs` numbers, with so many held-out rows; throws where its memory does not fit.
+  init(inputs: Int, classes: Int, heldOut: Int, pool: any WorkPool) throws {
+    self.heldOut = heldOut
     (self.inputs, self.classes, self.pool) = (inputs, classes, pool)
     let width = inputs + 1
     let most = max(256, min(ClassRegression.kept.rows, ClassRegression.kept.scores / classes))
@@ -68,7 +72,11 @@ struct ClassRegression {
   mutating func add(_ row: UnsafePointer<Float>, label: Int, isHeldOut: Bool) {
     guard isHeldOut else { return solved.add(row, label: label, pool: pool) }
     judges.add(row, label: label, pool: pool)
-    guard judgedLabels.count < judged.shape[0] else { return }
+    // Of more than there is room for, rows spread evenly: data often come class by class.
+    let room = judged.shape[0]
+    defer { came += 1 }
+    guard heldOut <= room || (came + 1) * room / heldOut > came * room / heldOut, judgedLabels.count < room
+    else { return }
     let line = judged.f64 + judgedLabels.count * (inputs + 1)
     for column in 0..<inputs { line[column] = Double(row[column]) }
     line[inputs] = 1

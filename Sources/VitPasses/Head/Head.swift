@@ -73,7 +73,9 @@ public struct Head: Pass {
     try Head.checkOwnTeacher(hybrid)
     let labelled = try labelled(context)
     let map = try ClassifierMap(of: hybrid.graph)
-    var regression = try ClassRegression(inputs: map.width, classes: labelled.classes, pool: context.pool)
+    var regression = try ClassRegression(
+      inputs: map.width, classes: labelled.classes, heldOut: labelled.isHeldOut.count { $0 },
+      pool: context.pool)
     try collect(labelled, map, hybrid.graph, context, into: &regression)
     let solution = try regression.solve(ridge: ridge)
     map.replace(

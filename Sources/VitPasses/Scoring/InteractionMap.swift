@@ -22,22 +22,38 @@ public struct InteractionMap: Hashable, Sendable {
 
   /// The maps of all layers of a model, on so many samples; of layers that cannot be run alone none.
   public static func all(of hybrid: Hybrid, images: Int, context: PassContext) throws -> [InteractionMap] {
-    let attention = hybrid.layers.filter { $0.isAttention || $0.isShared }
-    let means = try MeanMaps(hybrid, of: attention, images: images, context: context)
     let others = hybrid.layers.filter { !$0.isAttention && !$0.isShared && !$0.isRemoved }
     let inputs = try tokens(others.compactMap(\.input), of: hybrid.graph, images: min(images, 4), context)
     return try hybrid.layers.compactMap { layer in
-      if let heads = means.heads(of: layer.index), let first = heads.first {
-        let columns = first.columns
-        guard columns > 0 else { return nil }
-        let sum = first.map.indices.map { place in heads.reduce(0) { $0 + $1.map[place] } }
+      if layer.isAttention || layer.isShared {
+        // One layer after the other: all maps of a model may be larger than it.
+        let means = try MeanMaps(hybrid, of: [layer], images: images, context: context)
+        guard let heads = means.heads(of: layer.index), let columns = heads.first?.columns, columns > 0 else {
+          return nil
+        }
         return InteractionMap(
-          layer: layer.index, kind: layer.kind, rows: sum.count / columns, columns: columns,
-          weights: normalised(sum, columns), heads: heads.map { normalised($0.map, columns) })
+          attention: heads.map(\.map), columns: columns, layer: layer.index, kind: layer.kind)
       }
       guard let input = layer.input, let output = layer.output, let x = inputs[input] else { return nil }
       return try gradients(layer, of: hybrid.graph, from: input, to: output, x, context)
     }
+  }
+
+  /// The mean of the maps of heads, each `columns` wide.
+  private init(attention heads: [[Double]], columns: Int, layer: Int, kind: String) {
+    var sum = heads[0]
+    for head in heads.dropFirst() {
+      for place in sum.indices { sum[place] += head[place] }
+    }
+    self.init(
+      layer: layer, kind: kind, rows: sum.count / columns, columns: columns,
+      weights: InteractionMap.normalised(sum, columns),
+      heads: heads.map { InteractionMap.normalised($0, columns) })
+  }
+
+  private init(layer: Int, kind: String, rows: Int, columns: Int, weights: [Float], heads: [[Float]]) {
+    (self.layer, self.kind, self.rows, self.columns) = (layer, kind, rows, columns)
+    (self.weights, self.heads) = (weights, heads)
   }
 
   /// Values of a model for samples, copied.
@@ -75,11 +91,13 @@ public struct InteractionMap: Hashable, Sendable {
     for (place, token) in columns.enumerated() {
       try context.checkCancelled()
       var moves = [Float](repeating: 0, count: samples * width)
+      var steps = [Float](repeating: 1, count: samples)
       for sample in 0..<samples {
         let start = (sample * tokens + token) * width
         let size = floats[start..<start + width].reduce(Float(0)) { $0 + $1 * $1 } / Float(width)
+        steps[sample] = shift * max(size.squareRoot(), 1e-6)
         for channel in 0..<width {
-          moves[sample * width + channel] = shift * max(size.squareRoot(), 1e-6) * Float(random.normal())
+          moves[sample * width + channel] = steps[sample] * Float(random.normal())
         }
       }
       var before: [Float] = []
@@ -100,7 +118,8 @@ public struct InteractionMap: Hashable, Sendable {
         let outputs = y.count / max(1, samples * rows)
         for (index, (a, b)) in zip(before, y).enumerated() {
           let row = index / outputs % rows
-          squares[row * columns.count + place] += Double((a - b) * (a - b))
+          let slope = (a - b) / (2 * steps[index / outputs / rows])
+          squares[row * columns.count + place] += Double(slope * slope)
         }
       }
     }

@@ -42,7 +42,9 @@ public struct LossCurve: Hashable, Sendable {
     sums.indices.compactMap { place in
       let mean = sums[place] / Double(counts[place])
       guard counts[place] > 0, mean.isFinite else { return nil }
-      return ((place + 1) * steps / sums.count, mean)
+      // The first step of a stretch is the least of those that fall into it.
+      let first = (place * steps + sums.count - 1) / sums.count
+      return (first + counts[place], mean)
     }
   }
 

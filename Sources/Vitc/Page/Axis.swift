@@ -13,14 +13,20 @@ struct Axis {
   init(
     _ values: [Double], from: Double, to: Double, includesZero: Bool = false, logarithmic: Bool = false
   ) {
-    let usable = values.filter { $0.isFinite && (!logarithmic || $0 > 0) } + (includesZero ? [0] : [])
+    // Far from where powers and differences stop being numbers.
+    let usable =
+      values.filter { $0.isFinite && (!logarithmic || $0 > 0) }
+      .map { logarithmic ? min(max($0, 1e-250), 1e250) : min(max($0, -1e250), 1e250) }
+      + (includesZero ? [0] : [])
     var (low, high) = (usable.min() ?? 0, usable.max() ?? 1)
     if logarithmic {
       low = pow(10, log10(usable.isEmpty ? 0.1 : low).rounded(.down))
       high = pow(10, log10(usable.isEmpty ? 1 : high).rounded(.up))
       if !(high > low) { high = 10 * low }
     } else {
-      if !(high > low) { (low, high) = (low - 0.5, high + 0.5) }
+      // Ends that are equal, or nearly so beside their size, leave no room for steps.
+      let least = max(1e-250, 1e-9 * max(low.magnitude, high.magnitude))
+      if high - low < least { (low, high) = (low - max(0.5, least), high + max(0.5, least)) }
       let step = Axis.step(high - low)
       (low, high) = ((low / step).rounded(.down) * step, (high / step).rounded(.up) * step)
     }

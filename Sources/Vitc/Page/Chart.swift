@@ -61,7 +61,7 @@ struct BarChart {
     guard !values.isEmpty else { return nil }
     let count = Double(max(1, series.count))
     let each = BarChart.thickness * count + 8
-    let top = series.count > 1 ? 26.0 : 6
+    let top = Legend.height(series, at: BarChart.left)
     let height = top + each * Double(rows.count) + 28
     let axis = Axis(values, from: BarChart.left, to: BarChart.width - BarChart.right, includesZero: true)
     var shapes: [Markup] = []
@@ -102,20 +102,41 @@ struct BarChart {
   private var legend: [Markup] { Legend.markup(series, at: BarChart.left) }
 }
 
-/// Names of series with their colours, in a row.
+/// Names of series with their colours, in rows.
 enum Legend {
-  /// The look of a series: one of four colours, and from the fifth on the line is broken, too.
-  static func style(_ number: Int) -> String { "s\(number % 4)" + (number % 8 > 3 ? " broken" : "") }
+  /// How high rows of these names are, from the top of a chart.
+  static func height(_ series: [String], at left: Double) -> Double {
+    series.count > 1 ? 26 + 16 * Double(places(series, at: left).last?.row ?? 0) : 6
+  }
+
+  /// Where each name stands.
+  private static func places(_ series: [String], at left: Double) -> [(x: Double, row: Int)] {
+    var (x, row) = (left, 0)
+    return series.map { name in
+      let width = 24 + 7.2 * Double(name.count)
+      if x + width > 716, x > left { (x, row) = (left, row + 1) }
+      defer { x += width }
+      return (x, row)
+    }
+  }
+
+  /// The look of a series: one of four colours, and from the fifth on the line is broken, from the ninth on dotted.
+  static func style(_ number: Int) -> String {
+    "s\(number % 4)" + ["", " broken", " dotted"][number / 4 % 3]
+  }
 
   static func markup(_ series: [String], at left: Double) -> [Markup] {
-    var x = left
-    return series.enumerated().flatMap { number, name -> [Markup] in
-      defer { x += 24 + 7.2 * Double(name.count) }
+    zip(series, places(series, at: left)).enumerated().flatMap { number, entry -> [Markup] in
+      let (name, (x, row)) = entry
+      let y = 11 + 16 * Double(row)
       return [
         Markup(
           "line",
-          ["x1": x.svg, "y1": "11", "x2": (x + 11).svg, "y2": "11", "class": "stroke thick \(style(number))"]),
-        Chart.label(x + 14, 15, name),
+          [
+            "x1": x.svg, "y1": y.svg, "x2": (x + 11).svg, "y2": y.svg,
+            "class": "stroke thick \(style(number))",
+          ]),
+        Chart.label(x + 14, y + 4, name),
       ]
     }
   }
@@ -143,7 +164,7 @@ struct PointChart {
   var chart: Chart? {
     let points = series.flatMap(\.points).filter { $0.x.isFinite && $0.y.isFinite }
     guard !points.isEmpty else { return nil }
-    let top = 28.0
+    let top = max(28, Legend.height(series.map(\.name), at: PointChart.left))
     let across = Axis(
       points.map(\.x), from: PointChart.left, to: PointChart.width - 16, logarithmic: x.isLogarithmic)
     let up = Axis(

@@ -52,6 +52,10 @@ struct ReportDocument {
     guard case .array(let layers)? = json["layers"] else {
       throw ReportDocument.bad("the report has no list 'layers'")
     }
+    guard layers.count <= ReportDocument.mostLayers else {
+      throw ReportDocument.bad(
+        "the report has \(layers.count) layers, expected at most \(ReportDocument.mostLayers)")
+    }
     var found: [Layer] = []
     for (place, layer) in layers.enumerated() {
       guard case .int(let index)? = layer["index"], case .string(let kind)? = layer["kind"] else {
@@ -71,6 +75,9 @@ struct ReportDocument {
     self.layers = found
   }
 
+  /// The most layers, and the most numbers of one, that a page shows.
+  private static let (mostLayers, mostNumbers) = (1024, 32)
+
   private static func bad(_ message: String, help: String? = nil) -> VitError {
     VitError(
       message, code: "report-schema", help: help ?? "give what 'vitc compile --report FILE.json' wrote")
@@ -78,7 +85,8 @@ struct ReportDocument {
 
   private static func numbers(_ json: JSON?) -> [String: Double] {
     guard case .members(let members)? = json else { return [:] }
-    return members.compactMapValues(\.number)
+    let known = members.compactMapValues(\.number).sorted { $0.key < $1.key }.prefix(mostNumbers)
+    return Dictionary(uniqueKeysWithValues: known.map { ($0.key, $0.value) })
   }
 
   /// The number at a path; `nil` where there is none.
@@ -103,8 +111,8 @@ extension JSON {
     if case .string(let text)? = self[name] { text } else { nil }
   }
 
-  /// The numbers of a list in it.
-  func numbers(_ name: String) -> [Double] {
-    if case .array(let elements)? = self[name] { elements.compactMap(\.number) } else { [] }
+  /// The elements of a list in it.
+  func list(_ name: String) -> [JSON] {
+    if case .array(let elements)? = self[name] { elements } else { [] }
   }
 }

@@ -6,6 +6,8 @@ internal import VitRuntime
 public struct ReportFigures: Sendable {
   /// The maps of the teacher's layers, and of the hybrid's.
   public let teacher, hybrid: [InteractionMap]
+  /// What stands in the hybrid's layers, by their numbers.
+  private let kinds: [Int: String]
 
   /// What is left of both when patches are dropped; `nil` where none can be.
   public let teacherRetention, hybridRetention: Retention?
@@ -28,6 +30,7 @@ public struct ReportFigures: Sendable {
       return try InteractionMap.all(of: model.hybrid, images: ReportFigures.images, context: context)
     }
     (self.teacher, self.hybrid) = (try maps(teacher), try maps(hybrid))
+    kinds = Dictionary(hybrid.hybrid.layers.map { ($0.index, $0.kind) }) { first, _ in first }
     func retention(_ model: Model) throws -> Retention? {
       let context = PassContext(pool: pool, registry: .vitc, seed: 0, progress: progress)
       context.data = data
@@ -50,11 +53,16 @@ public struct ReportFigures: Sendable {
   private func drawn() throws(VitError) -> [Markup] {
     let own = Dictionary(hybrid.map { ($0.layer, $0) }) { first, _ in first }
     let pairs = try teacher.map { original throws(VitError) -> Markup in
-      let other = own[original.layer].flatMap { ReportFigures.isAlike($0, original) ? nil : $0 }
       let name = "layer \(original.layer)"
+      let other = own[original.layer]
+      if let other, ReportFigures.isAlike(other, original) {
+        return Markup(
+          "div", [:], [try ReportFigures.map(original, "\(name): \(original.kind), alike in both")])
+      }
       let first = try ReportFigures.map(
         original,
-        other == nil ? "\(name): \(original.kind), alike in both" : "\(name), teacher: \(original.kind)")
+        "\(name), teacher: \(original.kind)"
+          + (other == nil ? "; in the hybrid, \(kinds[original.layer] ?? "nothing"), without a map" : ""))
       guard let other else { return Markup("div", [:], [first]) }
       return Markup(
         "div", ["class": "pair"], [first, try ReportFigures.map(other, "\(name), hybrid: \(other.kind)")])
@@ -75,7 +83,7 @@ public struct ReportFigures: Sendable {
           Markup(
             "p",
             text:
-              "Each row is a token that a layer gives, each column one that it reads, class and other first tokens first; brighter counts more. Of attention it is the mean of its maps over \(ReportFigures.images) images and all heads; of a module in its place the norm of the gradient of one token with respect to the other."
+              "Each row is a token that a layer gives, each column one that it reads, class and other first tokens first; brighter counts more. Of attention it is the mean of its maps over \(ReportFigures.images) images at most and all heads; of a module in its place the norm of the gradient of one token with respect to the other."
           ), pairs.isEmpty ? nil : Markup("div", ["class": "maps"], pairs),
         ]),
       ReportPage.section(

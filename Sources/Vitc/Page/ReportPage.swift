@@ -207,9 +207,12 @@ public struct ReportPage {
 extension ReportPage {
   // MARK: Layers
 
+  /// The most numbers of a layer that the table shows.
+  private static let mostColumns = 64
+
   fileprivate var layers: Markup? {
     guard !report.layers.isEmpty else { return nil }
-    let names = Set(report.layers.flatMap(\.scores.keys)).sorted()
+    let names = Set(report.layers.flatMap(\.scores.keys)).sorted().prefix(ReportPage.mostColumns)
     let rows = report.layers.map { layer -> [String] in
       func part(_ own: Double?, _ attention: Double?) -> String {
         guard let own, let attention, attention > 0 else { return "–" }
@@ -226,7 +229,7 @@ extension ReportPage {
       layer.scores["damage"].map { (name: "layer \(layer.index) · \(layer.kind)", values: [Optional($0)]) }
     }
     let errors = report.layers.filter { $0.scores["error"] != nil && !$0.floors.isEmpty }
-    let floors = Set(errors.flatMap(\.floors.keys)).sorted()
+    let floors = Array(Set(errors.flatMap(\.floors.keys)).sorted().prefix(8))
     return ReportPage.section(
       "Layers",
       [
@@ -319,9 +322,11 @@ extension ReportPage {
         let name = curve["layer"]?.number.map { "layer \(Int(clamping: $0))" } ?? "loss"
         return PointChart.Series(
           name: name,
-          points: zip(curve.numbers("steps"), curve.numbers("losses")).filter { $0.1 > 0 }.map {
-            ($0, $1, name)
-          },
+          points: zip(curve.list("steps"), curve.list("losses"))
+            .compactMap { step, loss in step.number.flatMap { step in loss.number.map { (step, $0) } } }
+            .filter { $0.1 > 0 }.map {
+              ($0, $1, name)
+            },
           isLine: true)
       }
       return PointChart(

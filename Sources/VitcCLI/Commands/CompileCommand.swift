@@ -330,10 +330,19 @@ private struct CompileRun {
     }
     if let path = arguments.text("--report") {
       if FileFormat(path) == .html {
-        let figures = try ReportFigures(
-          teacher: teacher, hybrid: result.model, on: evaluation ?? data, threads: options.threads,
-          progress: terminal.progress)
-        try ReportPage(result.report, figures: figures).write(to: path)
+        var page = try ReportPage(result.report)
+        // What was measured is there already: no picture is worth it.
+        do {
+          page.figures = try ReportFigures(
+            teacher: teacher, hybrid: result.model, on: evaluation ?? data, threads: options.threads,
+            progress: terminal.progress)
+        } catch let error as VitError {
+          var note = error.diagnostic
+          note.severity = .warning
+          note.help = "the page has no maps; 'vitc report' can draw them"
+          terminal.report(note)
+        }
+        try page.write(to: path)
       } else {
         try TextFile.write(result.report.json().text, to: path)
       }

@@ -37,7 +37,7 @@ extension Command {
     var page = try ReportPage(contentsOf: arguments.operands[0])
     if let hybrid = arguments.text("--hybrid"), let teacher = arguments.text("--teacher") {
       let model = try terminal.fitted(terminal.load(hybrid, threads: threads, &files), arguments)
-      let original = try terminal.load(teacher, threads: threads, &files)
+      let original = try terminal.fitted(terminal.load(teacher, threads: threads, &files), arguments)
       if let data = try arguments.samples(
         "--data", for: model, purpose: .evaluation, terminal: terminal, &files)
       {
