@@ -22,10 +22,10 @@ indirect enum Markup: Hashable, Sendable {
 
   private func write(to text: inout String) {
     switch self {
-    case .text(let words): text += Markup.escaped(words)
+    case .text(let words): text += words.asXML
     case .element(let name, let attributes, let children):
       text += "<\(name)"
-      for attribute in attributes { text += " \(attribute.name)=\"\(Markup.escaped(attribute.value))\"" }
+      for attribute in attributes { text += " \(attribute.name)=\"\(attribute.value.asXML)\"" }
       if Markup.void.contains(name) {
         text += "/>"
         return
@@ -48,23 +48,6 @@ indirect enum Markup: Hashable, Sendable {
     "figcaption",
     "details", "summary", "div", "svg", "style", "title", "meta", "pre", "body",
   ]
-
-  /// A text in which nothing is markup; control characters, which HTML has no way to write, are replaced.
-  static func escaped(_ text: String) -> String {
-    var result = ""
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "&": result += "&amp;"
-      case "<": result += "&lt;"
-      case ">": result += "&gt;"
-      case "\"": result += "&quot;"
-      case "\n", "\t": result.unicodeScalars.append(scalar)
-      case let scalar where scalar.value < 0x20 || (0x7f...0x9f).contains(scalar.value): result += "\u{fffd}"
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result
-  }
 }
 
 extension Markup: ExpressibleByStringLiteral {
