@@ -70,7 +70,7 @@ struct BarChart {
       shapes.append(Chart.line(x, top, x, height - 24))
       shapes.append(Chart.label(x, height - 8, axis.label(tick), anchor: "middle", style: "faint"))
     }
-    if series.count > 1 { shapes += legend }
+    if series.count > 1 { shapes += Legend.markup(series, at: BarChart.left) }
     for (place, row) in rows.enumerated() {
       let y = top + each * Double(place) + 4
       shapes.append(
@@ -98,8 +98,6 @@ struct BarChart {
       title: title, description: description, width: BarChart.width, height: height, shapes: shapes,
       table: .table(caption: title, [""] + names, rows.map { [$0.name] + $0.values.map { $0?.short ?? "" } }))
   }
-
-  private var legend: [Markup] { Legend.markup(series, at: BarChart.left) }
 }
 
 /// Names of series with their colours, in rows.
@@ -154,9 +152,6 @@ struct PointChart {
   let title, description: String
   let x, y: (name: String, isLogarithmic: Bool)
   let series: [Series]
-  /// A point with a ring around it.
-  var marked: (x: Double, y: Double)?
-  var includesZero = false
 
   private static let (width, height, left, bottom) = (720.0, 340.0, 64.0, 44.0)
 
@@ -168,7 +163,7 @@ struct PointChart {
     let across = Axis(
       points.map(\.x), from: PointChart.left, to: PointChart.width - 16, logarithmic: x.isLogarithmic)
     let up = Axis(
-      points.map(\.y), from: PointChart.height - PointChart.bottom, to: top, includesZero: includesZero,
+      points.map(\.y), from: PointChart.height - PointChart.bottom, to: top,
       logarithmic: y.isLogarithmic)
     var shapes: [Markup] = []
     for tick in across.ticks {
@@ -187,12 +182,6 @@ struct PointChart {
     if series.count < 2 { shapes.append(Chart.label(4, 15, y.name, style: "faint")) }
     if series.count > 1 { shapes += Legend.markup(series.map(\.name), at: PointChart.left) }
     for (number, series) in series.enumerated() { shapes += draw(series, number, across, up) }
-    if let marked {
-      shapes.append(
-        Markup(
-          "circle",
-          ["cx": across.place(marked.x).svg, "cy": up.place(marked.y).svg, "r": "9", "class": "ring"]))
-    }
     return Chart(
       title: title, description: description, width: PointChart.width, height: PointChart.height,
       shapes: shapes,

@@ -26,7 +26,7 @@ enum PageStyle {
     .s0 { --s: var(--a); } .s1 { --s: var(--b); } .s2 { --s: var(--c); } .s3 { --s: var(--d); }
     svg .fill { fill: var(--s); } svg .stroke { stroke: var(--s); fill: none; stroke-width: 2; }
     svg .thick { stroke-width: 8; }
-    svg .broken { stroke-dasharray: 5 3; } svg .dotted { stroke-dasharray: 2 2; } svg .ring { fill: none; stroke: var(--ink); stroke-width: 2; } svg image { image-rendering: pixelated; }
+    svg .broken { stroke-dasharray: 5 3; } svg .dotted { stroke-dasharray: 2 2; } svg image { image-rendering: pixelated; }
     pre { background: var(--panel); border: 1px solid var(--line); border-radius: .4rem; padding: .6rem .8rem; overflow-x: auto;
       white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
     summary { cursor: pointer; color: var(--faint); font-size: .9rem; }
