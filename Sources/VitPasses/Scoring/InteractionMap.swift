@@ -63,7 +63,7 @@ public struct InteractionMap: Hashable, Sendable {
     guard !values.isEmpty else { return [:] }
     var found: [ValueID: Tensor] = [:]
     try TeacherTap.each(graph, values: values, images: images, for: "report", context: context) { views in
-      for (value, view) in zip(values, views) where found[value] == nil {
+      for (value, view) in zip(values, views) where found[value] == nil && view.element == .f32 {
         found[value] = Tensor(
           shape: view.shape, floats: Array(UnsafeBufferPointer(start: view.f32, count: view.count)))
       }
@@ -78,14 +78,16 @@ public struct InteractionMap: Hashable, Sendable {
   ) throws -> InteractionMap? {
     var whole = graph
     whole.outputs = [(graph[output].name, output)]
-    guard x.shape.count == 3, let part = whole.part(from: input) else { return nil }
+    guard x.shape.count == 3, x.shape[1] > 0, let part = whole.part(from: input) else { return nil }
     let (samples, tokens, width) = (x.shape[0], x.shape[1], x.shape[2])
     let executor = try Executor(
       part, weights: context.weights(of: part), inputShapes: [x.shape], packing: false, pool: context.pool)
     let floats = try x.floats()
     var random = context.random("interactions \(layer.index)")
     let columns = Array(0..<tokens).spread(mostColumns)
-    guard executor.outputs[0].rank == 3, executor.outputs[0].shape[0] == samples else { return nil }
+    guard executor.outputs[0].rank == 3, executor.outputs[0].shape[0] == samples,
+      executor.outputs[0].element == .f32
+    else { return nil }
     let rows = executor.outputs[0].shape[1]
     var squares = [Double](repeating: 0, count: rows * columns.count)
     for (place, token) in columns.enumerated() {

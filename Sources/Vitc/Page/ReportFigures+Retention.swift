@@ -19,9 +19,10 @@ struct GrayPicture: Sendable {
     let gray = (0..<area).map { pixel in
       (0..<channels).reduce(Float(0)) { $0 + values[isPlanes ? $1 * area + pixel : pixel * channels + $1] }
     }
-    guard let low = gray.min(), let high = gray.max(), low.isFinite, high.isFinite else { return nil }
+    guard let low = gray.min(), let high = gray.max(), gray.allSatisfy(\.isFinite), (high - low).isFinite
+    else { return nil }
     (self.width, self.height) = (width, height)
-    pixels = gray.map { UInt8((255 * ($0 - low) / max(high - low, .leastNormalMagnitude)).rounded()) }
+    pixels = gray.map { UInt8((255 * (($0 - low) / max(high - low, .leastNormalMagnitude))).rounded()) }
   }
 
   /// The same with the patches of a grid that are gone in a darker blue.
