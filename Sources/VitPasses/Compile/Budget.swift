@@ -144,8 +144,8 @@ public struct Budget: Hashable, Sendable {
 
   /// How often numbers of images are halved where time is short, from step to step: first of those that lose least by it. Layers are
   /// scored to be looked at; what parts do is measured on the same images, so that few tell which does least; what is
-  /// solved gains by each image; and by what whole models are judged on it is decided how far a search goes: on 32 images one was
-  /// taken for an agreement of 0.93 that had 0.90.
+  /// solved gains by each image; and by what whole models are judged on it is decided how far a search goes: of 32 images
+  /// an agreement of 0.93 has a standard error of 0.045, of 128 one of 0.023.
   private static let ladder: [(scored: Int, solved: Int, searched: Int, judged: Int)] = [
     (0, 0, 0, 0), (1, 0, 1, 0), (2, 0, 1, 1), (3, 0, 2, 1), (3, 1, 2, 1), (4, 1, 3, 2), (4, 2, 3, 2),
     (4, 2, 4, 3), (4, 3, 4, 3), (5, 3, 5, 3), (5, 3, 5, 5),
