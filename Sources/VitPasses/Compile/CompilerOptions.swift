@@ -241,19 +241,21 @@ public struct CompilerOptions: Sendable {
   /// The damage that goes with a point of accuracy, where classes are as sure as in a trained teacher.
   private static let damageOfPoint = 0.025
 
-  /// How many times more a model may lose while it is reduced, and solved, than in the end: what comes back as it is trained.
-  private static func allowance(trained: Bool) -> Double { trained ? 1.2 : 1 }
+  /// How many times more a model may lose while it is reduced, and solved, than in the end: what comes back as it is trained
+  /// for so many steps. A few steps bring nothing back; from 500 on they were measured to.
+  private static func allowance(fineTuneSteps steps: Int) -> Double { 1 + 0.2 * min(1, Double(steps) / 500) }
 
   /// The points of accuracy that a pipeline aims to lose at most; `nil` where it goes by agreement, or looks for nothing.
   static func maximumDrop(_ pipeline: Pipeline) -> Double? {
     guard let reduction = pipeline.reduction, reduction.agreement == 0 else { return nil }
-    let isTrained = pipeline.passes.contains { ($0 as? FineTune)?.steps ?? 0 > 0 }
-    return reduction.limit / (damageOfPoint * allowance(trained: isTrained))
+    let steps = pipeline.passes.compactMap { ($0 as? FineTune)?.steps }.max() ?? 0
+    let points = reduction.limit / (damageOfPoint * allowance(fineTuneSteps: steps))
+    return (1e4 * points).rounded() / 1e4
   }
 
   /// What the choice may take from a teacher with so many weights.
   private func reduction(_ teacher: Report.Size, _ budget: Budget) -> Reduction {
-    let allowance = CompilerOptions.allowance(trained: budget.fineTuneSteps > 0)
+    let allowance = CompilerOptions.allowance(fineTuneSteps: budget.fineTuneSteps)
     let limit = maximumDrop * CompilerOptions.damageOfPoint * allowance
     var reduction = Reduction(limit: (1e6 * limit).rounded() / 1e6, images: budget.solved, merges: merges)
     if let minimumAgreement { reduction.agreement = max(1 - allowance * (1 - minimumAgreement), 0.01) }
