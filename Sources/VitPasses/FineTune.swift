@@ -22,6 +22,8 @@ public struct FineTune: Pass {
     case all
     /// Those of the blocks in which a mixer stands: mixers, norms and perceptrons.
     case blocks
+    /// All but those that make attention maps: queries and keys.
+    case besideMaps = "beside-maps"
   }
 
   /// What is trained.
@@ -54,8 +56,8 @@ public struct FineTune: Pass {
   }
 
   /// Takes `steps` (200), `batch` (64), `rate` (by default the best on the held-out samples of 0.001 to
-  /// 0.000005, tried for a tenth of the steps each, from the highest on until one is worse than that before), `clip` (1), `temperature` (2), `images` (all held-out ones): those that decide which weights are kept, and `train` (all, or
-  /// blocks: only the weights of the blocks in which a mixer stands).
+  /// 0.000005, tried for a tenth of the steps each, from the highest on until one is worse than that before), `clip` (1), `temperature` (2), `images` (all held-out ones): those that decide which weights are kept, and `train` (all;
+  /// blocks: only the weights of the blocks in which a mixer stands; or beside-maps: all but those of queries and keys).
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     steps = try options.value("steps", default: steps)

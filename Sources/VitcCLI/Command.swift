@@ -44,7 +44,8 @@ struct Command: Sendable {
 
   /// All commands, in the order of the help.
   static let all: [Command] = [
-    .compile, .inspect, .score, .run, .eval, .bench, .verify, .diff, .check, .golden, .report, .opt, .export,
+    .compile, .study, .inspect, .score, .run, .eval, .bench, .verify, .diff, .check, .golden, .report, .opt,
+    .export,
     .help,
   ]
 

@@ -52,7 +52,10 @@ final class HybridTrainer {
     var watched = teacher.graph
     watched.outputs += hidden.map { (watched[$0.teacher].name, $0.teacher) }
     let blocks = train == .blocks ? HybridTrainer.blocks(hybrid) : nil
-    let trainable = HybridTrainer.trainable(graph).filter { blocks?.contains($0.id) ?? true }
+    let fixed = train == .besideMaps ? HybridTrainer.mapWeights(graph) : []
+    let trainable = HybridTrainer.trainable(graph).filter {
+      blocks?.contains($0.id) ?? !fixed.contains($0.id)
+    }
     names = trainable.map { graph[$0.id].name }
     let store = try context.weights(of: tapped, trainable: Set(names))
     micro = try form.count ?? HybridTrainer.microBatch(batch, tapped, store, data, context.pool)
@@ -82,6 +85,14 @@ final class HybridTrainer {
         let numbers = try? tensor.floats(), numbers.allSatisfy(\.isFinite)
       else { return nil }
       return (id, roles.contains(.weight) && tensor.shape.count >= 2 && tensor.shape[0] != 1)
+    }
+  }
+
+  /// What makes the maps of attention: the maps of queries and keys with their biases.
+  private static func mapWeights(_ graph: Graph) -> Set<ValueID> {
+    graph.nodes.reduce(into: []) { result, node in
+      guard node.operation is VitAttention else { return }
+      result.formUnion(node.operands.dropFirst().prefix(4).compactMap { $0 })
     }
   }
 

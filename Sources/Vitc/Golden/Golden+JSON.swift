@@ -19,7 +19,7 @@ extension Golden {
 
   /// The golden of a document; throws where it is none.
   init(_ json: JSON) throws(VitError) {
-    let reader = GoldenReader(json, "")
+    let reader = JSONReader(json, of: .golden)
     let schema = try reader.text("schema")
     guard schema == Golden.schema else {
       throw VitError("expected a golden ('\(Golden.schema)'), found '\(schema)'", code: "golden-schema")
@@ -57,7 +57,8 @@ extension Golden {
     let wanted = interface.filter { $0.hasPrefix("output ") }
     guard named.count == wanted.count, zip(wanted, named).allSatisfy({ $0.hasPrefix($1) }) else {
       throw VitError(
-        "'outputs' are not those that 'interface' names", code: "golden-value", help: GoldenReader.help)
+        "'outputs' are not those that 'interface' names", code: "golden-value",
+        help: JSONReader.Subject.golden.help)
     }
     if reader.has("scores") {
       let entry = try reader.member("scores")
@@ -177,86 +178,14 @@ extension Sketch {
   }
 }
 
-/// A document being read, which knows where in it it is.
-private struct GoldenReader {
-  private let json: JSON
-  private let place: String
+extension JSONReader.Subject {
+  /// A golden.
+  fileprivate static let golden = JSONReader.Subject(
+    name: "golden", code: "golden-value",
+    help: "take it from version control, or remove it and record it with 'vitc golden init'")
+}
 
-  init(_ json: JSON, _ place: String) { (self.json, self.place) = (json, place) }
-
-  func bad(_ expected: String) -> VitError {
-    VitError(
-      "'\(place.isEmpty ? "the document" : place)' is no \(expected)", code: "golden-value",
-      help: GoldenReader.help)
-  }
-
-  /// What helps with a golden that is damaged.
-  static let help = "take it from version control, or remove it and record it with 'vitc golden init'"
-
-  func has(_ name: String) -> Bool { json[name].map { $0 != .null } ?? false }
-
-  func member(_ name: String) throws(VitError) -> GoldenReader {
-    let inner = place.isEmpty ? name : "\(place).\(name)"
-    guard let value = json[name] else {
-      throw VitError(
-        "the golden has no '\(inner)'", code: "golden-value", help: GoldenReader.help)
-    }
-    return GoldenReader(value, inner)
-  }
-
-  func members(_ name: String) throws(VitError) -> [(String, GoldenReader)] {
-    let member = try member(name)
-    guard case .members(let members) = member.json else { throw member.bad("object") }
-    return members.sorted { $0.key < $1.key }.map {
-      ($0.key, GoldenReader($0.value, "\(member.place).\($0.key)"))
-    }
-  }
-
-  func list(_ name: String) throws(VitError) -> [GoldenReader] {
-    let member = try member(name)
-    guard case .array(let elements) = member.json else { throw member.bad("list") }
-    return elements.enumerated().map { GoldenReader($0.element, "\(member.place)[\($0.offset)]") }
-  }
-
-  func text() throws(VitError) -> String {
-    guard case .string(let text) = json else { throw bad("text") }
-    return text
-  }
-
-  func number() throws(VitError) -> Double {
-    guard let number = json.number else { throw bad("number") }
-    return number
-  }
-
-  func text(_ name: String) throws(VitError) -> String { try member(name).text() }
-  func number(_ name: String) throws(VitError) -> Double { try member(name).number() }
-
-  func whole(_ name: String) throws(VitError) -> Int {
-    let member = try member(name)
-    guard case .int(let value) = member.json, value >= 0 else { throw member.bad("whole number") }
-    return value
-  }
-
-  func wholes(_ name: String) throws(VitError) -> [Int] {
-    try list(name).map { element throws(VitError) in
-      guard case .int(let value) = element.json else { throw element.bad("whole number") }
-      return value
-    }
-  }
-
-  /// Numbers, and names of what is none.
-  func numbers(_ name: String) throws(VitError) -> [Double] {
-    try list(name).map { element throws(VitError) in try element.real() }
-  }
-
-  private func real() throws(VitError) -> Double {
-    guard case .string(let name) = json else { return try number() }
-    guard let value = ["nan": Double.nan, "inf": .infinity, "-inf": -.infinity][name] else {
-      throw bad("number")
-    }
-    return value
-  }
-
+extension JSONReader {
   func sketch() throws(VitError) -> Sketch {
     let size = try member("size").real()
     guard let sketch = Sketch(size: size, sums: try numbers("sums")) else {

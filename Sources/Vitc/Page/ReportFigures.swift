@@ -77,7 +77,7 @@ public struct ReportFigures: Sendable {
       }
     }
     return [
-      ReportPage.section(
+      Markup.section(
         "Which tokens layers look at",
         [
           Markup(
@@ -86,9 +86,9 @@ public struct ReportFigures: Sendable {
               "Each row is a token that a layer gives, each column one that it reads, class and other first tokens first; brighter counts more. Of attention it is the mean of its maps over \(ReportFigures.images) images at most and all heads; of a module in its place the norm of the gradient of one token with respect to the other."
           ), pairs.isEmpty ? nil : Markup("div", ["class": "maps"], pairs),
         ]),
-      ReportPage.section(
+      Markup.section(
         "Heads of the teacher", [heads.isEmpty ? nil : Markup("div", ["class": "maps"], heads)]),
-      ReportPage.section("Fewer patches", [dropping, try drawnPatches()]),
+      Markup.section("Fewer patches", [dropping, try drawnPatches()]),
     ].compactMap { $0 }
   }
 

@@ -24,38 +24,15 @@ public struct ReportPage {
 
   /// The page.
   public var html: String {
-    let title = "vitc: \(report.text("mixer") ?? "report")"
-    let body =
-      [
-        Markup("header", [:], head), Markup("main", [:], sections.compactMap { $0 }),
-        Markup("footer", [:], foot),
-      ]
-    let page = Markup(
-      "html", ["lang": "en"],
-      [
-        Markup(
-          "head", [:],
-          [
-            Markup("meta", ["charset": "utf-8"]),
-            Markup("meta", ["name": "viewport", "content": "width=device-width, initial-scale=1"]),
-            Markup("meta", ["name": "generator", "content": "vitc \(report.text("version") ?? "")"]),
-            // A browser asks for a picture of the page unless it has one.
-            Markup("link", ["rel": "icon", "href": "data:,"]),
-            Markup("title", text: title), Markup("style", text: PageStyle.sheet),
-          ]), Markup("body", [:], body),
-      ])
-    return "<!DOCTYPE html>\n" + page.html + "\n"
+    Markup.page(
+      title: "vitc: \(report.text("mixer") ?? "report")", version: report.text("version") ?? "", head: head,
+      sections: sections.compactMap { $0 }, foot: foot)
   }
 
   private var sections: [Markup?] {
     [comparison, layers, passes, curves, search, controls] + (figures?.sections ?? []).map(Optional.some) + [
       pipeline
     ]
-  }
-
-  static func section(_ title: String, _ content: [Markup?]) -> Markup? {
-    let content = content.compactMap { $0 }
-    return content.isEmpty ? nil : Markup("section", [:], [Markup("h2", text: title)] + content)
   }
 
   // MARK: Head
@@ -80,9 +57,7 @@ public struct ReportPage {
         text:
           "What vitc \(report.text("version") ?? "") made of a vision transformer, measured on \(Int(clamping: images).grouped) images that decided nothing."
       ),
-      Markup(
-        "ul", ["class": "tiles"],
-        tiles.map { Markup("li", [:], [Markup("b", text: $0.0), Markup("span", text: $0.1)]) }),
+      .tiles(tiles),
     ]
   }
 
@@ -138,7 +113,7 @@ public struct ReportPage {
           : "With 95 % confidence at most \((100 * bound).fixed(2)) points are lost\(aim). Nothing is said of other data."
       )
     }
-    return ReportPage.section(
+    return Markup.section(
       "Beside each other",
       [
         .table(
@@ -163,7 +138,7 @@ public struct ReportPage {
         mean.flatMap { mean in error.map { "\(mean.signed(5)) ± \((1.96 * $0).fixed(5))" } } ?? "–",
       ]
     }
-    return ReportPage.section(
+    return Markup.section(
       "Controls",
       [
         Markup(
@@ -178,7 +153,7 @@ public struct ReportPage {
   // MARK: Foot
 
   private var pipeline: Markup? {
-    ReportPage.section(
+    Markup.section(
       "The pipeline",
       [
         report.text("pipeline").map { Markup("pre", text: $0) },
@@ -230,7 +205,7 @@ extension ReportPage {
     }
     let errors = report.layers.filter { $0.scores["error"] != nil && !$0.floors.isEmpty }
     let floors = Array(Set(errors.flatMap(\.floors.keys)).sorted().prefix(8))
-    return ReportPage.section(
+    return Markup.section(
       "Layers",
       [
         .table(
@@ -294,7 +269,7 @@ extension ReportPage {
     let stages = report.list("stages").map { stage in
       (name: stage.text("pass") ?? "", values: ["before", "after"].map { stage[$0]?.number })
     }
-    return ReportPage.section(
+    return Markup.section(
       "What each pass did",
       [
         BarChart(
@@ -337,7 +312,7 @@ extension ReportPage {
         x: ("step", false), y: ("loss", true), series: series
       ).chart?.markup
     }
-    return ReportPage.section("Training", charts)
+    return Markup.section("Training", charts)
   }
 
   // MARK: Search
@@ -350,7 +325,7 @@ extension ReportPage {
       return (100 * cost, damage, "")
     }
     guard points.count > 1 else { return nil }
-    return ReportPage.section(
+    return Markup.section(
       "Candidates",
       [
         PointChart(
@@ -366,14 +341,14 @@ extension ReportPage {
 
 extension Double {
   /// The number with its sign and so many digits behind the point.
-  fileprivate func signed(_ digits: Int) -> String {
+  func signed(_ digits: Int) -> String {
     (self > 0 ? "+" : self < 0 ? "−" : "±") + magnitude.fixed(digits)
   }
 }
 
 extension Int {
   /// The nearest whole number; 0 for none.
-  fileprivate init(clamping value: Double) {
+  init(clamping value: Double) {
     self = value.isFinite ? Int(Swift.max(Swift.min(value.rounded(), 9e15), -9e15)) : 0
   }
 }
