@@ -40,6 +40,11 @@ package struct StudyAnalysis: Hashable, Sendable {
   /// logarithm of their damage.
   package let subsets: [(name: String, estimate: StudyStatistics.Estimate)]
 
+  /// Whether the slope is off 0 on the side that nobody asked about: sparser layers are harder to replace.
+  package var isOpposite: Bool {
+    primary.map { $0.estimate.mean - $0.estimate.half95 > 0 && $0.signFlip < 0.05 } ?? false
+  }
+
   /// How large a slope is one of size: a fifth of how much layers differ.
   package static let bound = 0.12
 

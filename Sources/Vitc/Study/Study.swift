@@ -82,7 +82,8 @@ public struct Study: Sendable {
       }
       let own = try job.run(on: bench)
       try folder.keep(own, of: job)
-      records += own
+      // As they will be read when a study goes on.
+      records += try folder.records(of: job) ?? own
     }
     let result = try StudyResult(
       plan, identity, name: teacher.path.map(GoldenFolder.stem) ?? "teacher",

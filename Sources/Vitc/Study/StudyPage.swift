@@ -57,6 +57,8 @@ struct StudyPage {
         "At equal depth, layers whose attention was made sparser are replaced with a smaller error: the interval is off 0, with the dependence on the image beside it and against a teacher that was disturbed as much without being made sparser."
       case .position:
         "At equal depth, making attention sparser or denser changes the error of replacement by less than \(StudyAnalysis.bound.fixed(2)) in its logarithm for a standard deviation."
+      case .undecided where analysis.isOpposite:
+        "At equal depth, layers whose attention was made sparser are harder to replace: the interval is off 0 on the other side than the claim's."
       case .undecided:
         "The interval holds both slopes that would matter and none: this teacher has too few layers to tell."
       }

@@ -45,10 +45,10 @@ extension StudyRecord {
     self.init(fields)
   }
 
-  /// Records as a table of comma-separated values: a column for each name, in the order in which names come.
+  /// Records as a table of comma-separated values: a column for each name, that of what kind they are first.
   static func table(_ records: [StudyRecord]) -> String {
-    var names: [String] = []
-    for field in records.flatMap(\.fields) where !names.contains(field.name) { names.append(field.name) }
+    let all = Set(records.flatMap { $0.fields.map(\.name) }).sorted()
+    let names = all.filter { $0 == "record" } + all.filter { $0 != "record" }
     let rows = records.map { record in
       names.map { name in
         switch record[name] {

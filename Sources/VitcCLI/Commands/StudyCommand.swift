@@ -144,6 +144,9 @@ enum StudyText {
         text +=
           "log \(primary.endpoint) on a standard deviation of sparsity, within layers: \(interval(primary.estimate)), sign flip p = \(primary.signFlip.fixed(3))\n"
       }
+      if study.analysis.isOpposite {
+        text += "  off 0 on the other side: sparser layers are harder to replace\n"
+      }
       if let beside = study.analysis.beside { text += "  with dependence beside it: \(interval(beside))\n" }
       if let sham = study.analysis.sham {
         text += "  of values disturbed at the same maps: \(interval(sham))\n"
