@@ -17,6 +17,8 @@ public protocol Pass: Sendable {
   var isLossy: Bool { get }
   /// Whether it can run on a model in which tokens are merged on the way. Default: it can.
   var worksOnMergedTokens: Bool { get }
+  /// Whether it can where tokens are dropped, and the teacher drops the same. Default: where it can on merged ones.
+  var worksOnDroppedTokens: Bool { get }
   /// Takes the options that it declares; one that is left over is an error.
   init(options: inout OptionReader) throws(VitError)
   /// All options with their values, defaults included, in the order of the documentation: the canonical text.
@@ -36,6 +38,8 @@ extension Pass {
   public var isLossy: Bool { false }
   /// It can.
   public var worksOnMergedTokens: Bool { true }
+  /// It can where it can on merged ones.
+  public var worksOnDroppedTokens: Bool { worksOnMergedTokens }
   /// Every value makes sense.
   public func check() throws(VitError) {}
 }

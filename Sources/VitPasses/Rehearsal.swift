@@ -37,6 +37,7 @@ extension Pipeline {
             _ = try Restore().run(on: &hybrid, context: context)
           }
         case is Swap, is Restore, is OwnPrefix: _ = try pass.run(on: &hybrid, context: context)
+        case let pass as Retain where pass.makesTeacher: _ = try pass.run(on: &hybrid, context: context)
         case is Score, is Prune, is Factorise, is Depth, is Share, is Solve, is Merge: continue
         default: return
         }

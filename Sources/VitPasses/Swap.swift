@@ -184,7 +184,8 @@ public struct Swap: Pass {
         location: Location(node: layer.node),
         help: "give the image size when the model is loaded")
     }
-    let geometry = TokenGeometry(graph, tokens: extents[0])
+    // What it is for tokens that are left is decided once it is known whether it needs their grid.
+    let geometry = TokenGeometry(graph, tokens: graph.left(extents[0])?.all ?? extents[0])
     let scan = try ScanOrder(
       order, grid: geometry.grid, prefix: geometry.prefix, outputs: geometry.outputs, placement: placement)
     let own = try request.defaultWidth
@@ -223,7 +224,7 @@ public struct Swap: Pass {
     let parameters = zip(mixer.parameters(layout), tensors).map { parameter, tensor in
       (name: "\(name).\(parameter.name)", tensor: tensor)
     }
-    var region = MixerRegion(mixer, parameters, location: graph.nodes[place].location)
+    var region = try self.region(layer, mixer, parameters, graph, location: graph.nodes[place].location)
     // Where one map of values serves both, their rows lose the same channels.
     let prefix = try attendedPrefix(layer, graph, mixer.values == nil ? nil : attention)
     if let prefix { region = try prefix.behind(region, name: name, tokens: moments, pool: context.pool) }
@@ -235,6 +236,25 @@ public struct Swap: Pass {
       ]))
     transplant[layer.index]?.candidates.append(Layer.Candidate(mixer: text))
     if layer.choice != .selected { transplant[layer.index]?.choice = .onTrial }
+  }
+
+  /// What stands in the layer's place; throws a usage error where the mixer cannot work on tokens of which some were dropped.
+  private func region(
+    _ layer: Layer, _ mixer: any Mixer, _ parameters: [(name: String, tensor: Tensor)], _ graph: Graph,
+    location: Location
+  ) throws(VitError) -> MixerRegion {
+    guard let count = layer.input.flatMap({ graph.type($0).shape[1].fixedValue }),
+      let left = graph.left(count)
+    else { return MixerRegion(mixer, parameters, location: location) }
+    do {
+      return try MixerRegion(
+        mixer, parameters, left: count - left.prefix, prefix: left.prefix, location: location)
+    } catch {
+      throw VitError(
+        "swap: at layer \(layer.index) some tokens were dropped: \(error.diagnostic.message)", kind: .usage,
+        code: "option-value", location: Location(node: layer.node),
+        help: "take another order, or another mixer")
+    }
   }
 
   /// How many channels of each head of values are left to a mixer of fewer channels; `nil` where it has as many, or they are not

@@ -41,6 +41,10 @@ extension Report {
       ),
       ("fidelity", fidelity.json), ("quantised", quantised?.json ?? .null),
       (
+        "retained",
+        retained.map { .object([("teacher", $0.teacher.json), ("hybrid", $0.hybrid.json)]) } ?? .null
+      ),
+      (
         "controls",
         .array(
           controls.map { control in

@@ -184,6 +184,18 @@ enum CompileText {
       text += "\nthe teacher is the float form of a quantised file, which as it is has "
       text += "\(accuracy)\(closeness)\n"
     }
+    if let retained = report.retained {
+      func gap(_ fidelity: Fidelity) -> String {
+        let accuracy = fidelity.accuracy.flatMap { own in
+          fidelity.teacherAccuracy.map { "\((100 * (own - $0)).fixed(2)) points, " }
+        }
+        return (accuracy ?? "")
+          + (fidelity.agreement.map { "agreement \($0.percent)" }
+            ?? "relative error \(fidelity.relativeError.short)")
+      }
+      text += "\nthe teacher that drops tokens, against the one with all: \(gap(retained.teacher))\n"
+      text += "the hybrid against the teacher that drops tokens: \(gap(retained.hybrid))\n"
+    }
     if report.nonFiniteSamples > 0 {
       text +=
         "\nleft out: \(report.nonFiniteSamples.grouped) samples, for which the teacher gives no numbers\n"

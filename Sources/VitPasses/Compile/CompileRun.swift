@@ -264,7 +264,17 @@ package struct CompileRun {
     report.timedBatch = timedBatch * samples
     try report.note(hybrid, beside: teacher)
     report.quantised = try quantised.map { try meter.measure($0) }
+    report.retained = try retained(hybrid, meter)
     return (report, each)
+  }
+
+  /// Both gaps, where the hybrid learned from a teacher that drops tokens and is made in this compile.
+  private func retained(_ hybrid: Hybrid, _ meter: FidelityMeter) throws -> Report.Retained? {
+    guard let own = hybrid.teacher?.graph, own.mergedTokens != teacher.graph.mergedTokens else { return nil }
+    let masked = try FidelityMeter(
+      teacher: own, data: data.evaluation, context: context(), screening: false)
+    return Report.Retained(
+      teacher: try meter.measure(own), hybrid: try masked.measure(hybrid.graph))
   }
 
   /// The teacher as its cost is compared: without the rows that nobody reads where the hybrid is without them, so that no

@@ -77,6 +77,14 @@ public struct Report: Sendable {
     public let damage: (before: Double, after: Double)
   }
 
+  /// What is known of a compile of which the teacher drops tokens that the model it was made from has.
+  public struct Retained: Sendable {
+    /// How close the teacher that drops tokens comes to the one that has all.
+    public let teacher: Fidelity
+    /// How close the hybrid comes to the teacher that drops tokens.
+    public let hybrid: Fidelity
+  }
+
   /// The size of the model behind a pass.
   public struct Step: Hashable, Sendable {
     /// The pass's name.
@@ -113,6 +121,8 @@ public struct Report: Sendable {
   public var fidelity: Fidelity
   /// How close the file's own quantised model comes to the teacher, which is its float form; `nil` where nothing is quantised.
   public var quantised: Fidelity?
+  /// Where `retain` made a teacher that drops tokens, what is lost by that and what by the rest; `fidelity` has both together.
+  public var retained: Retained?
   /// The data: how many samples trained, how many judged, on how many the fidelity was measured.
   public var samples: (training: Int, heldOut: Int, evaluation: Int)
   /// How many samples were left out, for the teacher gives no numbers for them.

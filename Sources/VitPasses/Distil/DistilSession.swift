@@ -17,8 +17,9 @@ final class DistilSession {
   private let micro: Int
   /// The samples that are looked at to normalise and to solve, and those that decide what is kept.
   private let calibration, judges: [Int]
-  /// For each mixer how many of its tokens are no patches.
+  /// For each mixer how many of its tokens are no patches, and where a tap has the table of their places, if it reads one.
   private let prefixes: [Int]
+  private let tables: [Int?]
   /// The mean of ‖y‖² over calibration tokens times the tokens of a batch: what makes a loss of 1 mean "as
   /// bad as zero".
   private var norms: [Double] = []
@@ -55,6 +56,13 @@ final class DistilSession {
       values += [mixer.input, scaled?.result ?? mixer.target, mixer.target]
       factors.append(scaled?.factors)
     }
+    var tables: [Int?] = []
+    for mixer in mixers {
+      let table = mixer.region.needsPlaces ? teacher.graph.placeTable(of: mixer.input) : nil
+      tables.append(table.map { _ in values.count })
+      values += [table].compactMap(\.self)
+    }
+    self.tables = tables
     // By all layers that could be distilled: how sums are cut must not depend on which of them are.
     let layers = teacher.layers.flatMap { [$0.input, $0.output].compactMap { $0 } }
     let bytes = DistilSession.likesPerValue * MicroBatch.bytes(of: layers, in: teacher.graph)
@@ -67,8 +75,8 @@ final class DistilSession {
     let outputs = tap.executor.outputs
     trainers = try mixers.enumerated().map { place, mixer in
       try MixerTrainer(
-        mixer, of: teacher, tokens: outputs[3 * place].shape, factors: factors[place], match: match,
-        pool: context.pool)
+        mixer, of: teacher, tokens: outputs[3 * place].shape, places: tables[place].map { outputs[$0].shape },
+        factors: factors[place], match: match, pool: context.pool)
     }
     dataCount = data.count
     heldOutCount = heldOut.count
@@ -81,6 +89,10 @@ final class DistilSession {
   private static let likesPerValue = 4
 
   private func input(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[3 * place] }
+  /// Where the tokens are, of which some were dropped.
+  private func places(_ tap: TeacherTap, _ place: Int) -> View? {
+    tables[place].map { tap.executor.outputs[$0] }
+  }
   /// What the layer adds to the residual, scaled as it is there.
   private func target(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[3 * place + 1] }
   /// What the layer's last linear map gives.
@@ -115,7 +127,8 @@ final class DistilSession {
   func solvers() throws -> [RegionSolver] {
     try trainers.enumerated().map { place, trainer in
       try RegionSolver(
-        mixers[place], trainer.current, teacher: teacher, shape: input(tap, place).shape, pool: context.pool)
+        mixers[place], trainer.current, teacher: teacher, shape: input(tap, place).shape,
+        places: places(tap, place)?.shape, pool: context.pool)
     }
   }
 
@@ -134,7 +147,9 @@ final class DistilSession {
     }
     for solver in solvers { try solver.prepareReadout() }
     try sweep(tap, calibration) {
-      for (place, solver) in solvers.enumerated() { try solver.add(input(tap, place), branch(tap, place)) }
+      for (place, solver) in solvers.enumerated() {
+        try solver.add(input(tap, place), places: places(tap, place), branch(tap, place))
+      }
     }
     for (solver, trainer) in zip(solvers, trainers) {
       try solver.finish()
@@ -150,7 +165,9 @@ final class DistilSession {
     try sweep(checks, judges) {
       errors.add(
         trainers.enumerated().map { place, trainer in
-          trainer.error(input(checks, place), target(checks, place), prefix: prefixes[place])
+          trainer.error(
+            input(checks, place), places: places(checks, place), target(checks, place),
+            prefix: prefixes[place])
         })
     }
     return errors.total ?? []
@@ -189,7 +206,8 @@ final class DistilSession {
       for start in stride(from: 0, to: batch, by: micro) {
         try tap.run(samples[start..<start + micro].map { (index: $0.index, variant: $0.variant) })
         for (place, trainer) in trainers.enumerated() where trainer.isTrainable {
-          losses[place] += trainer.accumulate(input(tap, place), target(tap, place), scale: 1 / norms[place])
+          losses[place] += trainer.accumulate(
+            input(tap, place), places: places(tap, place), target(tap, place), scale: 1 / norms[place])
         }
       }
       for trainer in trainers where trainer.isTrainable {

@@ -24,27 +24,28 @@ final class MixerTrainer {
   /// Whether there is anything to train.
   let isTrainable: Bool
 
-  /// A trainer of the mixer that stands at `node`, for tokens of that `shape`; with `factors`, towards a target that was scaled
+  /// A trainer of the mixer that stands at `node`, for tokens of that `shape`, and a table of their `places` where some were dropped; with `factors`, towards a target that was scaled
   /// by them channel by channel. Where `match` says so and the mixer has the attention's channels, the steps bring what its last
   /// map reads towards what the attention's output map reads, and leave that map alone.
   init(
-    _ node: MixerNode, of teacher: Teacher, tokens shape: [Int], factors: Tensor?, match: DistilMatch,
-    pool: any WorkPool
+    _ node: MixerNode, of teacher: Teacher, tokens shape: [Int], places: [Int]?, factors: Tensor?,
+    match: DistilMatch, pool: any WorkPool
   ) throws {
     layer = node.layer.index
     let region = node.region
     self.region = region
     self.pool = pool
-    let (alone, constants) = try region.alone(on: shape, scaledBy: factors)
+    let (alone, constants) = try region.alone(on: shape, places: places, scaledBy: factors)
     names = constants.map { alone[$0].name }
     if region.readout != nil || region.prefix != nil { try Blas.require(on: pool) }
     let trainable = Set(names)
     matched =
       try match == .context
-      ? ContextMatch(node, of: teacher, on: shape, trainable: trainable, pool: pool) : nil
+      ? ContextMatch(node, of: teacher, on: shape, places: places, trainable: trainable, pool: pool) : nil
     let store = try matched?.weights ?? WeightStore(alone, trainable: trainable)
     executor = try Executor(
-      alone, weights: store, inputShapes: [shape], training: matched == nil, pool: pool)
+      alone, weights: store, inputShapes: region.inputShapes(shape, places: places),
+      training: matched == nil, pool: pool)
     trained = matched?.executor ?? executor
     tape = try Tape(trained, parameters: names.compactMap(trained.graph.value(named:)))
     let views = names.compactMap { store.view($0) }
@@ -67,9 +68,9 @@ final class MixerTrainer {
   func target(_ x: View, _ y: View) -> View { matched?.target(x) ?? y }
 
   /// Adds the gradient of `scale · ‖mixer(x) − target‖²`; returns that loss.
-  func accumulate(_ x: View, _ y: View, scale: Double) -> Double {
+  func accumulate(_ x: View, places: View?, _ y: View, scale: Double) -> Double {
     let target = target(x, y)
-    trained.inputs[0].copy(from: x)
+    trained.read(x, places: places)
     trained.run()
     matched?.leaveOut(target)
     tape.zeroOutputGradients()
@@ -86,8 +87,8 @@ final class MixerTrainer {
   }
 
   /// How far what the mixer gives on `x` is from `y`.
-  func error(_ x: View, _ y: View, prefix: Int) -> LayerError {
-    executor.inputs[0].copy(from: x)
+  func error(_ x: View, places: View?, _ y: View, prefix: Int) -> LayerError {
+    executor.read(x, places: places)
     executor.run()
     return LayerError(executor.outputs[0], of: y, prefix: prefix)
   }

@@ -10,6 +10,7 @@ final class RegionSolver {
   /// The region as far as it is solved.
   private(set) var region: MixerRegion
   private let shape: [Int]
+  private let places: [Int]?
   private let weights: [Double]
   private let pool: any WorkPool
   private let attention: AttendedValues?
@@ -19,12 +20,15 @@ final class RegionSolver {
   private var inner: Executor?
   private var readout: Readout?
 
-  /// A solver for the mixer at `node`, whose tokens have that `shape`, with weights as they are in `region`.
+  /// A solver for the mixer at `node`, whose tokens have that `shape`, and the table of their places its own, where the mixer takes it;
+  /// with weights as they are in `region`.
   init(
-    _ node: MixerNode, _ region: MixerRegion, teacher: Teacher, shape: [Int], pool: any WorkPool
+    _ node: MixerNode, _ region: MixerRegion, teacher: Teacher, shape: [Int], places: [Int]? = nil,
+    pool: any WorkPool
   ) throws {
     self.region = region
     self.shape = shape
+    self.places = places
     self.pool = pool
     let geometry = TokenGeometry(teacher.graph, tokens: shape[1])
     weights = geometry.rowWeights(tokens: shape[1], unread: region.unreadRows)
@@ -70,13 +74,13 @@ final class RegionSolver {
     }
     let inputs = region.constants[weight].tensor.shape[1]
     readout = Readout(inputs: inputs, outputs: outputs, weights: weights, pool: pool)
-    inner = try region.beforeReadout()?.executor(on: shape, pool: pool)
+    inner = try region.beforeReadout()?.executor(on: shape, places: places, pool: pool)
   }
 
-  /// Takes a batch into account: the mixer's tokens, and what it should give there.
-  func add(_ x: View, _ target: View) throws {
+  /// Takes a batch into account: the mixer's tokens, with their places where it takes them, and what it should give there.
+  func add(_ x: View, places: View? = nil, _ target: View) throws {
     if let inner {
-      inner.inputs[0].copy(from: x)
+      inner.read(x, places: places)
       inner.run()
     }
     try readout?.add(inner?.outputs[0], target)
@@ -98,13 +102,17 @@ final class RegionSolver {
 }
 
 extension MixerRegion {
-  /// The region as a graph of its own, on tokens of that shape; with `factors`, its result times them channel by channel.
+  /// The region as a graph of its own, on tokens of that shape, and a table of `places` of that where it needs one; with `factors`, its
+  /// result times them channel by channel.
   func alone(
-    on shape: [Int], scaledBy factors: Tensor? = nil
+    on shape: [Int], places: [Int]? = nil, scaledBy factors: Tensor? = nil
   ) throws(VitError) -> (graph: Graph, constants: [ValueID]) {
     var builder = GraphBuilder(Graph(name: mixer.kind), registry: Registry([]))
     let tokens = builder.graph.addInput(TensorType(.f32, fixed: shape), name: "x")
-    let (results, constants) = try build(into: &builder, tokens: tokens, name: "y")
+    let table =
+      needsPlaces
+      ? places.map { builder.graph.addInput(TensorType(.i64, fixed: $0), name: "places") } : nil
+    let (results, constants) = try build(into: &builder, tokens: tokens, places: table, name: "y")
     guard var result = results.last else { throw VitError("a mixer gives nothing", location: location) }
     if let factors {
       let scale = builder.graph.addConstant(factors, name: "factors")
@@ -115,9 +123,15 @@ extension MixerRegion {
   }
 
   /// What runs the region on tokens of that shape.
-  func executor(on shape: [Int], pool: any WorkPool) throws -> Executor {
-    let graph = try alone(on: shape).graph
-    return try Executor(graph, weights: WeightStore(graph), inputShapes: [shape], pool: pool)
+  func executor(on shape: [Int], places: [Int]?, pool: any WorkPool) throws -> Executor {
+    let graph = try alone(on: shape, places: places).graph
+    return try Executor(
+      graph, weights: WeightStore(graph), inputShapes: inputShapes(shape, places: places), pool: pool)
+  }
+
+  /// The shapes of what it reads.
+  func inputShapes(_ shape: [Int], places: [Int]?) -> [[Int]] {
+    [shape] + (needsPlaces ? [places].compactMap(\.self) : [])
   }
 
   /// The mixer's operands behind the tokens.
@@ -127,7 +141,8 @@ extension MixerRegion {
 
   /// What fits the mixer's parameters before its last map; `nil` where there is nothing.
   func fit(_ geometry: TokenGeometry, dim: Int) throws -> (any InteriorFit)? {
-    guard let layout = try layout(geometry, dim: dim) else { return nil }
+    // Taps and maps are fitted on whole grids only.
+    guard !needsPlaces, let layout = try layout(geometry, dim: dim) else { return nil }
     return try mixer.fit(layout, mixerConstants.map(\.tensor))
   }
 
@@ -144,5 +159,13 @@ extension MixerRegion {
     return try MixerLayout(
       dim: dim, outputDim: constants[readout.bias].tensor.count, width: constants[weight].tensor.shape[1],
       heads: mixer.heads, order: order, ownsPrefix: prefix == nil, splitsHeads: mixer.splitsHeads)
+  }
+}
+
+extension Executor {
+  /// Takes a mixer's tokens, and the table of their places where it reads one.
+  func read(_ tokens: View, places: View?) {
+    inputs[0].copy(from: tokens)
+    if let places, inputs.count > 1 { inputs[1].copy(from: places) }
   }
 }

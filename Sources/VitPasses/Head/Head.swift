@@ -70,7 +70,7 @@ public struct Head: Pass {
   /// Solves for the map and puts it in; throws where the model is no longer its own teacher, where what stands at its end is no
   /// linear map, and where the data have no classes.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
-    try Head.checkOwnTeacher(hybrid)
+    try hybrid.checkOwnTeacher(for: Head.name)
     let labelled = try labelled(context)
     let map = try ClassifierMap(of: hybrid.graph)
     var regression = try ClassRegression(
@@ -96,22 +96,6 @@ public struct Head: Pass {
     guard solution.judged.count > 0 else { return chosen + "; no class has a sample to hold out" }
     let rate = Double(solution.judged.right) / Double(solution.judged.count)
     return chosen + "; of \(solution.judged.count) held-out samples \(short(100 * rate)) % are right"
-  }
-
-  /// Throws where the model is another than its teacher: a head for it would be one for a model that nobody has.
-  private static func checkOwnTeacher(_ hybrid: Hybrid) throws {
-    let help = "run 'head' on the teacher, before what replaces or leaves out, and compile what it gives"
-    guard hybrid.replaced.isEmpty else {
-      throw VitError(
-        "head makes another teacher, but layers \(hybrid.replaced.map(\.index)) of the model are replaced",
-        kind: .usage, code: "head-order", help: help)
-    }
-    guard let teacher = hybrid.teacher, try hybrid.graph.firstDifference(from: teacher.graph) != nil else {
-      return
-    }
-    throw VitError(
-      "head makes another teacher, but the model is no longer its own", kind: .usage, code: "head-order",
-      help: help)
   }
 
   // MARK: Samples

@@ -21,11 +21,9 @@ struct MixerNode {
         let target = original.output,
         hybrid.mayHave(hybrid.graph.type(layer.core), in: teacher.graph.type(target))
       else { throw teacher.mismatch("it has no layer \(layer.index) that a mixer could replace") }
-      let nodes = hybrid.graph.withoutMerging(
-        hybrid.graph.places(of: layer).map { hybrid.graph.nodes[$0] }
-      )
+      let nodes = hybrid.graph.places(of: layer).map { hybrid.graph.nodes[$0] }
       guard let tokens = layer.input, let region = MixerRegion(nodes, tokens: tokens, in: hybrid.graph),
-        nodes.first?.results.first == layer.core
+        hybrid.graph.withoutMerging(nodes).first?.results.first == layer.core
       else {
         throw VitError(
           "layer \(layer.index) is said to be a mixer, and is none", code: "invalid-layer",

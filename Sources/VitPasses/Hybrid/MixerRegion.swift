@@ -12,6 +12,8 @@ struct MixerRegion {
     case before
     /// A parameter, by its place in `constants`.
     case constant(Int)
+    /// The table of the places of tokens of which some were dropped.
+    case places
     /// Nothing.
     case absent
   }
@@ -30,6 +32,8 @@ struct MixerRegion {
   let mixer: any Mixer
   /// Where it comes from.
   let location: Location
+  /// Whether the mixer needs a token for each place, and gets zeros where some were dropped; the number of tokens before the patches.
+  private(set) var spreading: Int?
 
   /// A mixer alone.
   init(_ mixer: any Mixer, _ constants: [(name: String, tensor: Tensor)], location: Location) {
@@ -39,11 +43,31 @@ struct MixerRegion {
     steps = [Step(operation: mixer, sources: [.tokens] + constants.indices.map(Source.constant))]
   }
 
+  /// A mixer alone, for tokens of which so many are left: as a sequence of those where it is one, with the table of their places where
+  /// it takes that, else with a token for each place again. Throws where it can do none of it.
+  init(
+    _ mixer: any Mixer, _ constants: [(name: String, tensor: Tensor)], left patches: Int, prefix: Int,
+    location: Location
+  ) throws(VitError) {
+    if let sequence = try mixer.merged(patches: patches) {
+      self.init(sequence, constants, location: location)
+      return
+    }
+    self.init(mixer, constants, location: location)
+    if mixer.table == steps[0].sources.count {
+      steps[0] = Step(operation: mixer, sources: steps[0].sources + [.places])
+    } else {
+      spreading = prefix
+    }
+  }
+
   /// The region of a graph's `nodes` on `tokens`; `nil` where they are no mixer with its tokens' rows behind it, or a
   /// parameter is no constant. What carries merged tokens through it does not belong to it.
   init?(_ nodes: [Node], tokens: ValueID, in graph: Graph) {
+    spreading = nodes.lazy.compactMap { ($0.operation as? TokenUnmerge)?.prefix }.first
     let nodes = graph.withoutMerging(nodes)
     let (merged, found) = graph.mergedValues
+    let table = graph.placeTable(of: tokens)
     guard let first = nodes.first, let mixer = first.operation as? any Mixer, nodes.count <= 2,
       nodes.dropFirst().allSatisfy({ $0.operation is PrefixAttention })
     else { return nil }
@@ -58,6 +82,7 @@ struct MixerRegion {
       for operand in node.operands {
         switch operand.map({ $0 == tokens ? $0 : merged[$0] ?? $0 }) {
         case nil: sources.append(.absent)
+        case let id? where id == table: sources.append(.places)
         case let id? where found.contains(id): sources.append(.absent)
         case tokens: sources.append(.tokens)
         case let id? where id == before: sources.append(.before)
@@ -84,6 +109,9 @@ struct MixerRegion {
     region.steps.append(Step(operation: operation, sources: sources))
     return region
   }
+
+  /// Whether it has to know the places of tokens of which some were dropped.
+  var needsPlaces: Bool { spreading != nil || steps[0].sources.contains(.places) }
 
   /// The attention of the first tokens; `nil` where the mixer's own rows stand.
   var prefix: PrefixAttention? { steps.last?.operation as? PrefixAttention }
@@ -140,22 +168,35 @@ struct MixerRegion {
     steps[0].sources.compactMap { if case .constant(let place) = $0 { constants[place].tensor } else { nil } }
   }
 
-  /// Adds the operations to a graph; gives the result of each.
+  /// Adds the operations to a graph; gives the result of each. `places` is the table of the tokens' places, where some were dropped.
   func build(
-    into builder: inout GraphBuilder, tokens: ValueID, name: String
+    into builder: inout GraphBuilder, tokens: ValueID, places: ValueID?, name: String
   ) throws(VitError) -> (results: [ValueID], constants: [ValueID]) {
     let ids = constants.map { builder.graph.addConstant($0.tensor, name: $0.name) }
+    let isSpread = spreading != nil && places != nil
+    let prefix = spreading ?? 0
     var results: [ValueID] = []
-    for step in steps {
+    for (number, step) in steps.enumerated() {
+      var read = tokens
+      if isSpread, number == 0 {
+        read = try builder.add(
+          TokenUnmerge(prefix: prefix, hasGaps: true), [tokens, places], names: ["\(name).all"],
+          location: location)[0]
+      }
       let operands = step.sources.map { source -> ValueID? in
         switch source {
-        case .tokens: tokens
+        case .tokens: read
         case .before: results.last
         case .constant(let place): ids[place]
+        case .places: places
         case .absent: nil
         }
       }
       results += try builder.add(step.operation, operands, names: [name], location: location)
+      guard isSpread, number == 0, let left = builder.graph.type(tokens).shape[1].fixedValue else { continue }
+      results += try builder.add(
+        TokenMerge(tokens: left, prefix: prefix, hasGaps: true), [results[0], places],
+        names: ["\(name).kept"], location: location)
     }
     return (results, ids)
   }

@@ -34,6 +34,21 @@ extension Hybrid {
     return own.element == other.element && own.shape[0] == other.shape[0] && own.shape[2] == other.shape[2]
   }
 
+  /// Throws where the model is another than its teacher: what a pass makes of it would be the teacher of a model that nobody has.
+  func checkOwnTeacher(for pass: String) throws {
+    let help =
+      "run '\(pass)' on the teacher, before what replaces or leaves out, and compile what it gives"
+    guard replaced.isEmpty else {
+      throw VitError(
+        "\(pass) makes another teacher, but layers \(replaced.map(\.index)) of the model are replaced",
+        kind: .usage, code: "\(pass)-order", help: help)
+    }
+    guard let teacher, try graph.firstDifference(from: teacher.graph) != nil else { return }
+    throw VitError(
+      "\(pass) makes another teacher, but the model is no longer its own", kind: .usage,
+      code: "\(pass)-order", help: help)
+  }
+
   /// The teacher; throws a usage error where there is none.
   func teacher(for pass: String) throws(VitError) -> Teacher {
     if let teacher { return teacher }

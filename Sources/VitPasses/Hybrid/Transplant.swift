@@ -25,7 +25,10 @@ struct Transplant {
   /// Lets a mixer stand in for a layer.
   mutating func replace(_ index: Int, with region: MixerRegion) throws(VitError) {
     guard var layer = self[index], let input = layer.input, let output = layer.output else { return }
-    let results = try region.build(into: &rewriter.builder, tokens: input, name: "mixer.\(index)").results
+    let results = try region.build(
+      into: &rewriter.builder, tokens: input, places: rewriter.graph.placeTable(of: input),
+      name: "mixer.\(index)"
+    ).results
     guard let core = results.first, let result = results.last else { return }
     try rewriter.replace(output, with: result, by: "transplant")
     replaced[output] = result

@@ -8,6 +8,9 @@ internal import VitOps
 /// rows of its first tokens (`prefix=attend`); a layer without either takes the maps of the last one before it. In models
 /// without such a token it is the attention of all tokens. Those that stay keep their order. What reads patches behind the last
 /// layer, a mean or a dense output, gets of those that were dropped the value that they had last.
+///
+/// With `teacher=true`, before anything is replaced, the model that drops patches is the teacher of all passes behind it: mixers see, and
+/// are compared on, those that it keeps alone.
 public struct Retain: Pass {
   /// `retain`.
   public static let name = "retain"
@@ -32,21 +35,26 @@ public struct Retain: Pass {
   public var keep: [Double]
   /// The layers behind which patches are dropped, where `keep` is one number; by default three, at a quarter, a half and three quarters of the depth.
   public var layers: [Int]?
+  /// Whether the model that drops patches is the teacher from then on: what replaces its layers learns from those that are left.
+  public var makesTeacher: Bool
 
   /// The pass.
-  public init(keep: [Double] = [0.7], layers: [Int]? = nil) {
+  public init(keep: [Double] = [0.7], layers: [Int]? = nil, makesTeacher: Bool = false) {
     rule = .topk
     self.keep = keep
     self.layers = layers
+    self.makesTeacher = makesTeacher
   }
 
   /// Takes `keep` (0.7), the part of the patches that is kept each time, and `layers` (at a quarter, a half and three quarters of the
-  /// depth), behind which that is done; or for `keep` a list: behind each layer the part of all patches; and `rule` (topk).
+  /// depth), behind which that is done; or for `keep` a list: behind each layer the part of all patches; `rule` (topk); and `teacher`
+  /// (false): whether what comes of it is the teacher of all that follows.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     keep = try options.numbers("keep") ?? keep
     layers = try options.integers("layers")
     rule = try options.choice("rule", default: rule)
+    makesTeacher = try options.value("teacher", default: makesTeacher)
   }
 
   /// Throws where a part is none, or the options contradict each other.
@@ -73,7 +81,7 @@ public struct Retain: Pass {
     let isOne = keep.count == 1
     return [("keep", isOne ? "\(keep[0])" : "[\(keep.map { "\($0)" }.joined(separator: ","))]")]
       + (layers.map { [("layers", "[\($0.map(String.init).joined(separator: ","))]")] } ?? [])
-      + [("rule", rule.rawValue)]
+      + [("rule", rule.rawValue), ("teacher", "\(makesTeacher)")]
   }
 
   /// It drops once, and nothing that is merged.
@@ -86,6 +94,7 @@ public struct Retain: Pass {
         "retain: the model has no attention layers", code: "no-layers",
         help: "vitc inspect lists the layers and the reasons")
     }
+    if makesTeacher { try hybrid.checkOwnTeacher(for: Self.name) }
     let parts = try schedule(hybrid.layers)
     guard let input = first.input, let tokens = hybrid.graph.type(input).shape.dropFirst().first?.fixedValue
     else {
@@ -111,6 +120,7 @@ public struct Retain: Pass {
     try merger.run()
     if let warning = merger.warning(Self.name) { context.report(warning) }
     (hybrid.graph, hybrid.layers) = (try merger.finish(), merger.layers)
+    if makesTeacher { hybrid.teacher = Teacher(hybrid) }
     return PassResult(
       changes: sites.count,
       notes: sites.map { "layer \($0.layer): of \($0.patches) patches \($0.patches - $0.count) go on" })

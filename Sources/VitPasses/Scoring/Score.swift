@@ -9,7 +9,8 @@ internal import VitTrain
 /// Streams: one micro-batch at a time, one layer's maps at a time. Writes `entropy`, `gini`, `hoyer`, `top_mass`,
 /// `top_tenth`, `distance`, `prefix_mass` and `output_entropy` into each layer's scores, each also per head (`….heads`)
 /// and with the standard error over images (`….error`); beside them `lag`, for each direction each head, `dependence` (of the
-/// maps on the image, also per head), `cosine`, `conv` and `drop`. What could not be measured is left out. Mixers.md §1.
+/// maps on the image, also per head), `cosine`, `conv` and `drop`. What could not be measured is left out. Where patches were dropped
+/// all is found among those that are left, in their sequence, and `distance` and `conv` are left out. Mixers.md §1.
 public struct Score: Pass {
   /// `score`.
   public static let name = "score"
@@ -102,6 +103,8 @@ private struct ScoreSession {
   private let memory: Arena
   /// For each layer where nothing is known yet of how well taps do; `nil` where it cannot be measured.
   private let taps: [TapError?]
+  /// For each layer whether some of the patches were dropped before it.
+  private let isLeft: [Bool]
   /// What a batch shows, and what all batches show: per layer and head.
   private var gathered: Gathered
   private var sums = TreeSum<Gathered>()
@@ -161,6 +164,9 @@ private struct ScoreSession {
       else { return nil }
       return try? MapReader(tokens: tokens, geometry: TokenGeometry(graph, tokens: tokens))
     }
+    isLeft = tap.maps.map { id in
+      id.flatMap { plan.types[$0.index].fixedShape?.last }.flatMap(graph.left) != nil
+    }
     let products = tap.products.map { pair -> [Int]? in
       guard let shape = pair.flatMap({ plan.types[$0.result.index].fixedShape }), shape.count == 4 else {
         return nil
@@ -170,6 +176,8 @@ private struct ScoreSession {
     let batch = batch
     taps = products.map { shape in
       guard let shape, shape[0] == batch else { return nil }
+      // Those that are left lie on no grid.
+      guard graph.left(shape[2]) == nil else { return nil }
       let geometry = TokenGeometry(graph, tokens: shape[2])
       return TapError(grid: geometry.grid, prefix: geometry.prefix, heads: shape[1])
     }
@@ -260,7 +268,8 @@ private struct ScoreSession {
       ]
       for (place, number) in numbers.enumerated() {
         let isSorted = place == 1 || place == 3 || place == 4
-        if (isSorted && !sorting) || number.isNaN { continue }
+        // What is left of the patches lies on no grid: a distance is none of places.
+        if (isSorted && !sorting) || number.isNaN || (place == 5 && isLeft[layer]) { continue }
         gathered.heads[layer][head].values[place].add(number)
       }
       for direction in 0..<4 { gathered.heads[layer][head].lag[direction].add(value.lag[direction]) }

@@ -39,7 +39,7 @@ struct ReductionSurvey {
       ? BlockMap.solved(of: teacher, images: reduction.images, context: context)
         .filter { isFree || !replaced.contains($0.layer) } : []
     let sharing =
-      try reduction.shares
+      try reduction.shares && teacher.graph.mergedTokens == nil
       ? SharedMap.solved(
         of: teacher, correlation: reduction.leastCorrelation, images: reduction.images, context: context
       ).filter { isFree || !replaced.contains($0.layer) } : []
@@ -235,7 +235,10 @@ struct ReductionSurvey {
   /// without the last, behind which nothing is saved.
   private func mergingLayers(_ mixers: [MixerNode]) throws -> [Int] {
     let (_, patches) = tokens
-    guard patches >= reduction.fewestPatches, TokenMatch.most(of: patches) > 0 else { return [] }
+    // Where the teacher drops some, the others are not merged.
+    guard teacher.graph.mergedTokens == nil, patches >= reduction.fewestPatches,
+      TokenMatch.most(of: patches) > 0
+    else { return [] }
     var mixed = Hybrid(of: teacher)
     (mixed.graph, mixed.layers) = try MixerNode.transplant(mixers, into: teacher, registry: context.registry)
     return teacher.layers.indices.dropLast().filter { place in

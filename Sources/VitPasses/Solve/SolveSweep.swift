@@ -68,6 +68,8 @@ final class SolveSweep {
     of branch: (teacher: ValueID, own: ValueID), _ factors: [Float]?, tapped: [ValueID], in graph: Graph,
     inputs: [ValueID]
   ) throws -> (_ body: ([View], [View]) throws -> Void) throws -> Void {
+    // Rows of both are those of the same tokens.
+    let graph = try graph.keeping(tokensOf: teacher.graph)
     let ends = (teacher.graph.residual(behind: branch.teacher), graph.residual(behind: branch.own))
     // Without a residual stream the layer is fitted to the teacher's.
     let isCorrecting = target == .stream && ends.0 != nil && ends.1 != nil
@@ -81,7 +83,10 @@ final class SolveSweep {
       try original.pairs(
         with: own, teacher.graph, weights.0, tapped, graph, weights.1, inputs
       ) { wanted, found in
-        if isCorrecting { self.correct(wanted[1], after: wanted[2], before: found[1], factors) }
+        if isCorrecting {
+          let (after, before) = (wanted[tapped.count - 1], found[inputs.count - 1])
+          self.correct(wanted[1], after: after, before: before, factors)
+        }
         try body(wanted, found)
       }
     }
@@ -126,6 +131,7 @@ final class SolveSweep {
   private func solve(
     _ block: LinearBlock, in graph: Graph
   ) throws -> [(name: String, tensor: Tensor)] {
+    let graph = try graph.keeping(tokensOf: teacher.graph)
     let weights = (try context.weights(of: teacher.graph), try context.weights(of: graph))
     try original.advance(teacher.graph, weights: weights.0, to: block.original.before)
     let own = stream(of: graph)
@@ -155,16 +161,19 @@ final class SolveSweep {
   /// The mixer, solved on what comes to it in `graph`, in which those before it are solved.
   private func solve(_ mixer: MixerNode, in graph: Graph) throws -> MixerRegion {
     guard let tokens = mixer.layer.input, let output = mixer.layer.output else { return mixer.region }
+    let table = mixer.region.needsPlaces ? graph.placeTable(of: tokens) : nil
+    func places(_ found: [View]) -> View? { table.map { _ in found[1] } }
     let sweep = try pairs(
       of: (mixer.target, output), mixer.scaled(in: teacher.graph)?.factors.floats(),
-      tapped: [mixer.input, mixer.target], in: graph, inputs: [tokens])
+      tapped: [mixer.input, mixer.target], in: graph, inputs: [tokens] + [table].compactMap(\.self))
     var solver: RegionSolver?
     func each(_ body: (RegionSolver, [View], [View]) throws -> Void) throws {
       try sweep { wanted, found in
         let known =
           try solver
           ?? RegionSolver(
-            mixer, mixer.region, teacher: teacher, shape: found[0].shape, pool: context.pool)
+            mixer, mixer.region, teacher: teacher, shape: found[0].shape, places: places(found)?.shape,
+            pool: context.pool)
         solver = known
         try body(known, wanted, found)
       }
@@ -177,7 +186,7 @@ final class SolveSweep {
     try each { solver, wanted, found in
       if !isReady { try solver.prepareReadout() }
       isReady = true
-      try solver.add(found[0], wanted[1])
+      try solver.add(found[0], places: places(found), wanted[1])
     }
     try solver?.finish()
     return solver?.region ?? mixer.region

@@ -37,7 +37,8 @@ final class HybridTrainer {
     temperature: Double, steps: Int, context: PassContext
   ) throws {
     curve = LossCurve(pass: FineTune.name, steps: steps)
-    let graph = hybrid.graph
+    // Hidden states are compared token by token: those that the teacher keeps.
+    let graph = try hybrid.graph.keeping(tokensOf: teacher.graph)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     let parameters = Set(mixers.flatMap(\.parameters))
     self.context = context
@@ -53,7 +54,7 @@ final class HybridTrainer {
     watched.outputs += hidden.map { (watched[$0.teacher].name, $0.teacher) }
     let blocks = train == .blocks ? HybridTrainer.blocks(hybrid) : nil
     let fixed = train == .besideMaps ? HybridTrainer.mapWeights(graph) : []
-    let trainable = HybridTrainer.trainable(graph).filter {
+    let trainable = HybridTrainer.trainable(hybrid.graph).filter {
       blocks?.contains($0.id) ?? !fixed.contains($0.id)
     }
     names = trainable.map { graph[$0.id].name }
@@ -80,8 +81,12 @@ final class HybridTrainer {
   /// The parameters of a graph, finite floats of more than one number, and whether weight decay is for them: for
   /// matrices and windows, not for tables of positions and single tokens.
   private static func trainable(_ graph: Graph) -> [(id: ValueID, decays: Bool)] {
-    graph.parameters().compactMap { id, roles in
-      guard graph.type(id).element == .f32, let tensor = graph.tensor(id), tensor.count > 1,
+    // What only says which tokens go on has no gradient, and stays as it is.
+    let read = Set(
+      graph.nodes.filter { !($0.operation is TokenKeep) }.flatMap { $0.operands.compactMap(\.self) })
+    return graph.parameters().compactMap { id, roles in
+      guard read.contains(id), graph.type(id).element == .f32, let tensor = graph.tensor(id),
+        tensor.count > 1,
         let numbers = try? tensor.floats(), numbers.allSatisfy(\.isFinite)
       else { return nil }
       return (id, roles.contains(.weight) && tensor.shape.count >= 2 && tensor.shape[0] != 1)
