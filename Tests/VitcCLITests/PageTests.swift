@@ -163,25 +163,13 @@ import Vitc
     }
   }
 
-  /// The browser, where there is one.
-  private static let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
-    .first { FileManager.default.isExecutableFile(atPath: $0) }
-
   @Test(
     "a browser draws the page without a word, at the width of a desk and of a phone",
-    .enabled(if: chromium != nil, "there is no chromium"), arguments: [1100, 390])
+    .enabled(if: Browser.path != nil, "there is no chromium"), arguments: [1100, 390])
   func drawn(_ width: Int) throws {
     let tiny = try TinyModel()
     let made = try tiny.run(TinyModel.compile + ["-o", "h.vmod", "--report", "r.html"])
     #expect(made.status == 0, "\(made.errors)")
-    let result = try Tool.start(
-      [
-        "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars",
-        "--user-data-dir=\(tiny.scratch.file("profile"))", "--window-size=\(width),3000",
-        "--screenshot=\(tiny.scratch.file("page.png"))", "file://\(tiny.scratch.file("r.html"))",
-      ], executable: try #require(Self.chromium), scratch: tiny.scratch
-    ).finish()
-    #expect(result.status == 0 && !result.errors.contains("CONSOLE"), "\(result.errors)")
-    #expect(try tiny.bytes("page.png").count > 10_000)
+    try Browser.draw("r.html", width: width, in: tiny.scratch)
   }
 }

@@ -74,6 +74,9 @@ import VitTestSupport
       #expect(page.contains("<h2>\(title)</h2>"), "\(title)")
     }
     #expect(!page.contains("://") && !page.contains("<script"))
+    if Browser.path != nil {
+      for width in [1100, 390] { try Browser.draw("a/study.html", width: width, in: bench.scratch) }
+    }
     // Twenty kills at moments that are drawn.
     var random = SystemRandomNumberGenerator()
     let all = bench.jobs("a")
@@ -106,6 +109,26 @@ import VitTestSupport
     #expect(both.output.contains(": done before"))
     let shown = String(decoding: try bench.bytes("a/study.html"), as: UTF8.self)
     #expect(shown.contains("<h2>Teachers side by side</h2>"))
+    // Against an earlier one: the same, and then not.
+    let same = try bench.run(bench.words("a") + ["--against", "b/study.json"])
+    #expect(same.status == 0 && same.output.contains("\nas before\n"), "\(same.errors)")
+    var changed = study
+    var entries = records
+    let place = try #require(entries.firstIndex { $0["record"] as? String == "subset" })
+    entries[place]["damage"] = 100
+    changed["records"] = entries
+    try JSONSerialization.data(withJSONObject: changed).write(
+      to: URL(fileURLWithPath: bench.scratch.file("c.json")))
+    let apart = try bench.run(bench.words("a") + ["--against", "c.json"])
+    #expect(apart.status == 1 && apart.output.contains("differs: subset: other numbers"), "\(apart.output)")
+    changed["isa"] = "another"
+    try JSONSerialization.data(withJSONObject: changed).write(
+      to: URL(fileURLWithPath: bench.scratch.file("c.json")))
+    let elsewhere = try bench.run(bench.words("a") + ["--against", "c.json"])
+    #expect(
+      elsewhere.status == 1 && elsewhere.output.contains("'damage' is ")
+        && elsewhere.output.split(separator: "\n").count { $0.hasPrefix("differs") } == 1,
+      "\(elsewhere.output)")
     // A folder of another study is refused before any work, and stays as it is.
     let other = try bench.run(bench.words("b", data: "synthetic:41"))
     #expect(

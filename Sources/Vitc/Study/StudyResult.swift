@@ -21,8 +21,8 @@ public struct StudyResult: Sendable {
   public let records: [StudyRecord]
   /// What follows from that.
   package let analysis: StudyAnalysis
-  /// The instruction set that it was computed with.
-  private let isa: String
+  /// The instruction set and the kernels of OpenBLAS that it was computed with.
+  let isa: String, blas: String
 
   init(
     _ plan: StudyProtocol, _ identity: StudyIdentity, name: String, layers: [Int],
@@ -32,7 +32,7 @@ public struct StudyResult: Sendable {
     (self.plan, self.identity, self.name, self.layers, self.records) = (plan, identity, name, layers, records)
     (parameters, flops) = (record.number("parameters") ?? 0, record.number("flops") ?? 0)
     analysis = StudyAnalysis(records, layers: layers)
-    isa = Machine.level
+    (isa, blas) = (Machine.level, Machine.blas)
   }
 
   /// The result in a file, as `vitc study` writes it; throws for one that is missing, or of another form.
@@ -57,7 +57,7 @@ public struct StudyResult: Sendable {
     name = try reader.text("teacher")
     layers = try reader.wholes("layers")
     (parameters, flops) = (try reader.number("parameters"), try reader.number("flops"))
-    isa = try reader.text("isa")
+    (isa, blas) = (try reader.text("isa"), try reader.text("blas"))
     guard case .array(let entries)? = json["records"] else { throw reader.bad("study") }
     records = try entries.map { entry throws(VitError) in try StudyRecord(entry) }
     analysis = StudyAnalysis(records, layers: layers)
@@ -71,7 +71,8 @@ public struct StudyResult: Sendable {
         ("protocol", plan.json),
         ("teacher", .string(name)), ("layers", .array(layers.map(JSON.int))),
         ("parameters", .number(parameters)),
-        ("flops", .number(flops)), ("isa", .string(isa)), ("records", .array(records.map(\.json))),
+        ("flops", .number(flops)), ("isa", .string(isa)), ("blas", .string(blas)),
+        ("records", .array(records.map(\.json))),
         ("analysis", analysis.json),
       ] + identity.members)
   }

@@ -24,6 +24,10 @@ extension Command {
         "--beside", "STUDY",
         "a study.json of another teacher, which the page and the summary show beside this one",
         isRepeatable: true),
+      Option(
+        "--against", "STUDY",
+        "an earlier study.json of the same teacher, data and protocol: says what differs, and ends with exit code 1 where other kernels do not explain it"
+      ),
       Option.threads, Option.memoryLimit, Option.preprocess, Option.inputShape,
     ],
     notes: [
@@ -49,9 +53,10 @@ extension Command {
     try arguments.checkPreprocessing()
     var files = FileUse()
     for path in out.map(StudyFolder.files) ?? [] { try files.writes(path, as: "-o") }
-    try files.reads([arguments.operands[0]] + arguments.texts("--beside"))
+    try files.reads([arguments.operands[0]] + arguments.texts("--beside") + arguments.texts("--against"))
     for option in ["--data", "--eval-data"] { try files.readsData(arguments.text(option)) }
     let beside = try arguments.texts("--beside").map { try StudyResult(contentsOf: $0) }
+    let earlier = try arguments.text("--against").map { try StudyResult(contentsOf: $0) }
     let teacher = try terminal.fitted(
       terminal.load(
         arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files),
@@ -84,7 +89,11 @@ extension Command {
     }
     try result.write(to: out, beside: beside)
     terminal.write(StudyText.summary([result] + beside))
-    return .done
+    guard let earlier else { return .done }
+    let differences = result.differences(from: earlier)
+    terminal.write(
+      "\n" + (differences.isEmpty ? "as before\n" : differences.map { "differs: \($0)\n" }.joined()))
+    return differences.isEmpty ? .done : .checkFailed
   }
 
   private static func studyProtocol(_ arguments: Arguments) throws -> StudyProtocol {
