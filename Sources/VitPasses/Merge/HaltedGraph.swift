@@ -28,7 +28,7 @@ struct HaltedGraph {
             continue
           }
           let operands = try node.operands.map { operand throws(VitError) in
-            operand == before ? operand : try rewriter.builder.add("onnx.Mul", [operand, mask])
+            operand == before ? operand : try rewriter.builder.add(Onnx.mul, [operand, mask])
           }
           let masked = try rewriter.builder.add(node.operation, operands)[0]
           if sum == block.after {

@@ -24,20 +24,20 @@ struct HaltingNodes {
       builder.constant([value], shape: [], element: builder.graph.type(stream).element)
     }
     let channel = try HaltingNodes.slice(stream, axis: 2, into: &builder)
-    let scaled = try builder.add("onnx.Mul", [channel, number(rule.gamma)])
+    let scaled = try builder.add(Onnx.mul, [channel, number(rule.gamma)])
     let score = try builder.add(
-      "onnx.Sigmoid", [try builder.add("onnx.Sub", [scaled, number(rule.beta)])])
+      Onnx.sigmoid, [try builder.add(Onnx.sub, [scaled, number(rule.beta)])])
     let sum =
-      try sums.map { before throws(VitError) in try builder.add("onnx.Add", [before, score]) } ?? score
+      try sums.map { before throws(VitError) in try builder.add(Onnx.add, [before, score]) } ?? score
     sums = sum
     let own = try HaltingNodes.slice(sum, axis: 1, into: &builder)
-    let goesOn = try builder.add("onnx.Less", [own, number(1 - rule.epsilon)])
+    let goesOn = try builder.add(Onnx.less, [own, number(1 - rule.epsilon)])
     let left = try builder.add(
-      "onnx.Where", [goesOn, try builder.add("onnx.Sub", [number(1), own]), number(0)])
-    let weight = try builder.add("onnx.Sub", [rest ?? number(1), left])
+      Onnx.where, [goesOn, try builder.add(Onnx.sub, [number(1), own]), number(0)])
+    let weight = try builder.add(Onnx.sub, [rest ?? number(1), left])
     let part = try builder.add(
-      "onnx.Mul", [try HaltingNodes.slice(stream, axis: 1, into: &builder), weight])
-    mean = try mean.map { before throws(VitError) in try builder.add("onnx.Add", [before, part]) } ?? part
+      Onnx.mul, [try HaltingNodes.slice(stream, axis: 1, into: &builder), weight])
+    mean = try mean.map { before throws(VitError) in try builder.add(Onnx.add, [before, part]) } ?? part
     rest = left
     return score
   }
@@ -49,9 +49,9 @@ struct HaltingNodes {
     }
     let one = builder.constant([1], shape: [], element: builder.graph.type(stream).element)
     let row = try HaltingNodes.slice(stream, axis: 1, into: &builder)
-    let last = try builder.add("onnx.Mul", [row, try builder.add("onnx.Sub", [rest, one])])
-    let change = try builder.add("onnx.Add", [mean, last])
-    let all = try builder.add("onnx.Pad", [change, builder.integers([0, 0, 0, 0, tokens - 1, 0])])
+    let last = try builder.add(Onnx.mul, [row, try builder.add(Onnx.sub, [rest, one])])
+    let change = try builder.add(Onnx.add, [mean, last])
+    let all = try builder.add(Onnx.pad, [change, builder.integers([0, 0, 0, 0, tokens - 1, 0])])
     return try builder.add(VitAdd(), [stream, all], names: ["halted"])[0]
   }
 
@@ -60,21 +60,21 @@ struct HaltingNodes {
     guard let sums, let tokens = builder.graph.type(sums).shape[1].fixedValue else { return nil }
     let element = builder.graph.type(sums).element
     func number(_ value: Double) -> ValueID { builder.constant([value], shape: [], element: element) }
-    let goesOn = try builder.add("onnx.Less", [sums, number(1 - rule.epsilon)])
-    let patches = try builder.add("onnx.Where", [goesOn, number(1), number(0)])
-    let others = builder.constant(
-      (0..<tokens).map { $0 < prefix ? 1 : 0 }, shape: [1, tokens, 1], element: element)
-    return try builder.add("onnx.Max", [patches, others])
+    let patches = builder.constant(
+      (0..<tokens).map { $0 < prefix ? 0 : 1 }, shape: [1, tokens, 1], element: element)
+    let counted = try builder.add(Onnx.mul, [sums, patches])
+    let goesOn = try builder.add(Onnx.less, [counted, number(1 - rule.epsilon)])
+    return try builder.add(Onnx.where, [goesOn, number(1), number(0)])
   }
 
   /// What hides the keys of masked tokens, `[batch, 1, 1, tokens]`.
   static func hiding(_ mask: ValueID, into builder: inout GraphBuilder) throws(VitError) -> ValueID {
     let type = builder.graph.type(mask)
     func number(_ value: Double) -> ValueID { builder.constant([value], shape: [], element: type.element) }
-    let isMasked = try builder.add("onnx.Less", [mask, number(0.5)])
-    let row = try builder.add("onnx.Where", [isMasked, number(-.infinity), number(0)])
+    let isMasked = try builder.add(Onnx.less, [mask, number(0.5)])
+    let row = try builder.add(Onnx.where, [isMasked, number(-.infinity), number(0)])
     return try builder.add(
-      "onnx.Reshape", [row, builder.integers([0, 1, 1, type.shape[1].fixedValue ?? -1])])
+      Onnx.reshape, [row, builder.integers([0, 1, 1, type.shape[1].fixedValue ?? -1])])
   }
 
   /// The first entry of an axis.
@@ -82,6 +82,6 @@ struct HaltingNodes {
     _ value: ValueID, axis: Int, into builder: inout GraphBuilder
   ) throws(VitError) -> ValueID {
     try builder.add(
-      "onnx.Slice", [value, builder.integers([0]), builder.integers([1]), builder.integers([axis])])
+      Onnx.slice, [value, builder.integers([0]), builder.integers([1]), builder.integers([axis])])
   }
 }
