@@ -4,7 +4,8 @@ extension Registry {
   /// The operations of this family.
   static let vit: [any Operation.Type] =
     [
-      LogSize.self, PrefixAttention.self, TokenKeep.self, TokenMatch.self, TokenMerge.self, TokenUnmerge.self,
+      LogSize.self, PrefixAttention.self, TokenKeep.self, TokenKeepLeast.self, TokenMatch.self,
+      TokenMerge.self, TokenUnmerge.self,
       VitAdd.self,
       VitAttention.self, VitLayerNorm.self, VitLinear.self, VitMLP.self,
       VitPatchEmbed.self,

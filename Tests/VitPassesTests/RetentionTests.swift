@@ -37,4 +37,36 @@ import VitPasses
     #expect(
       try Retention(of: merged, against: teacher.graph, images: 8, pictures: 2, context: context) == nil)
   }
+
+  @Test("patches that are left count more than those that are gone, and fewer go on layer by layer")
+  func importance() throws {
+    let teacher = try TinyViT.model(layers: 4)
+    let found = try #require(
+      try PatchImportance(of: teacher, in: teacher, images: 12, context: TinyViT.context()))
+    #expect(found.layers.map(\.layer) == [0, 1, 2, 3])
+    #expect(found.layers.map(\.part) == [1, 0.75, 0.5, 0.375])
+    #expect(found.layers[0].kept == 1 && found.layers[0].dropped == nil)
+    // Those are dropped to which the layer itself attends least.
+    let (kept, dropped) = (try #require(found.layers[1].kept), try #require(found.layers[1].dropped))
+    #expect(kept > 1 && dropped < 1)
+    #expect(abs(0.75 * kept + 0.25 * dropped - 1) < 1e-9)
+  }
+
+  @Test("a model that drops patches itself is looked at as it is") func own() throws {
+    let teacher = try TinyViT.model(layers: 3)
+    let context = TinyViT.context()
+    let halting = try apply("retain{rule=halt,steps=0,gamma=0.8,beta=0.6,images=16}", to: teacher)
+    let found = try #require(try PatchImportance(of: halting, in: teacher, images: 12, context: context))
+    for (layer, next) in zip(found.layers, halting.layers.dropFirst()) {
+      let tokens = try #require(next.input.flatMap { halting.graph.type($0).shape[1].fixedValue })
+      #expect(layer.part == Double(tokens - 1) / 16)
+    }
+    let dropped = try apply(
+      "retain{keep=0.5,layers=[0],teacher=true},swap{mixer=glr,layers=[1]}", to: teacher)
+    let parts = try #require(try PatchImportance(of: dropped, in: teacher, images: 12, context: context))
+    #expect(parts.layers.map(\.part) == [0.5, 0.5, 0.5])
+    let merged = try apply("merge{counts=[2,0,0]}", to: teacher, context)
+    #expect(try PatchImportance(of: merged, in: teacher, images: 8, context: context) == nil)
+    #expect(try PatchImportance(of: teacher, in: dropped, images: 8, context: context) == nil)
+  }
 }

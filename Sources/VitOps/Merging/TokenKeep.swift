@@ -162,7 +162,7 @@ public struct TokenKeep: Operation {
   public func forward(_ context: KernelContext) {
     let s = sizes(context)
     attend(context, s)
-    let (pool, patches) = (context.pool, s.tokens - prefix)
+    let (pool, patches, kept) = (context.pool, s.tokens - prefix, kept)
     let pieces = s.batch == 1 ? max(1, min(8, patches * patches / 16384)) : 1
     // Means of all tokens are there before any is compared with the others.
     pool.run(tasks: s.batch * pieces) { task, _ in
@@ -176,10 +176,21 @@ public struct TokenKeep: Operation {
     }
     pool.run(tasks: s.batch * pieces) { task, _ in
       let (image, piece) = (task / pieces, task % pieces)
-      rank(image, patches * piece / pieces..<patches * (piece + 1) / pieces, s, context)
+      kept.rank(
+        context.scratch[4].f64 + (image &* s.tokens &+ prefix), patches: patches,
+        part: patches * piece / pieces..<patches * (piece + 1) / pieces,
+        into: context.scratch[5].i64 + (image &* s.tokens &+ prefix))
     }
-    pool.run(tasks: s.batch) { image, _ in number(image, s, context) }
+    let table = PlaceTable(
+      context.optionalInput(Self.table), places: s.places, prefix: prefix, tokens: s.tokens)
+    pool.run(tasks: s.batch) { image, _ in
+      kept.number(
+        image, table, context.scratch[5].i64 + image &* s.tokens, into: context.output.i64 + image &* s.places
+      )
+    }
   }
+
+  private var kept: KeptPatches { KeptPatches(count: count, prefix: prefix) }
 
   /// The maps of the tokens that attend, `scratch[3]`: keys act on the side of the queries, as in `vit.prefix_attention`.
   private func attend(_ context: KernelContext, _ s: Sizes) {
@@ -216,39 +227,6 @@ public struct TokenKeep: Operation {
       var sum = 0.0
       for query in 0..<queries { sum += Double(maps[query &* s.tokens &+ token]) }
       means[token] = (sum / Double(queries) * 0x1p24).rounded(.toNearestOrEven)
-    }
-  }
-
-  /// Notes for each patch of `part` whether fewer than `count` others go before it.
-  private func rank(_ image: Int, _ part: Range<Int>, _ s: Sizes, _ context: KernelContext) {
-    let means = context.scratch[4].f64 + (image &* s.tokens &+ prefix)
-    let isKept = context.scratch[5].i64 + (image &* s.tokens &+ prefix)
-    let patches = s.tokens - prefix
-    for patch in part {
-      let own = means[patch]
-      var ahead = 0
-      for other in 0..<patches {
-        let mean = means[other]
-        ahead += mean > own || mean == own && other < patch ? 1 : 0
-      }
-      isKept[patch] = ahead < count ? 1 : 0
-    }
-  }
-
-  /// Numbers the patches that stay, and writes the table.
-  private func number(_ image: Int, _ s: Sizes, _ context: KernelContext) {
-    let numbers = context.scratch[5].i64 + image &* s.tokens
-    var next = Int64(prefix)
-    for token in prefix..<s.tokens {
-      let isKept = numbers[token] == 1
-      numbers[token] = isKept ? next : Int64(prefix + count)
-      if isKept { next += 1 }
-    }
-    let table = PlaceTable(
-      context.optionalInput(Self.table), places: s.places, prefix: prefix, tokens: s.tokens)
-    let result = context.output.i64 + image &* s.places
-    for place in 0..<s.places {
-      result[place] = table.token(image, place).map { numbers[$0] } ?? Int64(prefix + count)
     }
   }
 
@@ -290,45 +268,7 @@ public struct TokenKeep: Operation {
     let patches = try ScanLowering.slice(mean, prefix..<tokens, of: tokens, axis: 1, into: &builder)
     let steps = builder.constant([0x1p24], shape: [], element: type.element)
     let scores = try builder.add("onnx.Round", [try builder.add("onnx.Mul", [patches, steps])])
-    return [try table(scores, operands, tokens - prefix, into: &builder)]
-  }
-
-  /// The table from what patches count.
-  private func table(
-    _ scores: ValueID, _ operands: [ValueID?], _ patches: Int, into builder: inout GraphBuilder
-  ) throws(VitError) -> ValueID {
-    // TopK puts the first of equal ones first.
-    let top = try builder.registry.make("onnx.TopK", Attributes([("axis", .int(1))]))
-    let chosen = try builder.add(top, [scores, builder.integers([count])], resultCount: 2)[1]
-    let column = try builder.add("onnx.Unsqueeze", [chosen, builder.integers([2])])
-    let isChosen = try builder.add(
-      "onnx.Equal", [column, builder.integers(Array(0..<patches), shape: [1, 1, patches])])
-    let (one, zero) = (builder.integers([1], shape: []), builder.integers([0], shape: []))
-    let kept = try builder.add(
-      "onnx.ReduceSum", [try builder.add("onnx.Where", [isChosen, one, zero]), builder.integers([1])],
-      [("keepdims", .bool(false))])
-    let running = try builder.add("onnx.CumSum", [kept, builder.integers([1], shape: [])])
-    let numbers = try builder.add("onnx.Add", [running, builder.integers([prefix - 1], shape: [])])
-    let none = builder.integers([prefix + count], shape: [])
-    let moved = try builder.add(
-      "onnx.Where", [try builder.add("onnx.Equal", [kept, one]), numbers, none])
-    guard operands.count > Self.table, let table = operands[Self.table] else { return moved }
-    // A place that has no token has the number behind the last, for which one that has none is added.
-    let beyond = try builder.add(
-      "onnx.Expand",
-      [
-        none,
-        try builder.add(
-          "onnx.Concat",
-          [
-            try builder.add(
-              "onnx.Slice",
-              [try builder.add("onnx.Shape", [moved]), builder.integers([0]), builder.integers([1])]),
-            builder.integers([1]),
-          ], [("axis", .int(0))]),
-      ])
-    let all = try builder.add("onnx.Concat", [moved, beyond], [("axis", .int(1))])
-    let places = try builder.add("onnx.Sub", [table, builder.integers([prefix], shape: [])])
-    return try builder.add("onnx.GatherElements", [all, places], [("axis", .int(1))])
+    let before = operands.count > Self.table ? operands[Self.table] : nil
+    return [try kept.lower(scores, patches: tokens - prefix, table: before, into: &builder)]
   }
 }

@@ -23,6 +23,7 @@ package enum Onnx {
   package static let isNaN: any Operation.Type = OnnxIsNaN.self
   package static let layerNormalization: any Operation.Type = OnnxRowNormalization<LayerNormalizationFunction>
     .self
+  package static let less: any Operation.Type = OnnxComparison<LessFunction>.self
   package static let lessOrEqual: any Operation.Type = OnnxComparison<LessOrEqualFunction>.self
   package static let logSoftmax: any Operation.Type = OnnxSoftmax<LogSoftmaxRows>.self
   package static let matMul: any Operation.Type = OnnxMatMul.self

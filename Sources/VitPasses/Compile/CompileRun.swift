@@ -347,6 +347,7 @@ private final class DeadlineClock: PassObserver {
     switch pass {
     case let distil as Distil: distil.steps > 0
     case let tune as FineTune: tune.steps > 0
+    case let retain as Retain: retain.rule == .halt && retain.halting.steps > 0
     default: false
     }
   }

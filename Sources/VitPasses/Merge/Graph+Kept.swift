@@ -40,6 +40,6 @@ extension Graph {
 
   /// The tables that say which tokens go on, in the order in which they are made.
   private var tables: [ValueID] {
-    nodes.filter { $0.operation is TokenKeep }.compactMap(\.results.first)
+    nodes.filter { $0.isAny(TokenKeep.self, TokenKeepLeast.self) }.compactMap(\.results.first)
   }
 }

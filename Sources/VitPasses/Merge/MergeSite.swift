@@ -9,6 +9,8 @@ struct MergeSite {
     case merged
     /// They are dropped: those that the layer attends to least.
     case dropped
+    /// They are dropped behind the layer's block: those that have halted, or are nearest to it.
+    case halted
   }
 
   /// The number of the layer.
@@ -25,6 +27,31 @@ struct MergeSite {
   let values: (weight: ValueID, bias: ValueID?, heads: Int)?
   /// How the layer, or the last one before it that attends, finds out what it attends to; `nil` where patches are merged.
   var attention: RowAttention?
+  /// Whether tokens halt here.
+  var halts = false
+  /// Whether tokens that do not go on are dropped.
+  var hasGaps: Bool { attention != nil || halts }
+
+  /// The sites of a model whose tokens halt, one for each layer: `streams` are those behind their blocks, `counts` how many patches do
+  /// not go on.
+  static func halting(
+    in hybrid: Hybrid, counts: [Int], streams: [ValueID], _ geometry: TokenGeometry
+  ) -> [MergeSite] {
+    var left = geometry.grid.count
+    return zip(zip(hybrid.layers, streams), counts).map { pair, count in
+      defer { left -= count }
+      let (layer, stream) = pair
+      return MergeSite(
+        layer: layer.index, input: layer.input ?? stream, stream: stream, prefix: geometry.prefix,
+        patches: left, count: count, values: nil, halts: true)
+    }
+  }
+
+  /// Throws where tokens of a model cannot halt: where they can go behind the first layer, they can behind blocks.
+  static func checkHalting(_ hybrid: Hybrid) throws(VitError) {
+    let counts = hybrid.layers.indices.map { $0 == 0 ? 1 : 0 }
+    _ = try all(in: hybrid, counts: counts, from: 0, .halted)
+  }
 
   /// The sites of the layers that have a count, of which `first` is the first. Throws where tokens of the model cannot be merged or dropped
   /// there, or not so many.
@@ -77,7 +104,7 @@ struct MergeSite {
 
   private static func refusal(_ layer: Layer, _ reason: String, _ fate: Fate) -> VitError {
     VitError(
-      "\(fate.pass): tokens cannot be \(fate) at layer \(layer.index): \(reason)",
+      "\(fate.pass): tokens cannot be \(fate.word) at layer \(layer.index): \(reason)",
       code: "\(fate.pass)-impossible", location: Location(node: layer.node))
   }
 
@@ -142,6 +169,8 @@ extension MergeSite.Fate {
   fileprivate var pass: String { self == .merged ? Merge.name : Retain.name }
   /// What it does.
   fileprivate var verb: String { self == .merged ? "merge" : "drop" }
+  /// What becomes of them.
+  fileprivate var word: String { self == .merged ? "merged" : "dropped" }
 }
 
 /// The maps by which a layer, or its first rows, attend.

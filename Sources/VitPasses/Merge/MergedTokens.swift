@@ -16,6 +16,7 @@ extension Graph {
   var mergedTokens: MergedTokens? {
     func prefix(_ node: Node) -> Int? {
       (node.operation as? TokenMatch)?.prefix ?? (node.operation as? TokenKeep)?.prefix
+        ?? (node.operation as? TokenKeepLeast)?.prefix
     }
     guard let place = nodes.firstIndex(where: { prefix($0) != nil }),
       let prefix = prefix(nodes[place]), let table = nodes[place].results.first,
@@ -57,7 +58,9 @@ extension Graph {
       guard let source = node.operands[0], let result = node.results.first else { continue }
       sources[result] = sources[source] ?? source
     }
-    let telling = nodes.filter { $0.isAny(LogSize.self, TokenMatch.self, TokenKeep.self) }
+    let telling = nodes.filter {
+      $0.isAny(LogSize.self, TokenMatch.self, TokenKeep.self, TokenKeepLeast.self)
+    }
     return (sources, Set(telling.flatMap(\.results)))
   }
 

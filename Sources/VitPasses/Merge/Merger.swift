@@ -27,6 +27,8 @@ struct Merger {
   private var lasting: [ValueID: ValueID] = [:]
   /// Of each residual stream from which tokens were dropped the one with all that came there.
   private var streams: [ValueID: ValueID] = [:]
+  /// What tokens have come to that halt, if they do.
+  private var halting: HaltingNodes?
 
   /// What is known behind a merge.
   private struct Stage {
@@ -42,8 +44,9 @@ struct Merger {
 
   init(
     _ graph: Graph, layers: [Layer], sites: [MergeSite], metric: Merge.Metric, registry: Registry,
-    pool: any WorkPool
+    pool: any WorkPool, halting: Halting.Rule? = nil
   ) {
+    self.halting = halting.map(HaltingNodes.init)
     original = graph
     nodes = graph.nodes
     self.layers = layers
@@ -227,14 +230,27 @@ struct Merger {
   private mutating func merge(_ site: MergeSite) throws(VitError) {
     let (input, stream) = (now(site.input), now(site.stream))
     let before = stage[stream].map { stages[$0] }
+    if site.halts, site.layer == sites.last?.layer {
+      guard let last = try halting?.finish(stream, into: &builder) else { return }
+      moved[site.stream] = last
+      if let number = stage[stream] { stage[last] = number }
+      return
+    }
+    if site.halts { _ = try halting?.add(stream, into: &builder) }
+    guard site.count > 0 else { return }
     let tokens = site.prefix + site.patches - site.count
-    let hasGaps = site.attention != nil
+    let hasGaps = site.hasGaps
     let table = try table(site, input, before?.table)
     let result = try builder.add(
       TokenMerge(tokens: tokens, prefix: site.prefix, hasGaps: hasGaps), [stream, table, before?.table],
       names: ["\(hasGaps ? "kept" : "merge").\(site.layer)"])[0]
     stages.append(
       Stage(table: table, tokens: tokens, prefix: site.prefix, layer: site.layer, hasGaps: hasGaps))
+    if let sums = halting?.sums, site.halts {
+      halting?.sums = try builder.add(
+        TokenMerge(tokens: tokens, prefix: site.prefix, hasGaps: true), [sums, table, before?.table],
+        names: ["sums.\(site.layer)"])[0]
+    }
     if hasGaps { streams[result] = stream }
     moved[site.stream] = result
     stage[result] = stages.count - 1
@@ -244,6 +260,11 @@ struct Merger {
   private mutating func table(
     _ site: MergeSite, _ input: ValueID, _ before: ValueID?
   ) throws(VitError) -> ValueID {
+    if site.halts, let sums = halting?.sums {
+      return try builder.add(
+        TokenKeepLeast(count: site.patches - site.count, prefix: site.prefix), [sums, before],
+        names: ["keep.\(site.layer)"])[0]
+    }
     if let attention = site.attention {
       return try builder.add(
         TokenKeep(

@@ -27,6 +27,8 @@ public struct Retain: Pass {
   public enum Rule: String, CaseIterable, Sendable {
     /// A fixed number: those that are attended to most.
     case topk
+    /// As many as have not halted on the mean, which is trained: those that are farthest from it.
+    case halt
   }
 
   /// How patches are chosen.
@@ -38,6 +40,12 @@ public struct Retain: Pass {
   /// Whether the model that drops patches is the teacher from then on: what replaces its layers learns from those that are left.
   public var makesTeacher: Bool
 
+  /// How tokens halt, with that rule.
+  public var halting = Halting()
+
+  /// Options with a value that brings further options.
+  public static let forms = [(name: "rule", value: "halt")]
+
   /// The pass.
   public init(keep: [Double] = [0.7], layers: [Int]? = nil, makesTeacher: Bool = false) {
     rule = .topk
@@ -48,17 +56,22 @@ public struct Retain: Pass {
 
   /// Takes `keep` (0.7), the part of the patches that is kept each time, and `layers` (at a quarter, a half and three quarters of the
   /// depth), behind which that is done; or for `keep` a list: behind each layer the part of all patches; `rule` (topk); and `teacher`
-  /// (false): whether what comes of it is the teacher of all that follows.
+  /// (false): whether what comes of it is the teacher of all that follows. With `rule=halt` there are no `keep` and `layers`, but the options of `Halting`.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
-    keep = try options.numbers("keep") ?? keep
-    layers = try options.integers("layers")
     rule = try options.choice("rule", default: rule)
     makesTeacher = try options.value("teacher", default: makesTeacher)
+    if rule == .halt {
+      halting = try Halting(options: &options)
+    } else {
+      keep = try options.numbers("keep") ?? keep
+      layers = try options.integers("layers")
+    }
   }
 
   /// Throws where a part is none, or the options contradict each other.
   public func check() throws(VitError) {
+    if rule == .halt { return try halting.check() }
     guard !keep.isEmpty, keep.allSatisfy({ $0 > 0 && $0 <= 1 }) else {
       throw VitError(
         "retain: option 'keep' has '\(keep.first { !($0 > 0 && $0 <= 1) } ?? 0)', expected parts above 0 and at most 1",
@@ -79,6 +92,7 @@ public struct Retain: Pass {
   /// All options.
   public var options: [(name: String, value: String)] {
     let isOne = keep.count == 1
+    if rule == .halt { return [("rule", rule.rawValue), ("teacher", "\(makesTeacher)")] + halting.options }
     return [("keep", isOne ? "\(keep[0])" : "[\(keep.map { "\($0)" }.joined(separator: ","))]")]
       + (layers.map { [("layers", "[\($0.map(String.init).joined(separator: ","))]")] } ?? [])
       + [("rule", rule.rawValue), ("teacher", "\(makesTeacher)")]
@@ -95,6 +109,7 @@ public struct Retain: Pass {
         help: "vitc inspect lists the layers and the reasons")
     }
     if makesTeacher { try hybrid.checkOwnTeacher(for: Self.name) }
+    if rule == .halt { return try halt(&hybrid, context) }
     let parts = try schedule(hybrid.layers)
     guard let input = first.input, let tokens = hybrid.graph.type(input).shape.dropFirst().first?.fixedValue
     else {
@@ -124,6 +139,32 @@ public struct Retain: Pass {
     return PassResult(
       changes: sites.count,
       notes: sites.map { "layer \($0.layer): of \($0.patches) patches \($0.patches - $0.count) go on" })
+  }
+
+  /// Trains tokens to halt, and lets as many go on behind each block as on the mean have not.
+  private func halt(_ hybrid: inout Hybrid, _ context: PassContext) throws -> PassResult {
+    let run = try HaltingRun(halting, hybrid, context: context)
+    var model = hybrid
+    var found = try run.train(&model)
+    var (left, counts) = (run.geometry.grid.count, [Int]())
+    for next in found.left {
+      counts.append(left - next)
+      left = next
+    }
+    let sites = MergeSite.halting(
+      in: model, counts: counts + [0], streams: run.streams, run.geometry)
+    var merger = Merger(
+      model.graph, layers: model.layers, sites: sites, metric: .value, registry: context.registry,
+      pool: context.pool, halting: found.rule)
+    try merger.run()
+    if let warning = merger.warning(Self.name) { context.report(warning) }
+    (hybrid.graph, hybrid.layers) = (try merger.finish(), merger.layers)
+    if makesTeacher { hybrid.teacher = Teacher(hybrid) }
+    found.result.changes = max(1, found.result.changes)
+    found.result.notes += sites.filter { $0.count > 0 }.map {
+      "block \($0.layer): of \($0.patches) patches \($0.patches - $0.count) go on"
+    }
+    return found.result
   }
 
   /// The part of all patches that goes on behind each layer; throws a usage error where the options are not for these layers.

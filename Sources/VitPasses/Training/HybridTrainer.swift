@@ -19,6 +19,9 @@ final class HybridTrainer {
   private let temperature: Double
   private let kind: OutputKind
   private let hiddenCount: Int
+  /// The name of the pass that trains.
+  private let pass: String
+  private let halting: Halting?
   private var order: SampleOrder
   /// The highest rate of the run, kept in checkpoints.
   var peak = 0.0
@@ -29,16 +32,28 @@ final class HybridTrainer {
   /// Where training or a trial of a rate went astray; kept in checkpoints.
   private(set) var divergences: [PassResult.Divergence] = []
 
+  /// What is trained where tokens halt.
+  struct Halting {
+    /// The hybrid with tokens masked that have halted.
+    let graph: Graph
+    /// The scores behind each layer but the last.
+    let scores: [ValueID]
+    /// What they cost.
+    let loss: HaltingLoss
+  }
+
   /// How much larger the mixers' rate is than that of the weights that were trained before.
   private static let mixerFactor = 2.0
 
   init(
     _ hybrid: Hybrid, teacher: Teacher, data: any SampleSource, train: FineTune.Scope, batch: Int,
-    temperature: Double, steps: Int, context: PassContext
+    temperature: Double, steps: Int, context: PassContext, pass: String = FineTune.name,
+    halting: Halting? = nil
   ) throws {
-    curve = LossCurve(pass: FineTune.name, steps: steps)
+    (self.pass, self.halting) = (pass, halting)
+    curve = LossCurve(pass: pass, steps: steps)
     // Hidden states are compared token by token: those that the teacher keeps.
-    let graph = try hybrid.graph.keeping(tokensOf: teacher.graph)
+    let graph = try halting?.graph ?? hybrid.graph.keeping(tokensOf: teacher.graph)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     let parameters = Set(mixers.flatMap(\.parameters))
     self.context = context
@@ -46,10 +61,12 @@ final class HybridTrainer {
     self.batch = form.rounded(batch)
     self.temperature = temperature
     kind = context.outputs(of: teacher.graph, data)
-    let hidden = HybridTrainer.hiddenStates(hybrid, teacher)
+    // Masked tokens have other states than the teacher's.
+    let hidden = halting == nil ? HybridTrainer.hiddenStates(hybrid, teacher) : []
     hiddenCount = hidden.count
     var tapped = graph
     tapped.outputs += hidden.map { (graph[$0.student].name, $0.student) }
+    tapped.outputs += (halting?.scores ?? []).map { (graph[$0].name, $0) }
     var watched = teacher.graph
     watched.outputs += hidden.map { (watched[$0.teacher].name, $0.teacher) }
     let blocks = train == .blocks ? HybridTrainer.blocks(hybrid) : nil
@@ -72,7 +89,7 @@ final class HybridTrainer {
       factors: names.map { parameters.contains($0) ? HybridTrainer.mixerFactor : 1 }, pool: context.pool)
     reader = BatchReader(data: data, pool: context.pool)
     screen = SampleScreen(data, context: context)
-    order = SampleOrder(count: data.count, random: context.random("fine-tune"))
+    order = SampleOrder(count: data.count, random: context.random(pass))
   }
 
   /// The number of weights.
@@ -169,11 +186,12 @@ final class HybridTrainer {
 
   /// One step: `batch` samples in micro-batches, then the optimiser. Returns the loss before it.
   @discardableResult
-  func train(_ step: Int, of steps: Int, rate: Double, clip: Double, phase: String = FineTune.name) throws
+  func train(_ step: Int, of steps: Int, rate: Double, clip: Double, phase: String? = nil) throws
     -> Double
   {
+    let isTrial = phase != nil
     if context.isCancelled() {
-      if phase == FineTune.name { try save(step) }
+      if !isTrial { try save(step) }
       try context.checkCancelled()
     }
     // The weight of the hidden states falls to nothing over the first 70 % of the steps.
@@ -192,17 +210,18 @@ final class HybridTrainer {
       tape.zeroOutputGradients()
       loss += outputLoss(part.map { reader.data.label($0.index) })
       if hiddenWeight > 0 { loss += hiddenLoss(hiddenWeight) }
+      if let halting { loss += haltingLoss(halting) }
       tape.backward()
     }
-    if phase == FineTune.name { curve.add(loss, at: step) }
+    if !isTrial { curve.add(loss, at: step) }
     optimiser.step(rate: rate, clip: clip)
     tape.zeroGradients()
-    context.progress(phase, step + 1, steps, "loss \((loss * 1e4).rounded() / 1e4)")
+    context.progress(phase ?? pass, step + 1, steps, "loss \((loss * 1e4).rounded() / 1e4)")
     return loss
   }
 
   private func outputLoss(_ labels: [Int?]) -> Double {
-    let outputs = student.outputs.count - hiddenCount
+    let outputs = student.outputs.count - hiddenCount - (halting?.scores.count ?? 0)
     if kind == .classes, let gradient = tape.outputGradients[0] {
       let loss = Loss.distillation(
         student: student.outputs[0], teacher: teacherRun.outputs[0], labels: labels, temperature: temperature,
@@ -214,10 +233,19 @@ final class HybridTrainer {
   }
 
   private func hiddenLoss(_ weight: Double) -> Double {
-    let first = student.outputs.count - hiddenCount
-    return (first..<student.outputs.count).reduce(0) {
+    let end = student.outputs.count - (halting?.scores.count ?? 0)
+    return (end - hiddenCount..<end).reduce(0) {
       $0 + relativeLoss($1, weight: weight / Double(max(1, hiddenCount)))
     }
+  }
+
+  /// What halting costs; each micro-batch has its prior.
+  private func haltingLoss(_ halting: Halting) -> Double {
+    let first = student.outputs.count - halting.scores.count
+    let weight = Double(micro) / Double(batch)
+    let parts = halting.loss(
+      Array(student.outputs[first...]), weight: weight, adding: Array(tape.outputGradients[first...]))
+    return weight * (halting.loss.ponder * parts.ponder + halting.loss.prior * parts.prior)
   }
 
   /// weight · ‖student − teacher‖² / ‖teacher‖² of one output over the batch.
@@ -243,14 +271,14 @@ final class HybridTrainer {
     if setback == .worse {
       return context.report(
         Diagnostic(
-          .note, "\(FineTune.name): backs off \(at): the outputs are farther from the teacher's than before",
+          .note, "\(pass): backs off \(at): the outputs are farther from the teacher's than before",
           code: "back-off"))
     }
-    divergences.append(PassResult.Divergence(pass: FineTune.name, step: step, rate: rate))
+    divergences.append(PassResult.Divergence(pass: pass, step: step, rate: rate))
     context.report(
       Diagnostic(
         setback == .lost ? .warning : .note,
-        "\(FineTune.name): \(setback == .lost ? "training" : "the trial of a rate") diverges \(at)",
+        "\(pass): \(setback == .lost ? "training" : "the trial of a rate") diverges \(at)",
         code: "diverged"))
   }
 
@@ -313,7 +341,7 @@ final class HybridTrainer {
     guard let checkpoint = context.checkpoint else { return }
     let byteCount =
       33 + screen.stateByteCount + 16 * divergences.count + optimiser.stateByteCount + curve.stateByteCount
-    try checkpoint.save(byteCount, context.checkpointKey(FineTune.name)) { write in
+    try checkpoint.save(byteCount, context.checkpointKey(pass)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       try withUnsafeBytes(of: peak.bitPattern.littleEndian, write)
       try withUnsafeBytes(of: UInt8(isProbed ? 1 : 0), write)
@@ -331,7 +359,7 @@ final class HybridTrainer {
 
   /// Takes up a checkpoint; the step to go on with, or `nil` where there is none.
   func resume(of steps: Int) throws -> Int? {
-    try context.checkpoint?.load(context.checkpointKey(FineTune.name)) { reader in
+    try context.checkpoint?.load(context.checkpointKey(pass)) { reader in
       let done = try reader.integer(in: 0...steps, "the step")
       peak = try reader.number("the rate")
       isProbed = try reader.flag("whether the rate was tried")
@@ -339,7 +367,7 @@ final class HybridTrainer {
       let count = try reader.integer(in: 0...reader.remaining / 16, "the number of divergences")
       divergences = try (0..<count).map { _ in
         PassResult.Divergence(
-          pass: FineTune.name, step: try reader.integer(in: 0...Int.max, "the step of a divergence"),
+          pass: pass, step: try reader.integer(in: 0...Int.max, "the step of a divergence"),
           rate: try reader.number("the rate of a divergence"))
       }
       var state = try reader.part(try reader.integer(in: 0...reader.remaining, "the size of a state"))

@@ -65,6 +65,48 @@ extension ReportFigures {
     ).chart?.markup
   }
 
+  private var importances: [(name: String, layers: [PatchImportance.Layer])] {
+    [("teacher", teacherImportance), ("hybrid", hybridImportance)].compactMap { name, found in
+      found.map { (name, $0.layers) }
+    }
+  }
+
+  /// How many patches go on, layer by layer.
+  var parts: Markup? {
+    PointChart(
+      title: "Patches that go on, layer by layer",
+      description:
+        "Behind each layer the part of all patches that is left: in a model that drops some itself; in another one where seven in ten are kept each time, behind a quarter, a half and three quarters of the layers.",
+      x: ("layer", false), y: ("part of the patches", false),
+      series: importances.map { name, layers in
+        PointChart.Series(
+          name: name,
+          points: layers.map { (Double($0.layer), $0.part, "\(name), layer \($0.layer)") }, isLine: true)
+      }
+    ).chart?.markup
+  }
+
+  /// How much those that go on count in the teacher's attention, and those that do not.
+  var importance: Markup? {
+    let series = importances.flatMap { name, layers in
+      [("go on", \PatchImportance.Layer.kept), ("are gone", \PatchImportance.Layer.dropped)].map {
+        what, path in
+        PointChart.Series(
+          name: "\(name): \(what)",
+          points: layers.compactMap { layer in
+            layer[keyPath: path].map { (Double(layer.layer), $0, "\(name), layer \(layer.layer): \(what)") }
+          }, isLine: true)
+      }
+    }
+    return PointChart(
+      title: "Importance of patches, layer by layer",
+      description:
+        "The attention that the teacher's first token pays to a patch (where there is none, that all tokens pay), with all patches there: on the mean over those that are left behind a layer, and over those that are gone by then; 1 is an even share. On \(ReportFigures.retained) images at most.",
+      x: ("layer", false), y: ("attention, 1 for an even share", false),
+      series: series.filter { !$0.points.isEmpty }
+    ).chart?.markup
+  }
+
   /// Which patches are left, on sample images.
   func drawnPatches() throws(VitError) -> Markup? {
     var groups: [Markup] = []

@@ -11,6 +11,8 @@ public struct ReportFigures: Sendable {
 
   /// What is left of both when patches are dropped; `nil` where none can be.
   public let teacherRetention, hybridRetention: Retention?
+  /// Which patches are left in both, layer by layer, and how the teacher attends to them; `nil` where none can be dropped.
+  public let teacherImportance, hybridImportance: PatchImportance?
   /// The samples that are drawn, in gray.
   let pictures: [GrayPicture]
 
@@ -39,6 +41,13 @@ public struct ReportFigures: Sendable {
         pictures: ReportFigures.drawn, context: context)
     }
     (teacherRetention, hybridRetention) = (try retention(teacher), try retention(hybrid))
+    func importance(_ model: Model) throws -> PatchImportance? {
+      let context = PassContext(pool: pool, registry: .vitc, seed: 0, progress: progress)
+      context.data = data
+      return try PatchImportance(
+        of: model.hybrid, in: teacher.hybrid, images: ReportFigures.retained, context: context)
+    }
+    (teacherImportance, hybridImportance) = (try importance(teacher), try importance(hybrid))
     pictures =
       try (teacherRetention ?? hybridRetention)?.samples.compactMap { try GrayPicture($0, of: data) } ?? []
   }
@@ -88,7 +97,7 @@ public struct ReportFigures: Sendable {
         ]),
       Markup.section(
         "Heads of the teacher", [heads.isEmpty ? nil : Markup("div", ["class": "maps"], heads)]),
-      Markup.section("Fewer patches", [dropping, try drawnPatches()]),
+      Markup.section("Fewer patches", [dropping, parts, importance, try drawnPatches()]),
     ].compactMap { $0 }
   }
 

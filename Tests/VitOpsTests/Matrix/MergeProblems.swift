@@ -59,6 +59,15 @@ extension OpProblem {
           "kv_heads": .int(kvHeads), "scale": .float(0.5), "rows": .int(prefix > 0 ? 1 : 0),
         ])
     },
+    OpProblem("vit.keep_least") { draw in
+      let prefix = draw.below(3)
+      let tokens = prefix + draw.rows
+      let before =
+        draw.flip() ? gaps(&draw, prefix, tokens, draw.rows + 2) : nil
+      return .of(
+        draw.normal([draw.batch, tokens, 1]), before,
+        attributes: ["count": .int(1 + draw.below(draw.rows)), "prefix": .int(prefix)])
+    },
     OpProblem("vit.merge") { draw in
       let prefix = draw.below(3)
       let places = draw.rows + 3
