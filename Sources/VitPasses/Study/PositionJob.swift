@@ -166,6 +166,8 @@ struct PositionJob {
       let alone = try MixerNode.transplant([mixer], into: teacher, registry: context.registry).graph
       var noted = layer
       noted.candidates = [candidate]
+      let fidelity = try meter.measure(
+        alone, differingFrom: teacher, at: teacher.graph.place(defining: layer.core))
       return (
         noted,
         StudyRecord(
@@ -175,7 +177,7 @@ struct PositionJob {
             ("prefix", .text(form.prefix)), ("steps", .whole(form.steps)), ("seed", .whole(seed)),
             ("error", .number(candidate.error)), ("patch_error", .number(candidate.patchError)),
             ("prefix_error", .number(candidate.prefixError)),
-          ] + (try meter.measure(alone).fields))
+          ] + fidelity.fields)
       )
     }
   }

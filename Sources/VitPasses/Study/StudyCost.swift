@@ -39,7 +39,8 @@ package struct StudyCost {
   private var position: Double {
     let measured = Double(plan.measured)
     let forms = plan.position.forms.reduce(0) { sum, form in
-      sum + Double(form.seeds) * (12 * Double(plan.fitted) + distil(form.steps) + Double(layers) * measured)
+      sum + Double(form.seeds)
+        * (12 * Double(plan.fitted) + distil(form.steps) + 0.6 * Double(layers) * measured)
     }
     return measured + 4 * Double(plan.scored) + forms + Double(plan.position.noises * layers) * measured
   }

@@ -19,7 +19,7 @@ public struct StudyProtocol: Hashable, Sendable {
   /// How many samples are held out of the data, to judge trainings by.
   public var heldOut = 256
   /// On how many samples mixers are solved, layers are scored, and models are measured.
-  public var fitted = 512, scored = 128, measured = 1000
+  public var fitted = 384, scored = 128, measured = 800
   /// Layers in groups.
   public var replacement = Replacement()
   /// Teachers that drop tokens.
@@ -49,13 +49,13 @@ public struct StudyProtocol: Hashable, Sendable {
     /// The mixers, and the controls that a mixer has to beat at equal steps.
     public var mixers = ["conv", "glr", "ssd", "lstm"], controls = ["none", "pointwise", "static"]
     /// The groups, as `select` takes them.
-    public var groups = ["sparse", "dense", "first", "last"]
+    public var groups = ["sparse", "dense", "last"]
     /// The part of the layers that is in a group.
     public var part = 0.5
     /// How often each is trained.
     public var seeds = 1
     /// Steps of distillation and of training end to end.
-    public var distilSteps = 100, fineTuneSteps = 40
+    public var distilSteps = 100, fineTuneSteps = 30
   }
 
   /// Teachers that keep fewer tokens, and students of them.
@@ -65,7 +65,7 @@ public struct StudyProtocol: Hashable, Sendable {
     /// The mixer of the students, and the part of the layers in which it stands: the last ones.
     public var mixer = "glr", part = 0.5
     /// Steps of distillation and of training end to end of the student that sees all tokens; the other has as much time.
-    public var distilSteps = 100, fineTuneSteps = 40
+    public var distilSteps = 80, fineTuneSteps = 30
   }
 
   /// Layers at equal depth: teachers by Latin squares, whose queries are scaled.
@@ -75,16 +75,15 @@ public struct StudyProtocol: Hashable, Sendable {
     /// The squares.
     public var squares = 2
     /// The steps in which such a teacher recovers, and the rate; without one the best of several.
-    public var recoverySteps = 60
+    public var recoverySteps = 50
     /// The accuracy that it may then be short of the original's, or the agreement that it may be short of 1.
     public var gate = 0.01
     /// What replaces single layers; the first is the one that the verdict is about.
     public var forms = [
-      Form("conv"), Form("conv", prefix: "mixer"), Form("static"), Form("pointwise"), Form("none"),
-      Form("glr", steps: 100),
+      Form("conv"), Form("conv", prefix: "mixer"), Form("static"), Form("none"), Form("glr", steps: 80),
     ]
     /// How often a random error as large as the first form's is drawn.
-    public var noises = 2
+    public var noises = 1
   }
 
   /// Subsets of layers, measured without training.
@@ -116,10 +115,10 @@ public struct StudyProtocol: Hashable, Sendable {
     case .full:
       (fitted, scored, measured, heldOut, batch) = (1000, 1000, 2000, 512, 64)
       replacement = Replacement(seeds: 3, distilSteps: 1000, fineTuneSteps: 500)
-      replacement.groups += ["random", "alternate"]
+      replacement.groups += ["first", "random", "alternate"]
       replacement.mixers += ["mamba", "lstm{form=full}", "retention"]
       retention = Retention(keep: [0.95, 0.9, 0.8, 0.7, 0.6, 0.5], distilSteps: 1000, fineTuneSteps: 500)
-      position.recoverySteps = 150
+      (position.recoverySteps, position.noises) = (150, 2)
       position.forms = [
         Form("conv"), Form("conv", prefix: "mixer"), Form("static"), Form("static", prefix: "mixer"),
         Form("pointwise"), Form("none"), Form("glr", steps: 400, seeds: 2), Form("lstm", steps: 400),
