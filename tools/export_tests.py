@@ -43,6 +43,10 @@ def cases(heads):
     for mixer in ["glr", "lstm", "ssd", "conv", "static"]:
         yield f"{mixer} kept", f"swap{{mixer={mixer},layers=[3,5],images=8}},distil{{steps=0,images=8}},retain{{keep=0.7,layers=[2,3,4]}}"
     yield "kept", "retain{keep=0.7}"
+    for mixer in ["glr", "lstm", "ssd", "conv", "static"]:
+        yield f"{mixer} on kept", f"retain{{keep=0.7,layers=[1,2],teacher=true}},swap{{mixer={mixer},layers=[3,5],images=8}},distil{{steps=0,images=8}}"
+    yield "kept, halting", "retain{rule=halt,steps=0,gamma=2,beta=2,images=16}"
+    yield "kept, halting, trimmed", "retain{rule=halt,steps=0,gamma=2,beta=2,images=16},trim"
     yield "half of the width", f"swap{{mixer=glr,width=0.5,layers={pair},images=8}}"
     yield "merged", "merge{count=4}"
     yield "perceptrons", "prune{mlp=0.5,images=16,allocate=uniform}"

@@ -45,6 +45,10 @@ import Vitc
     ] {
       #expect(page.contains("<h2>\(section)</h2>"), "\(section)")
     }
+    for chart in [
+      "Accuracy under controlled retention", "Patches that go on, layer by layer",
+      "Importance of patches, layer by layer",
+    ] { #expect(page.contains(chart), "\(chart)") }
     // Nothing is asked of a network, and nothing runs.
     #expect(!page.contains("://") && !found.contains { ["script", "iframe", "img"].contains($0.name) })
     let links = found.flatMap(\.attributes).filter { ["href", "src"].contains($0.key) }

@@ -15,26 +15,31 @@ struct HaltingNodes {
   private var rest: ValueID?
   private var mean: ValueID?
 
+  /// Constants that several nodes read.
+  private var constants: [Double: ValueID] = [:]
+
   /// Nothing has halted.
   init(_ rule: Halting.Rule) { self.rule = rule }
 
   /// Adds the scores of tokens behind a block, and what its class token adds to the mean; gives the scores.
   mutating func add(_ stream: ValueID, into builder: inout GraphBuilder) throws(VitError) -> ValueID {
-    func number(_ value: Double) -> ValueID {
-      builder.constant([value], shape: [], element: builder.graph.type(stream).element)
-    }
+    let element = builder.graph.type(stream).element
     let channel = try HaltingNodes.slice(stream, axis: 2, into: &builder)
-    let scaled = try builder.add(Onnx.mul, [channel, number(rule.gamma)])
+    let scaled = try builder.add(Onnx.mul, [channel, number(rule.gamma, element, into: &builder)])
     let score = try builder.add(
-      Onnx.sigmoid, [try builder.add(Onnx.sub, [scaled, number(rule.beta)])])
+      Onnx.sigmoid, [try builder.add(Onnx.sub, [scaled, number(rule.beta, element, into: &builder)])])
     let sum =
       try sums.map { before throws(VitError) in try builder.add(Onnx.add, [before, score]) } ?? score
     sums = sum
     let own = try HaltingNodes.slice(sum, axis: 1, into: &builder)
-    let goesOn = try builder.add(Onnx.less, [own, number(1 - rule.epsilon)])
+    let goesOn = try builder.add(Onnx.less, [own, number(1 - rule.epsilon, element, into: &builder)])
     let left = try builder.add(
-      Onnx.where, [goesOn, try builder.add(Onnx.sub, [number(1), own]), number(0)])
-    let weight = try builder.add(Onnx.sub, [rest ?? number(1), left])
+      Onnx.where,
+      [
+        goesOn, try builder.add(Onnx.sub, [number(1, element, into: &builder), own]),
+        number(0, element, into: &builder),
+      ])
+    let weight = try builder.add(Onnx.sub, [rest ?? number(1, element, into: &builder), left])
     let part = try builder.add(
       Onnx.mul, [try HaltingNodes.slice(stream, axis: 1, into: &builder), weight])
     mean = try mean.map { before throws(VitError) in try builder.add(Onnx.add, [before, part]) } ?? part
@@ -43,11 +48,11 @@ struct HaltingNodes {
   }
 
   /// The stream behind the last block with the mean in the place of the class token.
-  func finish(_ stream: ValueID, into builder: inout GraphBuilder) throws(VitError) -> ValueID {
+  mutating func finish(_ stream: ValueID, into builder: inout GraphBuilder) throws(VitError) -> ValueID {
     guard let rest, let mean, let tokens = builder.graph.type(stream).shape[1].fixedValue else {
       return stream
     }
-    let one = builder.constant([1], shape: [], element: builder.graph.type(stream).element)
+    let one = number(1, builder.graph.type(stream).element, into: &builder)
     let row = try HaltingNodes.slice(stream, axis: 1, into: &builder)
     let last = try builder.add(Onnx.mul, [row, try builder.add(Onnx.sub, [rest, one])])
     let change = try builder.add(Onnx.add, [mean, last])
@@ -56,15 +61,15 @@ struct HaltingNodes {
   }
 
   /// 1 for tokens that have not halted and for those before the patches, else 0, `[batch, tokens, 1]`.
-  func mask(prefix: Int, into builder: inout GraphBuilder) throws(VitError) -> ValueID? {
+  mutating func mask(prefix: Int, into builder: inout GraphBuilder) throws(VitError) -> ValueID? {
     guard let sums, let tokens = builder.graph.type(sums).shape[1].fixedValue else { return nil }
     let element = builder.graph.type(sums).element
-    func number(_ value: Double) -> ValueID { builder.constant([value], shape: [], element: element) }
     let patches = builder.constant(
       (0..<tokens).map { $0 < prefix ? 0 : 1 }, shape: [1, tokens, 1], element: element)
     let counted = try builder.add(Onnx.mul, [sums, patches])
-    let goesOn = try builder.add(Onnx.less, [counted, number(1 - rule.epsilon)])
-    return try builder.add(Onnx.where, [goesOn, number(1), number(0)])
+    let goesOn = try builder.add(Onnx.less, [counted, number(1 - rule.epsilon, element, into: &builder)])
+    return try builder.add(
+      Onnx.where, [goesOn, number(1, element, into: &builder), number(0, element, into: &builder)])
   }
 
   /// What hides the keys of masked tokens, `[batch, 1, 1, tokens]`.
@@ -83,5 +88,15 @@ struct HaltingNodes {
   ) throws(VitError) -> ValueID {
     try builder.add(
       Onnx.slice, [value, builder.integers([0]), builder.integers([1]), builder.integers([axis])])
+  }
+
+  /// A constant of one number.
+  private mutating func number(
+    _ value: Double, _ element: ElementType, into builder: inout GraphBuilder
+  ) -> ValueID {
+    if let known = constants[value] { return known }
+    let constant = builder.constant([value], shape: [], element: element)
+    constants[value] = constant
+    return constant
   }
 }

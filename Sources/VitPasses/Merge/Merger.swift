@@ -80,7 +80,7 @@ struct Merger {
 
   /// What a user should know: a layer behind the first site that works on all tokens again.
   func warning(_ pass: String) -> Diagnostic? {
-    guard let first = sites.first,
+    guard let first = sites.first(where: { $0.count > 0 }),
       let layer = layers.first(where: { layer in
         layer.index > first.layer
           && layer.input.map { original.type($0).shape[1] == builder.graph.type(now($0)).shape[1] } ?? false
