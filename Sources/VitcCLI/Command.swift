@@ -44,7 +44,7 @@ struct Command: Sendable {
 
   /// All commands, in the order of the help.
   static let all: [Command] = [
-    .compile, .study, .inspect, .score, .run, .eval, .bench, .verify, .diff, .check, .golden, .report, .opt,
+    .compile, .inspect, .score, .run, .eval, .bench, .verify, .diff, .check, .golden, .report, .study, .opt,
     .export,
     .help,
   ]

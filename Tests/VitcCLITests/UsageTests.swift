@@ -214,7 +214,7 @@ import Vitc
 
   static let commands = [
     "compile", "inspect", "score", "run", "eval", "bench", "verify", "diff", "opt", "check", "golden",
-    "export", "report", "help",
+    "export", "report", "study", "help",
   ]
 
   @Test("words come from files, quoted where they hold blanks, and a bad file is a usage error")
