@@ -98,7 +98,7 @@ struct DroppedTeacherTests {
     let model = try TinyViT.model(layers: 3, layerScale: factors)
     for swap in ["prefix=attend{rank=4},mixer=conv", "prefix=mixer,width=0.5,mixer=glr"] {
       let hybrid = try apply(
-        "\(Self.retain),score{images=8},swap{\(swap),layers=[1,2]},distil{steps=4,batch=8},solve,fine-tune{steps=4,batch=8,rate=0.001}",
+        "\(Self.retain),score{images=8},swap{\(swap),layers=[1,2]},distil{steps=4,batch=8,match=context},solve,fine-tune{steps=4,batch=8,rate=0.001}",
         to: model)
       #expect(try Zoo.run(hybrid.graph, [images(2)])[0].doubles().allSatisfy(\.isFinite))
     }

@@ -23,14 +23,16 @@ final class ContextMatch {
 
   /// For the mixer at `node` with trainable parameters `names`; `nil` where its last map does not read the attention's channels.
   init?(
-    _ node: MixerNode, of teacher: Teacher, on shape: [Int], places: [Int]?, trainable names: Set<String>,
-    pool: any WorkPool
+    _ node: MixerNode, of teacher: Teacher, on shape: [Int], places: [Int]?, factors: Tensor?,
+    trainable names: Set<String>, pool: any WorkPool
   ) throws {
     let region = node.region
     guard region.readsAttendedValues, let inner = try region.beforeReadout(),
       let attended = try AttendedValues(node, of: teacher, shape: shape, maps: false, pool: pool)
     else { return nil }
-    let graph = try inner.alone(on: shape, places: places).graph
+    var graph = try inner.alone(on: shape, places: places).graph
+    // What judges the mixer reads the same weights, and scales what it gives.
+    if let factors { _ = graph.addConstant(factors, name: "factors") }
     weights = try WeightStore(graph, trainable: names)
     executor = try Executor(
       graph, weights: weights, inputShapes: inner.inputShapes(shape, places: places), training: true,

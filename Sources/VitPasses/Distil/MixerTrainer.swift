@@ -41,7 +41,9 @@ final class MixerTrainer {
     let trainable = Set(names)
     matched =
       try match == .context
-      ? ContextMatch(node, of: teacher, on: shape, places: places, trainable: trainable, pool: pool) : nil
+      ? ContextMatch(
+        node, of: teacher, on: shape, places: places, factors: factors, trainable: trainable, pool: pool)
+      : nil
     let store = try matched?.weights ?? WeightStore(alone, trainable: trainable)
     executor = try Executor(
       alone, weights: store, inputShapes: region.inputShapes(shape, places: places),
