@@ -168,10 +168,14 @@ struct CellTable {
 
   init(_ records: [StudyRecord], layers: Set<Int>) {
     self.layers = layers
-    arms = records.filter { record in
-      record.kind == "teacher" && record.integer("kept") == 1
-        && record.text("arm")?.hasPrefix("square") ?? false
-    }.compactMap { $0.text("arm") }
+    let recovered = records.filter { $0.kind == "teacher" && $0.integer("kept") == 1 }.compactMap {
+      $0.text("arm")
+    }
+    let squares = Dictionary(
+      grouping: recovered.filter { $0.hasPrefix("square-") },
+      by: { $0.split(separator: "-").prefix(2).joined() })
+    // One teacher alone of a square says nothing: levels are not apart from depth then.
+    arms = recovered.filter { arm in squares.values.contains { $0.count > 1 && $0.contains(arm) } }
     for record in records {
       guard let arm = record.text("arm") else { continue }
       guard let layer = record.integer("layer") else { continue }

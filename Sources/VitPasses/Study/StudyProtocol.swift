@@ -75,7 +75,7 @@ public struct StudyProtocol: Hashable, Sendable {
     /// The squares.
     public var squares = 2
     /// The steps in which such a teacher recovers, and the rate; without one the best of several.
-    public var recoverySteps = 50
+    public var recoverySteps = 120
     /// The accuracy that it may then be short of the original's, or the agreement that it may be short of 1.
     public var gate = 0.01
     /// What replaces single layers; the first is the one that the verdict is about.
