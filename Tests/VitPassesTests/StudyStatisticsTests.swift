@@ -181,6 +181,7 @@ import VitTestSupport
           [
             ("arm", .text(arm)), ("layer", .number(Double(layer))), ("entropy", .number(sparsity)),
             ("dependence", .number(random.normal())),
+            ("given", .number(arm == "sham" ? Double(layer % 3) : sparsity)),
           ]))
       let logarithm = 0.3 * Double(layer) + effect + noise * random.normal()
       records.append(
@@ -226,6 +227,10 @@ import VitTestSupport
     let opposite = StudyAnalysis(records(slope: 0.5, noise: 0.02), layers: Array(0..<8))
     #expect(opposite.verdict == .undecided)
     #expect(opposite.isOpposite)
+    // What disturbs values as much does the same to the error.
+    let sham = StudyAnalysis(records(slope: -0.1, noise: 0.005, sham: -0.5), layers: Array(0..<8))
+    #expect((sham.sham?.mean ?? 0) < -0.2)
+    #expect(sham.verdict != .sparsity)
     #expect(StudyAnalysis(records(slope: 0, noise: 1), layers: Array(0..<8)).verdict == .undecided)
     #expect(StudyAnalysis([], layers: []).verdict == .undecided)
     #expect(StudyAnalysis([], layers: []).primary == nil)

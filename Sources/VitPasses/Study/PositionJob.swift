@@ -142,12 +142,19 @@ struct PositionJob {
     var hybrid = Hybrid(of: teacher)
     try bench.run([Score(images: bench.plan.scored, drop: false)], on: &hybrid, context)
     let names = ["entropy", "gini", "hoyer", "dependence", "distance", "cosine"]
+    var given = hybrid
+    if arm == .sham {
+      // What it is said to be: as sparse as the one whose outputs it has the distance of.
+      given = Hybrid(of: try TeacherVariant.scaledQueries(bench.teacher, by: factors(levels)))
+      try bench.run([Score(images: bench.plan.scored, drop: false)], on: &given, bench.context())
+    }
     return hybrid.layers.filter(\.isReplaceable).map { layer in
       StudyRecord(
         "layer",
         [
           ("arm", .text(arm.name)), ("layer", .whole(layer.index)),
           ("factor", .number(arm == .sham ? 1 : levels[layer.index].map { bench.plan.position.factors[$0] })),
+          ("given", .number(given.layers.first { $0.index == layer.index }?.score("entropy"))),
         ] + names.map { ($0, .number(layer.score($0))) })
     }
   }

@@ -218,8 +218,8 @@ struct CellTable {
     cells(endpoint, predictors, form: form, arms: arms.map { ($0, $0) })
   }
 
-  /// The same of two teachers, the original and the one with noisy values, which are given the sparsities of the original and of the
-  /// first teacher of the first square: what is found then is not sparsity's doing.
+  /// The same of two teachers, the original and the one with noisy values, which is given the sparsities of the first teacher of the
+  /// first square: what is found then is not sparsity's doing.
   func shamCells(_ endpoint: String, form: StudyForm) -> [StudyStatistics.Cell] {
     let spread = spread("entropy")
     return cells(
