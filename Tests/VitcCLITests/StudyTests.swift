@@ -3,6 +3,9 @@ import Testing
 import VitTestSupport
 
 @Suite("Studies") struct StudyTests {
+  /// Models of many exporters, where they are at hand.
+  private static let zoo = ProcessInfo.processInfo.environment["VITC_ZOO"]
+
   /// A folder with a protocol that takes a moment.
   private struct Bench {
     let scratch: Scratch
@@ -137,6 +140,24 @@ import VitTestSupport
     try bench.scratch.write(Array("{\"schema\": \"vitc.study.job/1\"".utf8), to: "b/jobs/subsets.json")
     let damaged = try bench.run(bench.words("b"))
     #expect(damaged.status == 3 && damaged.errors.contains("b/jobs/subsets.json"), "\(damaged.errors)")
+  }
+
+  @Test(
+    "what cannot be done on a model is left out and said, and the rest is done",
+    .enabled(if: StudyTests.zoo != nil, "no VITC_ZOO"))
+  func leftOut() throws {
+    // Rotary positions: queries and keys are turned between their maps and the scores.
+    let model = try #require(StudyTests.zoo.map { "\($0)/open/timm_eva02_rope_ts17.onnx" })
+    let bench = try Bench()
+    var words = bench.words("a", data: "synthetic:24")
+    words[1] = model
+    let result = try bench.run(words)
+    #expect(result.status == 0, "\(result.errors)")
+    #expect(result.errors.contains("position-square-0-0 is left out: "), "\(result.errors)")
+    let json = String(decoding: try bench.bytes("a/study.json"), as: UTF8.self)
+    #expect(try Schema("study").problems(json) == [])
+    #expect(json.contains("\"omitted\"") && json.contains("\"subset\""))
+    #expect(json.contains("undecided at this size"))
   }
 
   @Test("--dry-run says what would be done, and does nothing")

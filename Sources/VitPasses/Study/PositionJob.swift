@@ -80,7 +80,7 @@ struct PositionJob {
     guard arm == .sham else { return try TeacherVariant.scaledQueries(bench.teacher, by: factors(levels)) }
     let random = SplitMix(seed: UInt64(bench.plan.seed)).split("sham")
     var sizes: [Int: Double] = [:]
-    for layer in bench.teacher.layers {
+    for layer in bench.teacher.layers where layer.isReplaceable {
       // Each layer alone, so that what comes to it is the original's.
       let scaled = try TeacherVariant.scaledQueries(
         bench.teacher, by: [layer.index: factors(levels)[layer.index] ?? 1])

@@ -49,6 +49,11 @@ package enum StudyJob: Hashable, Sendable {
     }
   }
 
+  /// Whether a job that ended with that error is one that cannot be done on this model: the others can.
+  package static func isLeftOut(_ error: VitError) -> Bool {
+    error.kind == .usage || ["retain-impossible", "study-position"].contains(error.diagnostic.code)
+  }
+
   /// Does it.
   package func run(on bench: StudyBench) throws -> [StudyRecord] {
     switch self {

@@ -24,7 +24,7 @@ public struct StudyRecord: Hashable, Sendable {
   /// The fields, each name once.
   public private(set) var fields: [Field]
 
-  /// A record of a kind: of `replacement`, `teacher`, `layer`, `single`, `noise`, `subset`, `tuned`, `retention` or `size`.
+  /// A record of a kind: `replacement`, `retention`, `teacher`, `layer`, `single`, `noise`, `subset`, `pair`, or `omitted`.
   public init(_ kind: String, _ fields: [(String, Value)]) {
     self.fields = [Field("record", .text(kind))] + fields.map { Field($0, $1) }
   }

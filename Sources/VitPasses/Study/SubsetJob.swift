@@ -63,12 +63,13 @@ extension StudyProtocol {
     if let all = StudyProtocol.all(of: layers, size: size, most: subsets.most) { return all }
     var random = SplitMix(seed: UInt64(seed)).split("subsets")
     var drawn: [[Int]] = []
+    var known: Set<[Int]> = []
     // There are more than are wanted, so that a draw is new before long.
     for _ in 0..<100 * subsets.most where drawn.count < subsets.most {
       let own = random.shuffled(layers).prefix(size).sorted()
       let rest = layers.filter { !own.contains($0) }
       for subset in rest.count == size ? [own, rest] : [own]
-      where !drawn.contains(subset) && drawn.count < subsets.most { drawn.append(subset) }
+      where drawn.count < subsets.most && known.insert(subset).inserted { drawn.append(subset) }
     }
     return drawn
   }

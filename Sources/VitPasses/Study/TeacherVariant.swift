@@ -7,7 +7,7 @@ enum TeacherVariant {
   /// layer's queries are no map of its own.
   static func scaledQueries(_ teacher: Teacher, by factors: [Int: Double]) throws -> Teacher {
     var result = teacher
-    for layer in teacher.layers {
+    for layer in teacher.layers where layer.isReplaceable {
       guard let factor = factors[layer.index], factor != 1 else { continue }
       let node = try attention(layer, teacher.graph)
       for place in [1, 2] {
@@ -24,7 +24,7 @@ enum TeacherVariant {
   /// A teacher whose values have noise in their weights, of so many times a standard normal one each; the same for the same `random`.
   static func noisyValues(_ teacher: Teacher, by sizes: [Int: Double], _ random: SplitMix) throws -> Teacher {
     var result = teacher
-    for layer in teacher.layers {
+    for layer in teacher.layers where layer.isReplaceable {
       guard let size = sizes[layer.index], size != 0 else { continue }
       let node = try attention(layer, teacher.graph)
       guard 5 < node.operands.count, let id = node.operands[5] else { throw refusal(layer) }

@@ -80,15 +80,25 @@ public struct Study: Sendable {
         records += found
         continue
       }
-      let own = try job.run(on: bench)
-      try folder.keep(own, of: job)
+      try folder.keep(outcome(of: job), of: job)
       // As they will be read when a study goes on.
-      records += try folder.records(of: job) ?? own
+      records += try folder.records(of: job) ?? []
     }
     let result = try StudyResult(
       plan, identity, name: teacher.path.map(GoldenFolder.stem) ?? "teacher",
       layers: teacher.hybrid.layers.filter(\.isReplaceable).map(\.index), size: bench.size(teacher.graph),
       records)
     return result
+  }
+
+  /// What a job finds; where it asks more of the model than it has, as a fixed number of tokens, why it was left out.
+  private func outcome(of job: StudyJob) throws -> [StudyRecord] {
+    do { return try job.run(on: bench) } catch let error as VitError where StudyJob.isLeftOut(error) {
+      bench.progress.report(
+        Diagnostic(.note, "\(job.name) is left out: \(error.diagnostic.message)", code: "study-left-out"))
+      return [
+        StudyRecord("omitted", [("job", .text(job.name)), ("reason", .text(error.diagnostic.message))])
+      ]
+    }
   }
 }
