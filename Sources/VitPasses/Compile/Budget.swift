@@ -151,18 +151,16 @@ public struct Budget: Hashable, Sendable {
     (4, 2, 4, 3), (4, 3, 4, 3), (5, 3, 5, 3), (5, 3, 5, 5),
   ]
 
-  /// The fewest images that whole models are judged on where a search decides by them, unless there is time for nothing; and where it
-  /// decides by a share of images, which says less of each.
-  static let fewestJudged = (damage: 128, agreement: 512)
+  /// The fewest images that whole models are judged on where a search decides by them, unless there is time for nothing.
+  private static let fewestJudged = 128
 
   /// What `seconds` buy: as many images as half of them pay for, up to what passes take by themselves; for the rest steps.
   /// A mixer that is solved for takes no steps of distillation. What is searched for is measured on fewer images where it would
-  /// take more than `searching` seconds; `byAgreement` says that it ends by a share of images. Numbers of steps and of images to measure on that are given stand, whatever they cost.
+  /// take more than `searching` seconds. Numbers of steps and of images to measure on that are given stand, whatever they cost.
   public init(
     seconds: Double, work: Work, isSolved: Bool = false, distilSteps: Int? = nil, fineTuneSteps: Int? = nil,
-    evaluated: Int? = nil, searching: Double? = nil, byAgreement: Bool = false
+    evaluated: Int? = nil, searching: Double? = nil
   ) {
-    let usual = byAgreement ? Budget.fewestJudged.agreement : Budget.fewestJudged.damage
     let total = max(0, seconds - Budget.overhead) * Budget.rate
     let most = Budget.shares.evaluation * total / max(work.evaluate(1), 1)
     self.evaluated = min(work.evaluation, evaluated ?? max(Int(min(most, 1e9)), 64))
@@ -174,7 +172,7 @@ public struct Budget: Hashable, Sendable {
       scored = max(Score().images >> halvings.scored, 8)
       solved = max(Distil.usualImages >> halvings.solved, 32)
       searched = min(max(work.heldOut >> halvings.searched, 32), work.heldOut)
-      let fewest = place + 1 < Budget.ladder.count ? usual : 32
+      let fewest = place + 1 < Budget.ladder.count ? Budget.fewestJudged : 32
       judged = work.searches > 0 ? min(max(work.heldOut >> halvings.judged, fewest), work.heldOut) : searched
       let others = work.images(scored, solved, 0, searched, judged) + work.evaluate(self.evaluated)
       // Solving once more takes as many as are left over: it gains by each.
@@ -184,7 +182,7 @@ public struct Budget: Hashable, Sendable {
       images = others + work.refine(refined)
       if images <= share * total { break }
     }
-    let (fewest, fewestJudged) = (min(32, work.heldOut), min(usual, judged))
+    let (fewest, fewestJudged) = (min(32, work.heldOut), min(Budget.fewestJudged, judged))
     while let searching, work.search(searched) + work.judge(judged) > searching * Budget.rate,
       searched > fewest || judged > fewestJudged
     {

@@ -28,8 +28,7 @@ package struct CompilePlan: Sendable {
     // They are the same for every budget: the pipeline, which records all other numbers, then makes the same hybrid again.
     let share = CompilerOptions().timeBudget * 0.3
     let affordable = Int(min(share * Budget.rate / (work * Double(trained.count + 8)), 1e9))
-    let fewest = options.minimumAgreement == nil ? 32 : Budget.fewestJudged.agreement
-    heldOut = options.heldOut ?? max(1, min(samples / 10, max(affordable, fewest), 1000))
+    heldOut = options.heldOut ?? max(1, min(samples / 10, max(affordable, 32), 1000))
     let heldOut = heldOut
     func bought(_ options: CompilerOptions) -> Budget {
       Budget(
@@ -45,8 +44,7 @@ package struct CompilePlan: Sendable {
             ? MixerChoices.trained : 0, reading: reading),
         isSolved: options.isSolved,
         distilSteps: options.distilSteps, fineTuneSteps: options.fineTuneSteps,
-        evaluated: options.evaluationImages, searching: options.searchTime,
-        byAgreement: options.minimumAgreement != nil)
+        evaluated: options.evaluationImages, searching: options.searchTime)
     }
     var budget = bought(options)
     if CompilePlan.isBetterSolved(options, budget, trained, teacher) {

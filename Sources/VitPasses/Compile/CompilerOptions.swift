@@ -244,7 +244,7 @@ public struct CompilerOptions: Sendable {
   /// How many times more a model may lose while it is reduced, and solved, than in the end: what comes back as it is trained
   /// for so many steps. On a teacher of 12 layers a fifth to a quarter of the damage did in 67 to 164 steps, and of the images on
   /// which it does not agree about half as much.
-  private static func allowance(fineTuneSteps steps: Int) -> Double { 1 + 0.2 * min(1, Double(steps) / 150) }
+  private static func allowance(fineTuneSteps steps: Int) -> Double { 1 + 0.2 * min(1, Double(steps) / 60) }
 
   /// The points of accuracy that a pipeline aims to lose at most; `nil` where it goes by agreement, or looks for nothing.
   static func maximumDrop(_ pipeline: Pipeline) -> Double? {
