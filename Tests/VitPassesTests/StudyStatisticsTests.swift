@@ -115,6 +115,9 @@ import VitTestSupport
     plan.retention.keep = [0.5, 1.5]
     #expect(throws: VitError.self) { try plan.check() }
     plan = StudyProtocol(size)
+    plan.retention.keep = [0.9, 0.9001]
+    #expect(throws: VitError.self) { try plan.check() }
+    plan = StudyProtocol(size)
     plan.replacement.groups = ["sparse", "middle"]
     let error = #expect(throws: VitError.self) { try plan.check() }
     #expect(error?.diagnostic.message.contains("'middle'") ?? false)

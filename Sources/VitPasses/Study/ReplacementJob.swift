@@ -33,7 +33,7 @@ struct ReplacementJob {
         [
           ("mixer", .text(mixer)), ("control", .whole(control ? 1 : 0)), ("group", .text(group)),
           ("seed", .whole(seed)), ("layers", .integers(hybrid.replaced.map(\.index))),
-        ] + (try meter.measure(hybrid.graph).fields) + (try bench.size(hybrid.graph)))
+        ] + (try meter.measure(hybrid.graph).fields) + (try bench.cost(hybrid.graph).fields))
     }
   }
 }

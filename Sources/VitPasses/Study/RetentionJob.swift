@@ -17,9 +17,7 @@ struct RetentionJob {
     let context = bench.context()
     let meter = try bench.meter(bench.teacher.graph, context)
     let teacher = try meter.measure(masked.graph)
-    let costs = try [bench.teacher.graph, masked.graph].map {
-      StudyRecord("size", try bench.size($0)).number("flops") ?? 1
-    }
+    let costs = try [bench.teacher.graph, masked.graph].map { Double(try bench.cost($0).flops) }
     // A step on fewer tokens costs less, so that there are more of them.
     let steps =
       isGuided ? Int((Double(plan.distilSteps) * costs[0] / max(costs[1], 1)).rounded()) : plan.distilSteps
@@ -44,7 +42,7 @@ struct RetentionJob {
           ("masked_teacher_agreement", .number(teacher.agreement)),
           ("masked_teacher_damage", .number(teacher.damage)), ("gap_masked", .number(gap(teacher.accuracy))),
           ("gap_unmasked", .number(gap(student.teacherAccuracy))),
-        ] + student.fields + (try bench.size(hybrid.graph)))
+        ] + student.fields + (try bench.cost(hybrid.graph).fields))
     ]
   }
 }

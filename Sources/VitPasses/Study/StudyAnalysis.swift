@@ -1,7 +1,7 @@
 internal import Glibc
 
 /// What a study's records say of the question: is a layer with sparser attention easier to replace than another at the same depth?
-package struct StudyAnalysis: Hashable, Sendable {
+package struct StudyAnalysis: Sendable {
   /// The answer.
   package enum Verdict: String, Sendable {
     /// Sparser layers are easier to replace, whatever their depth.
@@ -130,17 +130,6 @@ package struct StudyAnalysis: Hashable, Sendable {
     return Array(zip(["sparsity", "depth", "dependence", "sum of single damages"], estimates)).map {
       ($0, $1)
     }
-  }
-
-  package static func == (a: StudyAnalysis, b: StudyAnalysis) -> Bool {
-    a.verdict == b.verdict && a.primary == b.primary && a.beside == b.beside && a.sham == b.sham
-      && a.secondary == b.secondary && a.subsets.map(\.name) == b.subsets.map(\.name)
-      && a.subsets.map(\.estimate) == b.subsets.map(\.estimate)
-  }
-
-  package func hash(into hasher: inout Hasher) {
-    hasher.combine(verdict)
-    hasher.combine(primary)
   }
 }
 

@@ -43,15 +43,13 @@ package struct StudyBench {
       teacher: teacher, data: evaluation, samples: evaluation.spread(plan.measured), context: context)
   }
 
-  /// The size and cost of a model, as fields.
-  package func size(_ graph: Graph) throws -> [(String, StudyRecord.Value)] {
+  /// What a model costs for a sample.
+  package func cost(_ graph: Graph) throws -> Cost {
     let form = BatchForm(graph, sample: training.shape)
-    let cost = try ModelCost(
+    return try ModelCost(
       graph, inputShapes: InputShapes.of(graph, batch: form.count ?? 1, data: training),
-      samples: form.count ?? 1,
-      pool: pool
+      samples: form.count ?? 1, pool: pool
     ).total
-    return [("parameters", .whole(cost.parameters)), ("flops", .whole(cost.flops))]
   }
 
   /// A model whose layers, or those listed, have a form in their place, each solved or distilled on what the teacher's layer reads.

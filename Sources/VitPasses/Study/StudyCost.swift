@@ -11,8 +11,7 @@ package struct StudyCost {
   package init(_ bench: StudyBench) throws {
     plan = bench.plan
     layers = bench.teacher.layers.count { $0.isReplaceable }
-    let flops = StudyRecord("size", try bench.size(bench.teacher.graph)).number("flops") ?? 0
-    sample = flops / Budget.rate + Budget.reading
+    sample = Double(try bench.cost(bench.teacher.graph).flops) / Budget.rate + Budget.reading
   }
 
   /// The seconds that a job takes at the nominal rate.

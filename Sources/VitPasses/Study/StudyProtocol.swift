@@ -183,6 +183,13 @@ public struct StudyProtocol: Hashable, Sendable {
       }
       _ = try PrefixRows(form.prefix)
     }
+    // Two jobs of one name would have one file.
+    let names = StudyJob.all(of: self, layers: []).map(\.name)
+    if let twice = names.enumerated().first(where: { names[..<$0.offset].contains($0.element) }) {
+      throw VitError(
+        "the protocol has two jobs '\(twice.element)'", kind: .usage, code: "study-protocol",
+        help: "mixers are named once, and parts that are kept differ by 0.001")
+    }
     let mixers = replacement.mixers + replacement.controls + [retention.mixer, subsets.form.mixer]
     for mixer in mixers + position.forms.map(\.mixer) { _ = try MixerRequest(mixer) }
     for group in replacement.groups where Select.choice(group).map(\.by.isDamage) ?? true {

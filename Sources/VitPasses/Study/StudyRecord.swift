@@ -1,3 +1,5 @@
+internal import VitIR
+
 /// One line of what a study found: numbers and words by name, in an order of its own.
 public struct StudyRecord: Hashable, Sendable {
   /// What stands under a name.
@@ -73,5 +75,12 @@ extension Fidelity {
       ("agreement", .number(agreement)), ("damage", .number(damage)),
       ("damage_error", .number(divergenceError)),
     ]
+  }
+}
+
+extension Cost {
+  /// Size and cost of a model, as fields.
+  var fields: [(String, StudyRecord.Value)] {
+    [("parameters", .whole(parameters)), ("flops", .whole(flops))]
   }
 }

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import VitIR
 
 /// The statistics of a study: slopes within layers, intervals, exact tests of signs.
 package enum StudyStatistics {
@@ -119,13 +120,9 @@ package enum StudyStatistics {
       }
     } else {
       patterns = 100_000
-      var state: UInt64 = 0x9e37_79b9_7f4a_7c15
+      var random = SplitMix(seed: 0)
       for _ in 0..<patterns {
-        var sum = 0.0
-        for value in values {
-          state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-          sum += state >> 63 == 1 ? -value : value
-        }
+        let sum = values.reduce(0.0) { $0 + (random.below(2) == 1 ? -$1 : $1) }
         if abs(sum) >= observed { extreme += 1 }
       }
     }

@@ -84,11 +84,10 @@ public struct Study: Sendable {
       // As they will be read when a study goes on.
       records += try folder.records(of: job) ?? []
     }
-    let result = try StudyResult(
+    return StudyResult(
       plan, identity, name: teacher.path.map(GoldenFolder.stem) ?? "teacher",
-      layers: teacher.hybrid.layers.filter(\.isReplaceable).map(\.index), size: bench.size(teacher.graph),
+      layers: teacher.hybrid.layers.filter(\.isReplaceable).map(\.index), cost: try bench.cost(teacher.graph),
       records)
-    return result
   }
 
   /// What a job finds; where it asks more of the model than it has, as a fixed number of tokens, why it was left out.

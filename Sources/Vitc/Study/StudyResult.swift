@@ -26,11 +26,10 @@ public struct StudyResult: Sendable {
 
   init(
     _ plan: StudyProtocol, _ identity: StudyIdentity, name: String, layers: [Int],
-    size: [(String, StudyRecord.Value)], _ records: [StudyRecord]
-  ) throws {
-    let record = StudyRecord("size", size)
+    cost: Cost, _ records: [StudyRecord]
+  ) {
     (self.plan, self.identity, self.name, self.layers, self.records) = (plan, identity, name, layers, records)
-    (parameters, flops) = (record.number("parameters") ?? 0, record.number("flops") ?? 0)
+    (parameters, flops) = (Double(cost.parameters), Double(cost.flops))
     analysis = StudyAnalysis(records, layers: layers)
     (isa, blas) = (Machine.level, Machine.blas)
   }
