@@ -1,47 +1,5 @@
 // Products at one level: OpenBLAS at base, our own tiles from avx2 up.
-#include "unary.h"
-
-#define gemm_finish FN(gemm_finish)
-#define gemm_finish_row FN(gemm_finish_row)
-
-// One row of the epilogue over n columns.
-VK_INLINE void gemm_finish_row(const vk_epilogue *e, real *c, const real *bias, const real *scale,
-                               const real *residual, size_t n, const int activation) {
-  const vec a = v_all((real)e->a), b = v_all((real)e->b);
-  for (size_t j = 0; j < n; j += LANES) {
-    const size_t lanes = n - j < LANES ? n - j : LANES;
-    vec x = v_loadn(c + j, lanes), y = x;
-    if (bias) x += v_loadn(bias + j, lanes);
-    switch (activation) {
-#define VK_CASE(name, value, slope) \
-  case VK_##name: y = value; break;
-      VK_UNARY_KINDS(VK_CASE)
-#undef VK_CASE
-    }
-    (void)a, (void)b;
-    if (scale) y *= v_loadn(scale + j, lanes);
-    if (residual) y += v_loadn(residual + j, lanes);
-    v_storen(c + j, y, lanes);
-  }
-}
-
-// The epilogue on rows m0..<m1, columns n0..<n1 of C.
-static void gemm_finish(const vk_product *p, size_t m0, size_t m1, size_t n0, size_t n1) {
-  const vk_epilogue *e = &p->epilogue;
-  if (!e->bias && !e->scale && !e->residual && e->activation == VK_IDENTITY) return;
-  const real *bias = e->bias ? (const real *)e->bias + n0 : NULL;
-  const real *scale = e->scale ? (const real *)e->scale + n0 : NULL;
-  for (size_t i = m0; i < m1; i++) {
-    real *c = (real *)p->c + (ptrdiff_t)i * p->c_row + n0;
-    const real *residual = e->residual ? (const real *)e->residual + (ptrdiff_t)i * e->residual_row + n0 : NULL;
-    switch (e->activation) {  // one loop for each kind: the switch inside folds away
-#define VK_CASE(name, value, slope) \
-  case VK_##name: gemm_finish_row(e, c, bias, scale, residual, n1 - n0, VK_##name); break;
-      VK_UNARY_KINDS(VK_CASE)
-#undef VK_CASE
-    }
-  }
-}
+#include "gemm_finish.h"
 
 #if ISA == 0
 static size_t FN(gemm_packed_count)(size_t k, size_t n) { return k * n; }
@@ -64,7 +22,7 @@ static void FN(gemm)(const vk_product *p, size_t m0, size_t m1, size_t n0, size_
     real *to = p->c, sum = 0;
     for (size_t i = 0; i < p->k; i++) sum += x[(ptrdiff_t)i * p->a_column] * y[(ptrdiff_t)i * row];
     *to = (real)p->alpha * sum + (p->beta == 0 ? 0 : (real)p->beta * *to);
-    return gemm_finish(p, 0, 1, 0, 1);
+    return gemm_finish(&p->epilogue, p->c, p->c_row, 0, 1, 0, 1);
   }
   const real *a = (const real *)p->a + (ptrdiff_t)m0 * p->a_row, *b;
   real *c = (real *)p->c + (ptrdiff_t)m0 * p->c_row + n0;
@@ -92,7 +50,7 @@ static void FN(gemm)(const vk_product *p, size_t m0, size_t m1, size_t n0, size_
 #else
   vk_dgemm(CblasRowMajor, ta, tb, m, n, k, p->alpha, a, lda, b, ldb, p->beta, c, ldc < n ? n : ldc);
 #endif
-  gemm_finish(p, m0, m1, n0, n1);
+  gemm_finish(&p->epilogue, p->c, p->c_row, m0, m1, n0, n1);
 }
 #else
 
@@ -350,7 +308,7 @@ static void FN(gemm)(const vk_product *p, size_t m0, size_t m1, size_t n0, size_
         }
         gemm_rows(bottom - top, columns, k, a, a_row, p->a_column, &right, (float *)p->c + (ptrdiff_t)top * p->c_row + j0,
                   p->c_row, (float)p->alpha, k0 ? 1 : (float)p->beta);
-        if (k0 + k == p->k) gemm_finish(p, top, bottom, j0, j0 + columns);
+        if (k0 + k == p->k) gemm_finish(&p->epilogue, p->c, p->c_row, top, bottom, j0, j0 + columns);
       }
       k0 += k;
     } while (k0 < p->k);

@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "features.h"
 #include "levels.h"
 
 static int machine_level = VK_BASE;
+static uint32_t machine_features = 0;
 static _Thread_local int thread_cap = VK_AVX512;
 
 int vk_machine_level(void) { return machine_level; }
@@ -14,19 +16,42 @@ int vk_level(void) { return machine_level < thread_cap ? machine_level : thread_
 
 void vk_cap_thread_level(int cap) { thread_cap = cap < VK_BASE || cap > VK_AVX512 ? VK_AVX512 : cap; }
 
-__attribute__((constructor)) static void find_level(void) {
+uint32_t vk_features(void) {
+  switch (thread_cap) {
+    case VK_BASE: return 0;
+    case VK_AVX2: return machine_features & (VK_HAS_AVX2 | VK_HAS_AVXVNNI);
+    default: return machine_features;
+  }
+}
+
+// What each word of VITC_ISA allows.
+static const struct {
+  const char *word;
+  uint32_t allowed;
+} words[] = {
+    {"base", 0},
+    {"avx2", VK_HAS_AVX2},
+    {"avxvnni", VK_HAS_AVX2 | VK_HAS_AVXVNNI},
+    {"avx512", VK_HAS_AVX2 | VK_HAS_AVX512},
+};
+
+__attribute__((constructor)) static void find_features(void) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    machine_level = VK_AVX2;
+    machine_features |= VK_HAS_AVX2;
+    if (__builtin_cpu_supports("avxvnni")) machine_features |= VK_HAS_AVXVNNI;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-      machine_level = VK_AVX512;
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+      machine_features |= VK_HAS_AVX512;
+      if (__builtin_cpu_supports("avx512vnni")) machine_features |= VK_HAS_AVX512VNNI;
+    }
   }
 #endif
   const char *wanted = getenv("VITC_ISA");
-  if (wanted && !strcmp(wanted, "base")) machine_level = VK_BASE;
-  if (wanted && !strcmp(wanted, "avx2") && machine_level > VK_AVX2) machine_level = VK_AVX2;
+  for (size_t i = 0; wanted && i < sizeof words / sizeof words[0]; i++)
+    if (!strcmp(wanted, words[i].word)) machine_features &= words[i].allowed;
+  machine_level = machine_features & VK_HAS_AVX512 ? VK_AVX512 : machine_features & VK_HAS_AVX2 ? VK_AVX2 : VK_BASE;
 }
 
 int vk_affinity_cores(void) {

@@ -89,9 +89,9 @@ VK_INLINE void v_storen(real *p, vec x, size_t n) {
 #endif
 }
 
-// a·b + c, rounded once where the level has FMA.
+// a·b + c, rounded once where the level has FMA, or the family defines EXACT_MADD.
 VK_INLINE vec v_madd(vec a, vec b, vec c) {
-#if ISA > 0
+#if ISA > 0 || defined(EXACT_MADD)
   return __builtin_elementwise_fma(a, b, c);
 #else
   return a * b + c;

@@ -20,7 +20,7 @@ extension Tensor {
   /// A tensor without values; throws where the type is none that a tensor can have.
   public init(elided element: ElementType, shape: [Int]) throws(VitError) {
     try TensorType(element, fixed: shape).validate()
-    let storage = ElidedStorage(byteCount: shape.reduce(1, *) * element.size)
+    let storage = ElidedStorage(byteCount: element.byteCount(of: shape))
     try self.init(element: element, shape: shape, storage: storage)
   }
 

@@ -197,9 +197,9 @@ public protocol Operation: Sendable {
   func savedTypes(_ operands: Operands) -> [TensorType]
   /// Working memory of `forward` (and of `vjp` when `mode.training`), for concrete operands. Default: none.
   func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType]
-  /// Forms of constant operands that `forward` reads in their place, as `context.prepared`; `isConstant` says which operands
-  /// are constant. Asked in inference only. Default: none.
-  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing]
+  /// Forms of constant operands that `forward` reads in their place, as `context.prepared`; `stored` has the types in
+  /// which constant ones are stored, `nil` for others. Asked in inference only. Default: none.
+  func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing]
   /// How results lie in memory. Default: fresh.
   var memory: ResultMemory { get }
   /// The cost for concrete operands and results; `parameters` is filled in by the caller.
@@ -237,7 +237,7 @@ extension Operation {
   /// No working memory.
   public func scratchTypes(_ operands: Operands, mode: ExecutionMode) -> [TensorType] { [] }
   /// Operands are read as they are.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] { [] }
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] { [] }
   /// Memory of its own.
   public var memory: ResultMemory { .fresh }
   /// One operation for each element of the results; every operand read once.

@@ -106,7 +106,7 @@ public struct Tensor: Sendable {
   /// A tensor; throws unless `storage` has just the bytes that the shape needs.
   public init(element: ElementType, shape: [Int], storage: any TensorStorage) throws(VitError) {
     try TensorType(element, fixed: shape).validate()
-    let needed = shape.reduce(1, *) * element.size
+    let needed = element.byteCount(of: shape)
     guard storage.byteCount == needed else {
       throw VitError(
         "the data have \(storage.byteCount) bytes, but \(element.rawValue)\(shape) needs \(needed)")
@@ -157,7 +157,7 @@ public struct Tensor: Sendable {
   ) throws {
     self.element = element
     self.shape = shape
-    self.storage = try MemoryStorage(byteCount: shape.reduce(1, *) * element.size, fill: fill)
+    self.storage = try MemoryStorage(byteCount: element.byteCount(of: shape), fill: fill)
   }
 
   /// A copy of what a view holds. Throws where the memory does not fit.
@@ -175,14 +175,16 @@ public struct Tensor: Sendable {
 
   /// The elements as numbers, whatever their type. For small tensors: 8 bytes an element.
   public func doubles() throws -> [Double] {
-    try storage.withBytes { bytes in
+    guard element != .q8 else { return try dequantised.doubles() }
+    return try storage.withBytes { bytes in
       (0..<count).map { bytes.loadNumber(at: $0, as: element) }
     }
   }
 
   /// The elements as 32-bit floats, whatever their type.
   public func floats() throws -> [Float] {
-    try storage.withBytes { bytes in
+    guard element != .q8 else { return try dequantised.floats() }
+    return try storage.withBytes { bytes in
       [Float](unsafeUninitializedCapacity: count) { target, initialized in
         if let from = bytes.baseAddress, let to = target.baseAddress {
           Conversion.copy(count, from: from, element, to: to, .f32)
@@ -209,6 +211,7 @@ public struct Tensor: Sendable {
   /// The same elements with other extents of the same product.
   public func reshaped(_ shape: [Int]) -> Tensor {
     precondition(shape.reduce(1, *) == count)
+    guard element != .q8 else { return dequantised.reshaped(shape) }
     return Tensor(unchecked: element, shape: shape, storage: storage)
   }
 
@@ -223,6 +226,7 @@ extension Tensor {
   /// Writes the elements into a view of as many, converted where both types are floats or both whole numbers.
   public func copy(to view: View) throws {
     precondition(view.count == count)
+    guard element != .q8 else { return try dequantised.copy(to: view) }
     try storage.withBytes { view.convert(from: $0, element) }
   }
 }
@@ -239,6 +243,7 @@ extension UnsafeRawBufferPointer {
       let bits = UInt32(loadUnaligned(fromByteOffset: offset, as: UInt16.self)) << 16
       return Double(Float(bitPattern: bits))
     case .u64: return Double(loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+    case .q8: preconditionFailure("rows of 8 bits are dequantised first")
     default: return Double(loadInteger(at: index, as: element) ?? 0)
     }
   }
@@ -255,7 +260,7 @@ extension UnsafeRawBufferPointer {
     case .u32: return Int(loadUnaligned(fromByteOffset: offset, as: UInt32.self))
     case .u16: return Int(loadUnaligned(fromByteOffset: offset, as: UInt16.self))
     case .u8, .bool: return Int(self[offset])
-    case .f64, .f32, .f16, .bf16: return nil
+    case .f64, .f32, .f16, .bf16, .q8: return nil
     }
   }
 }
@@ -270,6 +275,7 @@ extension UnsafeMutableRawBufferPointer {
     }
     let offset = index * element.size
     switch element {
+    case .q8: preconditionFailure("rows of 8 bits are quantised together")
     case .f64: storeBytes(of: value, toByteOffset: offset, as: Double.self)
     case .f32: storeBytes(of: Float(value), toByteOffset: offset, as: Float.self)
     case .f16: storeBytes(of: Float(value).halfBits, toByteOffset: offset, as: UInt16.self)

@@ -201,16 +201,16 @@ public struct VitAttention: Operation {
   }
 
   /// The weights of queries, keys and values, packed as one; their biases; the packed weight of the output.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
     let maps = [Self.queries, Self.keys, Self.values]
-    guard let x = operands[0], let sizes = sizes(operands), maps.allSatisfy({ isConstant[$0.weight] }),
-      maps.allSatisfy({ isConstant[$0.bias] || operands[$0.bias] == nil })
+    guard let x = operands[0], let sizes = sizes(operands), maps.allSatisfy({ stored[$0.weight] != nil }),
+      maps.allSatisfy({ stored[$0.bias] != nil || operands[$0.bias] == nil })
     else { return [] }
-    let output = Self.output.packings(operands, isConstant)
+    let output = Self.output.packings(operands, stored)
     guard output.count == 1 else { return [] }
     let (biases, places) = biasPlaces(operands, maps)
     return [
-      .weights(maps.map(\.weight), x.element, rows: sizes.columns, columns: sizes.dim),
+      .weights(maps.map(\.weight), x.element, rows: sizes.columns, columns: sizes.dim, stored: stored),
       .vector(biases, at: places, x.element, count: sizes.columns),
     ] + output
   }

@@ -59,8 +59,8 @@ public struct VitLinear: Operation {
   }
 
   /// The weight, packed.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    LinearMap(weight: 1, bias: 2).packings(operands, isConstant)
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    LinearMap(weight: 1, bias: 2).packings(operands, stored)
   }
 
   /// The product.

@@ -31,9 +31,11 @@ struct LinearMap {
   }
 
   /// The packed weight, where it is constant.
-  func packings(_ operands: Operands, _ isConstant: [Bool]) -> [Packing] {
-    guard isConstant[weight], let type = operands[weight] else { return [] }
-    return [.weights([weight], type.element, rows: type.extents[0], columns: type.extents[1])]
+  func packings(_ operands: Operands, _ stored: [ElementType?]) -> [Packing] {
+    guard stored[weight] != nil, let type = operands[weight] else { return [] }
+    return [
+      .weights([weight], type.element, rows: type.extents[0], columns: type.extents[1], stored: stored)
+    ]
   }
 
   /// `y ← activation(x·weightᵀ + bias)`, and `epilogue` on top.

@@ -59,9 +59,9 @@ public struct VitMLP: Operation {
   }
 
   /// The packed weights.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    let first = Self.first.packings(operands, isConstant)
-    let second = Self.second.packings(operands, isConstant)
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    let first = Self.first.packings(operands, stored)
+    let second = Self.second.packings(operands, stored)
     return first.isEmpty || second.isEmpty ? [] : first + second
   }
 

@@ -70,10 +70,12 @@ public struct VitPatchEmbed: Operation {
   }
 
   /// The weight, packed as a matrix.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    guard isConstant[1], let weight = operands[1] else { return [] }
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    guard stored[1] != nil, let weight = operands[1] else { return [] }
     let shape = Self.flat(weight.extents)
-    return [.weights([1], weight.element, rows: shape[0], columns: shape[1])]
+    return [
+      .matrix(1, weight.element, transposed: true, k: shape[1], n: shape[0], row: shape[1])
+    ]
   }
 
   private static func flat(_ weight: [Int]) -> [Int] { [weight[0], weight[1] * weight[2] * weight[3]] }

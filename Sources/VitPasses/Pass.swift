@@ -19,6 +19,9 @@ public protocol Pass: Sendable {
   var worksOnMergedTokens: Bool { get }
   /// Whether it can where tokens are dropped, and the teacher drops the same. Default: where it can on merged ones.
   var worksOnDroppedTokens: Bool { get }
+  /// Whether it can where weights have 8 bits; else they are taken for the floats that they stand for before it runs. Default:
+  /// it cannot.
+  var worksOnQuantisedWeights: Bool { get }
   /// Takes the options that it declares; one that is left over is an error.
   init(options: inout OptionReader) throws(VitError)
   /// All options with their values, defaults included, in the order of the documentation: the canonical text.
@@ -40,6 +43,8 @@ extension Pass {
   public var worksOnMergedTokens: Bool { true }
   /// It can where it can on merged ones.
   public var worksOnDroppedTokens: Bool { worksOnMergedTokens }
+  /// It cannot.
+  public var worksOnQuantisedWeights: Bool { false }
   /// Every value makes sense.
   public func check() throws(VitError) {}
 }

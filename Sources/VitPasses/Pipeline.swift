@@ -70,6 +70,13 @@ public struct Pipeline: Sendable, CustomStringConvertible {
       try context.checkCancelled()
       if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = Teacher(hybrid) }
       context.place = place
+      if !pass.worksOnQuantisedWeights, hybrid.graph.hasQuantisedWeights {
+        hybrid.graph.dequantiseWeights()
+        context.report(
+          Diagnostic(
+            .note, "weights in 8 bits are taken for the floats that they stand for", code: "dequantised",
+            help: "'quantise' behind the other passes brings them into 8 bits again"))
+      }
       for observer in observers { try observer.before(pass, hybrid) }
       let result = Result {
         try pass.checkMerged(hybrid)

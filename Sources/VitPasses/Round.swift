@@ -29,6 +29,8 @@ public struct Round: Pass {
     }
   }
 
+  /// It leaves those as they are.
+  public var worksOnQuantisedWeights: Bool { true }
   /// All options.
   public var options: [(name: String, value: String)] { [("weights", weights.rawValue)] }
 

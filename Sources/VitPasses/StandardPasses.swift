@@ -4,7 +4,7 @@ extension Pipeline {
     OpenBatch.self, FixSize.self, Dequantise.self, Fold.self, Raise.self, DeadCode.self, Head.self,
     Score.self,
     Select.self, Swap.self, Distil.self, Restore.self, OwnPrefix.self, Depth.self, Share.self, Prune.self,
-    Factorise.self, Solve.self, Merge.self, Retain.self, FineTune.self, Trim.self, Round.self,
+    Factorise.self, Solve.self, Merge.self, Retain.self, FineTune.self, Trim.self, Quantise.self, Round.self,
     Lower.self,
   ]
 }

@@ -2,9 +2,17 @@ internal import CVitKernels
 public import VitIR
 
 extension Packing {
-  /// Weights `[out, in]` one below the other, `rows` rows in all, for `Kernel.linear`.
-  public static func weights(_ operands: [Int], _ element: ElementType, rows: Int, columns: Int) -> Packing {
-    matrix(operands, element, transposed: true, k: columns, n: rows, row: columns)
+  /// Weights `[out, in]` one below the other, `rows` rows in all, for `Kernel.linear`; `stored` says in which types operands
+  /// are stored. Where all of these have rows of 8 bits the product is computed in them.
+  public static func weights(
+    _ operands: [Int], _ element: ElementType, rows: Int, columns: Int, stored: [ElementType?]
+  ) -> Packing {
+    let isLinear = element == .f32 && columns > 0 && columns <= quantisedDepth
+    if isLinear, operands.allSatisfy({ stored[$0] == .q8 }) {
+      return quantisedWeights(operands, rows: rows, columns: columns)
+    }
+    return matrix(
+      operands, element, transposed: true, k: columns, n: rows, row: columns, isLinear: isLinear)
   }
 
   /// A `[k, n]` matrix, or the transpose of an `[n, k]` one, whose rows start `row` elements apart, for `Kernel.gemm`.
@@ -15,12 +23,13 @@ extension Packing {
   }
 
   private static func matrix(
-    _ operands: [Int], _ element: ElementType, transposed: Bool, k: Int, n: Int, row: Int
+    _ operands: [Int], _ element: ElementType, transposed: Bool, k: Int, n: Int, row: Int,
+    isLinear: Bool = false
   ) -> Packing {
     let real = element == .f64 ? VK_F64 : VK_F32
     return Packing(
       operands, form: "matrix \(element.rawValue) \(vk_level()) \(transposed) \(k) \(n) \(row)",
-      type: TensorType(element, fixed: [vk_gemm_packed_count(real, k, n)])
+      type: TensorType(element, fixed: [vk_gemm_packed_count(real, k, n)]), isLinear: isLinear
     ) { sources, packed, pool throws(VitError) in
       try Kernel.pack(sources, transposed: transposed, k: k, n: n, row: row, into: packed, pool: pool)
     }
@@ -151,6 +160,11 @@ extension Kernel {
     _ x: View, rows: Int, columns: Int, packed: View, bias: View? = nil, activation: UnaryKind = .identity,
     epilogue: Epilogue = Epilogue(), into y: View, pool: any WorkPool
   ) {
+    guard packed.element != .i8 else {
+      return quantisedLinear(
+        x, rows: rows, columns: columns, packed: packed, bias: bias, activation: activation,
+        epilogue: epilogue, into: y, pool: pool)
+    }
     gemm(
       m: linearRows(x, k: columns, y, n: rows), n: rows, k: columns, a: x, packed: packed, c: y,
       bias: bias, activation: activation, epilogue: epilogue, pool: pool)

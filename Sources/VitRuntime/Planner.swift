@@ -184,11 +184,14 @@ struct Planner {
 
   /// The forms of its constants that a group reads in their place.
   private func packings(_ group: FusionGroup) -> [Packing] {
-    guard packing, needsRun(group) else { return [] }
-    let isConstant = group.operands.map { id in
-      id.map { graph[$0].isConstant && !weights.isTrainable(graph[$0].name) } ?? false
+    guard !mode.training, needsRun(group) else { return [] }
+    let stored = group.operands.map { id -> ElementType? in
+      guard let id, graph[id].isConstant, !weights.isTrainable(graph[id].name) else { return nil }
+      return graph.tensor(id)?.element ?? types[id.index].element
     }
-    return group.operation.packings(operands(of: group), isConstant: isConstant)
+    let packings = group.operation.packings(operands(of: group), stored: stored)
+    // What is computed in 8 bits is so wherever it runs; the rest is only a matter of speed.
+    return packing || packings.contains(where: \.isQuantised) ? packings : []
   }
 
   private func packed(_ packing: Packing, _ group: FusionGroup) throws(VitError) -> View {

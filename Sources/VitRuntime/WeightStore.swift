@@ -97,7 +97,8 @@ public final class WeightStore: Sendable {
         return try base.packed(packing, of: names, pool: pool)
       }
       let memory = try WeightStore.newMemory(packing.type.element, packing.type.extents) { target in
-        try WeightStore.lend(sources[...]) { try packing.pack($0, target, pool) }
+        let tensors = sources.map { packing.isQuantised ? $0.tensor : $0.tensor.dequantised }
+        try WeightStore.lend(tensors[...]) { try packing.pack($0, target, pool) }
       }
       contents.packed[form] = memory
       contents.byteCount += memory.view.byteCount
@@ -107,15 +108,15 @@ public final class WeightStore: Sendable {
 
   /// Lends constants as they are stored.
   private static func lend(
-    _ constants: ArraySlice<Constant>, _ views: [View] = [], _ body: ([View]) throws -> Void
+    _ tensors: ArraySlice<Tensor>, _ views: [View] = [], _ body: ([View]) throws -> Void
   ) throws {
-    guard let tensor = constants.first?.tensor else { return try body(views) }
+    guard let tensor = tensors.first else { return try body(views) }
     try tensor.storage.withBytes { bytes in
       // A tensor without elements may have no memory; nobody reads it then.
       guard let base = bytes.baseAddress ?? UnsafeRawPointer(bitPattern: 64) else { return }
       let view = View(
         base: UnsafeMutableRawPointer(mutating: base), element: tensor.element, shape: tensor.shape)
-      try lend(constants.dropFirst(), views + [view], body)
+      try lend(tensors.dropFirst(), views + [view], body)
     }
   }
 
@@ -126,7 +127,7 @@ public final class WeightStore: Sendable {
   }
 
   private static func memory(of constant: Constant, copying: Bool) throws -> Memory {
-    let (tensor, element) = (constant.tensor, constant.element)
+    let (tensor, element) = (constant.tensor.dequantised, constant.element)
     if !copying, element == tensor.element, let bytes = tensor.storage.resident, let base = bytes.baseAddress,
       Int(bitPattern: base) % element.size == 0
     {

@@ -97,6 +97,7 @@ extension AtomicFile {
 
   /// Appends the elements of a tensor in a type. Throws where its source is damaged, or the file cannot be written.
   mutating func write(_ tensor: Tensor, as element: ElementType) throws {
+    let tensor = tensor.dequantised
     var failure: (any Error)?
     var copy = [UInt8]()
     let most = max(1, AtomicFile.stretch / element.size)

@@ -173,7 +173,7 @@ struct Container {
         guard let shape = type.fixedShape else {
           throw VitError("the tensor '\(record.name)' has the type \(type)", code: "bad-manifest")
         }
-        let byteCount = shape.reduce(1, *) * type.element.size
+        let byteCount = type.element.byteCount(of: shape)
         let fits =
           frame.encoding == .plain ? frame.size == byteCount : budget.allows(byteCount, from: frame.size)
         guard fits else {

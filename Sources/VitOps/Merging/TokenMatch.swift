@@ -145,8 +145,8 @@ public struct TokenMatch: Operation {
   }
 
   /// The mean over heads of the map.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    guard operands.has(1), isConstant[1], let x = operands[0], let weight = operands[1] else { return [] }
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    guard operands.has(1), stored[1] != nil, let x = operands[0], let weight = operands[1] else { return [] }
     let (channels, dim) = (weight.extents[0], weight.extents[1])
     return [Packing.headMean(1, x.element, heads: heads, rows: channels / heads, columns: dim)]
   }

@@ -151,11 +151,11 @@ public struct LSTM: Mixer {
   }
 
   /// The packed weights of gates, recurrence and output.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    guard isConstant[3], let recurrence = operands[3] else { return [] }
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    guard stored[3] != nil, let recurrence = operands[3] else { return [] }
     let packings =
-      Self.gates.packings(operands, isConstant) + [.recurrence(3, recurrence)]
-      + Self.output.packings(operands, isConstant)
+      Self.gates.packings(operands, stored) + [.recurrence(3, recurrence)]
+      + Self.output.packings(operands, stored)
     return packings.count == 3 ? packings : []
   }
 

@@ -133,11 +133,11 @@ public struct LSTMFull: Mixer {
   }
 
   /// The packed weights of projection, recurrence and output.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    guard isConstant[5], let recurrence = operands[5] else { return [] }
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    guard stored[5] != nil, let recurrence = operands[5] else { return [] }
     let packings =
-      Self.projection.packings(operands, isConstant) + [.recurrence(5, recurrence)]
-      + Self.output.packings(operands, isConstant)
+      Self.projection.packings(operands, stored) + [.recurrence(5, recurrence)]
+      + Self.output.packings(operands, stored)
     return packings.count == 3 ? packings : []
   }
 

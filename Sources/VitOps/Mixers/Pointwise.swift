@@ -74,8 +74,8 @@ public struct Pointwise: Mixer {
   }
 
   /// The packed weight.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    Self.map.packings(operands, isConstant)
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    Self.map.packings(operands, stored)
   }
 
   /// The product.

@@ -166,8 +166,8 @@ public struct StaticMixer: Mixer {
   }
 
   /// The packed weights of values and output.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    let packings = Self.valueMap.packings(operands, isConstant) + Self.output.packings(operands, isConstant)
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    let packings = Self.valueMap.packings(operands, stored) + Self.output.packings(operands, stored)
     return packings.count == 2 ? packings : []
   }
 

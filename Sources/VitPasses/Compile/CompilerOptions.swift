@@ -92,6 +92,8 @@ public struct CompilerOptions: Sendable {
   public var threads: Int?
   /// The type in which weights are stored: `f32`, `f16` or `bf16`.
   public var weights = ElementType.f16
+  /// What products are computed in.
+  public var precision = Precision.f32
   /// A whole pipeline, in place of what the options above say; the weights are rounded behind it unless it ends with that.
   public var pipeline: Pipeline?
   /// Whether times are left out of the result, so that compiling again gives the same bytes.
@@ -228,6 +230,7 @@ public struct CompilerOptions: Sendable {
   /// comes first. The usual choice also takes channels from perceptrons.
   func pipeline(_ budget: Budget, heldOut: Int, batch: Int, size: Report.Size) -> Pipeline {
     var passes = pipeline?.passes ?? usual(budget, heldOut, batch, size)
+    if precision == .int8, !passes.contains(where: { $0 is Quantise }) { passes.append(Quantise()) }
     if weights != .f32, !(passes.last is Round) { passes.append(Round(weights: weights)) }
     return Pipeline(passes)
   }

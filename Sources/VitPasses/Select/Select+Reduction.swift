@@ -37,6 +37,12 @@ extension Select {
     note(choices, in: &hybrid)
     var result = PassResult(changes: max(1, point.sizes.replaced.count), notes: notes)
     if isFree { result.notes.append("layers \(point.sizes.replaced) by auto, as many as pay") }
+    if !isFree, !chosen.isEmpty, trials.isFirst, points.count > 1 {
+      let part = (100 * trials.spent).rounded()
+      result.notes.append(
+        "the \(chosen.count) replaced layers alone take \(part) % of what may be lost, and nothing is left for other savings: "
+          + "--replace with a smaller share, or auto, saves more within the same bound")
+    }
     let (sizes, from, to) = (point.sizes, Float(points[0].damage), Float(point.damage))
     let part = (100 * point.cost).rounded()
     result.notes.append(
@@ -83,6 +89,10 @@ extension Select {
     let passes: [any Pass]
     let model: Hybrid
     let damage: Double
+    /// The part of what may be lost that it loses.
+    let spent: Double
+    /// Whether it is the first point: the layers that were asked for, and nothing else.
+    let isFirst: Bool
   }
 
   /// The farthest of `points` at which a model is as near to its teacher as it must be once it is solved. The first stands
@@ -123,7 +133,8 @@ extension Select {
       let spent = reduction.spent(damage: found.damage, agreement: found.agreement)
       let isAllowed = spent <= 1
       if isAllowed || place == 0 {
-        best = Trial(point: point, passes: passes, model: model, damage: found.damage)
+        best = Trial(
+          point: point, passes: passes, model: model, damage: found.damage, spent: spent, isFirst: place == 0)
       }
       if isAllowed { allowed = place } else { refused = place }
       if let best, place == 0, !isAllowed { return best }

@@ -9,7 +9,8 @@ extension Command {
     operands: [("MODEL", "an .onnx, .vmod or textual IR file")],
     options: [
       Option("--against", "OTHER", "a model to run in turn with"),
-      Option("--batch", "B", "images of a run (default 1)"), Option.inputShape, Option.threads,
+      Option("--batch", "B", "images of a run (default 1)"), Option.inputShape, Option.precision,
+      Option.threads,
       Option.memoryLimit,
       Option("--time", "TIME", "how long to measure (default 3s)"),
       Option("--profile", "where the time goes, by operation"), Option.json("bench"),
@@ -24,7 +25,8 @@ extension Command {
     }
     var files = FileUse()
     let model = try terminal.load(
-      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files)
+      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads,
+      precision: arguments.precision(), &files)
     if arguments.flag("--profile") {
       let shares = try Evaluation.profile(
         model, batch: batch, threads: threads, seconds: seconds, progress: terminal.progress)

@@ -74,6 +74,9 @@ extension Command {
       Option("--batch", "N", "images of a step (default 64; 32 for large models)"), Option.heldOut,
       Option.seed, Option.threads, Option.memoryLimit,
       Option("--weights", "TYPE", "how weights are stored: f16 (default) or f32"),
+      Option(
+        "--precision", "TYPE",
+        "what products of linear maps are computed in: f32 (default), or int8, with weights in 8 bits"),
       Option("--controls", "also trains the same layers as none and as pointwise, to compare with"),
       Option(
         "--report", "FILE",
@@ -236,6 +239,7 @@ private struct CompileRun {
     options.seed = try arguments.seed()
     options.threads = try arguments.threads()
     options.weights = try arguments.choice("--weights", of: ["f16", "f32"]) == "f32" ? .f32 : .f16
+    options.precision = try arguments.precision() ?? .f32
     options.comparesControls = arguments.flag("--controls")
     options.isReproducible = arguments.flag("--reproducible") || SourceDate.isSet
     // A device or a pipe keeps nothing, and nothing goes on from it.

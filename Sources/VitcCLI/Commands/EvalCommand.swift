@@ -11,7 +11,8 @@ extension Command {
       Option.data,
       Option("--per-class", "also the accuracy of each class that the data have"),
       Option("--against", "TEACHER", "the model to compare with: agreement, KL and its accuracy"),
-      Option.json("eval"), Option.preprocess, Option.inputShape, Option.threads, Option.memoryLimit,
+      Option.json("eval"), Option.preprocess, Option.inputShape, Option.precision,
+      Option.threads, Option.memoryLimit,
     ],
     notes: [
       "Class folders are numbered by the names in config.json beside the model (id2label, label_names), else by ImageNet's ids, else by the order of the names of all class folders, those of the other split included; which of them is said.",
@@ -24,7 +25,8 @@ extension Command {
     var files = FileUse()
     let model = try terminal.fitted(
       terminal.load(
-        arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files),
+        arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads,
+        precision: arguments.precision(), &files),
       arguments)
     let other = try arguments.text("--against").map { try terminal.load($0, threads: threads, &files) }
     guard

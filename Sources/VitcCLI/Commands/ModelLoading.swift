@@ -6,14 +6,20 @@ extension Terminal {
   /// Reads a model, telling of what the user should know about it.
   func load(
     _ path: String, raising: Bool = true, inputShapes: [String] = [], threads: Int? = nil,
-    _ files: inout FileUse
+    precision: Precision? = nil, _ files: inout FileUse
   ) throws -> Model {
     try files.reads([path])
     let model = try Model(
       contentsOf: path, raising: raising, inputShapes: inputShapes, threads: threads)
     try files.reads(model.files)
     for diagnostic in model.diagnostics { report(diagnostic) }
-    return model
+    guard let precision else { return model }
+    if precision == .f32, model.graph.hasQuantisedWeights {
+      report(
+        Diagnostic(
+          .note, "weights in 8 bits are taken for the floats that they stand for", code: "dequantised"))
+    }
+    return try model.computing(in: precision)
   }
 
   /// A model that works for some sizes of images alone, for the size that `--preprocess`, `--data` or a file beside it says.
@@ -39,6 +45,11 @@ extension Terminal {
 extension Arguments {
   /// The number of threads asked for.
   func threads() throws(VitError) -> Int? { try integer("--threads", in: 1...1024) }
+
+  /// What products are computed in, if that is said.
+  func precision() throws(VitError) -> Precision? {
+    try choice("--precision", of: Precision.allCases.map(\.rawValue)).flatMap(Precision.init(rawValue:))
+  }
 
   /// The bytes that `--memory-limit` allows; `nil` where it is not given.
   func memoryLimit() throws(VitError) -> Int? { try byteCount("--memory-limit") }

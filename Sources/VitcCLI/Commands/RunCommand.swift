@@ -17,7 +17,7 @@ extension Command {
         "--output", "[NAME=]Y.npy", "where an output goes; without names in the order of the outputs",
         isRepeatable: true),
       Option("--top", "K", "classes to show for an image (default 5)"), Option.json("run"), Option.preprocess,
-      Option.inputShape, Option.threads, Option.memoryLimit,
+      Option.inputShape, Option.precision, Option.threads, Option.memoryLimit,
     ],
     operandCount: 1...Int.max
   ) { arguments, terminal in
@@ -40,7 +40,8 @@ extension Command {
     let settings = try arguments.checkPreprocessing()
     var files = FileUse()
     let model = try terminal.load(
-      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads, &files)
+      arguments.operands[0], inputShapes: arguments.texts("--input-shape"), threads: threads,
+      precision: arguments.precision(), &files)
     if images.isEmpty {
       let arrays = try NamedFiles(
         inputs, names: model.graph.inputs.map { model.graph[$0].name }, what: "input", all: true)

@@ -74,11 +74,11 @@ extension SSD {
   }
 
   /// The weights of the maps, packed as one; their biases; the packed weight of the output.
-  public func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    guard let x = operands[0], maps.allSatisfy({ isConstant[$0.weight] && isConstant[$0.bias] }) else {
+  public func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    guard let x = operands[0], maps.allSatisfy({ stored[$0.weight] != nil && stored[$0.bias] != nil }) else {
       return []
     }
-    let output = places.output.packings(operands, isConstant)
+    let output = places.output.packings(operands, stored)
     guard output.count == 1 else { return [] }
     var (starts, start) = ([Int](), 0)
     for map in maps {
@@ -86,7 +86,7 @@ extension SSD {
       start += operands[map.weight]?.extents[0] ?? 0
     }
     return [
-      .weights(maps.map(\.weight), x.element, rows: start, columns: x.width),
+      .weights(maps.map(\.weight), x.element, rows: start, columns: x.width, stored: stored),
       .vector(maps.map(\.bias), at: starts, x.element, count: start),
     ] + output
   }

@@ -53,8 +53,8 @@ struct Gemm: Sendable {
       bytes: (read + results[0].count) * a.element.size)
   }
 
-  func packings(_ operands: Operands, _ isConstant: [Bool]) -> [Packing] {
-    packedWeight(operands, isConstant, flags)
+  func packings(_ operands: Operands, _ stored: [ElementType?]) -> [Packing] {
+    packedWeight(operands, stored, flags)
   }
 
   func forward(_ context: KernelContext, into y: View, activation: UnaryKind = .identity) {
@@ -113,7 +113,7 @@ struct OnnxGemm: MatrixProductOperation {
 
   func role(of index: Int) -> OperandRole { index < 2 ? .weight : .bias }
   func cost(_ operands: Operands, _ results: [TensorType]) -> Cost { gemm.cost(operands, results) }
-  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] { gemm.packings(operands, isConstant) }
+  func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] { gemm.packings(operands, stored) }
   func forward(_ context: KernelContext) { gemm.forward(context, into: context.output) }
   func vjp(_ context: KernelContext, resultGradients: [View?], operandGradients: [View?]) {
     guard let dy = resultGradients[0] else { return }

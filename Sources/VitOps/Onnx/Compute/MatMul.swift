@@ -51,8 +51,8 @@ extension ProductOperation {
   }
 
   /// The packed right operand, where it is constant.
-  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    packedWeight(operands, isConstant, flags)
+  func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    packedWeight(operands, stored, flags)
   }
 
   func forward(_ context: KernelContext) {
@@ -70,8 +70,8 @@ extension ProductOperation {
 }
 
 /// The packed second operand of a product of operands 0 and 1, where it is constant.
-func packedWeight(_ operands: Operands, _ isConstant: [Bool], _ flags: MatrixFlags) -> [Packing] {
-  guard isConstant[1], let a = operands[0], let b = operands[1] else { return [] }
+func packedWeight(_ operands: Operands, _ stored: [ElementType?], _ flags: MatrixFlags) -> [Packing] {
+  guard stored[1] != nil, let a = operands[0], let b = operands[1] else { return [] }
   let product = MatrixProduct(a.extents, b.extents, flags).forward
   return [product.packing(1, a.element)].compactMap { $0 }
 }

@@ -48,7 +48,7 @@ struct MicrosoftFusedGemm: MatrixProductOperation {
     return [type, type]
   }
 
-  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] { gemm.packings(operands, isConstant) }
+  func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] { gemm.packings(operands, stored) }
 
   func forward(_ context: KernelContext) { gemm.forward(context, into: context.output, activation: kind) }
 

@@ -172,8 +172,8 @@ struct MicrosoftAttention: Operation {
     return (CachedAttention(core: core, past: past?.shape[3] ?? 0), sides)
   }
 
-  func packings(_ operands: Operands, isConstant: [Bool]) -> [Packing] {
-    packedWeight(operands, isConstant, MatrixFlags())
+  func packings(_ operands: Operands, stored: [ElementType?]) -> [Packing] {
+    packedWeight(operands, stored, MatrixFlags())
   }
 
   func forward(_ context: KernelContext) {
