@@ -29,6 +29,7 @@
 #define v_tanh FN(v_tanh)
 #define v_sigmoid FN(v_sigmoid)
 #define v_erf FN(v_erf)
+#define v_lookup FN(v_lookup)
 #define vec_at FN(vec_at)
 #define r_fma FN(r_fma)
 // Calls `function` on each lane.
@@ -133,6 +134,29 @@ VK_INLINE real v_top(vec x) {
 #if REAL_IS_F32
 #define VK_BITS(x) __builtin_bit_cast(ivec, (x))
 #define VK_FLOATS(x) __builtin_bit_cast(vec, (x))
+
+// The entries of a table of 16 that the lanes of `index`, in 0…15, name.
+VK_INLINE vec v_lookup(const float *table, ivec index) {
+#if ISA == 2
+  return (vec)_mm512_permutexvar_ps((__m512i)index, _mm512_loadu_ps(table));
+#elif ISA == 1
+  const __m256 low = _mm256_loadu_ps(table), high = _mm256_loadu_ps(table + 8);
+  vec result;
+  for (int half = 0; half < 2; half++) {
+    const __m256i part = half ? (__m256i)__builtin_shufflevector(index, index, 8, 9, 10, 11, 12, 13, 14, 15)
+                              : (__m256i)__builtin_shufflevector(index, index, 0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256 found = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, part), _mm256_permutevar8x32_ps(high, part),
+                                          _mm256_castsi256_ps(_mm256_slli_epi32(part, 28)));
+    const vec wide = __builtin_shufflevector(found, found, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+    result = half ? __builtin_shufflevector(result, wide, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) : wide;
+  }
+  return result;
+#else
+  vec result;
+  for (int lane = 0; lane < LANES; lane++) result[lane] = table[index[lane]];
+  return result;
+#endif
+}
 
 // x = n·ln 2 + r with |r| ≤ ln 2 / 2, n whole; returns r, and n as floats. x is clamped to where exp is finite or 0.
 VK_INLINE vec v_exp_parts(vec x, vec *n) {

@@ -63,10 +63,40 @@ VK_INLINE vec v_swish_slope(vec x, vec a) {
   vec s = v_sigmoid(a * x);
   return s * v_madd(a * x, v_all(1) - s, v_all(1));
 }
+#if REAL_IS_F32
+#ifndef VK_GELU_TABLE
+#define VK_GELU_TABLE
+// x·Φ(x) = max(x, 0) + h(|x|), and h is nothing beyond 5.5: least squares at Chebyshev's points of 16 pieces, a polynomial of
+// degree four in each, from the constant up. Within 3·10⁻⁷ of the truth, and within 1.2·10⁻⁶·|x|.
+static const float vk_gelu_table[5][16] = {
+    {0, -1.2848467e-01f, -1.69621e-01f, -1.5247177e-01f, -1.0997257e-01f, -6.682461e-02f, -3.4907106e-02f, -1.5830904e-02f,
+     -6.266687e-03f, -2.1720298e-03f, -6.604231e-04f, -1.7637706e-04f, -4.1407646e-05f, -8.550289e-06f, -1.5535081e-06f, -2.4842845e-07f},
+    {-1.7799355e-01f, -8.103411e-02f, -6.3374247e-03f, 3.492462e-02f, 4.5881283e-02f, 3.8490824e-02f, 2.5176404e-02f, 1.3605254e-02f,
+     6.2263566e-03f, 2.4441392e-03f, 8.291102e-04f, 2.4419266e-04f, 6.2640436e-05f, 1.4026168e-05f, 2.7458998e-06f, 4.7056096e-07f},
+    {5.0557557e-02f, 4.4445414e-02f, 2.929298e-02f, 1.2283572e-02f, -2.5300265e-04f, -6.0574026e-03f, -6.6175954e-03f, -4.7709304e-03f,
+     -2.6770977e-03f, -1.233118e-03f, -4.7772605e-04f, -1.5774413e-04f, -4.475595e-05f, -1.0969745e-05f, -2.3313783e-06f, -4.3080473e-07f},
+    {-6.77972e-06f, -3.849177e-03f, -5.748338e-03f, -5.154696e-03f, -3.057199e-03f, -9.257273e-04f, 3.5330513e-04f, 7.3267147e-04f,
+     6.0694694e-04f, 3.5651322e-04f, 1.6545068e-04f, 6.322836e-05f, 2.0314948e-05f, 5.5542578e-06f, 1.3022883e-06f, 2.6324878e-07f},
+    {-1.052634e-03f, -7.793418e-04f, -1.4807087e-04f, 3.9997627e-04f, 5.848323e-04f, 4.444667e-04f, 1.9525185e-04f, 1.2355997e-05f,
+     -5.927327e-05f, -5.8857873e-05f, -3.594227e-05f, -1.6586315e-05f, -6.1650076e-06f, -1.9003388e-06f, -4.9371295e-07f, -1.0920642e-07f},
+};
+#endif
+VK_INLINE vec v_gelu(vec x) {
+  const vec t = v_abs(x), magic = v_all(0x1.8p23f);  // adding it rounds to a whole number
+  const vec place = v_min(t, v_all(5.5f)) * v_all(15.45f / 5.5f), shifted = place + magic;
+  const ivec piece = VK_BITS(shifted) & 15;
+  const vec d = place - (shifted - magic);
+  vec h = v_lookup(vk_gelu_table[4], piece);
+#pragma clang loop unroll(full)
+  for (int power = 3; power >= 0; power--) h = v_madd(h, d, v_lookup(vk_gelu_table[power], piece));
+  return v_max(x, v_all(0)) + v_pick(t < v_all(5.5f), h, v_all(0));
+}
+#else
 VK_INLINE vec v_gelu(vec x) {
   vec half = v_all((real)0.5) * x;
   return v_madd(half, v_erf(x * v_all((real)0.70710678118654752)), half);
 }
+#endif
 VK_INLINE vec v_gelu_slope(vec x) {
   vec distribution = v_madd(v_all((real)0.5), v_erf(x * v_all((real)0.70710678118654752)), v_all((real)0.5));
   vec density = v_all((real)0.39894228040143268) * v_exp(v_all((real)-0.5) * x * x);

@@ -45,7 +45,7 @@ struct PipelineTests {
     arguments: [
       (
         "fuse", "unknown pass 'fuse'", "unknown-pass",
-        "the passes are dce, depth, dequantise, distil, factorise, fine-tune, fix-size, fold, head, lower, merge, open-batch, own-prefix, prune, raise, restore, retain, round, score, select, share, solve, swap, trim"
+        "the passes are dce, depth, dequantise, distil, factorise, fine-tune, fix-size, fold, head, lower, merge, open-batch, own-prefix, prune, quantise, raise, restore, retain, round, score, select, share, solve, swap, trim"
           as String?
       ),
       ("select{n=1}", "select: unknown option 'n'", "option-unknown", nil),

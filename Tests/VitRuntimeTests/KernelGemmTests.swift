@@ -103,7 +103,8 @@ internal import VitRuntime
         let sizes = products.enumerated().map { index, size in
           1.1 * (size + abs(bias[index % n])) * abs(scale[index % n]) + abs(residual[index])
         }
-        let packing = Packing.weights([1], variant.element, rows: n, columns: k)
+        let packing = Packing.weights(
+          [1], variant.element, rows: n, columns: k, stored: [nil, variant.element])
         let packed = Buffer(variant.element, packing.type.extents)
         try packing.pack([weight.view], packed.view, SerialPool())
         for kind in [UnaryKind.identity, .relu, .silu, .clip(low: -1, high: 0.5)] {

@@ -11,7 +11,7 @@ final class Buffer {
     let count = shape.reduce(1, *)
     view = View(
       base: .allocate(byteCount: max(1, count * element.size), alignment: 64), element: element, shape: shape)
-    for index in 0..<count { self[index] = fill(index) }
+    if element == .f32 || element == .f64 { for index in 0..<count { self[index] = fill(index) } }
   }
 
   /// Normal numbers of deviation `scale`.
