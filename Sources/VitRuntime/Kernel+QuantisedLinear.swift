@@ -56,7 +56,7 @@ extension Kernel {
       epilogue: shared.epilogue)
     // Rows are cut between tiles, since each task brings the rows that are its own into 8 bits; columns where there are few.
     let tiles = (m + 13) / 14
-    let wanted = max(1, min(8, m * rows * max(1, columns) >> 20))
+    let wanted = max(1, min(8, (m * rows * max(1, columns)) >> 20))
     let (tall, wide) = (min(tiles, wanted), wanted / min(tiles, wanted))
     let panels = (rows + Grid.panel - 1) / Grid.panel
     let cuts = min(wide, panels)
