@@ -78,6 +78,15 @@ public struct VitMLP: Operation {
   /// Computes the result.
   public func forward(_ context: KernelContext) {
     let hidden = context.scratch[0]
+    let (x, w1, w2) = (context.input(0), context.input(1).shape, context.input(3).shape)
+    if let first = context.prepared.first, let second = context.prepared.last,
+      Kernel.isPerceptronFused(first, second, rows: x.count / max(1, w1[1]))
+    {
+      return Kernel.quantisedPerceptron(
+        x, columns: w1[1], hidden: w1[0], rows: w2[0], first: first, firstBias: context.optionalInput(2),
+        activation: activation.kind, second: second, secondBias: context.optionalInput(4),
+        epilogue: context.epilogue, into: context.output, pool: context.pool)
+    }
     if let before = context.saved.first {
       Self.first.forward(context, context.input(0), into: before)
       Kernel.unary(activation.kind, before, into: hidden, pool: context.pool)

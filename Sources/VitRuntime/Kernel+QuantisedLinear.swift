@@ -44,28 +44,99 @@ extension Kernel {
     _ x: View, rows: Int, columns: Int, packed: View, bias: View?, activation: UnaryKind, epilogue: Epilogue,
     into y: View, pool: any WorkPool
   ) {
-    precondition(x.element == .f32 && packed.element == .i8)
     let m = linearRows(x, k: columns, y, n: rows)
-    let shared = product(
-      transA: false, m: m, n: rows, k: columns, alpha: 1, a: x, lda: nil, beta: 0, c: y, ldc: nil, bias: bias,
-      activation: activation, epilogue: epilogue)
     guard m > 0, rows > 0 else { return }
-    let product = vk_s8_product(
-      m: m, n: rows, k: columns, a: x.pointer(as: Float.self), a_row: columns,
-      packed: UnsafeRawPointer(packed.base), c: y.pointer(as: Float.self), c_row: rows,
-      epilogue: shared.epilogue)
-    // Rows are cut between tiles, since each task brings the rows that are its own into 8 bits; columns where there are few.
-    let tiles = (m + 13) / 14
-    let wanted = max(1, min(8, (m * rows * max(1, columns)) >> 20))
-    let (tall, wide) = (min(tiles, wanted), wanted / min(tiles, wanted))
+    let product = quantisedProduct(
+      x, m: m, n: rows, k: columns, packed: packed, bias: bias, activation: activation, epilogue: epilogue,
+      into: y)
+    let cut = RowCut(m: m, work: m * rows * max(1, columns))
     let panels = (rows + Grid.panel - 1) / Grid.panel
-    let cuts = min(wide, panels)
-    run(tasks: tall * cuts, pool: pool) { task, scratch in
+    let cuts = min(cut.wanted / cut.tasks, panels)
+    run(tasks: cut.tasks * cuts, pool: pool) { task, scratch in
       var product = product
-      let (i, j) = (task / cuts, task % cuts)
+      let (range, j) = (cut.rows(of: task / cuts), task % cuts)
       vk_s8_gemm(
-        &product, m * (tiles * i / tall) / tiles, m * (tiles * (i + 1) / tall) / tiles,
-        min(rows, panels * j / cuts * Grid.panel), min(rows, panels * (j + 1) / cuts * Grid.panel), scratch)
+        &product, range.lowerBound, range.upperBound, min(rows, panels * j / cuts * Grid.panel),
+        min(rows, panels * (j + 1) / cuts * Grid.panel), scratch)
     }
+  }
+
+  /// Whether two maps in 8 bits with a function between them are worked through rows by rows, for so many rows.
+  public static func isPerceptronFused(_ first: View, _ second: View, rows: Int) -> Bool {
+    first.element == .i8 && second.element == .i8 && rows >= 2 * RowCut.tile
+  }
+
+  /// `y ← second(activation(first(x)))`, then the epilogue, where both weights have rows of 8 bits: what is between them stays in
+  /// cache, and nothing else is different from two calls of `linear`.
+  public static func quantisedPerceptron(
+    _ x: View, columns: Int, hidden: Int, rows: Int, first: View, firstBias: View?, activation: UnaryKind,
+    second: View, secondBias: View?, epilogue: Epilogue, into y: View, pool: any WorkPool
+  ) {
+    let m = linearRows(x, k: columns, y, n: rows)
+    guard m > 0, rows > 0 else { return }
+    let inner = quantisedProduct(
+      x, m: m, n: hidden, k: columns, packed: first, bias: firstBias, activation: activation,
+      epilogue: Epilogue(), into: nil)
+    let outer = quantisedProduct(
+      nil, m: m, n: rows, k: hidden, packed: second, bias: secondBias, activation: .identity,
+      epilogue: epilogue, into: y)
+    let cut = RowCut(m: m, work: m * hidden * (columns + rows))
+    let start = (Int(VK_S8_SCRATCH) + 63) / 64 * 64
+    let most = min(4 * RowCut.tile, (WorkScratch.byteCount - start) / (4 * max(1, hidden)))
+    run(tasks: cut.tasks, pool: pool) { task, scratch in
+      var (inner, outer) = (inner, outer)
+      let between = (scratch + start).assumingMemoryBound(to: Float.self)
+      let range = cut.rows(of: task)
+      for top in stride(from: range.lowerBound, to: range.upperBound, by: most) {
+        let count = min(most, range.upperBound - top)
+        inner.a = UnsafePointer(x.pointer(as: Float.self) + top * columns)
+        inner.c = between
+        vk_s8_gemm(&inner, 0, count, 0, hidden, scratch)
+        outer.a = UnsafePointer(between)
+        outer.c = y.pointer(as: Float.self) + top * rows
+        outer.epilogue.residual = UnsafeRawPointer(epilogue.residual?.at(top * rows))
+        vk_s8_gemm(&outer, 0, count, 0, rows, scratch)
+      }
+    }
+  }
+
+  private static func quantisedProduct(
+    _ x: View?, m: Int, n: Int, k: Int, packed: View, bias: View?, activation: UnaryKind, epilogue: Epilogue,
+    into y: View?
+  ) -> vk_s8_product {
+    precondition(packed.element == .i8)
+    for view in [x, y, bias, epilogue.scale, epilogue.residual] {
+      precondition(view.map { $0.element == .f32 } ?? true)
+    }
+    for view in [bias, epilogue.scale] { precondition(view.map { $0.count >= n } ?? true) }
+    precondition(epilogue.residual.map { $0.count >= m * n } ?? true)
+    let (kind, first, second) = activation.code
+    return vk_s8_product(
+      m: m, n: n, k: k, a: x.map { UnsafePointer($0.pointer(as: Float.self)) }, a_row: k,
+      packed: UnsafeRawPointer(packed.base), c: y?.pointer(as: Float.self), c_row: n,
+      epilogue: vk_epilogue(
+        bias: UnsafeRawPointer(bias?.base), activation: kind, a: first, b: second,
+        scale: UnsafeRawPointer(epilogue.scale?.base),
+        residual: UnsafeRawPointer(epilogue.residual?.base), residual_row: n))
+  }
+}
+
+/// How rows are cut into tasks that bring their own rows into 8 bits: by the shape alone, between tiles.
+private struct RowCut {
+  /// The rows of a tile of the fastest kernel.
+  static let tile = 14
+  /// The tasks that would be well, and those that there are: as many as tiles at most.
+  let wanted: Int, tasks: Int
+  private let m: Int, tiles: Int
+
+  init(m: Int, work: Int) {
+    self.m = m
+    tiles = (m + RowCut.tile - 1) / RowCut.tile
+    wanted = max(1, min(8, work >> 20))
+    tasks = min(tiles, wanted)
+  }
+
+  func rows(of task: Int) -> Range<Int> {
+    m * (tiles * task / tasks) / tiles..<m * (tiles * (task + 1) / tasks) / tiles
   }
 }
