@@ -18,8 +18,8 @@ typedef struct {
   vk_epilogue epilogue;
 } vk_s8_product;
 
-// The largest k: sums stay in 32 bits, and a block of rows in the scratch.
-#define VK_S8_DEPTH ((size_t)1 << 15)
+// The largest k, with which sums stay in 32 bits; the bytes of scratch that a product takes, for a block of rows.
+enum { VK_S8_DEPTH = 1 << 15, VK_S8_SCRATCH = 56 * (VK_S8_DEPTH + 128) };
 
 // Bytes of W packed for all kernels alike, and the packing of rows n0..<n1 of W, to the first of which `w` points, with their
 // scales; n0 is a multiple of 32. Elements are in −127…127, k is at most VK_S8_DEPTH.
@@ -28,7 +28,6 @@ void vk_s8_pack(size_t k, const int8_t *w, const float *scales, size_t n0, size_
 
 // Rows m0..<m1 and columns n0..<n1 of the product; n0 is a multiple of 32. `scratch` is aligned to 64 and has
 // VK_S8_SCRATCH bytes.
-#define VK_S8_SCRATCH ((size_t)56 * (VK_S8_DEPTH + 128))
 void vk_s8_gemm(const vk_s8_product *product, size_t m0, size_t m1, size_t n0, size_t n1, void *scratch);
 
 // How many kernels there are, from the plainest to the fastest; the name of one, and whether this machine runs it.
