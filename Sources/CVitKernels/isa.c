@@ -45,6 +45,7 @@ __attribute__((constructor)) static void find_features(void) {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
       machine_features |= VK_HAS_AVX512;
       if (__builtin_cpu_supports("avx512vnni")) machine_features |= VK_HAS_AVX512VNNI;
+      if (__builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd")) machine_features |= VK_HAS_FAST_BF16;
     }
   }
 #endif

@@ -254,7 +254,8 @@ public struct VitAttention: Operation {
     sizes.core.forward(
       q: sizes.q(qkv), k: sizes.k(qkv), v: sizes.v(qkv), bias: context.optionalInput(Self.bias),
       into: sizes.o(o),
-      logSumExp: context.saved.last, scratch: context.scratch[2...], pool: context.pool)
+      logSumExp: context.saved.last, isNarrow: context.prepared.first?.element == .i8,
+      scratch: context.scratch[2...], pool: context.pool)
     Self.output.forward(
       context, o, epilogue: context.epilogue, into: context.output, prepared: context.prepared.last)
   }

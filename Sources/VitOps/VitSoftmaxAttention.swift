@@ -74,11 +74,10 @@ struct SoftmaxAttention {
     2 * sizes.batch * sizes.heads * sizes.queries * sizes.keys * (sizes.width + sizes.valueWidth)
   }
 
-  /// `o ← softmax(scale·q·kᵀ + bias)·v`; `logSumExp` is kept for the gradient.
+  /// `o ← softmax(scale·q·kᵀ + bias)·v`; `logSumExp` is kept for the gradient. Where it `isNarrow`, in bfloat16 where that is faster.
   func forward(
     q: AttentionOperand, k: AttentionOperand, v: AttentionOperand, bias: View?, into o: AttentionOperand,
-    logSumExp: View?, scratch: ArraySlice<View>,
-    pool: any WorkPool
+    logSumExp: View?, isNarrow: Bool = false, scratch: ArraySlice<View>, pool: any WorkPool
   ) {
     let bias = unfold(bias, scratch)
     forCalls(bias) { sizes, start, bias in
@@ -86,7 +85,7 @@ struct SoftmaxAttention {
         sizes, q: q.moved(start), k: k.moved(start), v: v.moved(start), bias: bias, into: o.moved(start),
         logSumExp: logSumExp?.part(
           start * sizes.heads * sizes.queries, of: sizes.batch * sizes.heads * sizes.queries),
-        scratch: Self.kernelScratch(scratch), pool: pool)
+        isNarrow: isNarrow, scratch: Self.kernelScratch(scratch), pool: pool)
     }
   }
 

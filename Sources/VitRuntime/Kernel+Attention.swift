@@ -82,10 +82,11 @@ extension Kernel {
   /// `o ← softmax(scale·q·kᵀ + bias)·v` for each batch item and head.
   ///
   /// A row whose keys are all masked becomes zeros, or NaN where the shape says so. `logSumExp`, dense `[batch, heads, queries]`, takes what the gradient
-  /// reads. `scratch` is memory of `attentionScratch`, where that is not `nil`.
+  /// reads. `scratch` is memory of `attentionScratch`, where that is not `nil`. Where it `isNarrow` products are computed in
+  /// bfloat16, on machines that are faster in it (`Machine.level`); nothing but `f32` is then, and nothing that is differentiated.
   public static func attention(
     _ shape: AttentionShape, q: Heads, k: Heads, v: Heads, bias: Heads? = nil, into o: Heads,
-    logSumExp: View? = nil, scratch: View? = nil, pool: any WorkPool
+    logSumExp: View? = nil, isNarrow: Bool = false, scratch: View? = nil, pool: any WorkPool
   ) {
     guard shape.batch * shape.heads * shape.queries > 0 else { return }
     let rows = shape.batch * shape.heads * shape.queries
@@ -99,13 +100,18 @@ extension Kernel {
     attention.lse = logSumExp?.base
     let call = attention
     let scratch = TaskScratch(vk_attention_scratch(type, &attention), scratch, pool)
-    let chunks = max(1, shape.queries / 84)
+    let isNarrow = isNarrow && element == .f32 && logSumExp == nil && vk_bf16_is_fast() != 0
+    // Each chunk rounds the keys and values of its head anew.
+    let isWhole = isNarrow && shape.batch * shape.heads >= 8
+    let chunks = isWhole ? 1 : max(1, shape.queries / 84)
     pool.run(tasks: shape.batch * shape.heads * chunks) { task, worker in
       let (head, chunk) = (task / chunks, task % chunks)
       var call = call
-      vk_attend(
-        type, &call, head / shape.heads, head % shape.heads, shape.queries * chunk / chunks,
-        shape.queries * (chunk + 1) / chunks, scratch[worker])
+      let (low, high) = (shape.queries * chunk / chunks, shape.queries * (chunk + 1) / chunks)
+      if isNarrow {
+        return vk_bf16_attend(&call, head / shape.heads, head % shape.heads, low, high, scratch[worker])
+      }
+      vk_attend(type, &call, head / shape.heads, head % shape.heads, low, high, scratch[worker])
     }
   }
 
