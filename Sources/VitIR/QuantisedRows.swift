@@ -80,9 +80,9 @@ extension Tensor {
       unchecked: .f32, shape: shape, storage: DequantisedStorage(storage, QuantisedRows(shape: shape)))
   }
 
-  /// This `f32` tensor in rows of 8 bits, or `nil` where a number is not finite. Throws where it cannot be read.
+  /// This tensor of floats, which has an axis, in rows of 8 bits; `nil` where a number is not finite. Throws where it cannot be read.
   public func quantised() throws -> Tensor? {
-    precondition(element == .f32 && !shape.isEmpty)
+    precondition(element.isFloat && !shape.isEmpty)
     guard try isFinite() else { return nil }
     let numbers = try floats()
     return try Tensor(.q8, shape: shape) { QuantisedRows(shape: shape).quantise(numbers, into: $0) }

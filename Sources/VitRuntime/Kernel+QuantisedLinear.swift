@@ -121,22 +121,21 @@ extension Kernel {
   }
 }
 
-/// How rows are cut into tasks that bring their own rows into 8 bits: by the shape alone, between tiles.
+/// How rows are cut into tasks that bring their own rows into 8 bits: by the shape alone.
 private struct RowCut {
   /// The rows of a tile of the fastest kernel.
   static let tile = 14
   /// The tasks that would be well, and those that there are: as many as tiles at most.
   let wanted: Int, tasks: Int
-  private let m: Int, tiles: Int
+  private let m: Int
 
   init(m: Int, work: Int) {
     self.m = m
-    tiles = (m + RowCut.tile - 1) / RowCut.tile
     wanted = max(1, min(8, work >> 20))
-    tasks = min(tiles, wanted)
+    tasks = min((m + RowCut.tile - 1) / RowCut.tile, wanted)
   }
 
   func rows(of task: Int) -> Range<Int> {
-    m * (tiles * task / tasks) / tiles..<m * (tiles * (task + 1) / tasks) / tiles
+    m * task / tasks..<m * (task + 1) / tasks
   }
 }
