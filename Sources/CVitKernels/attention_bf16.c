@@ -73,7 +73,7 @@ static _Thread_local int is_plain = 0;
 
 void vk_bf16_force_plain(int plain) { is_plain = plain; }
 
-int vk_bf16_is_fast(void) { return (vk_features() & VK_HAS_FAST_BF16) != 0; }
+int vk_bf16_is_fast(void) { return is_plain || (vk_features() & VK_HAS_FAST_BF16) != 0; }
 
 size_t vk_bf16_attention_scratch(const vk_attention *p) {
   const size_t row = sizeof(float) * (narrow_padded(2 * p->keys) / 2 + 16) + narrow_row(2 * p->width) + narrow_row(2 * p->keys);

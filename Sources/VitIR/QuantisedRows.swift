@@ -73,16 +73,17 @@ extension Tensor {
     guard element == .q8, !isElided else {
       return element == .q8
         ? Tensor(
-          unchecked: .f32, shape: shape, storage: ElidedStorage(byteCount: ElementType.f32.byteCount(of: shape))
+          unchecked: .f32, shape: shape,
+          storage: ElidedStorage(byteCount: ElementType.f32.byteCount(of: shape))
         ) : self
     }
     return Tensor(
       unchecked: .f32, shape: shape, storage: DequantisedStorage(storage, QuantisedRows(shape: shape)))
   }
 
-  /// This tensor of floats, which has an axis, in rows of 8 bits; `nil` where a number is not finite. Throws where it cannot be read.
+  /// This tensor of floats in rows of 8 bits; `nil` where a number is not finite. Throws where it cannot be read.
   public func quantised() throws -> Tensor? {
-    precondition(element.isFloat && !shape.isEmpty)
+    precondition(element.isFloat)
     guard try isFinite() else { return nil }
     let numbers = try floats()
     return try Tensor(.q8, shape: shape) { QuantisedRows(shape: shape).quantise(numbers, into: $0) }

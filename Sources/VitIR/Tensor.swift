@@ -120,6 +120,9 @@ public struct Tensor: Sendable {
   public init(_ element: ElementType = .f32, shape: [Int], values: [Double]) {
     precondition(values.count == shape.reduce(1, *))
     self.init(likeArray: element, shape: shape) { buffer in
+      guard element != .q8 else {
+        return QuantisedRows(shape: shape).quantise(values.map(Float.init), into: buffer)
+      }
       for (index, value) in values.enumerated() { buffer.store(value, at: index, as: element) }
     }
   }
@@ -148,7 +151,7 @@ public struct Tensor: Sendable {
   ) {
     self.init(
       unchecked: element, shape: shape,
-      storage: MemoryStorage(likeArray: shape.reduce(1, *) * element.size, fill: fill))
+      storage: MemoryStorage(likeArray: element.byteCount(of: shape), fill: fill))
   }
 
   /// A tensor in memory whose bytes `fill` writes. Throws what `fill` throws, and where the memory does not fit.

@@ -11,7 +11,8 @@ public struct Quantise: Pass {
   /// `quantise`.
   public static let name = "quantise"
   /// See `Pass`.
-  public static let summary = "Brings the weights of linear maps into 8 bits, in which their products are computed"
+  public static let summary =
+    "Brings the weights of linear maps into 8 bits, in which their products are computed"
   /// See `Pass`.
   public static let example = "quantise{weights=int8}"
 
@@ -83,7 +84,9 @@ struct InnerMaps {
       let linear = InnerMaps.rows(of: node, graph, types)
       rows.append(linear)
       isLinear.formUnion(linear)
-      for case let id? in node.operands where graph[id].isConstant && !linear.contains(id) { isOther.insert(id) }
+      for case let id? in node.operands where graph[id].isConstant && !linear.contains(id) {
+        isOther.insert(id)
+      }
     }
     for output in graph.outputs { isOther.insert(output.value) }
     let isEnd = InnerMaps.ends(graph)

@@ -52,7 +52,7 @@ import VitTestSupport
   @Test("what is written is what is read, for every type")
   func roundTrip() throws {
     let scratch = try Scratch()
-    for element in ElementType.allCases where element != .bf16 {
+    for element in ElementType.allCases where element != .bf16 && element != .q8 {
       for shape in [[], [3], [2, 0], [2, 3]] {
         let count = shape.reduce(1, *)
         let tensor = Tensor(

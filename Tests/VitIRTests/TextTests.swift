@@ -217,7 +217,9 @@ import VitTestSupport
     #expect(try reprinted(text) == text)
   }
 
-  @Test("small tensors of every element type stand in the text", arguments: ElementType.allCases)
+  @Test(
+    "small tensors of every element type but rows of 8 bits stand in the text",
+    arguments: ElementType.allCases.filter { $0 != .q8 })
   func smallTensors(element: ElementType) throws {
     var graph = Graph(name: "g")
     let values: [Double] = element == .bool ? [1, 0] : element.isFloat ? [0.1, -3e-5] : [7, 0]

@@ -1,3 +1,4 @@
+internal import CVitKernels
 import Testing
 internal import VitIR
 internal import VitRuntime
@@ -214,5 +215,50 @@ internal import VitRuntime
       }
     }
     #expect(Kernel.attentionScratch(Self.shapes[0], .f64, workers: 2) == nil)
+  }
+
+  @Test("in bfloat16 it is near to the one in f32, and plain C has the bits of the processor's instruction")
+  func narrow() {
+    for shape in Self.shapes {
+      let x = Operands(shape, .f32)
+      func run(isNarrow: Bool) -> Buffer {
+        let o = Buffer(.f32, x.dO.view.shape) { _ in .nan }
+        Kernel.attention(
+          shape, q: x.heads(x.q, shape.heads), k: x.heads(x.k, shape.keyHeads),
+          v: x.heads(x.v, shape.keyHeads), bias: Heads(broadcast: x.bias.view),
+          into: x.heads(o, shape.heads), isNarrow: isNarrow, pool: SerialPool())
+        return o
+      }
+      let (float, native) = (run(isNarrow: false), run(isNarrow: true))
+      let isFast = vk_bf16_is_fast() != 0
+      vk_bf16_force_plain(1)
+      defer { vk_bf16_force_plain(0) }
+      let plain = run(isNarrow: true)
+      #expect(error(plain.values, float.values) < 0.02)
+      #expect(plain.bits != float.bits || shape.keys == 1)
+      #expect(native.bits == (isFast ? plain : float).bits)
+    }
+  }
+
+  @Test("in bfloat16, too, rows of masked keys are zeros or no numbers, and what is no number stays so")
+  func narrowRows() {
+    vk_bf16_force_plain(1)
+    defer { vk_bf16_force_plain(0) }
+    var shape = AttentionShape(batch: 1, heads: 1, queries: 4, keys: 5, width: 3, scale: 1)
+    let x = Operands(shape, .f32)
+    for key in 0..<5 { x.bias[key] = -.infinity }
+    x.q[2 * 3] = .nan
+    x.bias[3 * 5 + 1] = .infinity
+    for isGuarded in [true, false] {
+      shape.isGuarded = isGuarded
+      let o = Buffer(.f32, x.dO.view.shape)
+      Kernel.attention(
+        shape, q: x.heads(x.q, 1), k: x.heads(x.k, 1), v: x.heads(x.v, 1),
+        bias: Heads(broadcast: x.bias.view), into: x.heads(o, 1), isNarrow: true, pool: SerialPool())
+      let rows = (0..<4).map { row in o.values[row * 3..<row * 3 + 3] }
+      #expect(rows[0].allSatisfy { isGuarded ? $0 == 0 : $0.isNaN })
+      #expect(rows[1].allSatisfy { $0.isFinite && $0 != 0 })
+      #expect(rows[2].allSatisfy { $0.isNaN } && rows[3].allSatisfy { $0.isNaN })
+    }
   }
 }

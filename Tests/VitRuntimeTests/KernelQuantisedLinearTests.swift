@@ -99,7 +99,8 @@ internal import VitRuntime
     }
   }
 
-  @Test("bias, function, factor and residual are the same bits on every kernel and for every number of threads")
+  @Test(
+    "bias, function, factor and residual are the same bits on every kernel and for every number of threads")
   func epilogues() throws {
     let (m, n, k) = (75, 70, 90)
     let packed = try Self.packed([Self.weights(n, k, seed: 5)], rows: n, columns: k)

@@ -12,6 +12,6 @@ int vk_bf16_is_fast(void);
 size_t vk_bf16_attention_scratch(const vk_attention *attention);
 void vk_bf16_attend(const vk_attention *attention, size_t batch, size_t head, size_t q0, size_t q1, void *scratch);
 
-// Makes the calling thread use plain C, for tests; 0 ends it.
+// Makes the calling thread use plain C, and count it as fast, for tests; 0 ends it.
 void vk_bf16_force_plain(int plain);
 #endif

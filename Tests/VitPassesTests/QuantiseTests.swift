@@ -1,0 +1,96 @@
+import Testing
+import VitIR
+import VitOps
+import VitPasses
+import VitRuntime
+import VitTestSupport
+
+@Suite("Weights in 8 bits")
+struct QuantiseTests {
+  /// Every kind of layer that has linear maps.
+  static let pipelines =
+    ["dce"]
+    + ["glr", "lstm", "lstm{form=full}", "ssd", "conv", "static", "pointwise"].map {
+      "swap{mixer=\($0),layers=[0,1]}"
+    }
+
+  /// What a graph gives for random images.
+  private func outputs(_ graph: Graph, packing: Bool = true, threads: Int = 1) throws -> [Float] {
+    let pool: any WorkPool = threads == 1 ? SerialPool() : ThreadPool(threads: threads)
+    let executor = try Executor(
+      graph, weights: WeightStore(graph), inputShapes: [[5] + TinyViT.shape], packing: packing, pool: pool)
+    try Tensor.random([5] + TinyViT.shape, seed: 5).copy(to: executor.inputs[0])
+    executor.run()
+    return try Tensor(copying: executor.outputs[0]).floats()
+  }
+
+  private func bits(_ numbers: [Float]) -> [UInt32] { numbers.map(\.bitPattern) }
+
+  @Test(
+    "what follows is near to what it was, the same for any number of threads, and not what floats give",
+    arguments: pipelines)
+  func near(_ pipeline: String) throws {
+    let whole = try apply(pipeline, to: TinyViT.model())
+    let narrow = try apply("quantise", to: whole)
+    #expect(narrow.graph.hasQuantisedWeights && !whole.graph.hasQuantisedWeights)
+    let (a, b) = (try outputs(whole.graph), try outputs(narrow.graph))
+    let size = a.map(abs).reduce(0, max)
+    let most = zip(a, b).map { abs($0 - $1) }.reduce(0, max)
+    #expect(most < 0.05 * size, "\(pipeline): \(most) of \(size)")
+    for threads in [2, 3] { #expect(try bits(outputs(narrow.graph, threads: threads)) == bits(b)) }
+    // What measures in between packs nothing that it need not, and has the same products.
+    #expect(try bits(outputs(narrow.graph, packing: false)) == bits(b))
+    var floats = narrow.graph
+    floats.dequantiseWeights()
+    #expect(try bits(outputs(floats)) != bits(b))
+    #expect(!floats.hasQuantisedWeights)
+    #expect(narrow.graph.parameterCount == whole.graph.parameterCount)
+  }
+
+  @Test("patch embedding, head, biases and what no linear map reads alone stay as they are")
+  func left() throws {
+    let narrow = try apply("quantise", to: TinyViT.model()).graph
+    for node in narrow.nodes {
+      for (place, id) in node.operands.enumerated() {
+        guard let id, let tensor = narrow.tensor(id) else { continue }
+        let isInner = node.operation is VitAttention || node.operation is VitMLP
+        #expect(
+          (tensor.element == .q8) == (isInner && node.operation.role(of: place) == .weight),
+          "\(node.name) \(place)")
+      }
+    }
+    // A weight that something else reads, too.
+    var shared = try TinyViT.graph()
+    let mlp = try #require(shared.nodes.first { $0.operation is VitMLP })
+    let weight = try #require(mlp.operands[1])
+    shared.outputs.append(("weight", weight))
+    let found = try apply("quantise", to: Hybrid(finding: shared)).graph
+    #expect(found.tensor(weight)?.element == .f32)
+    #expect(found.tensor(try #require(mlp.operands[3]))?.element == .q8)
+  }
+
+  @Test("it is done once, weights that are no numbers stay, and other passes get floats")
+  func again() throws {
+    let once = try apply("quantise", to: TinyViT.model())
+    #expect(try apply("quantise", to: once).weightBytes() == once.weightBytes())
+    #expect(try apply("quantise,round{weights=f16}", to: TinyViT.model()).graph.hasQuantisedWeights)
+    #expect(try !apply("quantise,fold", to: TinyViT.model()).graph.hasQuantisedWeights)
+    var bad = try TinyViT.graph()
+    let mlp = try #require(bad.nodes.first { $0.operation is VitMLP })
+    let weight = try #require(mlp.operands[1])
+    let shape = try #require(bad.tensor(weight)?.shape)
+    let numbers = (0..<shape.reduce(1, *)).map { $0 == 3 ? Float.nan : 1 }
+    bad.setTensor(Tensor(shape: shape, floats: numbers), of: weight)
+    #expect(try apply("quantise", to: Hybrid(finding: bad)).graph.tensor(weight)?.element == .f32)
+  }
+
+  @Test("a graph without linear maps between others has nothing to bring into 8 bits, and says so")
+  func nothing() throws {
+    var model = ModelBuilder()
+    let x = model.input([3, 4])
+    var hybrid = Hybrid(model.finish(try model.add("vit.linear", [x, model.weight([2, 4])])))
+    let results = try Pipeline("quantise").run(on: &hybrid, context: TinyViT.context())
+    #expect(
+      results[0].changes == 0 && results[0].notes.first?.contains("nothing to bring into 8 bits") == true)
+  }
+}
