@@ -27,14 +27,16 @@ public struct QuantisedRows: Sendable {
     }
   }
 
-  /// Quantises rows: the scale is the greatest magnitude by 127, elements are rounded to nearest, halves to even.
+  /// Quantises rows: the scale is the greatest magnitude by 127, rounded up to 8 bits of precision, which half as many bytes hold
+  /// when they are compressed; elements are rounded to nearest, halves to even.
   ///
   /// All numbers are finite. A row whose scale would not be a normal number becomes zero.
   func quantise(_ source: [Float], into target: UnsafeMutableRawBufferPointer) {
     for row in 0..<rows {
       let part = source[row * columns..<(row + 1) * columns]
       let greatest = part.reduce(0) { max($0, $1.magnitude) }
-      var scale = greatest / 127
+      let bits = (greatest / 127).bitPattern
+      var scale = Float(bitPattern: bits & 0xffff == 0 ? bits : (bits | 0xffff) &+ 1)
       if !scale.isNormal { scale = 0 }
       target.storeBytes(of: scale, toByteOffset: 4 * row, as: Float.self)
       for (index, value) in part.enumerated() {

@@ -1,12 +1,12 @@
 public import VitIR
-internal import VitRuntime
 
-/// Brings the weights of linear maps into 8 bits, a scale for each row, so that their products are computed in whole numbers:
+/// Brings the matrices of linear maps into 8 bits, a scale for each row, so that their products are computed in whole numbers:
 /// each token is brought into 8 bits, too, with a scale of its own as it comes (dynamic quantisation per token), and what is
-/// added up is `f32` again.
+/// added up is `f32` again. Attention between such maps is computed in bfloat16 where the processor is faster in it.
 ///
 /// The map that reads images and the one behind which no other stands, patch embedding and head, stay: they are a hundredth
-/// of the work and most of the damage. So do maps that no kernel takes in that form.
+/// of the work and most of the damage. Maps of few rows, as those of a class token alone, are stored in 8 bits and computed in
+/// `f32`.
 public struct Quantise: Pass {
   /// `quantise`.
   public static let name = "quantise"
@@ -43,9 +43,8 @@ public struct Quantise: Pass {
   /// Brings them into it. Throws where a weight cannot be read.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
     var graph = hybrid.graph
-    let maps = try InnerMaps(graph, pool: context.pool)
     var (changed, count) = (0, 0)
-    for id in maps.ids {
+    for id in InnerMaps(graph).ids {
       guard let tensor = graph.tensor(id), tensor.element != .q8 else { continue }
       guard let rows = try tensor.quantised() else { continue }
       graph.setTensor(rows, of: id)
@@ -65,51 +64,29 @@ public struct Quantise: Pass {
   }
 }
 
-/// The constants of a graph that are rows of linear maps, and nothing else, whose products kernels can compute in 8 bits: of
-/// maps with others before and behind them.
-struct InnerMaps {
+/// The matrices of a graph that are read as weights alone, of maps with others before and behind them.
+private struct InnerMaps {
   /// The constants, in the order of the values.
   private(set) var ids: [ValueID] = []
 
-  /// Looks for them with the shapes of one sample. Throws where the model takes none.
-  init(_ graph: Graph, pool: any WorkPool) throws {
-    let shapes = try ModelShapes(graph).shapes(batch: 1)
-    let inputs = zip(graph.inputs, shapes).map { TensorType(graph.type($0).element, fixed: $1) }
-    let types = try GraphBuilder.infer(
-      graph, inputTypes: inputs, fold: ConstantFolder(pool: pool).fold
-    ).types
-    var (isLinear, isOther) = (Set<ValueID>(), Set<ValueID>())
-    var rows: [[ValueID]] = []
-    for node in graph.nodes {
-      let linear = InnerMaps.rows(of: node, graph, types)
-      rows.append(linear)
-      isLinear.formUnion(linear)
-      for case let id? in node.operands where graph[id].isConstant && !linear.contains(id) {
-        isOther.insert(id)
+  init(_ graph: Graph) {
+    let isEnd = InnerMaps.ends(graph)
+    var (isInner, isOther) = (Set<ValueID>(), Set<ValueID>())
+    for output in graph.outputs { isOther.insert(output.value) }
+    for (node, isEnd) in zip(graph.nodes, isEnd) {
+      for (place, id) in node.operands.enumerated() {
+        guard let id, graph[id].isConstant else { continue }
+        if !isEnd, InnerMaps.isMap(node, place, graph.type(id)) { isInner.insert(id) } else { isOther.insert(id) }
       }
     }
-    for output in graph.outputs { isOther.insert(output.value) }
-    let isEnd = InnerMaps.ends(graph)
-    var atEnd = Set<ValueID>()
-    for (place, ids) in rows.enumerated() where isEnd[place] { atEnd.formUnion(ids) }
-    for index in graph.values.indices {
-      let id = graph.valueID(index)
-      guard isLinear.contains(id), !isOther.contains(id) else { continue }
-      if !atEnd.contains(id) { ids.append(id) }
-    }
+    ids = graph.values.indices.map(graph.valueID).filter { isInner.contains($0) && !isOther.contains($0) }
   }
 
-  /// The constants that a node reads as rows of a linear map alone.
-  private static func rows(of node: Node, _ graph: Graph, _ types: [TensorType]) -> [ValueID] {
-    let operands = Operands(node.operands.map { $0.map { types[$0.index] } }, resultCount: node.results.count)
-    guard operands.types.allSatisfy({ $0?.fixedShape != nil || $0 == nil }) else { return [] }
-    let stored = node.operands.map { id -> ElementType? in
-      id.flatMap { graph[$0].isConstant ? types[$0.index].element : nil }
-    }
-    let packings = node.operation.packings(operands, stored: stored)
-    let others = Set(packings.filter { !$0.isLinear }.flatMap(\.operands))
-    return packings.filter(\.isLinear).flatMap(\.operands).filter { !others.contains($0) }
-      .compactMap { node.operands[$0] }
+  /// Whether an operand is a matrix whose rows give one entry of the result each, as they do in all of vitc's own operations, and
+  /// with enough elements that a scale pays.
+  private static func isMap(_ node: Node, _ place: Int, _ type: TensorType) -> Bool {
+    node.name.hasPrefix("vit.") && node.operation.role(of: place) == .weight && type.element == .f32
+      && type.rank == 2 && type.shape[1].fixedValue ?? 0 >= 4
   }
 
   /// For each node whether it is a map that none with weights stands before, or none behind.

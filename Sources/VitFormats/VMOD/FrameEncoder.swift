@@ -54,8 +54,8 @@ final class FrameEncoder {
       hash.update(bytes)
       let digest = hash.digest()
       let size = bytes.isEmpty ? 0 : try compress(bytes, elementSize: tensor.element.size)
-      // Less than a sixteenth gained does not pay for decompression.
-      let isWorthwhile = size > 0 && size < bytes.count - bytes.count / 16
+      // Less than a part gained in 32 does not pay for decompression; weights of 8 bits have a part in 20 to gain.
+      let isWorthwhile = size > 0 && size < bytes.count - bytes.count / 32
       if isWorthwhile && budget.allows(bytes.count, from: size) {
         return try compressed.withUnsafeBytes { buffer in
           let frame = UnsafeRawBufferPointer(rebasing: buffer[..<size])
