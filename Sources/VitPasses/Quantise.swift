@@ -76,7 +76,11 @@ private struct InnerMaps {
     for (node, isEnd) in zip(graph.nodes, isEnd) {
       for (place, id) in node.operands.enumerated() {
         guard let id, graph[id].isConstant else { continue }
-        if !isEnd, InnerMaps.isMap(node, place, graph.type(id)) { isInner.insert(id) } else { isOther.insert(id) }
+        if !isEnd, InnerMaps.isMap(node, place, graph.type(id)) {
+          isInner.insert(id)
+        } else {
+          isOther.insert(id)
+        }
       }
     }
     ids = graph.values.indices.map(graph.valueID).filter { isInner.contains($0) && !isOther.contains($0) }

@@ -48,6 +48,8 @@ public struct Inspection: Sendable {
   public let operations: [(name: String, count: Int)]
   /// Weights.
   public let parameters: Int
+  /// In which types weights are stored: how many numbers, and their bytes before they are compressed, the most bytes first.
+  public let storage: [(element: ElementType, numbers: Int, bytes: Int)]
   /// Floating-point operations for one sample.
   public let flops: Int
   /// Where a pattern of raising nearly matched, one line each; only where asked for.
@@ -76,6 +78,7 @@ public struct Inspection: Sendable {
     for node in graph.nodes { counts[node.name, default: 0] += 1 }
     operations = counts.map { ($0.key, $0.value) }.sorted { $0.name < $1.name }
     parameters = cost.total.parameters
+    storage = Inspection.storage(graph)
     flops = cost.total.flops
     guard explaining, model.format == .onnx, let path = model.path else {
       misses = []
@@ -96,6 +99,17 @@ public struct Inspection: Sendable {
       + Raise.apply(to: &raw.graph, registry: .vitc).misses.map { text($0.pattern, $0.location, $0.reason) }
   }
 
+  private static func storage(_ graph: Graph) -> [(element: ElementType, numbers: Int, bytes: Int)] {
+    var sums: [ElementType: (numbers: Int, bytes: Int)] = [:]
+    for (id, _) in graph.parameters() {
+      guard let tensor = graph.tensor(id), tensor.element != .i64, tensor.element != .bool else { continue }
+      sums[tensor.element, default: (0, 0)].numbers += tensor.count
+      sums[tensor.element, default: (0, 0)].bytes += tensor.storage.byteCount
+    }
+    return sums.map { ($0.key, $0.value.numbers, $0.value.bytes) }
+      .sorted { ($1.bytes, $0.element.rawValue) < ($0.bytes, $1.element.rawValue) }
+  }
+
   /// The whole as JSON, in the form of `schemas/inspect.schema.json`.
   public var json: JSON {
     func value(_ name: String, _ type: TensorType) -> JSON {
@@ -108,6 +122,16 @@ public struct Inspection: Sendable {
     return .object([
       ("schema", "vitc.inspect/1"), ("name", .string(graph.name)), ("format", .string(model.format.rawValue)),
       ("bytes", .int(model.byteCount)), ("parameters", .int(parameters)), ("flops", .int(flops)),
+      (
+        "storage",
+        .array(
+          storage.map {
+            .object([
+              ("element", .string($0.element.rawValue)), ("numbers", .int($0.numbers)),
+              ("bytes", .int($0.bytes)),
+            ])
+          })
+      ),
       ("inputs", .array(graph.inputs.map { value(graph[$0].name, graph.type($0)) })),
       ("outputs", .array(graph.outputs.map { value($0.name, graph.type($0.value)) })),
       ("operations", .object(operations.map { ($0.name, .int($0.count)) })),

@@ -34,7 +34,12 @@ extension Inspection {
       text += "output      \(output.name.escapedForDisplay)  \(graph.type(output.value))\n"
     }
     if let form = model.inputForm { text += "takes       \(form)\n" }
-    text += "parameters  \(parameters.grouped)\nflops       \(Double(flops).asCount) a sample\n"
+    text += "parameters  \(parameters.grouped)\n"
+    if storage.contains(where: { $0.element != .f32 }) {
+      text += "stored      "
+      text += storage.map { "\($0.numbers.grouped) in \($0.element.rawValue)" }.joined(separator: ", ") + "\n"
+    }
+    text += "flops       \(Double(flops).asCount) a sample\n"
     if let preprocessing = model.preprocessing { text += "images      \(preprocessing.escapedForDisplay)\n" }
     if let labels = model.labels { text += "classes     \(labels.count)\n" }
     for (key, value) in model.lineage {
