@@ -144,17 +144,30 @@ public struct VitAttention: Operation {
     func type(_ element: ElementType, _ width: Int) -> TensorType {
       TensorType(element, fixed: [batch, tokens, width])
     }
+    /// Those of some of the images, for which the bias is the same.
+    func of(images count: Int) -> Sizes {
+      var shape = core.sizes
+      shape.batch = count
+      return Sizes(
+        batch: count, tokens: tokens, dim: dim, heads: heads, queries: queries, keys: keys, values: values,
+        core: SoftmaxAttention(sizes: shape, isCausal: core.isCausal, bias: core.bias))
+    }
     func q(_ view: View) -> AttentionOperand {
-      AttentionOperand(tokens: view, from: 0, width: core.sizes.width)
+      operand(view, from: 0, columns, core.sizes.width)
     }
     func k(_ view: View) -> AttentionOperand {
-      AttentionOperand(tokens: view, from: queries, width: core.sizes.width)
+      operand(view, from: queries, columns, core.sizes.width)
     }
     func v(_ view: View) -> AttentionOperand {
-      AttentionOperand(tokens: view, from: queries + keys, width: core.sizes.valueWidth)
+      operand(view, from: queries + keys, columns, core.sizes.valueWidth)
     }
     func o(_ view: View) -> AttentionOperand {
-      AttentionOperand(tokens: view, from: 0, width: core.sizes.valueWidth)
+      operand(view, from: 0, outputs, core.sizes.valueWidth)
+    }
+    /// Heads side by side in rows of so many columns, from one of them on.
+    private func operand(_ view: View, from start: Int, _ row: Int, _ width: Int) -> AttentionOperand {
+      AttentionOperand(
+        view.part(start, of: max(0, view.count - start)), batch: tokens * row, head: width, token: row)
     }
   }
 
@@ -239,25 +252,50 @@ public struct VitAttention: Operation {
   /// In the epilogue of the last product.
   public var takesEpilogue: Bool { true }
 
+  /// Bytes of the projections of images that are worked through together where weights have 8 bits: products are done so soon
+  /// there that memory would be what takes the time.
+  private static let sliceBytes = 1 << 20
+
   /// Computes the result.
   public func forward(_ context: KernelContext) {
     let sizes = sizes(context)
+    let bias = context.optionalInput(Self.bias)
+    let isShared = bias.map { $0.rank < 4 || $0.shape[0] == 1 } ?? true
+    guard context.prepared.first?.element == .i8, isShared, sizes.batch > 1 else {
+      return forward(context, sizes, context.input(0), context.epilogue, into: context.output)
+    }
+    let most = max(1, Self.sliceBytes / max(1, 4 * sizes.tokens * sizes.columns))
+    for first in stride(from: 0, to: sizes.batch, by: most) {
+      let count = min(most, sizes.batch - first)
+      func images(_ view: View) -> View {
+        let size = view.count / sizes.batch
+        return view.part(first * size, of: count * size)
+      }
+      forward(
+        context, sizes.of(images: count), images(context.input(0)),
+        Epilogue(scale: context.epilogue.scale, residual: context.epilogue.residual.map(images)),
+        into: images(context.output))
+    }
+  }
+
+  private func forward(
+    _ context: KernelContext, _ sizes: Sizes, _ x: View, _ epilogue: Epilogue, into y: View
+  ) {
     let memory = context.saved.isEmpty ? context.scratch : context.saved
-    let (qkv, o) = (memory[0], memory[1])
+    let qkv = memory[0].part(0, of: sizes.batch * sizes.tokens * sizes.columns)
+    let o = memory[1].part(0, of: sizes.batch * sizes.tokens * sizes.outputs)
     if context.prepared.isEmpty {
       project(context, sizes, into: qkv)
     } else {
       Kernel.linear(
-        context.input(0), rows: sizes.columns, columns: sizes.dim, packed: context.prepared[0],
-        bias: context.prepared[1], into: qkv, pool: context.pool)
+        x, rows: sizes.columns, columns: sizes.dim, packed: context.prepared[0], bias: context.prepared[1],
+        into: qkv, pool: context.pool)
     }
     sizes.core.forward(
       q: sizes.q(qkv), k: sizes.k(qkv), v: sizes.v(qkv), bias: context.optionalInput(Self.bias),
-      into: sizes.o(o),
-      logSumExp: context.saved.last, isNarrow: context.prepared.first?.element == .i8,
+      into: sizes.o(o), logSumExp: context.saved.last, isNarrow: context.prepared.first?.element == .i8,
       scratch: context.scratch[2...], pool: context.pool)
-    Self.output.forward(
-      context, o, epilogue: context.epilogue, into: context.output, prepared: context.prepared.last)
+    Self.output.forward(context, o, epilogue: epilogue, into: y, prepared: context.prepared.last)
   }
 
   /// Queries, keys and values beside one another, each by its own product.

@@ -174,11 +174,4 @@ extension AttentionOperand {
     return AttentionOperand(
       view.part(start * batch, of: view.count - start * batch), batch: batch, head: head, token: token)
   }
-
-  /// Heads that stand side by side in each token of `[batch, tokens, columns]`, from column `start` on.
-  init(tokens view: View, from start: Int, width: Int) {
-    let row = view.shape[2]
-    self.init(
-      view.part(start, of: max(0, view.count - start)), batch: view.shape[1] * row, head: width, token: row)
-  }
 }

@@ -93,4 +93,42 @@ struct QuantiseTests {
     #expect(
       results[0].changes == 0 && results[0].notes.first?.contains("nothing to bring into 8 bits") == true)
   }
+
+  @Test(
+    "a batch is its images, to the bit, also where it is worked through some images at a time",
+    arguments: [false, true])
+  func batches(hasBias: Bool) throws {
+    let (tokens, width) = (70, 192)
+    var model = ModelBuilder()
+    func map() -> [ValueID?] {
+      [model.weight([width, width]), model.weight([width], name: "bias", scale: 0.1)]
+    }
+    let x = try model.add(
+      "vit.linear", [model.input([.symbol("batch"), .fixed(tokens), .fixed(width)])] + map())
+    let bias = hasBias ? model.weight([1, 3, tokens, tokens], name: "scores", scale: 1) : nil
+    let maps = map() + map() + map() + map()
+    let y = try model.add("vit.attention", [x] + maps + [bias], [("heads", .int(3))])
+    let graph = try apply("quantise", to: Hybrid(model.finish(try model.add("vit.linear", [y] + map()))))
+      .graph
+    #expect(graph.hasQuantisedWeights)
+    let images = 9
+    func run(_ x: Tensor, threads: Int) throws -> [Float] {
+      let executor = try Executor(
+        graph, weights: WeightStore(graph), inputShapes: [x.shape],
+        pool: threads == 1 ? SerialPool() : ThreadPool(threads: threads))
+      try x.copy(to: executor.inputs[0])
+      executor.run()
+      return try Tensor(copying: executor.outputs[0]).floats()
+    }
+    let all = Tensor.random([images, tokens, width], seed: 3)
+    let numbers = try all.floats()
+    let size = tokens * width
+    var single: [Float] = []
+    for image in 0..<images {
+      let part = Tensor(shape: [1, tokens, width], floats: Array(numbers[image * size..<(image + 1) * size]))
+      single += try run(part, threads: 1)
+    }
+    #expect(try bits(run(all, threads: 1)) == bits(single))
+    #expect(try bits(run(all, threads: 2)) == bits(single))
+  }
 }
