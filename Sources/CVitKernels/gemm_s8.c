@@ -18,8 +18,9 @@ void vk_s8_pack(size_t k, const int8_t *w, const float *scales, size_t n0, size_
       int8_t *column = to + j / 16 * 1024 + j % 16 * 4;
       int32_t sum = 0;
       for (size_t p = 0; p < k; p++) {
-        column[p / 64 * 2048 + p % 64 / 4 * 64 + p % 4] = from[p];
-        sum += from[p];
+        const int8_t value = from[p] < -127 ? -127 : from[p];
+        column[p / 64 * 2048 + p % 64 / 4 * 64 + p % 4] = value;
+        sum += value;
       }
       taken[j] = 128 * sum;
       factors[j] = scales[j0 + j - n0];

@@ -22,7 +22,7 @@ typedef struct {
 enum { VK_S8_DEPTH = 1 << 15, VK_S8_SCRATCH = 56 * (VK_S8_DEPTH + 128) };
 
 // Bytes of W packed for all kernels alike, and the packing of rows n0..<n1 of W, to the first of which `w` points, with their
-// scales; n0 is a multiple of 32. Elements are in −127…127, k is at most VK_S8_DEPTH.
+// scales; n0 is a multiple of 32. Elements are in −127…127, and −128 counts as −127; k is at most VK_S8_DEPTH.
 size_t vk_s8_packed_bytes(size_t k, size_t n);
 void vk_s8_pack(size_t k, const int8_t *w, const float *scales, size_t n0, size_t n1, void *packed);
 
