@@ -8,6 +8,7 @@ enum {
   VK_HAS_AVX512 = 1 << 1,  // F, BW, DQ, VL
   VK_HAS_AVXVNNI = 1 << 2,
   VK_HAS_AVX512VNNI = 1 << 3,
+  VK_HAS_AMX_INT8 = 1 << 5,  // and the system lets this process use tile registers
   VK_HAS_FAST_BF16 = 1 << 4,  // AVX512-BF16 at twice the rate of f32, as AMD's have it and Intel's do not
 };
 

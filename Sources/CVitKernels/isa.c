@@ -2,6 +2,8 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "features.h"
 #include "levels.h"
@@ -33,7 +35,19 @@ static const struct {
     {"avx2", VK_HAS_AVX2},
     {"avxvnni", VK_HAS_AVX2 | VK_HAS_AVXVNNI},
     {"avx512", VK_HAS_AVX2 | VK_HAS_AVX512},
+    {"avx512vnni", VK_HAS_AVX2 | VK_HAS_AVXVNNI | VK_HAS_AVX512 | VK_HAS_AVX512VNNI | VK_HAS_FAST_BF16},
 };
+
+// Asks the system for tile registers, once for the process; it refuses where it knows none, or where a thread has a signal stack
+// on which their contents have no room.
+static int may_use_tiles(void) {
+#if defined(__x86_64__) && defined(SYS_arch_prctl)
+  enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+  return 0;
+#endif
+}
 
 __attribute__((constructor)) static void find_features(void) {
 #if defined(__x86_64__)
@@ -49,9 +63,16 @@ __attribute__((constructor)) static void find_features(void) {
     }
   }
 #endif
+  uint32_t allowed = ~(uint32_t)0;
   const char *wanted = getenv("VITC_ISA");
   for (size_t i = 0; wanted && i < sizeof words / sizeof words[0]; i++)
-    if (!strcmp(wanted, words[i].word)) machine_features &= words[i].allowed;
+    if (!strcmp(wanted, words[i].word)) allowed = words[i].allowed;
+  machine_features &= allowed;
+#if defined(__x86_64__)
+  if (allowed & machine_features & VK_HAS_AVX512 && allowed & VK_HAS_AMX_INT8 && __builtin_cpu_supports("amx-int8") &&
+      may_use_tiles())
+    machine_features |= VK_HAS_AMX_INT8;
+#endif
   machine_level = machine_features & VK_HAS_AVX512 ? VK_AVX512 : machine_features & VK_HAS_AVX2 ? VK_AVX2 : VK_BASE;
 }
 

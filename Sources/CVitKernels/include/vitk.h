@@ -13,7 +13,7 @@ typedef enum { VK_F32 = 0, VK_F64 = 1 } vk_real;
 // Instruction sets, each including those before it.
 enum { VK_BASE = 0, VK_AVX2 = 1, VK_AVX512 = 2 };
 
-// The level that kernels run at on this thread: the machine's, capped by VITC_ISA=base|avx2|avxvnni|avx512 and by the thread.
+// The level that kernels run at on this thread: the machine's, capped by VITC_ISA=base|avx2|avxvnni|avx512|avx512vnni and by the thread.
 int vk_level(void);
 // Caps the level of the calling thread alone, for tests that compare levels; a negative cap removes it.
 void vk_cap_thread_level(int cap);

@@ -30,7 +30,7 @@ void vk_s8_pack(size_t k, const int8_t *w, const float *scales, size_t n0, size_
 // VK_S8_SCRATCH bytes.
 void vk_s8_gemm(const vk_s8_product *product, size_t m0, size_t m1, size_t n0, size_t n1, void *scratch);
 
-// How many kernels there are, from the plainest to the fastest; the name of one, and whether this machine runs it.
+// How many kernels there are, from the plainest to the fastest, behind one for tests: that of AMX on arrays; the name of one, and whether this machine runs it.
 size_t vk_s8_kernel_count(void);
 const char *vk_s8_kernel_name(size_t index);
 int vk_s8_kernel_runs(size_t index);
