@@ -113,16 +113,21 @@ extension Kernel {
     pool.run(tasks: tasks) { task, worker in body(task, pool.scratch(worker)) }
   }
 
+  /// Checks an operand that may be absent. (A loop over several would be memory for an array.)
+  static func check(_ view: View?, _ element: ElementType, least count: Int) {
+    guard let view else { return }
+    precondition(view.element == element && view.count >= count)
+  }
+
   static func product(
     transA: Bool, m: Int, n: Int, k: Int, alpha: Double, a: View, lda: Int?, beta: Double, c: View, ldc: Int?,
     bias: View?, activation: UnaryKind, epilogue: Epilogue
   ) -> vk_product {
     precondition(m >= 0 && n >= 0 && k >= 0 && a.element == c.element)
     let width = ldc ?? n
-    for view in [bias, epilogue.scale] {
-      precondition(view.map { $0.element == c.element && $0.count >= n } ?? true)
-    }
-    precondition(epilogue.residual.map { $0.element == c.element } ?? true)
+    check(bias, c.element, least: n)
+    check(epilogue.scale, c.element, least: n)
+    check(epilogue.residual, c.element, least: 0)
     let row = lda ?? (transA ? m : k)
     let (kind, first, second) = activation.code
     return vk_product(

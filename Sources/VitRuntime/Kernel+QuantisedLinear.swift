@@ -105,11 +105,11 @@ extension Kernel {
     into y: View?
   ) -> vk_s8_product {
     precondition(packed.element == .i8)
-    for view in [x, y, bias, epilogue.scale, epilogue.residual] {
-      precondition(view.map { $0.element == .f32 } ?? true)
-    }
-    for view in [bias, epilogue.scale] { precondition(view.map { $0.count >= n } ?? true) }
-    precondition(epilogue.residual.map { $0.count >= m * n } ?? true)
+    check(x, .f32, least: m * k)
+    check(y, .f32, least: m * n)
+    check(bias, .f32, least: n)
+    check(epilogue.scale, .f32, least: n)
+    check(epilogue.residual, .f32, least: m * n)
     let (kind, first, second) = activation.code
     return vk_s8_product(
       m: m, n: n, k: k, a: x.map { UnsafePointer($0.pointer(as: Float.self)) }, a_row: k,
