@@ -56,7 +56,6 @@ def nncf_model(path, name, shape):
     """The model as NNCF quantises a transformer."""
     import nncf
 
-    nncf.set_log_level("ERROR") if hasattr(nncf, "set_log_level") else None
     data = nncf.Dataset(images(shape, 1, CALIBRATION), lambda x: {name: x})
     return nncf.quantize(openvino.Core().read_model(path), data, model_type=nncf.ModelType.TRANSFORMER, subset_size=CALIBRATION)
 

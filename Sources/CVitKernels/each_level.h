@@ -16,7 +16,7 @@
 #if defined(__x86_64__)
 #define SUFFIX f32_avx2
 #define ISA 1
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target(VK_AVX2_TARGET))), apply_to = function)
 #include "lanes.h"
 #include BODY
 #pragma clang attribute pop
@@ -26,7 +26,7 @@
 #define SUFFIX f32_avx512
 #define ISA 2
 #pragma clang attribute push(                                                             \
-    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"))), apply_to = function)
+    __attribute__((target(VK_AVX512_TARGET))), apply_to = function)
 #include "lanes.h"
 #include BODY
 #pragma clang attribute pop

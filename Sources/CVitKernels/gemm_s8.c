@@ -201,7 +201,7 @@ void vk_s8_force_kernel(int index) { forced = index; }
 
 size_t vk_s8_kernel(void) {
   if (forced >= 0) return (size_t)forced;
-  size_t index = vk_s8_kernel_count() - 1;
+  size_t index = vk_s8_kernel_count() - 1;  // the first is for tests, the second runs everywhere
   while (index > 1 && !vk_s8_kernel_runs(index)) index--;
   return index;
 }

@@ -27,6 +27,10 @@ typedef double vk_f64x8 __attribute__((ext_vector_type(8)));
 typedef int32_t vk_i32x16 __attribute__((ext_vector_type(16)));
 typedef int64_t vk_i64x8 __attribute__((ext_vector_type(8)));
 
+// What functions of the levels above base are compiled for.
+#define VK_AVX2_TARGET "avx2,fma,f16c"
+#define VK_AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"
+
 VK_INLINE int vk_variant(vk_real type) { return type == VK_F64 ? 3 : vk_level(); }
 
 #if defined(__x86_64__)

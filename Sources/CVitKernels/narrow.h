@@ -50,8 +50,4 @@ typedef float vk_f32x16_at __attribute__((ext_vector_type(16), aligned(4), may_a
 #define tile_float_at VK_VECTOR_AT(f32, TILE_LANES)
 
 #define VK_DOT static inline __attribute__((always_inline))
-
-// Tiles of AVX2 and of AVX-512, of base.
-#define VK_AVX2_TARGET "avx2,fma,f16c"
-#define VK_AVX512_TARGET "avx512f,avx512bw,avx512dq,avx512vl,fma,f16c"
 #endif

@@ -8,8 +8,6 @@ public struct Packing: Sendable {
   public let form: String
   /// Memory for it.
   public let type: TensorType
-  /// Whether it holds the rows of a linear map, which might as well be given in 8 bits.
-  public let isLinear: Bool
   /// Whether it is made of rows of 8 bits: `pack` gets those as they are stored, and no other constants.
   public let isQuantised: Bool
   /// Writes it from the constants as they are stored, which may be in another type than they are computed in, and lie at any
@@ -19,14 +17,13 @@ public struct Packing: Sendable {
 
   /// A packing.
   public init(
-    _ operands: [Int], form: String, type: TensorType, isLinear: Bool = false, isQuantised: Bool = false,
+    _ operands: [Int], form: String, type: TensorType, isQuantised: Bool = false,
     pack:
       @escaping @Sendable (_ sources: [View], _ packed: View, _ pool: any WorkPool) throws(VitError) -> Void
   ) {
     self.operands = operands
     self.form = form
     self.type = type
-    self.isLinear = isLinear
     self.isQuantised = isQuantised
     self.pack = pack
   }

@@ -68,15 +68,12 @@ public struct Pipeline: Sendable, CustomStringConvertible {
     defer { if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = nil } }
     for (place, pass) in passes.enumerated() {
       try context.checkCancelled()
-      if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = Teacher(hybrid) }
-      context.place = place
       if !pass.worksOnQuantisedWeights, hybrid.graph.hasQuantisedWeights {
         hybrid.graph.dequantiseWeights()
-        context.report(
-          Diagnostic(
-            .note, "weights in 8 bits are taken for the floats that they stand for", code: "dequantised",
-            help: "'quantise' behind the other passes brings them into 8 bits again"))
+        context.report(.dequantisedWeights)
       }
+      if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = Teacher(hybrid) }
+      context.place = place
       for observer in observers { try observer.before(pass, hybrid) }
       let result = Result {
         try pass.checkMerged(hybrid)

@@ -5,7 +5,7 @@ public import VitIR
 /// added up is `f32` again. Attention between such maps is computed in bfloat16 where the processor is faster in it.
 ///
 /// The map that reads images and the one behind which no other stands, patch embedding and head, stay: they are a hundredth
-/// of the work and most of the damage. Maps of few rows, as those of a class token alone, are stored in 8 bits and computed in
+/// of the work, and nothing behind the head makes up for what it loses. Maps of few rows, as those of a class token alone, are stored in 8 bits and computed in
 /// `f32`.
 public struct Quantise: Pass {
   /// `quantise`.

@@ -7,12 +7,10 @@ extension Packing {
   public static func weights(
     _ operands: [Int], _ element: ElementType, rows: Int, columns: Int, stored: [ElementType?]
   ) -> Packing {
-    let isLinear = element == .f32 && columns > 0 && columns <= quantisedDepth
-    if isLinear, operands.allSatisfy({ stored[$0] == .q8 }) {
+    if element == .f32, 1...quantisedDepth ~= columns, operands.allSatisfy({ stored[$0] == .q8 }) {
       return quantisedWeights(operands, rows: rows, columns: columns)
     }
-    return matrix(
-      operands, element, transposed: true, k: columns, n: rows, row: columns, isLinear: isLinear)
+    return matrix(operands, element, transposed: true, k: columns, n: rows, row: columns)
   }
 
   /// A `[k, n]` matrix, or the transpose of an `[n, k]` one, whose rows start `row` elements apart, for `Kernel.gemm`.
@@ -23,13 +21,12 @@ extension Packing {
   }
 
   private static func matrix(
-    _ operands: [Int], _ element: ElementType, transposed: Bool, k: Int, n: Int, row: Int,
-    isLinear: Bool = false
+    _ operands: [Int], _ element: ElementType, transposed: Bool, k: Int, n: Int, row: Int
   ) -> Packing {
     let real = element == .f64 ? VK_F64 : VK_F32
     return Packing(
       operands, form: "matrix \(element.rawValue) \(vk_level()) \(transposed) \(k) \(n) \(row)",
-      type: TensorType(element, fixed: [vk_gemm_packed_count(real, k, n)]), isLinear: isLinear
+      type: TensorType(element, fixed: [vk_gemm_packed_count(real, k, n)])
     ) { sources, packed, pool throws(VitError) in
       try Kernel.pack(sources, transposed: transposed, k: k, n: n, row: row, into: packed, pool: pool)
     }

@@ -94,6 +94,11 @@ public struct Model: Sendable {
   /// The model with all that is quantised in it as floats, in which layers are looked for and replaced; a diagnostic
   /// with the code `dequantised` says so. `nil` where nothing is quantised.
   public func inFloats(threads: Int? = nil) throws -> Model? {
+    if graph.hasQuantisedWeights {
+      var result = try computing(in: .f32)
+      result.diagnostics = [.dequantisedWeights]
+      return result
+    }
     guard graph.isQuantised, let path else { return nil }
     var reader = ModelReader(
       path: path, inputShapes: try inputShapes.map { text throws(VitError) in try InputShape(text) },

@@ -15,9 +15,7 @@ extension Terminal {
     for diagnostic in model.diagnostics { report(diagnostic) }
     guard let precision else { return model }
     if precision == .f32, model.graph.hasQuantisedWeights {
-      report(
-        Diagnostic(
-          .note, "weights in 8 bits are taken for the floats that they stand for", code: "dequantised"))
+      report(.dequantisedWeights)
     }
     return try model.computing(in: precision)
   }
