@@ -3,20 +3,17 @@ internal import Glibc
 
 /// Losses with their gradients (Mixers.md §3). Sums run in double and in a fixed order.
 public enum Loss {
-  /// `scale · Σ (prediction − target)²`; adds its gradient to `gradient` where there is one. Returns the
-  /// loss.
+  /// `scale · Σ w_r ‖prediction_r − target_r‖²` over rows r of the last axis; adds its gradient to `gradient` where there is one.
+  /// Row r weighs `weights[r mod weights.count]`, each row 1 where there are none. Returns the loss.
   public static func squaredError(
-    _ prediction: View, _ target: View, scale: Double, adding gradient: View?, pool: any WorkPool
+    _ prediction: View, _ target: View, scale: Double, weights: [Double] = [], adding gradient: View?,
+    pool: any WorkPool
   ) -> Double {
     precondition(prediction.count == target.count)
-    let block = 1 << 14
-    let count = prediction.count
-    let blocks = (count + block - 1) / block
     let (p, t, g) = (prediction.f32, target.f32, gradient?.f32)
-    let factor = Float(2 * scale)
-    let total = withUnsafeTemporaryAllocation(of: Double.self, capacity: blocks) { sums in
-      pool.run(tasks: blocks) { task, _ in
-        let range = task * block..<min((task + 1) * block, count)
+    return scale
+      * RowSum(prediction, weights: weights).total(pool: pool) { range, weight in
+        let factor = Float(2 * scale * weight)
         var lanes = SIMD8<Double>(repeating: 0)
         var index = range.lowerBound
         while index + 8 <= range.upperBound {
@@ -39,11 +36,8 @@ public enum Loss {
           if let g { g[index] += factor * difference }
           index += 1
         }
-        sums[task] = sum
+        return weight * sum
       }
-      return sums.reduce(0, +)
-    }
-    return scale * total
   }
 
   /// What one batch of logits loses against a teacher's.

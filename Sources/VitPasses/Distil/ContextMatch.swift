@@ -19,7 +19,6 @@ final class ContextMatch {
   /// The weights: those of the region, and an identity.
   let weights: WeightStore
   private let attended: AttendedValues
-  private let unread: Int
 
   /// For the mixer at `node` with trainable parameters `names`; `nil` where its last map does not read the attention's channels.
   init?(
@@ -39,26 +38,8 @@ final class ContextMatch {
       pool: pool)
     guard executor.outputs[0].shape == attended.shape else { return nil }
     self.attended = attended
-    unread = region.unreadRows
   }
 
-  /// The attended values of tokens, zero in rows that the mixer's last map has no part in; valid until the next call.
-  func target(_ tokens: View) -> View {
-    let context = attended.run(tokens).context
-    rows(of: context) { $0.update(repeating: 0, count: $1) }
-    return context
-  }
-
-  /// Makes the rows of `target` that count nothing those that the mixer gave.
-  func leaveOut(_ target: View) {
-    let given = executor.outputs[0].f32
-    let start = target.f32
-    rows(of: target) { $0.update(from: given + ($0 - start), count: $1) }
-  }
-
-  /// Calls `body` with the rows of each sample that count nothing.
-  private func rows(of view: View, _ body: (UnsafeMutablePointer<Float>, Int) -> Void) {
-    let (tokens, width) = (view.shape[1], view.shape[2])
-    for sample in 0..<view.shape[0] { body(view.f32 + sample * tokens * width, unread * width) }
-  }
+  /// The attended values of tokens; valid until the next call.
+  func target(_ tokens: View) -> View { attended.run(tokens).context }
 }

@@ -116,8 +116,7 @@ final class DistilSession {
       samples += micro
       squares.add(
         trainers.enumerated().map { place, trainer in
-          SquaredNorm.squared(
-            trainer.target(input(tap, place), target(tap, place)), pool: context.pool)
+          trainer.squaredTarget(input(tap, place), target(tap, place))
         })
     }
     norms = (squares.total ?? []).map { max($0 / Double(samples), .leastNormalMagnitude) * Double(batch) }
@@ -173,14 +172,14 @@ final class DistilSession {
     return errors.total ?? []
   }
 
-  /// Keeps each layer's weights where they are better on the held-out samples than what was kept.
+  /// Keeps each layer's weights where they are better on the held-out samples, rows weighed as in least squares, than what was kept.
   private func keepIfBetter() throws {
     let errors = try errors()
     if kept.isEmpty {
       kept = try zip(errors, trainers).map { ($0, try $1.snapshot) }
       return
     }
-    for (place, error) in errors.enumerated() where error.relative < kept[place].error.relative {
+    for (place, error) in errors.enumerated() where error.weighted < kept[place].error.weighted {
       kept[place] = (error, try trainers[place].snapshot)
     }
   }

@@ -9,9 +9,12 @@ struct LayerError: TreeTerm {
   private var rows = 0
   /// The sums of the target's channels.
   private var sums: [Double]
+  /// ‖ŷ − y‖² and ‖y‖² with the weights of their rows.
+  private var weighed = [0.0, 0.0]
 
-  /// The error of a batch of results `[batch, tokens, width]`, of which the first `prefix` tokens are no patches.
-  init(_ result: View, of target: View, prefix: Int) {
+  /// The error of a batch of results `[batch, tokens, width]`, of which the first `prefix` tokens are no patches, and whose rows
+  /// weigh `weights`, one for each token.
+  init(_ result: View, of target: View, prefix: Int, weights: [Double]) {
     let (tokens, width) = (target.shape[1], target.shape[2])
     sums = Array(repeating: 0, count: width)
     rows = target.shape[0] * tokens
@@ -29,6 +32,8 @@ struct LayerError: TreeTerm {
         let part = row % tokens < prefix ? 0 : 1
         errors[part] += error
         squares[part] += square
+        weighed[0] += weights[row % tokens] * error
+        weighed[1] += weights[row % tokens] * square
       }
     }
   }
@@ -36,6 +41,7 @@ struct LayerError: TreeTerm {
   mutating func add(_ later: LayerError) {
     errors.add(later.errors)
     squares.add(later.squares)
+    weighed.add(later.weighed)
     rows += later.rows
     sums.add(later.sums)
   }
@@ -47,6 +53,9 @@ struct LayerError: TreeTerm {
 
   /// Σ‖ŷ − y‖² / Σ‖y‖²: 1 is as bad as zero. Infinite where that is no number.
   var relative: Double { LayerError.ratio(errors[0] + errors[1], squares[0] + squares[1]) }
+
+  /// The same with each row's weight: what decides which weights are better.
+  var weighted: Double { LayerError.ratio(weighed[0], weighed[1]) }
 
   /// The same over the rows before the patches; `nil` where there are none.
   var prefix: Double? { squares[0] > 0 ? LayerError.ratio(errors[0], squares[0]) : nil }

@@ -21,6 +21,8 @@ final class MixerTrainer {
   let optimiser: AdamW
   private let pool: any WorkPool
   private let weights: [View]
+  /// What the rows of each token weigh for a mixer that is trained towards what the layer gave, and in what the steps bring together.
+  private let rowWeights, trainedRowWeights: [Double]
   /// Whether there is anything to train.
   let isTrainable: Bool
 
@@ -35,6 +37,8 @@ final class MixerTrainer {
     let region = node.region
     self.region = region
     self.pool = pool
+    let geometry = TokenGeometry(teacher.graph, tokens: shape[1])
+    rowWeights = geometry.rowWeights(tokens: shape[1])
     let (alone, constants) = try region.alone(on: shape, places: places, scaledBy: factors)
     names = constants.map { alone[$0].name }
     if region.readout != nil || region.prefix != nil { try Blas.require(on: pool) }
@@ -44,6 +48,9 @@ final class MixerTrainer {
       ? ContextMatch(
         node, of: teacher, on: shape, places: places, factors: factors, trainable: trainable, pool: pool)
       : nil
+    // What reads the context has no part in the rows that attention makes.
+    trainedRowWeights =
+      matched == nil ? rowWeights : geometry.rowWeights(tokens: shape[1], unread: region.unreadRows)
     let store = try matched?.weights ?? WeightStore(alone, trainable: trainable)
     executor = try Executor(
       alone, weights: store, inputShapes: region.inputShapes(shape, places: places),
@@ -67,17 +74,22 @@ final class MixerTrainer {
   }
 
   /// What the steps train towards, for the layer's tokens `x` and what it gives, `y`; valid until the next call.
-  func target(_ x: View, _ y: View) -> View { matched?.target(x) ?? y }
+  private func target(_ x: View, _ y: View) -> View { matched?.target(x) ?? y }
 
-  /// Adds the gradient of `scale · ‖mixer(x) − target‖²`; returns that loss.
+  /// ‖target‖² with the weights of its rows.
+  func squaredTarget(_ x: View, _ y: View) -> Double {
+    SquaredNorm.squared(target(x, y), weights: trainedRowWeights, pool: pool)
+  }
+
+  /// Adds the gradient of `scale · ‖mixer(x) − target‖²`, with the weights of rows; returns that loss.
   func accumulate(_ x: View, places: View?, _ y: View, scale: Double) -> Double {
     let target = target(x, y)
     trained.read(x, places: places)
     trained.run()
-    matched?.leaveOut(target)
     tape.zeroOutputGradients()
     let loss = Loss.squaredError(
-      trained.outputs[0], target, scale: scale, adding: tape.outputGradients[0], pool: pool)
+      trained.outputs[0], target, scale: scale, weights: trainedRowWeights, adding: tape.outputGradients[0],
+      pool: pool)
     tape.backward()
     return loss
   }
@@ -92,7 +104,7 @@ final class MixerTrainer {
   func error(_ x: View, places: View?, _ y: View, prefix: Int) -> LayerError {
     executor.read(x, places: places)
     executor.run()
-    return LayerError(executor.outputs[0], of: y, prefix: prefix)
+    return LayerError(executor.outputs[0], of: y, prefix: prefix, weights: rowWeights)
   }
 
   /// Exchanges the weights and their running average.
