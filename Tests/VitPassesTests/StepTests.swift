@@ -149,6 +149,25 @@ import VitTestSupport
     #expect(Controls.pipelines(of: Pipeline([Score()]), layers: [0]).isEmpty)
   }
 
+  @Test("floors that are solved for together have the errors that each has alone")
+  func floors() throws {
+    let model = try TinyViT.model(layers: 3)
+    let pipeline = try Pipeline("swap{mixer=lstm,layers=[0,2]},distil{steps=3,batch=4,images=8}")
+    #expect(Controls.floors(of: pipeline, layers: []).map(\.distil.steps) == nil)
+    let (swaps, distil) = try #require(Controls.floors(of: pipeline, layers: [0, 2]))
+    #expect(swaps.map(\.kind) == ["none", "pointwise", "static"])
+    let hybrids = try swaps.map { try apply(Pipeline([$0.swap]).description, to: model) }
+    let errors = try distil.solvedErrors(of: hybrids, phase: "floors", context: TinyViT.context())
+    for (hybrid, errors) in zip(hybrids, errors) {
+      let alone = try apply(Pipeline([distil]).description, to: hybrid)
+      for layer in alone.replaced {
+        #expect(errors[layer.index] == layer.candidates.last?.error)
+      }
+      #expect(Set(errors.keys) == [0, 2])
+    }
+    #expect(errors[0] != errors[1] && errors[1] != errors[2])
+  }
+
   // MARK: Divergence
 
   @Test("a layer whose training goes astray says so with its step and rate, and keeps better weights")

@@ -55,18 +55,39 @@ struct LossTests {
     #expect(Loss.squaredError(p, t, scale: 0.5, adding: nil, pool: SerialPool()) == 2.5)
   }
 
+  @Test("rows weigh what they are said to, in the error, in its gradient and in a norm")
+  func weights() {
+    let memory = Memory()
+    let p = memory.view([1, 2, 3, 4, 5, 6, 7, 8], shape: [2, 2, 2])
+    let t = memory.view([0, 0, 0, 0, 5, 5, 5, 5], shape: [2, 2, 2])
+    let gradient = memory.view([Double](repeating: 0, count: 8), shape: [2, 2, 2])
+    let loss = Loss.squaredError(p, t, scale: 1, weights: [3, 1], adding: gradient, pool: SerialPool())
+    // 3 · (1 + 4) + (9 + 16) + 3 · (0 + 1) + (4 + 9).
+    #expect(loss == 56)
+    #expect(gradient.numbers == [6, 12, 6, 8, 0, 6, 4, 6])
+    // 2 · (9 + 16 + 49 + 64).
+    #expect(SquaredNorm.squared(p, weights: [0, 2], pool: SerialPool()) == 276)
+  }
+
   @Test("the squared error of many numbers is the same on any number of threads")
   func threads() {
     let memory = Memory()
     var random = SplitMix(seed: 2)
-    let numbers = (0..<2).map { _ in (0..<40_013).map { _ in random.normal() } }
-    let (p, t) = (memory.view(numbers[0]), memory.view(numbers[1]))
+    let numbers = (0..<2).map { _ in (0..<40_010).map { _ in random.normal() } }
+    let (p, t) = (
+      memory.view(numbers[0], shape: [4001, 10]), memory.view(numbers[1], shape: [4001, 10])
+    )
     let pools: [any WorkPool] = [SerialPool(), ThreadPool(threads: 2)]
-    let results = pools.map { pool -> (Double, [Double]) in
-      let gradient = memory.view([Double](repeating: 0, count: p.count))
-      return (Loss.squaredError(p, t, scale: 1, adding: gradient, pool: pool), gradient.numbers)
+    for weights in [[], [0.5, 2, 0]] {
+      let results = pools.map { pool -> (Double, Double, [Double]) in
+        let gradient = memory.view([Double](repeating: 0, count: p.count))
+        return (
+          Loss.squaredError(p, t, scale: 1, weights: weights, adding: gradient, pool: pool),
+          SquaredNorm.squared(p, weights: weights, pool: pool), gradient.numbers
+        )
+      }
+      #expect(results[0] == results[1])
     }
-    #expect(results[0] == results[1])
   }
 
   @Test("divergence at a temperature, cross entropy and their gradients are PyTorch's")

@@ -77,13 +77,14 @@ public struct Budget: Hashable, Sendable {
       return (Budget.mapsFactor * teacher + sample) * Double(images) + (teacher + sample) * dropped
     }
 
-    /// Distillation apart from its steps: the targets' norms, two solves, and judging the weights five times; the same for
-    /// three floors and for all choices, without the second solve; and looking at tokens once; where it is looked for what can be left
+    /// Distillation apart from its steps: the targets' norms, two solves, and judging the weights four times; the same for all choices,
+    /// without the second solve; solving for three floors on one run; and looking at tokens once; where it is looked for what can be left
     /// out, five runs more for what blocks do, and for the channels' sums before it and behind it.
     fileprivate func solve(_ images: Int) -> Double {
       let runs = searches > 0 ? 7.0 : 2
-      let models = 4.0 + Double(choices)
-      return (5 * models * (teacher + layers + sample) + runs * (teacher + sample)) * Double(images)
+      let models = 1.0 + Double(choices)
+      let floors = 3 * (teacher + 3 * layers + sample)
+      return (5 * models * (teacher + layers + sample) + floors + runs * (teacher + sample)) * Double(images)
     }
 
     /// Solving from layer to layer, which runs teacher and hybrid twice, and sums of all last maps in double.

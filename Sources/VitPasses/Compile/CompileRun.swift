@@ -118,13 +118,7 @@ package struct CompileRun {
           mixer: kind, fidelity: measured.fidelity, excess: each.excess(of: measured.each))
       }
     }
-    for (kind, pipeline) in Controls.floors(of: plan.pipeline, layers: hybrid.replaced.map(\.index)) {
-      guard let floor = try control(kind, pipeline) else { continue }
-      for layer in floor.replaced {
-        guard let place = report.layers.firstIndex(where: { $0.index == layer.index }) else { continue }
-        report.layers[place].floors[kind] = layer.candidates.last?.error
-      }
-    }
+    try addFloors(to: &report, replaced: hybrid.replaced.map(\.index))
     if options.makesOthers, let others = OtherPoints(plan.pipeline, results, before: watcher.before) {
       try make(others, meter, bound: bound, other)
     }
@@ -146,6 +140,21 @@ package struct CompileRun {
         ).description
       try body(hybrid, report)
       progress.advance("other points", done + 1, others.pipelines.count, "")
+    }
+  }
+
+  /// Adds to each layer of `report` the errors of controls that are solved for in its place.
+  private func addFloors(to report: inout Report, replaced layers: [Int]) throws {
+    guard let (swaps, distil) = Controls.floors(of: plan.pipeline, layers: layers) else { return }
+    var floors: [(kind: String, hybrid: Hybrid)] = []
+    for (kind, swap) in swaps {
+      if let floor = try control(kind, Pipeline([swap])) { floors.append((kind, floor)) }
+    }
+    let errors = try distil.solvedErrors(of: floors.map(\.hybrid), phase: "floors", context: context())
+    for (floor, errors) in zip(floors, errors) {
+      for place in report.layers.indices {
+        if let error = errors[report.layers[place].index] { report.layers[place].floors[floor.kind] = error }
+      }
     }
   }
 

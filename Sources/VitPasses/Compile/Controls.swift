@@ -19,22 +19,19 @@ package enum Controls {
     }
   }
 
-  /// The pipelines that solve each control in closed form in the layers that `pipeline` replaced: what a mixer's error is
-  /// compared with.
-  package static func floors(of pipeline: Pipeline, layers: [Int]) -> [(kind: String, pipeline: Pipeline)] {
+  /// The swaps that put each control into the layers that `pipeline` replaced, and what then solves for them: what a mixer's error
+  /// is compared with. `nil` where no layer was replaced by that pipeline.
+  package static func floors(
+    of pipeline: Pipeline, layers: [Int]
+  ) -> (swaps: [(kind: String, swap: Swap)], distil: Distil)? {
     guard !layers.isEmpty, let swap = pipeline.passes.lazy.compactMap({ $0 as? Swap }).first else {
-      return []
+      return nil
     }
-    let distil = pipeline.passes.lazy.compactMap { $0 as? Distil }.first ?? Distil()
-    return kinds.map { kind in
-      (
-        kind,
-        Pipeline([
-          Swap(mixer: kind, prefix: swap.prefix, layers: .listed(layers), images: swap.images),
-          Distil(steps: 0, batch: distil.batch, images: distil.images),
-        ])
-      )
-    }
+    let own = pipeline.passes.lazy.compactMap { $0 as? Distil }.first ?? Distil()
+    return (
+      kinds.map { ($0, Swap(mixer: $0, prefix: swap.prefix, layers: .listed(layers), images: swap.images)) },
+      Distil(steps: 0, batch: own.batch, images: min(own.images, Distil.usualImages))
+    )
   }
 
   /// The passes of a control in the place of `passes`: it does not score, takes the layers that were chosen from its one

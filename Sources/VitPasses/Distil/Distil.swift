@@ -43,8 +43,8 @@ public struct Distil: Pass {
   }
 
   /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1), `solve` (true), whether mixers are
-  /// also solved for in closed form, `images` (256), on which that is done and the weights are judged, and `match` (output),
-  /// what the steps bring together.
+  /// also solved for in closed form, `images` (256), on which that is done and, on no more than 256, the weights are judged, and
+  /// `match` (output), what the steps bring together.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     steps = try options.value("steps", default: steps)
@@ -83,19 +83,37 @@ public struct Distil: Pass {
     guard !mixers.isEmpty else { return context.nothingReplaced(for: Distil.name) }
     let session = try session(of: mixers, teacher, context)
     try session.normalise()
-    if solve { try session.solve(fitting: true, keepBetter: false) }
+    if solve { try session.solve(fitting: true) }
     try session.train(steps: steps, schedule: Schedule(peak: rate, steps: steps), clip: clip)
-    if solve, steps > 0 { try session.solve(fitting: false, keepBetter: true) }
+    if solve, steps > 0 { try session.solve(fitting: false) }
     return try session.finish(&hybrid)
+  }
+
+  /// The errors of the mixers of several hybrids of one teacher, by layer, each solved for in closed form; all of them on the same run
+  /// over the samples.
+  package func solvedErrors(of hybrids: [Hybrid], phase: String, context: PassContext) throws -> [[Int:
+    Double]]
+  {
+    guard let first = hybrids.first else { return [] }
+    let teacher = try first.teacher(for: Distil.name)
+    let mixers = try hybrids.map { try MixerNode.all(in: $0, teacher: teacher) }
+    let session = try session(of: mixers.flatMap(\.self), teacher, context, phase: phase)
+    try session.solve(fitting: true)
+    var errors = session.errors[...]
+    return mixers.map { mixers in
+      defer { errors = errors.dropFirst(mixers.count) }
+      return Dictionary(
+        zip(mixers.map(\.layer.index), errors.map(\.relative)), uniquingKeysWith: { first, _ in first })
+    }
   }
 
   /// What trains these mixers.
   func session(
-    of mixers: [MixerNode], _ teacher: Teacher, _ context: PassContext
+    of mixers: [MixerNode], _ teacher: Teacher, _ context: PassContext, phase: String = Distil.name
   ) throws -> DistilSession {
     let data = try context.samples(for: Distil.name)
     return try DistilSession(
       mixers, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
-      batch: batch, images: images, match: match, context: context)
+      batch: batch, images: images, match: match, phase: phase, context: context)
   }
 }

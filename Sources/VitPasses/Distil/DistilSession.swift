@@ -15,8 +15,10 @@ final class DistilSession {
   private let heldOutCount: Int
   private let batch: Int
   private let micro: Int
-  /// The samples that are looked at to normalise and to solve, and those that decide what is kept.
-  private let calibration, judges: [Int]
+  /// The samples that are looked at to solve and, of these, to normalise, and those that decide what is kept.
+  private let calibration, norming, judges: [Int]
+  /// What the work is called while it goes on.
+  private let phase: String
   /// For each mixer how many of its tokens are no patches, and where a tap has the table of their places, if it reads one.
   private let prefixes: [Int]
   private let tables: [Int?]
@@ -36,12 +38,15 @@ final class DistilSession {
 
   init(
     _ mixers: [MixerNode], teacher: Teacher, data: any SampleSource,
-    heldOut: any SampleSource, batch: Int, images: Int, match: DistilMatch, context: PassContext
+    heldOut: any SampleSource, batch: Int, images: Int, match: DistilMatch,
+    phase: String = Distil.name, context: PassContext
   ) throws {
+    self.phase = phase
     self.mixers = mixers
     self.teacher = teacher
     self.context = context
-    (calibration, judges) = (data.spread(images), heldOut.spread(images))
+    let few = min(images, Distil.usualImages)
+    (calibration, norming, judges) = (data.spread(images), data.spread(few), heldOut.spread(few))
     prefixes = mixers.map { mixer in
       let tokens = teacher.graph.type(mixer.input).shape[1].fixedValue ?? 0
       return TokenGeometry(teacher.graph, tokens: tokens).prefix
@@ -99,9 +104,12 @@ final class DistilSession {
   private func branch(_ tap: TeacherTap, _ place: Int) -> View { tap.executor.outputs[3 * place + 2] }
 
   /// Runs `tap` on samples in order, whole micro-batches only (at least one, wrapping around).
-  private func sweep(_ tap: TeacherTap, _ samples: [Int], _ body: () throws -> Void) throws {
+  private func sweep(
+    _ tap: TeacherTap, _ samples: [Int], _ figure: String, _ body: () throws -> Void
+  ) throws {
     let runs = max(1, samples.count / micro)
     for run in 0..<runs {
+      if run > 0 { context.progress(phase, run * micro, samples.count, figure) }
       try context.checkCancelled()
       try tap.run((0..<micro).map { (index: samples[(run * micro + $0) % samples.count], variant: nil) })
       try body()
@@ -112,7 +120,7 @@ final class DistilSession {
   func normalise() throws {
     var squares = TreeSum<[Double]>()
     var samples = 0
-    try sweep(tap, calibration) {
+    try sweep(tap, norming, "looking") {
       samples += micro
       squares.add(
         trainers.enumerated().map { place, trainer in
@@ -132,12 +140,11 @@ final class DistilSession {
   }
 
   /// Solves for each mixer's last linear map on calibration tokens, and before that, where it is `fitting`, for what lies
-  /// before that map.
-  func solve(fitting: Bool, keepBetter: Bool) throws {
-    if keepBetter { try keepIfBetter() }
+  /// before that map; kept where it is better.
+  func solve(fitting: Bool) throws {
     let solvers = try solvers()
     if fitting, solvers.contains(where: { $0.hasFit }) {
-      try sweep(tap, calibration) {
+      try sweep(tap, calibration, "fitting") {
         for (place, solver) in solvers.enumerated() {
           try solver.addFit(input(tap, place), teacher: input(tap, place))
         }
@@ -145,7 +152,7 @@ final class DistilSession {
       for solver in solvers { solver.finishFit() }
     }
     for solver in solvers { try solver.prepareReadout() }
-    try sweep(tap, calibration) {
+    try sweep(tap, calibration, "solving") {
       for (place, solver) in solvers.enumerated() {
         try solver.add(input(tap, place), places: places(tap, place), branch(tap, place))
       }
@@ -159,9 +166,9 @@ final class DistilSession {
   }
 
   /// The error of each layer on the held-out samples.
-  private func errors() throws -> [LayerError] {
+  private func measured() throws -> [LayerError] {
     var errors = TreeSum<[LayerError]>()
-    try sweep(checks, judges) {
+    try sweep(checks, judges, "judging") {
       errors.add(
         trainers.enumerated().map { place, trainer in
           trainer.error(
@@ -172,9 +179,12 @@ final class DistilSession {
     return errors.total ?? []
   }
 
+  /// The errors of what is kept.
+  var errors: [LayerError] { kept.map(\.error) }
+
   /// Keeps each layer's weights where they are better on the held-out samples, rows weighed as in least squares, than what was kept.
   private func keepIfBetter() throws {
-    let errors = try errors()
+    let errors = try measured()
     if kept.isEmpty {
       kept = try zip(errors, trainers).map { ($0, try $1.snapshot) }
       return
@@ -220,7 +230,7 @@ final class DistilSession {
         running[place] = step == first ? losses[place] : 0.9 * running[place] + 0.1 * losses[place]
       }
       let mean = running.reduce(0, +) / Double(running.count)
-      context.progress(Distil.name, step + 1, steps, "error \(rounded(mean))")
+      context.progress(phase, step + 1, steps, "error \(rounded(mean))")
       if (step + 1) % max(1, steps / 20) == 0 || step + 1 == steps { try save(step + 1) }
     }
     try keepIfBetter()
