@@ -63,6 +63,22 @@ struct ReductionTests {
     #expect(none.replaced.count == 3 && noneResult.points.count == 1)
   }
 
+  @Test("layers that alone take what may be lost are said to")
+  func alone() throws {
+    let context = TinyViT.context(count: 48)
+    let (mixers, _) = try reduce("count=2,limit=0.0", context)
+    let solved = try apply("solve{images=64}", to: mixers, context)
+    let meter = try FidelityMeter(
+      teacher: #require(mixers.teacher).graph, data: #require(context.heldOut), context: context)
+    func isSaid(_ limit: Double) throws -> Bool {
+      let (_, result) = try reduce("count=2,limit=\(limit)", context)
+      return result.notes.contains { $0.contains("the 2 replaced layers alone take") }
+    }
+    let damage = try meter.measure(solved.graph).damage
+    #expect(try isSaid(damage / 2))
+    #expect(try !isSaid(damage * 20))
+  }
+
   @Test("a goal ends the search once the model costs no more", arguments: ["flops", "parameters"])
   func goal(_ cost: String) throws {
     let (hybrid, result) = try reduce(
