@@ -2,51 +2,12 @@
 //
 // Queries, keys and values are rounded once. What softmax makes of a row of scores is rounded before it is divided by the sum, which
 // is that of the rounded numbers.
-#include "narrow_tile.h"
-
-#define bf16_bits FN(bf16_bits)
-#define bf16_rows FN(bf16_rows)
-#define attend_keys FN(attend_keys)
-#define attend_values FN(attend_values)
 #define attend_weights FN(attend_weights)
 #define attend_at FN(attend_at)
 
 static const float *attend_at(const vk_heads *operand, size_t batch, size_t head, size_t token) {
   return (const float *)operand->base + (ptrdiff_t)batch * operand->batch + (ptrdiff_t)head * operand->head +
          (ptrdiff_t)token * operand->token;
-}
-
-// A row in bfloat16, filled up with zeros to whole groups of 64 bytes.
-static void bf16_rows(const float *from, size_t n, uint8_t *to) {
-  for (size_t j = 0; 2 * j < narrow_padded(2 * n); j += LANES) {
-    const size_t lanes = j >= n ? 0 : n - j < LANES ? n - j : LANES;
-    *(vk_u16x16_at *)(to + 2 * j) = __builtin_convertvector(bf16_bits(v_loadn(from + j, lanes)), vk_u16x16);
-  }
-}
-
-// Keys as a packed matrix: a column for each; `row` is room for one.
-static void attend_keys(const vk_attention *p, const float *keys, uint8_t *row, uint8_t *packed) {
-  const size_t padded = narrow_padded(2 * p->width);
-  for (size_t j = 0; j < p->keys; j++) {
-    uint8_t *column = packed + j / NARROW_PANEL * (padded * NARROW_PANEL) + j % NARROW_PANEL / 16 * 1024 + j % 16 * 4;
-    bf16_rows(keys + (ptrdiff_t)j * p->k.token, p->width, row);
-    for (size_t i = 0; i < padded; i += 4) memcpy(column + i / 64 * 2048 + i % 64 / 4 * 64, row + i, 4);
-  }
-}
-
-// Values as a packed matrix: a column for each channel, two keys in a group.
-static void attend_values(const vk_attention *p, const float *values, uint8_t *packed) {
-  const size_t padded = narrow_padded(2 * p->keys);
-  for (size_t c = 0; c < p->value_width; c += 16) {
-    const size_t lanes = p->value_width - c < 16 ? p->value_width - c : 16;
-    uint8_t *column = packed + c / NARROW_PANEL * (padded * NARROW_PANEL) + c % NARROW_PANEL / 16 * 1024;
-    for (size_t j = 0; 2 * j < padded; j += 2) {
-      ivec pair = (ivec)(0);
-      for (size_t r = 0; r < 2 && j + r < p->keys; r++)
-        pair |= bf16_bits(v_loadn(values + (ptrdiff_t)(j + r) * p->v.token + c, lanes)) << (ivec)((int32_t)(16 * r));
-      memcpy(column + j / 32 * 2048 + j % 32 / 2 * 64, &pair, 64);
-    }
-  }
 }
 
 // The weights of a row of scores, times the sum that is to be divided by, into a row of bfloat16. Returns what they are to be
@@ -101,9 +62,10 @@ static void FN(attend_bf16)(const vk_attention *p, size_t batch, size_t head, si
   float *scores = (float *)(values + vk_bf16_packed_bytes(p->keys, p->value_width));
   float *factors = scores + ATTEND_BLOCK * score_row;
   uint8_t *left = (uint8_t *)(factors + 32), *weights = left + ATTEND_BLOCK * left_row;
-  const narrow_scales scales = {NULL, NULL, factors};
-  attend_keys(p, attend_at(&p->k, batch, key_head, 0), left, keys);
-  attend_values(p, attend_at(&p->v, batch, key_head, 0), values);
+  const narrow_scales scales = {.rows = factors};
+  // A column for each key; and one for each channel of the values, two keys in a group.
+  bf16_pack(p->width, p->keys, attend_at(&p->k, batch, key_head, 0), 1, p->k.token, left, keys);
+  bf16_pack(p->keys, p->value_width, attend_at(&p->v, batch, key_head, 0), p->v.token, 1, left, values);
   for (size_t top = q0; top < q1; top += ATTEND_BLOCK) {
     const size_t rows = q1 - top < ATTEND_BLOCK ? q1 - top : ATTEND_BLOCK;
     for (size_t i = 0; i < rows; i++)

@@ -18,7 +18,7 @@ static void FN(s8_gemm)(const vk_s8_product *p, size_t m0, size_t m1, size_t n0,
       const size_t columns = n1 - j0 < NARROW_PANEL ? n1 - j0 : NARROW_PANEL;
       const uint8_t *b = (const uint8_t *)p->packed + j0 / NARROW_PANEL * panel;
       const int32_t *taken = (const int32_t *)(b + narrow_padded(p->k) * NARROW_PANEL);
-      const narrow_scales all = {taken, (const float *)(taken + NARROW_PANEL), scales};
+      const narrow_scales all = {.taken = taken, .columns = (const float *)(taken + NARROW_PANEL), .rows = scales};
       tile_panel(rows, (p->k + 3) / 4, left, row, b, &all, p->c + (ptrdiff_t)top * p->c_row + j0, p->c_row, columns);
       gemm_finish(&p->epilogue, p->c, p->c_row, top, top + rows, j0, j0 + columns);
     }

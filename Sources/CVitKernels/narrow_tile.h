@@ -18,6 +18,7 @@
 typedef struct {
   const int32_t *taken;
   const float *columns, *rows;
+  float old;  // what C is multiplied with before it is added, where TILE_ADDS; 0 does not read it
 } narrow_scales;
 #endif
 
@@ -51,9 +52,23 @@ VK_INLINE void tile_run(const int rows, size_t groups, const uint8_t *a, size_t 
   for (int i = 0; i < rows; i++) {
     float *to = c + i * c_row;
     float line[TILE_COLUMNS];
+#ifdef TILE_ADDS
+    if (scales->old != 0 && columns < TILE_COLUMNS) {
+      memset(line, 0, sizeof line);
+      memcpy(line, to, columns * sizeof(float));
+    }
+#endif
 #pragma clang loop unroll(full)
-    for (int j = 0; j < TILE_VECTORS; j++)
-      *(tile_float_at *)((columns >= TILE_COLUMNS ? to : line) + j * TILE_LANES) = TILE_VALUE(sum[i][j], i, j);
+    for (int j = 0; j < TILE_VECTORS; j++) {
+      tile_float_at *at = (tile_float_at *)((columns >= TILE_COLUMNS ? to : line) + j * TILE_LANES);
+#ifdef TILE_ADDS
+      if (scales->old != 0) {
+        *at = TILE_VALUE(sum[i][j], i, j) + scales->old * *at;
+        continue;
+      }
+#endif
+      *at = TILE_VALUE(sum[i][j], i, j);
+    }
     if (columns < TILE_COLUMNS) memcpy(to, line, columns * sizeof(float));
   }
 }
@@ -92,7 +107,7 @@ static void tile_panel(size_t rows, size_t groups, const uint8_t *a, size_t a_ro
     const size_t low = rows * tile / count, high = rows * (tile + 1) / count;
     for (size_t j = 0; j < columns; j += TILE_COLUMNS) {
       const narrow_scales scales = {from->taken ? from->taken + j : NULL, from->columns ? from->columns + j : NULL,
-                                    from->rows ? from->rows + low : NULL};
+                                    from->rows ? from->rows + low : NULL, from->old};
       tiles[high - low - 1](groups, a + low * a_row, a_row, panel + j / 16 * 1024 + j % 16 * 4, &scales,
                             c + (ptrdiff_t)low * c_row + j, c_row, columns - j);
     }

@@ -14,6 +14,21 @@ public protocol WorkPool: AnyObject, Sendable {
   ///
   /// Its contents do not outlast the task, and a kernel called from inside the task may overwrite them.
   func scratch(_ worker: Int) -> UnsafeMutableRawPointer
+  /// What products of `f32` matrices are computed in: `f32`, unless a pool says otherwise.
+  var products: ProductPrecision { get }
+}
+
+extension WorkPool {
+  /// `f32`.
+  public var products: ProductPrecision { .f32 }
+}
+
+/// What products of `f32` matrices are computed in; sums are `f32` in any case.
+public enum ProductPrecision: String, CaseIterable, Sendable {
+  /// As they are.
+  case f32
+  /// Rounded to bfloat16 on the way, on machines that are faster in it.
+  case bf16
 }
 
 /// The scratch memory that every worker of a pool has.

@@ -8,8 +8,8 @@ public struct Packing: Sendable {
   public let form: String
   /// Memory for it.
   public let type: TensorType
-  /// Whether it is made of rows of 8 bits: `pack` gets those as they are stored, and no other constants.
-  public let isQuantised: Bool
+  /// Whether products with it are computed in fewer bits than its constants stand for: `pack` gets those as they are stored.
+  public let isNarrow: Bool
   /// Writes it from the constants as they are stored, which may be in another type than they are computed in, and lie at any
   /// address; rows of 8 bits are dequantised before, unless it is made of them. Throws where memory does not suffice.
   public let pack:
@@ -17,14 +17,14 @@ public struct Packing: Sendable {
 
   /// A packing.
   public init(
-    _ operands: [Int], form: String, type: TensorType, isQuantised: Bool = false,
+    _ operands: [Int], form: String, type: TensorType, isNarrow: Bool = false,
     pack:
       @escaping @Sendable (_ sources: [View], _ packed: View, _ pool: any WorkPool) throws(VitError) -> Void
   ) {
     self.operands = operands
     self.form = form
     self.type = type
-    self.isQuantised = isQuantised
+    self.isNarrow = isNarrow
     self.pack = pack
   }
 }

@@ -252,7 +252,7 @@ public struct VitAttention: Operation {
   /// In the epilogue of the last product.
   public var takesEpilogue: Bool { true }
 
-  /// Bytes of the projections of images that are worked through together where weights have 8 bits: products are done so soon
+  /// Bytes of the projections of images that are worked through together where weights have fewer bits: products are done so soon
   /// there that memory would be what takes the time.
   private static let sliceBytes = 1 << 20
 
@@ -261,7 +261,7 @@ public struct VitAttention: Operation {
     let sizes = sizes(context)
     let bias = context.optionalInput(Self.bias)
     let isShared = bias.map { $0.rank < 4 || $0.shape[0] == 1 } ?? true
-    guard context.prepared.first?.element == .i8, isShared, sizes.batch > 1 else {
+    guard Self.isNarrow(context), isShared, sizes.batch > 1 else {
       return forward(context, sizes, context.input(0), context.epilogue, into: context.output)
     }
     let most = max(1, Self.sliceBytes / max(1, 4 * sizes.tokens * sizes.columns))
@@ -276,6 +276,11 @@ public struct VitAttention: Operation {
         Epilogue(scale: context.epilogue.scale, residual: context.epilogue.residual.map(images)),
         into: images(context.output))
     }
+  }
+
+  /// Whether its weights have fewer bits, in which products are computed.
+  private static func isNarrow(_ context: KernelContext) -> Bool {
+    context.prepared.first.map { $0.element == .i8 || $0.element == .bf16 } ?? false
   }
 
   private func forward(
@@ -293,7 +298,7 @@ public struct VitAttention: Operation {
     }
     sizes.core.forward(
       q: sizes.q(qkv), k: sizes.k(qkv), v: sizes.v(qkv), bias: context.optionalInput(Self.bias),
-      into: sizes.o(o), logSumExp: context.saved.last, isNarrow: context.prepared.first?.element == .i8,
+      into: sizes.o(o), logSumExp: context.saved.last, isNarrow: Self.isNarrow(context),
       scratch: context.scratch[2...], pool: context.pool)
     Self.output.forward(context, o, epilogue: epilogue, into: y, prepared: context.prepared.last)
   }

@@ -40,12 +40,15 @@ public struct FineTune: Pass {
   public var temperature: Double
   /// The held-out samples that decide which weights are kept; by default all.
   public var images: Int?
+  /// What the products of its steps are computed in.
+  public var precision: ProductPrecision
 
   /// The pass.
   public init(
     steps: Int = 200, batch: Int = 64, rate: Double? = nil, clip: Double = 1, temperature: Double = 2,
-    images: Int? = nil, train: Scope = .all
+    images: Int? = nil, train: Scope = .all, precision: ProductPrecision = .f32
   ) {
+    self.precision = precision
     self.train = train
     self.steps = steps
     self.batch = batch
@@ -57,7 +60,8 @@ public struct FineTune: Pass {
 
   /// Takes `steps` (200), `batch` (64), `rate` (by default the best on the held-out samples of 0.001 to
   /// 0.000005, tried for a tenth of the steps each, from the highest on until one is worse than that before), `clip` (1), `temperature` (2), `images` (all held-out ones): those that decide which weights are kept, and `train` (all;
-  /// blocks: only the weights of the blocks in which a mixer stands; or beside-maps: all but those of queries and keys).
+  /// blocks: only the weights of the blocks in which a mixer stands; or beside-maps: all but those of queries and keys), and `precision` (f32; or bf16): what the products of
+  /// its steps are computed in.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     steps = try options.value("steps", default: steps)
@@ -70,6 +74,7 @@ public struct FineTune: Pass {
     temperature = try options.value("temperature", default: temperature)
     images = try options.optional("images")
     train = try options.choice("train", default: train)
+    precision = try options.choice("precision", default: precision)
   }
 
   /// Throws where a number is out of range.
@@ -94,7 +99,7 @@ public struct FineTune: Pass {
       ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", rate.map { "\($0)" } ?? "auto"),
       ("clip", "\(clip)"),
       ("temperature", "\(temperature)"),
-    ] + (images.map { [("images", "\($0)")] } ?? []) + [("train", train.rawValue)]
+    ] + (images.map { [("images", "\($0)")] } ?? []) + [("train", train.rawValue)] + precision.option
   }
 
   /// The rates tried where none is given, from the highest on.
@@ -193,7 +198,7 @@ public struct FineTune: Pass {
   ) throws -> HybridTrainer {
     try HybridTrainer(
       hybrid, teacher: teacher, data: data, train: train, batch: batch, temperature: temperature,
-      steps: steps, context: context)
+      steps: steps, precision: precision, context: context)
   }
 
   /// The largest rate whose trial leaves little more damage than the best one's.

@@ -157,3 +157,21 @@ public protocol CheckpointStore: AnyObject {
     _ byteCount: Int, _ key: String, _ body: (_ write: (UnsafeRawBufferPointer) throws -> Void) throws -> Void
   ) throws
 }
+
+extension PassContext {
+  /// The pool for steps whose products are computed in `precision`; says so where the processor makes no difference.
+  func pool(in precision: ProductPrecision) -> any WorkPool {
+    guard precision == .bf16 else { return pool }
+    if !Machine.isFasterInBrainFloats {
+      report(
+        Diagnostic(
+          .note, "this processor is not faster in bfloat16: products are computed in f32", code: "no-bf16"))
+    }
+    return NarrowPool(pool)
+  }
+}
+
+extension ProductPrecision {
+  /// How a pass says that it is not the usual one.
+  var option: [(name: String, value: String)] { self == .f32 ? [] : [("precision", rawValue)] }
+}

@@ -83,7 +83,8 @@ extension Kernel {
     let pieces = grid.rows * grid.columns
     let perTask = max(1, (1 << 19) / (m * n * max(1, k)))
     let groups = pieces > 1 ? items : (items + perTask - 1) / perTask
-    if m * n > 1 { Blas.demand(type, pool) }
+    let isNarrow = isNarrow(type, shared, pool)
+    if m * n > 1, !isNarrow { Blas.demand(type, pool) }
     run(tasks: groups * pieces, pool: pool) { task, scratch in
       let (group, piece) = (task / pieces, task % pieces)
       for item in items * group / groups..<items * (group + 1) / groups {
@@ -99,9 +100,9 @@ extension Kernel {
         product.epilogue.scale = move(template.epilogue.scale, columnStride)
         product.epilogue.residual = move(template.epilogue.residual, cStride)
         let (row, column) = (piece / grid.columns, piece % grid.columns)
-        vk_gemm(
-          type, &product, m * row / grid.rows, m * (row + 1) / grid.rows, grid.column(column),
-          grid.column(column + 1), scratch)
+        multiply(
+          type, &product, rows: m * row / grid.rows..<m * (row + 1) / grid.rows,
+          columns: grid.column(column)..<grid.column(column + 1), isNarrow: isNarrow, scratch)
       }
     }
   }
@@ -139,16 +140,42 @@ extension Kernel {
         residual_row: width))
   }
 
-  static func run(_ type: vk_real, _ product: vk_product, packing: Double, pool: any WorkPool) {
+  static func run(
+    _ type: vk_real, _ product: vk_product, packing: Double, hasNarrowRight: Bool = false, pool: any WorkPool
+  ) {
     guard product.m > 0, product.n > 0 else { return }
-    if product.m * product.n > 1 { Blas.demand(type, pool) }
+    let isNarrow = hasNarrowRight || isNarrow(type, product, pool)
+    if product.m * product.n > 1, !isNarrow { Blas.demand(type, pool) }
     let grid = Grid(m: Int(product.m), n: Int(product.n), k: Int(product.k), packing: packing)
     run(tasks: grid.rows * grid.columns, pool: pool) { task, scratch in
       var product = product
       let (i, j) = (task / grid.columns, task % grid.columns)
-      vk_gemm(
-        type, &product, Int(product.m) * i / grid.rows, Int(product.m) * (i + 1) / grid.rows,
-        grid.column(j), grid.column(j + 1), scratch)
+      multiply(
+        type, &product, rows: Int(product.m) * i / grid.rows..<Int(product.m) * (i + 1) / grid.rows,
+        columns: grid.column(j)..<grid.column(j + 1), isNarrow: isNarrow, scratch)
+    }
+  }
+
+  /// Whether a product is computed in bfloat16: where the pool says so, by its shape alone and the processor.
+  private static func isNarrow(_ type: vk_real, _ product: vk_product, _ pool: any WorkPool) -> Bool {
+    pool.products == .bf16 && type == VK_F32 && product.packed == nil && product.k >= leastNarrow
+      && product.n >= leastNarrow && vk_bf16_is_fast() != 0
+  }
+
+  /// The least depth and width for which rounding operands pays.
+  private static let leastNarrow = 16
+
+  private static func multiply(
+    _ type: vk_real, _ product: inout vk_product, rows: Range<Int>, columns: Range<Int>, isNarrow: Bool,
+    _ scratch: UnsafeMutableRawPointer
+  ) {
+    let (top, bottom, left, right) = (
+      rows.lowerBound, rows.upperBound, columns.lowerBound, columns.upperBound
+    )
+    if isNarrow {
+      vk_bf16_gemm(&product, top, bottom, left, right, scratch)
+    } else {
+      vk_gemm(type, &product, top, bottom, left, right, scratch)
     }
   }
 }

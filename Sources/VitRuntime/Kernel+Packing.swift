@@ -3,12 +3,18 @@ public import VitIR
 
 extension Packing {
   /// Weights `[out, in]` one below the other, `rows` rows in all, for `Kernel.linear`; `stored` says in which types operands
-  /// are stored. Where all of these have rows of 8 bits the product is computed in them.
+  /// are stored. Where all of these have rows of 8 bits the product is computed in them, and where all are bfloat16 in that, on
+  /// machines that are faster in it.
   public static func weights(
     _ operands: [Int], _ element: ElementType, rows: Int, columns: Int, stored: [ElementType?]
   ) -> Packing {
     if element == .f32, 1...quantisedDepth ~= columns, operands.allSatisfy({ stored[$0] == .q8 }) {
       return quantisedWeights(operands, rows: rows, columns: columns)
+    }
+    if element == .f32, rows > 0, columns > 0, operands.allSatisfy({ stored[$0] == .bf16 }),
+      vk_bf16_is_fast() != 0
+    {
+      return brainWeights(operands, rows: rows, columns: columns)
     }
     return matrix(operands, element, transposed: true, k: columns, n: rows, row: columns)
   }
@@ -18,6 +24,26 @@ extension Packing {
     _ operand: Int, _ element: ElementType, transposed: Bool, k: Int, n: Int, row: Int
   ) -> Packing {
     matrix([operand], element, transposed: transposed, k: k, n: n, row: row)
+  }
+
+  private static func brainWeights(_ operands: [Int], rows: Int, columns: Int) -> Packing {
+    Packing(
+      operands, form: "bfloat16 \(rows) \(columns)",
+      type: TensorType(.bf16, fixed: [vk_bf16_packed_bytes(columns, rows) / ElementType.bf16.size]),
+      isNarrow: true
+    ) { sources, packed, pool throws(VitError) in
+      let panels = (rows + Grid.panel - 1) / Grid.panel
+      let row = (2 * columns + 127) / 64 * 64
+      let scratch = try TaskScratch(ofOwn: row + Grid.panel * columns * 4, pool)
+      pool.run(tasks: panels) { panel, worker in
+        let range = panel * Grid.panel..<min(rows, (panel + 1) * Grid.panel)
+        let floats = scratch[worker] + row
+        Kernel.gather(sources, rows: range, k: columns, row: columns, into: floats, .f32)
+        vk_bf16_pack(
+          columns, range.count, floats.assumingMemoryBound(to: Float.self), 1, columns, range.lowerBound,
+          scratch[worker], packed.base)
+      }
+    }
   }
 
   private static func matrix(
@@ -121,7 +147,7 @@ extension Kernel {
   }
 
   /// Rows of matrices that lie one below the other, densely.
-  private static func gather(
+  static func gather(
     _ sources: [View], rows: Range<Int>, k: Int, row: Int, into target: UnsafeMutableRawPointer,
     _ element: ElementType
   ) {
@@ -144,12 +170,13 @@ extension Kernel {
     beta: Double = 0, c: View, ldc: Int? = nil, bias: View? = nil, activation: UnaryKind = .identity,
     epilogue: Epilogue = Epilogue(), pool: any WorkPool
   ) {
-    precondition(a.element == packed.element)
+    let hasNarrowRight = packed.element == .bf16
+    precondition(a.element == packed.element || hasNarrowRight && a.element == .f32)
     var product = product(
       transA: transA, m: m, n: n, k: k, alpha: alpha, a: a, lda: lda, beta: beta, c: c, ldc: ldc, bias: bias,
       activation: activation, epilogue: epilogue)
     product.packed = UnsafeRawPointer(packed.base)
-    run(real(a), product, packing: 0, pool: pool)
+    run(real(a), product, packing: 0, hasNarrowRight: hasNarrowRight, pool: pool)
   }
 
   /// `y ← x·weightᵀ`, then the epilogue, with a weight `[rows, columns]` that was packed.

@@ -9,7 +9,7 @@ extension Packing {
   static func quantisedWeights(_ operands: [Int], rows: Int, columns: Int) -> Packing {
     Packing(
       operands, form: "rows of 8 bits \(rows) \(columns)",
-      type: TensorType(.i8, fixed: [vk_s8_packed_bytes(columns, rows)]), isQuantised: true
+      type: TensorType(.i8, fixed: [vk_s8_packed_bytes(columns, rows)]), isNarrow: true
     ) { sources, packed, pool in
       // Panels may begin in one source and end in another, so all are brought beside each other first, a panel at a time.
       let panels = (rows + Grid.panel - 1) / Grid.panel

@@ -190,8 +190,8 @@ struct Planner {
       return graph.tensor(id)?.element ?? types[id.index].element
     }
     let packings = group.operation.packings(operands(of: group), stored: stored)
-    // What is computed in 8 bits is so wherever it runs; the rest is only a matter of speed.
-    return packing || packings.contains(where: \.isQuantised) ? packings : []
+    // What is computed in fewer bits is so wherever it runs; the rest is only a matter of speed.
+    return packing || packings.contains(where: \.isNarrow) ? packings : []
   }
 
   private func packed(_ packing: Packing, _ group: FusionGroup) throws(VitError) -> View {

@@ -97,7 +97,7 @@ public final class WeightStore: Sendable {
         return try base.packed(packing, of: names, pool: pool)
       }
       let memory = try WeightStore.newMemory(packing.type.element, packing.type.extents) { target in
-        let tensors = sources.map { packing.isQuantised ? $0.tensor : $0.tensor.dequantised }
+        let tensors = sources.map { packing.isNarrow ? $0.tensor : $0.tensor.dequantised }
         try WeightStore.lend(tensors[...]) { try packing.pack($0, target, pool) }
       }
       contents.packed[form] = memory

@@ -168,6 +168,34 @@ import VitTestSupport
     #expect(errors[0] != errors[1] && errors[1] != errors[2])
   }
 
+  // MARK: Precision
+
+  @Test(
+    "steps with products in bfloat16 come as far as those in floats, with the same bits on any number of threads",
+    arguments: [
+      "swap{mixer=glr,layers=all},distil{steps=30,batch=8,rate=0.01,solve=false,precision=bf16}",
+      "swap{mixer=lstm,layers=[0]},fine-tune{steps=10,batch=8,rate=0.001,precision=bf16}",
+    ])
+  func bfloat16(text: String) throws {
+    let model = try TinyViT.model()
+    func run(_ text: String, threads: Int = 1) throws -> (hybrid: Hybrid, loss: Double, notes: [String]) {
+      let context = TinyViT.context(threads: threads, count: 16)
+      var notes: [String] = []
+      context.report = { notes.append($0.code) }
+      var hybrid = model
+      let results = try Pipeline(text).run(on: &hybrid, context: context)
+      return (hybrid, try #require(results.last?.curves.first?.points.last?.loss), notes)
+    }
+    let narrow = try run(text)
+    let plain = try run(text.replacing(",precision=bf16", with: ""))
+    #expect(abs(narrow.loss - plain.loss) < 0.02 * plain.loss)
+    #expect(try narrow.hybrid.weightBytes() == run(text, threads: 2).hybrid.weightBytes())
+    let isNarrow = try narrow.hybrid.weightBytes() != plain.hybrid.weightBytes()
+    #expect(isNarrow == Machine.isFasterInBrainFloats)
+    #expect(narrow.notes.contains("no-bf16") != Machine.isFasterInBrainFloats)
+    #expect(try Pipeline(text).description.contains("precision=bf16"))
+  }
+
   // MARK: Divergence
 
   @Test("a layer whose training goes astray says so with its step and rate, and keeps better weights")

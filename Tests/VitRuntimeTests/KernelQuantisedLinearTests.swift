@@ -21,7 +21,7 @@ internal import VitRuntime
   private static func packed(_ parts: [Tensor], rows: Int, columns: Int) throws -> Buffer {
     let packing = Packing.weights(
       Array(parts.indices), .f32, rows: rows, columns: columns, stored: parts.map(\.element))
-    #expect(packing.isQuantised == (columns > 0 && parts.allSatisfy { $0.element == .q8 }))
+    #expect(packing.isNarrow == (columns > 0 && parts.allSatisfy { $0.element == .q8 }))
     let result = Buffer(packing.type.element, packing.type.extents)
     func lend(_ rest: ArraySlice<Tensor>, _ views: [View]) throws {
       guard let first = rest.first else { return try packing.pack(views, result.view, SerialPool()) }
@@ -30,7 +30,7 @@ internal import VitRuntime
         try lend(rest.dropFirst(), views + [View(base: start, element: first.element, shape: first.shape)])
       }
     }
-    try lend(parts.map { packing.isQuantised ? $0 : $0.dequantised }[...], [])
+    try lend(parts.map { packing.isNarrow ? $0 : $0.dequantised }[...], [])
     return result
   }
 

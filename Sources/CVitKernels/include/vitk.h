@@ -32,7 +32,7 @@ static inline void vk_relax(void) {
 }
 
 #include "vitk_attention.h"
-#include "vitk_attention_bf16.h"
+#include "vitk_bf16.h"
 #include "vitk_blas.h"
 #include "vitk_elementwise.h"
 #include "vitk_gemm.h"

@@ -94,6 +94,8 @@ public struct CompilerOptions: Sendable {
   public var weights = ElementType.f16
   /// What products are computed in.
   public var precision = Precision.f32
+  /// What the products of steps of training are computed in.
+  public var trainPrecision = ProductPrecision.f32
   /// A whole pipeline, in place of what the options above say; the weights are rounded behind it unless it ends with that.
   public var pipeline: Pipeline?
   /// Whether times are left out of the result, so that compiling again gives the same bytes.
@@ -309,10 +311,12 @@ public struct CompilerOptions: Sendable {
       mixer: mixer, width: width, heads: heads, order: order, prefix: prefix,
       layers: onTrial ? .all : select == .auto ? choice.layers.map(Swap.LayerSet.listed) ?? .all : .selected)
     let distil = Distil(
-      steps: budget.distilSteps, batch: batch, rate: distilRate, images: budget.solved)
+      steps: budget.distilSteps, batch: batch, rate: distilRate, images: budget.solved,
+      precision: trainPrecision)
     let solve = Solve(images: budget.refined, judged: judged)
     let fineTune = FineTune(
-      steps: budget.fineTuneSteps, batch: batch, rate: fineTuneRate, images: judged)
+      steps: budget.fineTuneSteps, batch: batch, rate: fineTuneRate, images: judged, precision: trainPrecision
+    )
     if select == .auto {
       let merge: [any Pass] = merges && choice.reduction.cost != .parameters ? [Merge.chosen] : []
       return (replacesLayers ? [score, swap, distil] : []) + [choice, solve] + merge + [fineTune, Trim()]

@@ -28,11 +28,15 @@ public struct Distil: Pass {
   /// Samples of the held-out split that decide which weights are kept, and of the data that the readout is solved on.
   public var images: Int
 
+  /// What the products of its steps are computed in.
+  public var precision: ProductPrecision
+
   /// The pass.
   public init(
     steps: Int = 400, batch: Int = 64, rate: Double = 2e-3, clip: Double = 1, solve: Bool = true,
-    images: Int = Distil.usualImages, match: DistilMatch = .output
+    images: Int = Distil.usualImages, match: DistilMatch = .output, precision: ProductPrecision = .f32
   ) {
+    self.precision = precision
     self.steps = steps
     self.batch = batch
     self.rate = rate
@@ -44,7 +48,7 @@ public struct Distil: Pass {
 
   /// Takes `steps` (400), `batch` (64), `rate` (0.002), `clip` (1), `solve` (true), whether mixers are
   /// also solved for in closed form, `images` (256), on which that is done and, on no more than 256, the weights are judged, and
-  /// `match` (output), what the steps bring together.
+  /// `match` (output), what the steps bring together, and `precision` (f32; or bf16), what their products are computed in.
   public init(options: inout OptionReader) throws(VitError) {
     self.init()
     steps = try options.value("steps", default: steps)
@@ -54,6 +58,7 @@ public struct Distil: Pass {
     solve = try options.value("solve", default: solve)
     images = try options.value("images", default: images)
     match = try options.choice("match", default: match)
+    precision = try options.choice("precision", default: precision)
   }
 
   /// Throws where a number is out of range.
@@ -70,7 +75,7 @@ public struct Distil: Pass {
     [
       ("steps", "\(steps)"), ("batch", "\(batch)"), ("rate", "\(rate)"), ("clip", "\(clip)"),
       ("solve", "\(solve)"), ("images", "\(images)"), ("match", match.rawValue),
-    ]
+    ] + precision.option
   }
 
   /// The images that do for a layer.
@@ -114,6 +119,6 @@ public struct Distil: Pass {
     let data = try context.samples(for: Distil.name)
     return try DistilSession(
       mixers, teacher: teacher, data: data, heldOut: context.heldOut ?? data,
-      batch: batch, images: images, match: match, phase: phase, context: context)
+      batch: batch, images: images, match: match, precision: precision, phase: phase, context: context)
   }
 }

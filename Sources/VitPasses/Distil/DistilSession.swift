@@ -9,6 +9,8 @@ final class DistilSession {
   private let trainers: [MixerTrainer]
   private let tap: TeacherTap
   private let checks: TeacherTap
+  /// What the steps take the teacher's values from.
+  private let stepTap: TeacherTap
   private let teacher: Teacher
   private let context: PassContext
   private let dataCount: Int
@@ -39,7 +41,7 @@ final class DistilSession {
   init(
     _ mixers: [MixerNode], teacher: Teacher, data: any SampleSource,
     heldOut: any SampleSource, batch: Int, images: Int, match: DistilMatch,
-    phase: String = Distil.name, context: PassContext
+    precision: ProductPrecision, phase: String = Distil.name, context: PassContext
   ) throws {
     self.phase = phase
     self.mixers = mixers
@@ -77,11 +79,18 @@ final class DistilSession {
       teacher.graph, weights: weights, values: values, batch: micro, data: data, context: context)
     checks = try TeacherTap(
       teacher.graph, weights: weights, values: values, batch: micro, data: heldOut, context: context)
+    let pool = context.pool(in: precision)
+    stepTap =
+      precision == .f32
+      ? tap
+      : try TeacherTap(
+        teacher.graph, weights: weights, values: values, batch: micro, data: data, pool: pool,
+        context: context)
     let outputs = tap.executor.outputs
     trainers = try mixers.enumerated().map { place, mixer in
       try MixerTrainer(
         mixer, of: teacher, tokens: outputs[3 * place].shape, places: tables[place].map { outputs[$0].shape },
-        factors: factors[place], match: match, pool: context.pool)
+        factors: factors[place], match: match, pool: pool)
     }
     dataCount = data.count
     heldOutCount = heldOut.count
@@ -109,7 +118,7 @@ final class DistilSession {
   ) throws {
     let runs = max(1, samples.count / micro)
     for run in 0..<runs {
-      if run > 0 { context.progress(phase, run * micro, samples.count, figure) }
+      if run > 0 { context.progress("\(phase), \(figure)", run * micro, samples.count, "") }
       try context.checkCancelled()
       try tap.run((0..<micro).map { (index: samples[(run * micro + $0) % samples.count], variant: nil) })
       try body()
@@ -213,10 +222,11 @@ final class DistilSession {
       let samples = order.batch(step, size: batch)
       var losses = [Double](repeating: 0, count: trainers.count)
       for start in stride(from: 0, to: batch, by: micro) {
-        try tap.run(samples[start..<start + micro].map { (index: $0.index, variant: $0.variant) })
+        try stepTap.run(samples[start..<start + micro].map { (index: $0.index, variant: $0.variant) })
         for (place, trainer) in trainers.enumerated() where trainer.isTrainable {
           losses[place] += trainer.accumulate(
-            input(tap, place), places: places(tap, place), target(tap, place), scale: 1 / norms[place])
+            input(stepTap, place), places: places(stepTap, place), target(stepTap, place),
+            scale: 1 / norms[place])
         }
       }
       for trainer in trainers where trainer.isTrainable {
@@ -256,11 +266,11 @@ final class DistilSession {
   private func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
     let byteCount =
-      8 + tap.screen.stateByteCount + trainers.reduce(0) { $0 + 24 + $1.optimiser.stateByteCount }
+      8 + stepTap.screen.stateByteCount + trainers.reduce(0) { $0 + 24 + $1.optimiser.stateByteCount }
       + curves.reduce(0) { $0 + $1.stateByteCount }
     try checkpoint.save(byteCount, context.checkpointKey(Distil.name)) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
-      try tap.screen.write(to: write)
+      try stepTap.screen.write(to: write)
       for (trainer, divergence) in zip(trainers, divergences) {
         try withUnsafeBytes(of: Int64(divergence?.step ?? -1).littleEndian, write)
         try withUnsafeBytes(of: (divergence?.rate ?? 0).bitPattern.littleEndian, write)
@@ -275,7 +285,7 @@ final class DistilSession {
   private func resume(of steps: Int) throws -> Int {
     try context.checkpoint?.load(context.checkpointKey(Distil.name)) { reader in
       let step = try reader.integer(in: 0...steps, "the step")
-      try tap.screen.restore(from: &reader)
+      try stepTap.screen.restore(from: &reader)
       for (place, trainer) in trainers.enumerated() {
         let diverged = try reader.integer(in: -1...steps, "the step at which a layer diverged")
         let rate = try reader.number("the rate at which it did")
@@ -290,7 +300,9 @@ final class DistilSession {
 
   /// Writes the weights that were kept into the graph, and the errors into the layers.
   func finish(_ hybrid: inout Hybrid) throws -> PassResult {
-    for tap in [tap, checks] { try tap.screen.finish() }
+    for tap in [tap, checks] + (stepTap.executor === tap.executor ? [] : [stepTap]) {
+      try tap.screen.finish()
+    }
     var notes: [String] = []
     for (place, trainer) in trainers.enumerated() {
       if place < kept.count { try trainer.restore(kept[place].weights) }

@@ -47,8 +47,8 @@ final class HybridTrainer {
 
   init(
     _ hybrid: Hybrid, teacher: Teacher, data: any SampleSource, train: FineTune.Scope, batch: Int,
-    temperature: Double, steps: Int, context: PassContext, pass: String = FineTune.name,
-    halting: Halting? = nil
+    temperature: Double, steps: Int, precision: ProductPrecision = .f32, context: PassContext,
+    pass: String = FineTune.name, halting: Halting? = nil
   ) throws {
     (self.pass, self.halting) = (pass, halting)
     curve = LossCurve(pass: pass, steps: steps)
@@ -78,9 +78,10 @@ final class HybridTrainer {
     let store = try context.weights(of: tapped, trainable: Set(names))
     micro = try form.count ?? HybridTrainer.microBatch(batch, tapped, store, data, context.pool)
     let shapes = try InputShapes.of(graph, batch: micro, data: data)
+    let pool = context.pool(in: precision)
     teacherRun = try Executor(
-      watched, weights: context.weights(of: watched), inputShapes: shapes, packing: false, pool: context.pool)
-    student = try Executor(tapped, weights: store, inputShapes: shapes, training: true, pool: context.pool)
+      watched, weights: context.weights(of: watched), inputShapes: shapes, packing: false, pool: pool)
+    student = try Executor(tapped, weights: store, inputShapes: shapes, training: true, pool: pool)
     tape = try Tape(student, parameters: trainable.map(\.id))
     weights = names.compactMap { store.view($0) }
     optimiser = try AdamW(

@@ -10,16 +10,17 @@ struct TeacherTap {
   /// The samples of one run.
   let batch: Int
 
-  /// A tap of `values` of `graph` on batches of `batch`.
+  /// A tap of `values` of `graph` on batches of `batch`; its products are computed as `pool` says, by default in `f32`.
   init(
     _ graph: Graph, weights: WeightStore, values: [ValueID], batch: Int, data: any SampleSource,
-    context: PassContext
+    pool: (any WorkPool)? = nil, context: PassContext
   ) throws {
     var pruned = graph
     pruned.outputs = values.map { (graph[$0].name, $0) }
     pruned.removeDeadNodes()
     let shapes = try InputShapes.of(graph, batch: batch, data: data)
-    executor = try Executor(pruned, weights: weights, inputShapes: shapes, packing: false, pool: context.pool)
+    executor = try Executor(
+      pruned, weights: weights, inputShapes: shapes, packing: false, pool: pool ?? context.pool)
     reader = BatchReader(data: data, pool: context.pool)
     screen = SampleScreen(data, context: context)
     self.batch = batch

@@ -71,7 +71,11 @@ extension Command {
       Option("--distil-rate", "R", "the rate of distillation (default 0.002)"),
       Option("--fine-tune-steps", "N", "steps of fine-tuning, whatever the budget; 0 for none"),
       Option("--fine-tune-rate", "R", "the rate of fine-tuning (default: the best of several)"),
-      Option("--batch", "N", "images of a step (default 64; 32 for large models)"), Option.heldOut,
+      Option("--batch", "N", "images of a step (default 64; 32 for large models)"),
+      Option(
+        "--train-precision", "TYPE",
+        "what products of steps are computed in: f32 (default), or bf16 where the processor is faster in it"),
+      Option.heldOut,
       Option.seed, Option.threads, Option.memoryLimit,
       Option("--weights", "TYPE", "how weights are stored: f16 (default) or f32"),
       Option(
@@ -162,7 +166,7 @@ private struct CompileRun {
     "--replace", "--select", "--mixer", "--prefix", "--width", "--heads", "--order", "--time-budget",
     "--distil-steps",
     "--distil-rate", "--fine-tune-steps", "--fine-tune-rate", "--batch", "--max-drop", "--target-speedup",
-    "--max-params", "--min-agreement", "--cost", "--max-bytes", "--search-time",
+    "--max-params", "--min-agreement", "--cost", "--max-bytes", "--search-time", "--train-precision",
   ]
 
   private static func options(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
@@ -240,6 +244,9 @@ private struct CompileRun {
     options.threads = try arguments.threads()
     options.weights = try arguments.choice("--weights", of: ["f16", "f32"]) == "f32" ? .f32 : .f16
     options.precision = try arguments.precision() ?? .f32
+    options.trainPrecision =
+      try arguments.choice("--train-precision", of: ProductPrecision.allCases.map(\.rawValue))
+      .flatMap(ProductPrecision.init) ?? .f32
     options.comparesControls = arguments.flag("--controls")
     options.isReproducible = arguments.flag("--reproducible") || SourceDate.isSet
     // A device or a pipe keeps nothing, and nothing goes on from it.

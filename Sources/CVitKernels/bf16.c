@@ -5,12 +5,13 @@
 // Queries whose scores are in cache together.
 #define ATTEND_BLOCK 28
 
-static size_t vk_bf16_packed_bytes(size_t k, size_t n) {
+size_t vk_bf16_packed_bytes(size_t k, size_t n) {
   return (n + NARROW_PANEL - 1) / NARROW_PANEL * NARROW_PANEL * narrow_padded(2 * k);
 }
 
 #define tile_sum VK_VECTOR(f32, TILE_LANES)
 #define TILE_VALUE(sum, row, j) ((sum) * scales->rows[row])
+#define TILE_ADDS 1
 
 // Numbers as bfloat16 in the lower half: nearest, halves to even; subnormal ones are zero, and what is no number stays none.
 static inline __attribute__((always_inline)) vk_i32x16 bf16_bits_plain(vk_f32x16 x) {
@@ -44,7 +45,10 @@ VK_DOT vk_f32x4 bf16_dot_base(vk_f32x4 sum, int32_t left, vk_i32x4 right) {
 #define tile_vec vk_i32x4
 #include "lanes.h"
 static inline vk_i32x16 bf16_bits_bf16_base(vk_f32x16 x) { return bf16_bits_plain(x); }
+#include "narrow_tile.h"
+#include "bf16_rows.body.h"
 #include "attention_bf16.body.h"
+#include "gemm_bf16.body.h"
 #include "narrow_end.h"
 
 #if defined(__x86_64__)
@@ -64,7 +68,10 @@ VK_DOT vk_f32x16 bf16_dot_avx512(vk_f32x16 sum, int32_t left, __m512i right) {
 VK_INLINE vk_i32x16 bf16_bits_bf16_avx512(vk_f32x16 x) {
   return (vk_i32x16)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)x));
 }
+#include "narrow_tile.h"
+#include "bf16_rows.body.h"
 #include "attention_bf16.body.h"
+#include "gemm_bf16.body.h"
 #include "narrow_end.h"
 #pragma clang attribute pop
 #endif
@@ -89,4 +96,27 @@ void vk_bf16_attend(const vk_attention *attention, size_t batch, size_t head, si
   }
 #endif
   attend_bf16_bf16_base(attention, batch, head, q0, q1, scratch);
+}
+
+void vk_bf16_gemm(const vk_product *product, size_t m0, size_t m1, size_t n0, size_t n1, void *scratch) {
+  if (m1 <= m0 || n1 <= n0) return;
+#if defined(__x86_64__)
+  if (!is_plain && vk_bf16_is_fast()) {
+    gemm_bf16_bf16_avx512(product, m0, m1, n0, n1, scratch);
+    return;
+  }
+#endif
+  gemm_bf16_bf16_base(product, m0, m1, n0, n1, scratch);
+}
+
+void vk_bf16_pack(size_t k, size_t n, const float *b, ptrdiff_t b_row, ptrdiff_t b_column, size_t n0, void *scratch,
+                  void *packed) {
+  uint8_t *to = (uint8_t *)packed + n0 / NARROW_PANEL * (narrow_padded(2 * k) * NARROW_PANEL);
+#if defined(__x86_64__)
+  if (!is_plain && vk_bf16_is_fast()) {
+    bf16_pack_bf16_avx512(k, n, b, b_row, b_column, scratch, to);
+    return;
+  }
+#endif
+  bf16_pack_bf16_base(k, n, b, b_row, b_column, scratch, to);
 }
