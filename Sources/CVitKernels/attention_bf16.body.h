@@ -64,8 +64,8 @@ static void FN(attend_bf16)(const vk_attention *p, size_t batch, size_t head, si
   uint8_t *left = (uint8_t *)(factors + 32), *weights = left + ATTEND_BLOCK * left_row;
   const narrow_scales scales = {.rows = factors};
   // A column for each key; and one for each channel of the values, two keys in a group.
-  bf16_pack(p->width, p->keys, attend_at(&p->k, batch, key_head, 0), 1, p->k.token, left, keys);
-  bf16_pack(p->keys, p->value_width, attend_at(&p->v, batch, key_head, 0), p->v.token, 1, left, values);
+  bf16_pack(p->width, p->keys, attend_at(&p->k, batch, key_head, 0), 1, p->k.token, keys);
+  bf16_pack(p->keys, p->value_width, attend_at(&p->v, batch, key_head, 0), p->v.token, 1, values);
   for (size_t top = q0; top < q1; top += ATTEND_BLOCK) {
     const size_t rows = q1 - top < ATTEND_BLOCK ? q1 - top : ATTEND_BLOCK;
     for (size_t i = 0; i < rows; i++)

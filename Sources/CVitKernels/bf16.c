@@ -109,14 +109,13 @@ void vk_bf16_gemm(const vk_product *product, size_t m0, size_t m1, size_t n0, si
   gemm_bf16_bf16_base(product, m0, m1, n0, n1, scratch);
 }
 
-void vk_bf16_pack(size_t k, size_t n, const float *b, ptrdiff_t b_row, ptrdiff_t b_column, size_t n0, void *scratch,
-                  void *packed) {
+void vk_bf16_pack(size_t k, size_t n, const float *b, ptrdiff_t b_row, ptrdiff_t b_column, size_t n0, void *packed) {
   uint8_t *to = (uint8_t *)packed + n0 / NARROW_PANEL * (narrow_padded(2 * k) * NARROW_PANEL);
 #if defined(__x86_64__)
   if (!is_plain && vk_bf16_is_fast()) {
-    bf16_pack_bf16_avx512(k, n, b, b_row, b_column, scratch, to);
+    bf16_pack_bf16_avx512(k, n, b, b_row, b_column, to);
     return;
   }
 #endif
-  bf16_pack_bf16_base(k, n, b, b_row, b_column, scratch, to);
+  bf16_pack_bf16_base(k, n, b, b_row, b_column, to);
 }

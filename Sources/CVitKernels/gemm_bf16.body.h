@@ -25,7 +25,7 @@ static void FN(gemm_bf16)(const vk_product *p, size_t m0, size_t m1, size_t n0, 
         panel = whole;
       } else {
         bf16_pack(k, columns, (const float *)p->b + (ptrdiff_t)k0 * p->b_row + (ptrdiff_t)j0 * p->b_column, p->b_row,
-                  p->b_column, left, packing);
+                  p->b_column, packing);
       }
       const narrow_scales scales = {.rows = factors, .old = k0 ? 1 : (float)p->beta};
       for (size_t top = m0; top < m1; top += NARROW_BLOCK) {

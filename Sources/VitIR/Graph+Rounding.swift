@@ -23,7 +23,7 @@ extension Graph {
 
 extension Tensor {
   /// This `f32` tensor in 16 bits, or `nil` where a finite number would become infinite.
-  fileprivate func rounded(to element: ElementType) throws -> Tensor? {
+  package func rounded(to element: ElementType) throws -> Tensor? {
     try storage.withBytes { bytes in
       var overflows = false
       let result = try Tensor(element, shape: shape) { buffer in

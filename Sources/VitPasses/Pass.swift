@@ -21,7 +21,7 @@ public protocol Pass: Sendable {
   var worksOnDroppedTokens: Bool { get }
   /// Whether it can where weights have 8 bits; else they are taken for the floats that they stand for before it runs. Default:
   /// it cannot.
-  var worksOnQuantisedWeights: Bool { get }
+  var worksOnNarrowWeights: Bool { get }
   /// Takes the options that it declares; one that is left over is an error.
   init(options: inout OptionReader) throws(VitError)
   /// All options with their values, defaults included, in the order of the documentation: the canonical text.
@@ -44,7 +44,7 @@ extension Pass {
   /// It can where it can on merged ones.
   public var worksOnDroppedTokens: Bool { worksOnMergedTokens }
   /// It cannot.
-  public var worksOnQuantisedWeights: Bool { false }
+  public var worksOnNarrowWeights: Bool { false }
   /// Every value makes sense.
   public func check() throws(VitError) {}
 }
@@ -137,8 +137,8 @@ public protocol PassObserver: AnyObject {
 public struct OptionReader {
   private let pass: String
   private var entries: [(name: String, value: String)]
-  /// What was asked for, in order: names, and what a value may be.
-  public private(set) var asked: [(name: String, kind: String)] = []
+  /// What was asked for, in order: names, what a value may be, and which word stands for one that is not given, if one does.
+  public private(set) var asked: [(name: String, kind: String, fallback: String?)] = []
 
   /// A reader of the options written behind the name of `pass`.
   public init(pass: String, _ entries: [(name: String, value: String)]) {
@@ -146,8 +146,8 @@ public struct OptionReader {
     self.entries = entries
   }
 
-  private mutating func note(_ name: String, _ kind: String) {
-    if !asked.contains(where: { $0.name == name }) { asked.append((name, kind)) }
+  private mutating func note(_ name: String, _ kind: String, fallback: String? = nil) {
+    if !asked.contains(where: { $0.name == name }) { asked.append((name, kind, fallback)) }
   }
 
   /// The text of an option, or `nil` where it is not given.
@@ -184,7 +184,7 @@ public struct OptionReader {
     _ name: String, or words: [String] = [], default fallback: Choice
   ) throws(VitError) -> Choice where Choice.RawValue == String {
     let choices = (Choice.allCases.map(\.rawValue) + words).joined(separator: ", ")
-    note(name, "one of \(choices)")
+    note(name, "one of \(choices)", fallback: fallback.rawValue)
     guard let text = text(name) else { return fallback }
     guard let value = Choice(rawValue: text) else {
       throw VitError(

@@ -68,9 +68,9 @@ public struct Pipeline: Sendable, CustomStringConvertible {
     defer { if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = nil } }
     for (place, pass) in passes.enumerated() {
       try context.checkCancelled()
-      if !pass.worksOnQuantisedWeights, hybrid.graph.hasQuantisedWeights {
-        hybrid.graph.dequantiseWeights()
-        context.report(.dequantisedWeights)
+      if !pass.worksOnNarrowWeights, hybrid.graph.hasNarrowWeights {
+        hybrid.graph.widenWeights()
+        context.report(.widenedWeights)
       }
       if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = Teacher(hybrid) }
       context.place = place

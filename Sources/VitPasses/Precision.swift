@@ -4,13 +4,24 @@ package import VitIR
 public enum Precision: String, CaseIterable, Sendable {
   /// Floats of 32 bits.
   case f32
+  /// bfloat16, where weights are in it and the processor is faster in it.
+  case bf16
   /// Whole numbers of 8 bits, where weights have them.
   case int8
+
+  /// What weights are brought into for it; `nil` where they stay.
+  package var weights: Quantise.Weights? {
+    switch self {
+    case .f32: nil
+    case .bf16: .bf16
+    case .int8: .int8
+    }
+  }
 }
 
 extension Diagnostic {
-  /// What is said where a model with weights of 8 bits is worked on in floats.
-  package static let dequantisedWeights = Diagnostic(
-    .note, "weights in 8 bits are taken for the floats that they stand for", code: "dequantised",
-    help: "'quantise' behind other passes brings them into 8 bits again")
+  /// What is said where a model with weights of fewer bits is worked on in floats.
+  package static let widenedWeights = Diagnostic(
+    .note, "weights in fewer bits are taken for the floats that they stand for", code: "dequantised",
+    help: "'quantise' behind other passes brings them into fewer bits again")
 }

@@ -1,8 +1,11 @@
 public import VitIR
 
-/// Brings the matrices of linear maps into 8 bits, a scale for each row, so that their products are computed in whole numbers:
-/// each token is brought into 8 bits, too, with a scale of its own as it comes (dynamic quantisation per token), and what is
-/// added up is `f32` again. Attention between such maps is computed in bfloat16 where the processor is faster in it.
+/// Brings the matrices of linear maps into fewer bits, in which their products are then computed.
+///
+/// In 8 bits there is a scale for each row, and products are those of whole numbers: each token is brought into 8 bits, too, with a scale
+/// of its own as it comes (dynamic quantisation per token), and what is added up is `f32` again. In bfloat16 tokens are rounded as
+/// they come, where the processor is faster in it, and sums are `f32`; elsewhere products are those of the floats that it stands for.
+/// Attention between such maps is computed in bfloat16 where the processor is faster in it.
 ///
 /// The map that reads images and the one behind which no other stands, patch embedding and head, stay: they are a hundredth
 /// of the work, and nothing behind the head makes up for what it loses. Maps of few rows, as those of a class token alone, are stored in 8 bits and computed in
@@ -12,7 +15,7 @@ public struct Quantise: Pass {
   public static let name = "quantise"
   /// See `Pass`.
   public static let summary =
-    "Brings the weights of linear maps into 8 bits, in which their products are computed"
+    "Brings the weights of linear maps into 8 bits or bfloat16, in which their products are computed"
   /// See `Pass`.
   public static let example = "quantise{weights=int8}"
 
@@ -20,6 +23,11 @@ public struct Quantise: Pass {
   public enum Weights: String, CaseIterable, Sendable {
     /// Whole numbers of 8 bits, a scale for each row.
     case int8
+    /// bfloat16.
+    case bf16
+
+    /// What it is called.
+    fileprivate var words: String { self == .int8 ? "8 bits" : "bfloat16" }
   }
 
   /// What weights are brought into.
@@ -28,13 +36,13 @@ public struct Quantise: Pass {
   /// The pass.
   public init(weights: Weights = .int8) { self.weights = weights }
 
-  /// Takes `weights` (int8).
+  /// Takes `weights` (int8; or bf16).
   public init(options: inout OptionReader) throws(VitError) {
     weights = try options.choice("weights", default: .int8)
   }
 
-  /// It leaves weights as they are that have 8 bits already.
-  public var worksOnQuantisedWeights: Bool { true }
+  /// It leaves weights as they are that have fewer bits already.
+  public var worksOnNarrowWeights: Bool { true }
   /// All options.
   public var options: [(name: String, value: String)] {
     [("weights", weights.rawValue)]
@@ -42,25 +50,36 @@ public struct Quantise: Pass {
 
   /// Brings them into it. Throws where a weight cannot be read.
   public func run(on hybrid: inout Hybrid, context: PassContext) throws -> PassResult {
-    var graph = hybrid.graph
-    var (changed, count) = (0, 0)
-    for id in InnerMaps(graph).ids {
-      guard let tensor = graph.tensor(id), tensor.element != .q8 else { continue }
-      guard let rows = try tensor.quantised() else { continue }
-      graph.setTensor(rows, of: id)
-      changed += 1
-      count += rows.count
-    }
-    hybrid.graph = graph
+    let (changed, count) = try narrow(&hybrid.graph)
     guard changed > 0 else {
       return PassResult(notes: [
-        "nothing to bring into 8 bits: no linear map stands between others, or they are not found yet ('raise' does)"
+        "nothing to bring into \(weights.words): no linear map stands between others, or they are not found yet ('raise' does)"
       ])
     }
-    let left = graph.parameterCount - count
+    let left = hybrid.graph.parameterCount - count
     return PassResult(
       changes: changed,
-      notes: ["\(changed) weights with \(count) numbers in 8 bits, \(left) numbers as they were"])
+      notes: [
+        "\(changed) weights with \(count) numbers in \(weights.words), \(left) numbers as they were"
+      ])
+  }
+
+  /// Does it; how many weights with how many numbers there were. Throws where a weight cannot be read.
+  package func narrow(_ graph: inout Graph) throws -> (changed: Int, count: Int) {
+    var (changed, count) = (0, 0)
+    for id in InnerMaps(graph).ids {
+      guard let tensor = graph.tensor(id), !tensor.element.isNarrow else { continue }
+      let narrow =
+        switch weights {
+        case .int8: try tensor.quantised()
+        case .bf16: try Tensor(shape: tensor.shape, floats: tensor.floats()).rounded(to: .bf16)
+        }
+      guard let narrow else { continue }
+      graph.setTensor(narrow, of: id)
+      changed += 1
+      count += narrow.count
+    }
+    return (changed, count)
   }
 }
 

@@ -30,7 +30,7 @@ public struct Round: Pass {
   }
 
   /// It leaves those as they are.
-  public var worksOnQuantisedWeights: Bool { true }
+  public var worksOnNarrowWeights: Bool { true }
   /// All options.
   public var options: [(name: String, value: String)] { [("weights", weights.rawValue)] }
 

@@ -33,15 +33,14 @@ extension Packing {
       isNarrow: true
     ) { sources, packed, pool throws(VitError) in
       let panels = (rows + Grid.panel - 1) / Grid.panel
-      let row = (2 * columns + 127) / 64 * 64
-      let scratch = try TaskScratch(ofOwn: row + Grid.panel * columns * 4, pool)
+      let scratch = try TaskScratch(ofOwn: Grid.panel * columns * 4, pool)
       pool.run(tasks: panels) { panel, worker in
         let range = panel * Grid.panel..<min(rows, (panel + 1) * Grid.panel)
-        let floats = scratch[worker] + row
+        let floats = scratch[worker]
         Kernel.gather(sources, rows: range, k: columns, row: columns, into: floats, .f32)
         vk_bf16_pack(
           columns, range.count, floats.assumingMemoryBound(to: Float.self), 1, columns, range.lowerBound,
-          scratch[worker], packed.base)
+          packed.base)
       }
     }
   }

@@ -1,23 +1,29 @@
-public import VitIR
+internal import VitIR
 public import VitPasses
 
 extension Model {
-  /// The model with its products computed in that precision: rows of 8 bits are taken for the floats that they stand for where
-  /// that is `f32`. Throws where the weights are not as precise as that asks for: they are brought into 8 bits by a pass.
-  public func computing(in precision: Precision) throws(VitError) -> Model {
-    switch precision {
-    case .f32:
-      var result = self
-      result.hybrid.graph.dequantiseWeights()
-      return result
-    case .int8:
-      guard graph.hasQuantisedWeights else {
-        throw VitError(
-          "the model has no weights in 8 bits, in which products could be computed", kind: .usage,
-          code: "precision", location: Location(file: path),
-          help: "'vitc compile' with --precision int8, or the pass 'quantise', makes a model that has")
-      }
-      return self
+  /// The model with its products computed in that precision: its weights are brought into fewer bits, or taken for the floats that
+  /// they stand for. Throws a usage error where they are not as precise as that asks for, and one where there is no linear map
+  /// whose products could be computed so.
+  public func computing(in precision: Precision) throws -> Model {
+    var result = self
+    let elements = Set(graph.tensors.names.compactMap { graph.tensors[$0]?.element })
+    if precision == .bf16, elements.contains(.q8) {
+      throw VitError(
+        "the model has weights in 8 bits, found precision bf16, expected int8, or f32 for the floats that they stand for",
+        kind: .usage, code: "precision", location: Location(file: path))
     }
+    guard let weights = precision.weights else {
+      result.hybrid.graph.widenWeights()
+      return result
+    }
+    if elements.contains(weights == .int8 ? .q8 : .bf16) { return self }
+    result.hybrid.graph.widenWeights()
+    guard try Quantise(weights: weights).narrow(&result.hybrid.graph).changed > 0 else {
+      throw VitError(
+        "the model has no linear map between others whose products could be computed in \(precision.rawValue)",
+        kind: .usage, code: "precision", location: Location(file: path))
+    }
+    return result
   }
 }

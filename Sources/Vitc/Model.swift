@@ -94,9 +94,9 @@ public struct Model: Sendable {
   /// The model with all that is quantised in it as floats, in which layers are looked for and replaced; a diagnostic
   /// with the code `dequantised` says so. `nil` where nothing is quantised.
   public func inFloats(threads: Int? = nil) throws -> Model? {
-    if graph.hasQuantisedWeights {
+    if graph.hasNarrowWeights {
       var result = try computing(in: .f32)
-      result.diagnostics = [.dequantisedWeights]
+      result.diagnostics = [.widenedWeights]
       return result
     }
     guard graph.isQuantised, let path else { return nil }

@@ -34,7 +34,10 @@ struct ModelReader {
       let model = try OnnxReader.read(
         path: path, registry: .standard, fold: ConstantFolder(pool: pool).fold, inputShapes: inputShapes)
       (diagnostics, external) = (model.diagnostics, model.externalFiles)
-      contents = VModFile(Hybrid(try opened(model.graph)))
+      var graph = try opened(model.graph)
+      // In ONNX bfloat16 is how weights are stored; here it would be what products are computed in.
+      graph.widenWeights()
+      contents = VModFile(Hybrid(graph))
       let card = Model.card(from: model.metadata)
       (contents.preprocessing, contents.labels) = (card.preprocessing, card.labels)
     }

@@ -44,7 +44,8 @@ struct Option: Sendable {
     isRepeatable: true)
   /// How many threads compute.
   static let precision = Option(
-    "--precision", "TYPE", "what products are computed in: f32 or int8 (default: as the file has its weights)"
+    "--precision", "TYPE",
+    "what products are computed in: f32, bf16 or int8 (default: as the file has its weights)"
   )
   static let threads = Option("--threads", "T", "threads that compute (default: the cores that may be used)")
   /// How much memory is used.

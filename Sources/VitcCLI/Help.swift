@@ -89,7 +89,7 @@ enum Help {
       text += "\n\(form):\n"
       text += rows(
         asked.map { option in
-          let value = values.first { $0.name == option.name }?.value ?? "none"
+          let value = values.first { $0.name == option.name }?.value ?? option.fallback ?? "none"
           return (option.name, "\(value)  (\(option.kind))")
         })
       text += "\n"

@@ -32,7 +32,7 @@ struct QuantiseTests {
   func near(_ pipeline: String) throws {
     let whole = try apply(pipeline, to: TinyViT.model())
     let narrow = try apply("quantise", to: whole)
-    #expect(narrow.graph.hasQuantisedWeights && !whole.graph.hasQuantisedWeights)
+    #expect(narrow.graph.hasNarrowWeights && !whole.graph.hasNarrowWeights)
     let (a, b) = (try outputs(whole.graph), try outputs(narrow.graph))
     let size = a.map(abs).reduce(0, max)
     let most = zip(a, b).map { abs($0 - $1) }.reduce(0, max)
@@ -41,10 +41,33 @@ struct QuantiseTests {
     // What measures in between packs nothing that it need not, and has the same products.
     #expect(try bits(outputs(narrow.graph, packing: false)) == bits(b))
     var floats = narrow.graph
-    floats.dequantiseWeights()
+    floats.widenWeights()
     #expect(try bits(outputs(floats)) != bits(b))
-    #expect(!floats.hasQuantisedWeights)
+    #expect(!floats.hasNarrowWeights)
     #expect(narrow.graph.parameterCount == whole.graph.parameterCount)
+  }
+
+  @Test("in bfloat16 it is nearer, and computed in it where the processor is faster", arguments: pipelines)
+  func bfloat16(_ pipeline: String) throws {
+    let whole = try apply(pipeline, to: TinyViT.model())
+    let narrow = try apply("quantise{weights=bf16}", to: whole)
+    #expect(narrow.graph.hasNarrowWeights)
+    let (a, b) = (try outputs(whole.graph), try outputs(narrow.graph))
+    let size = a.map(abs).reduce(0, max)
+    let most = zip(a, b).map { abs($0 - $1) }.reduce(0, max)
+    #expect(most < 0.03 * size, "\(pipeline): \(most) of \(size)")
+    for threads in [2, 3] { #expect(try bits(outputs(narrow.graph, threads: threads)) == bits(b)) }
+    if Machine.isFasterInBrainFloats {
+      #expect(try bits(outputs(narrow.graph, packing: false)) == bits(b))
+    }
+    var floats = narrow.graph
+    floats.widenWeights()
+    #expect(!floats.hasNarrowWeights)
+    let isNarrow = try bits(outputs(floats)) != bits(b)
+    #expect(isNarrow == Machine.isFasterInBrainFloats)
+    // What has few bits stays as it is; what follows it is as it was rounded to.
+    #expect(try apply("quantise", to: narrow).weightBytes() == narrow.weightBytes())
+    #expect(try apply("round{weights=f16}", to: narrow).graph.hasNarrowWeights)
   }
 
   @Test("patch embedding, head, biases and what no linear map reads alone stay as they are")
@@ -73,8 +96,8 @@ struct QuantiseTests {
   func again() throws {
     let once = try apply("quantise", to: TinyViT.model())
     #expect(try apply("quantise", to: once).weightBytes() == once.weightBytes())
-    #expect(try apply("quantise,round{weights=f16}", to: TinyViT.model()).graph.hasQuantisedWeights)
-    #expect(try !apply("quantise,fold", to: TinyViT.model()).graph.hasQuantisedWeights)
+    #expect(try apply("quantise,round{weights=f16}", to: TinyViT.model()).graph.hasNarrowWeights)
+    #expect(try !apply("quantise,fold", to: TinyViT.model()).graph.hasNarrowWeights)
     var bad = try TinyViT.graph()
     let mlp = try #require(bad.nodes.first { $0.operation is VitMLP })
     let weight = try #require(mlp.operands[1])
@@ -110,7 +133,7 @@ struct QuantiseTests {
     let y = try model.add("vit.attention", [x] + maps + [bias], [("heads", .int(3))])
     let graph = try apply("quantise", to: Hybrid(model.finish(try model.add("vit.linear", [y] + map()))))
       .graph
-    #expect(graph.hasQuantisedWeights)
+    #expect(graph.hasNarrowWeights)
     let images = 9
     func run(_ x: Tensor, threads: Int) throws -> [Float] {
       let executor = try Executor(

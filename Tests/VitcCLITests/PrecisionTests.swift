@@ -27,7 +27,8 @@ import VitTestSupport
     let data = ["--data", "synthetic:200", "--against", Tool.teacher, "--json"]
     let own = try Tool.run(["eval", file] + data)
     let floats = try Tool.run(["eval", file, "--precision", "f32"] + data)
-    #expect(floats.errors.contains("note: weights in 8 bits are taken for the floats that they stand for"))
+    #expect(
+      floats.errors.contains("note: weights in fewer bits are taken for the floats that they stand for"))
     func damage(_ result: Tool.Result) throws -> Double { try #require(try result.json["kl"] as? Double) }
     #expect(try damage(own) < 0.01 && damage(own) > 0)
     #expect(try damage(floats) < 0.01 && damage(floats) != damage(own))
@@ -51,12 +52,35 @@ import VitTestSupport
     #expect(bytes[0] == bytes[1])
   }
 
+  @Test(
+    "in bfloat16 a file of half the bytes computes nearly the same, as the teacher does where it is asked to")
+  func bfloat16() throws {
+    let scratch = try Scratch()
+    let file = scratch.file("b.vmod")
+    let made = try Tool.run(
+      "opt", Tool.teacher, "--passes", "fold,raise,dce,quantise{weights=bf16},round{weights=f16}", "-o", file)
+    #expect(made.status == 0, "\(made.errors)")
+    let inspected = try Tool.run("inspect", file).output
+    #expect(inspected.contains("in bf16"), "\(inspected)")
+    let data = ["--data", "synthetic:200", "--against", Tool.teacher, "--json"]
+    func result(_ arguments: String...) throws -> Double {
+      let result = try Tool.run(["eval"] + arguments + data)
+      return try #require(result.json["kl"] as? Double, "\(result.errors)")
+    }
+    #expect(try result(file) < 1e-3)
+    let own = try result(Tool.teacher, "--precision", "bf16")
+    #expect(own > 0 && own < 1e-3)
+    #expect(try result(Tool.teacher, "--precision", "int8") < 1e-2)
+    #expect(try result(Tool.teacher) == 0)
+  }
+
   @Test("more than the file holds, and a precision that there is not, are one error")
   func wrong() throws {
-    let more = try Tool.run("bench", Tool.teacher, "--precision", "int8", "--time", "0.1s")
-    #expect(more.status == 2 && more.errors.contains("no weights in 8 bits"), "\(more.errors)")
+    let scratch = try Scratch()
+    let more = try Tool.run("bench", try quantised(in: scratch), "--precision", "bf16", "--time", "0.1s")
+    #expect(more.status == 2 && more.errors.contains("expected int8, or f32"), "\(more.errors)")
     let other = try Tool.run("run", Tool.teacher, "--precision", "int4", "--input", "x.npy")
-    #expect(other.status == 2 && other.errors.contains("f32, int8"), "\(other.errors)")
+    #expect(other.status == 2 && other.errors.contains("f32, bf16, int8"), "\(other.errors)")
   }
 
   @Test("as ONNX it is what it stands for, and other passes get floats")

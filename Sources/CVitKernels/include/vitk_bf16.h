@@ -20,9 +20,8 @@ void vk_bf16_attend(const vk_attention *attention, size_t batch, size_t head, si
 void vk_bf16_gemm(const vk_product *product, size_t m0, size_t m1, size_t n0, size_t n1, void *scratch);
 
 // Bytes of B packed, and the packing of n columns of it from n0 on, to the first of which b points; n0 is a multiple of 32.
-// `scratch` has 2k + 64 bytes.
 size_t vk_bf16_packed_bytes(size_t k, size_t n);
-void vk_bf16_pack(size_t k, size_t n, const float *b, ptrdiff_t b_row, ptrdiff_t b_column, size_t n0, void *scratch, void *packed);
+void vk_bf16_pack(size_t k, size_t n, const float *b, ptrdiff_t b_row, ptrdiff_t b_column, size_t n0, void *packed);
 
 // Makes the calling thread use plain C, and count it as fast, for tests; 0 ends it.
 void vk_bf16_force_plain(int plain);

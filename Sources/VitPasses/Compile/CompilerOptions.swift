@@ -232,7 +232,9 @@ public struct CompilerOptions: Sendable {
   /// comes first. The usual choice also takes channels from perceptrons.
   func pipeline(_ budget: Budget, heldOut: Int, batch: Int, size: Report.Size) -> Pipeline {
     var passes = pipeline?.passes ?? usual(budget, heldOut, batch, size)
-    if precision == .int8, !passes.contains(where: { $0 is Quantise }) { passes.append(Quantise()) }
+    if let narrow = precision.weights, !passes.contains(where: { $0 is Quantise }) {
+      passes.append(Quantise(weights: narrow))
+    }
     if weights != .f32, !(passes.last is Round) { passes.append(Round(weights: weights)) }
     return Pipeline(passes)
   }

@@ -80,7 +80,7 @@ extension Command {
       Option("--weights", "TYPE", "how weights are stored: f16 (default) or f32"),
       Option(
         "--precision", "TYPE",
-        "what products of linear maps are computed in: f32 (default), or int8, with weights in 8 bits"),
+        "what products of linear maps are computed in: f32 (default), bf16 or int8, with weights in it"),
       Option("--controls", "also trains the same layers as none and as pointwise, to compare with"),
       Option(
         "--report", "FILE",

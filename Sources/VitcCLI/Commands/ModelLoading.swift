@@ -14,8 +14,8 @@ extension Terminal {
     try files.reads(model.files)
     for diagnostic in model.diagnostics { report(diagnostic) }
     guard let precision else { return model }
-    if precision == .f32, model.graph.hasQuantisedWeights {
-      report(.dequantisedWeights)
+    if precision == .f32, model.graph.hasNarrowWeights {
+      report(.widenedWeights)
     }
     return try model.computing(in: precision)
   }
