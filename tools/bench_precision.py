@@ -104,7 +104,8 @@ def runners(path, threads, folder):
 def vitc_models(vitc, path, folder):
     """The model in each of vitc's precisions."""
     result = {}
-    for precision, passes in {"f32": "fold,raise,dce,trim", "int8": "fold,raise,dce,trim,quantise"}.items():
+    for precision, narrow in {"f32": "", "bf16": ",quantise{weights=bf16}", "int8": ",quantise"}.items():
+        passes = "fold,raise,dce,trim" + narrow
         result[f"vitc {precision}"] = folder / f"{precision}.vmod"
         subprocess.run([vitc, "opt", str(path), "--passes", passes, "-o", str(result[f"vitc {precision}"])], check=True,
                        capture_output=True)
@@ -144,8 +145,10 @@ def measure(path, arguments, folder):
             line = row(path.stem, batch, arguments.threads, label, rounds)
             rows.append(line)
             against = "" if label in own else f"  over vitc int8 {compare(times['vitc int8'], rounds)}"
+            if label == "OpenVINO bf16":
+                against += f", over vitc bf16 {compare(times['vitc bf16'], rounds)}"
             if label == "vitc int8":
-                against = f"  vitc f32 over it {compare(times['vitc int8'], times['vitc f32'])}"
+                against = "".join(f"  vitc {name} over it {compare(times['vitc int8'], times[f'vitc {name}'])}" for name in ("f32", "bf16"))
             print(f"{path.stem:14} {batch:3}  {label:26} {line['ms']:8.2f} {line['ms_low']:8.2f} {line['ms_high']:8.2f}{against}", flush=True)
     return rows
 
