@@ -16,7 +16,8 @@ void vk_bf16_attend(const vk_attention *attention, size_t batch, size_t head, si
 
 // Rows m0..<m1 and columns n0..<n1 of an f32 product; n0 is a multiple of 32. One of A's strides is 1, and one of B's, unless B is
 // what vk_bf16_pack made. However the product is cut, an element of C has the same bits. `scratch` is aligned to 64 and has
-// VK_GEMM_SCRATCH bytes.
+// VK_BF16_SCRATCH bytes.
+enum { VK_BF16_SCRATCH = 1 << 20 };
 void vk_bf16_gemm(const vk_product *product, size_t m0, size_t m1, size_t n0, size_t n1, void *scratch);
 
 // Bytes of B packed, and the packing of n columns of it from n0 on, to the first of which b points; n0 is a multiple of 32.
