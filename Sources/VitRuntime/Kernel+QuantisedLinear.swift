@@ -1,5 +1,5 @@
 internal import CVitKernels
-public import VitIR
+internal import VitIR
 
 extension Packing {
   /// The most columns of a weight whose products are computed in 8 bits.

@@ -109,18 +109,17 @@ struct OpMatrixTests {
   }
 
   @Test(
-    "weights stored in 16 bits compute, packed or not, the bits that the same numbers in 32 bits do",
+    "weights stored in 16 bits compute, packed or not, the bits that the same numbers in 32 bits do, bfloat16 where the processor is not faster in it",
     arguments: OpProblem.all, [ElementType.f16, .bf16])
   func storage(_ problem: OpProblem, element: ElementType) {
     each(
       problem, constants: true,
       { test in
         let (narrow, wide) = try rounded(test, element)
-        let expected = try wide.run()
-        return max(
-          try difference(narrow.run(), expected),
-          try difference(narrow.run(pool: ThreadPool(threads: 2)), expected))
-      }, below: 0)
+        let found = try narrow.run()
+        #expect(try difference(narrow.run(pool: ThreadPool(threads: 2)), found) == 0)
+        return try difference(found, wide.run())
+      }, below: element == .bf16 && Machine.isFasterInBrainFloats ? 0.02 : 0)
   }
 
   @Test("lowered to ONNX operators it computes the same", arguments: OpProblem.all)
