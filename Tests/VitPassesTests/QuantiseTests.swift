@@ -70,6 +70,54 @@ struct QuantiseTests {
     #expect(try apply("round{weights=f16}", to: narrow).graph.hasNarrowWeights)
   }
 
+  @Test(
+    "layers stay that are asked to, and so many of the most sensitive that the rest does no more than it may")
+  func kept() throws {
+    let context = TinyViT.context(heldOut: 32)
+    func run(_ text: String) throws -> (hybrid: Hybrid, result: PassResult) {
+      var hybrid = try TinyViT.model(layers: 4)
+      let results = try Pipeline(text).run(on: &hybrid, context: context)
+      return (hybrid, try #require(results.last))
+    }
+    /// The layers whose attention has weights in 8 bits.
+    func narrow(_ hybrid: Hybrid) throws -> [Int] {
+      try hybrid.layers.filter { layer in
+        let node = hybrid.graph.nodes[try #require(hybrid.graph.places(of: layer).first)]
+        return node.operands[1].flatMap(hybrid.graph.tensor)?.element == .q8
+      }.map(\.index)
+    }
+    #expect(try narrow(run("quantise{keep=[1,3]}").hybrid) == [0, 2])
+    // Perceptrons belong to the layers before them.
+    let left = try run("quantise{keep=[0,1,2]}").hybrid.graph
+    #expect(
+      left.nodes.filter { $0.operation is VitMLP }.map { $0.operands[1].flatMap(left.tensor)?.element == .q8 }
+        == [false, false, false, true])
+    let all = try run("quantise{limit=1000}")
+    #expect(try narrow(all.hybrid) == [0, 1, 2, 3])
+    let damages = try all.hybrid.layers.map { try #require($0.score("narrow_damage")) }
+    #expect(damages.allSatisfy { $0 > 0 })
+    let whole = try #require(all.result.damage).after
+    #expect(all.result.found?.first.map { Pipeline([$0]).description } == "quantise{weights=int8}")
+    let part = try run("quantise{limit=\(whole * 0.7)}")
+    let kept = try #require((part.result.found?.first as? Quantise)?.keep)
+    #expect(!kept.isEmpty && kept.count < 4)
+    let worst = try #require(damages.indices.max { damages[$0] < damages[$1] })
+    #expect(kept.contains(worst))
+    #expect(try #require(part.result.damage).after <= whole * 0.7)
+    let again = try run(Pipeline(try #require(part.result.found)).description)
+    #expect(try again.hybrid.weightBytes() == part.hybrid.weightBytes())
+    let none = try run("quantise{limit=0}")
+    #expect(try narrow(none.hybrid).isEmpty && !none.hybrid.graph.hasNarrowWeights)
+  }
+
+  @Test(
+    "a layer that there is not, and a limit below nothing, are usage errors",
+    arguments: ["keep=[9]", "limit=-1", "images=0"])
+  func refused(_ option: String) throws {
+    let error = try #require(throws: VitError.self) { try apply("quantise{\(option)}", to: TinyViT.model()) }
+    #expect(error.kind == .usage, "\(error)")
+  }
+
   @Test("patch embedding, head, biases and what no linear map reads alone stay as they are")
   func left() throws {
     let narrow = try apply("quantise", to: TinyViT.model()).graph

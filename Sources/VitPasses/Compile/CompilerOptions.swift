@@ -98,6 +98,8 @@ public struct CompilerOptions: Sendable {
   public var trainPrecision = ProductPrecision.f32
   /// A whole pipeline, in place of what the options above say; the weights are rounded behind it unless it ends with that.
   public var pipeline: Pipeline?
+  /// Whether there are data other than made-up ones.
+  private var hasData = true
   /// Whether times are left out of the result, so that compiling again gives the same bytes.
   public var isReproducible = false
   /// Whether a `none` and a `pointwise` hybrid are trained as well, with the same layers and steps, to compare with.
@@ -213,7 +215,9 @@ public struct CompilerOptions: Sendable {
   /// The options where there are no data but made-up ones: what those can do without says nothing of real ones, so that layers are
   /// chosen, and all channels stay. Throws a usage error where a bound or a target asks for more.
   package func withoutData() throws(VitError) -> CompilerOptions {
-    guard pipeline == nil, select == .auto else { return self }
+    var options = self
+    options.hasData = false
+    guard pipeline == nil, select == .auto else { return options }
     guard target == nil, minimumAgreement == nil, replacesLayers, replace != .free, cost == nil,
       searchTime == nil, !makesOthers
     else {
@@ -221,7 +225,6 @@ public struct CompilerOptions: Sendable {
         "what a model can do without is found out on data", kind: .usage, code: "data-missing",
         help: "give some with --data")
     }
-    var options = self
     options.select = .damage
     return options
   }
@@ -233,10 +236,19 @@ public struct CompilerOptions: Sendable {
   func pipeline(_ budget: Budget, heldOut: Int, batch: Int, size: Report.Size) -> Pipeline {
     var passes = pipeline?.passes ?? usual(budget, heldOut, batch, size)
     if let narrow = precision.weights, !passes.contains(where: { $0 is Quantise }) {
-      passes.append(Quantise(weights: narrow))
+      passes.append(
+        Quantise(
+          weights: narrow, limit: pipeline == nil && hasData ? narrowLimit : nil,
+          images: min(Quantise.usualImages, budget.searched)))
     }
     if weights != .f32, !(passes.last is Round) { passes.append(Round(weights: weights)) }
     return Pipeline(passes)
+  }
+
+  /// The damage that weights in fewer bits may do: a tenth of what all passes may.
+  private var narrowLimit: Double {
+    let points = minimumAgreement.map { (1 - $0) / CompilerOptions.disagreementOfPoint } ?? maximumDrop
+    return (1e6 * 0.1 * points * CompilerOptions.damageOfPoint).rounded() / 1e6
   }
 
   /// Whether layers are replaced at all.
@@ -247,6 +259,8 @@ public struct CompilerOptions: Sendable {
 
   /// The damage that goes with a point of accuracy, where classes are as sure as in a trained teacher.
   private static let damageOfPoint = 0.025
+  /// The part of images about which a model that loses a point says something else than its teacher.
+  private static let disagreementOfPoint = 0.04
 
   /// How many times more a model may lose while it is reduced, and solved, than in the end: what comes back as it is trained
   /// for so many steps. On a teacher of 12 layers a fifth to a quarter of the damage did in 67 to 164 steps, and of the images on
