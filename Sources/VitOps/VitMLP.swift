@@ -82,7 +82,7 @@ public struct VitMLP: Operation {
     if let first = context.prepared.first, let second = context.prepared.last,
       Kernel.isPerceptronFused(first, second, rows: x.count / max(1, w1[1]))
     {
-      return Kernel.perceptron(
+      return Kernel.quantisedPerceptron(
         x, columns: w1[1], hidden: w1[0], rows: w2[0], first: first, firstBias: context.optionalInput(2),
         activation: activation.kind, second: second, secondBias: context.optionalInput(4),
         epilogue: context.epilogue, into: context.output, pool: context.pool)

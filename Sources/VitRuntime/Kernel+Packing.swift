@@ -26,6 +26,25 @@ extension Packing {
     matrix([operand], element, transposed: transposed, k: k, n: n, row: row)
   }
 
+  private static func brainWeights(_ operands: [Int], rows: Int, columns: Int) -> Packing {
+    Packing(
+      operands, form: "bfloat16 \(rows) \(columns)",
+      type: TensorType(.bf16, fixed: [vk_bf16_packed_bytes(columns, rows) / ElementType.bf16.size]),
+      isNarrow: true
+    ) { sources, packed, pool throws(VitError) in
+      let panels = (rows + Grid.panel - 1) / Grid.panel
+      let scratch = try TaskScratch(ofOwn: Grid.panel * columns * 4, pool)
+      pool.run(tasks: panels) { panel, worker in
+        let range = panel * Grid.panel..<min(rows, (panel + 1) * Grid.panel)
+        let floats = scratch[worker]
+        Kernel.gather(sources, rows: range, k: columns, row: columns, into: floats, .f32)
+        vk_bf16_pack(
+          columns, range.count, floats.assumingMemoryBound(to: Float.self), 1, columns, range.lowerBound,
+          packed.base)
+      }
+    }
+  }
+
   private static func matrix(
     _ operands: [Int], _ element: ElementType, transposed: Bool, k: Int, n: Int, row: Int
   ) -> Packing {

@@ -1,5 +1,5 @@
 internal import CVitKernels
-internal import VitIR
+public import VitIR
 
 extension Packing {
   /// The most columns of a weight whose products are computed in 8 bits.
@@ -61,7 +61,14 @@ extension Kernel {
     }
   }
 
-  static func quantisedPerceptron(
+  /// Whether two maps in 8 bits with a function between them are worked through rows by rows, for so many rows.
+  public static func isPerceptronFused(_ first: View, _ second: View, rows: Int) -> Bool {
+    first.element == .i8 && second.element == .i8 && rows >= 2 * RowCut.tile
+  }
+
+  /// `y ← second(activation(first(x)))`, then the epilogue, where both weights have rows of 8 bits: what is between them stays in
+  /// cache, and nothing else is different from two calls of `linear`.
+  public static func quantisedPerceptron(
     _ x: View, columns: Int, hidden: Int, rows: Int, first: View, firstBias: View?, activation: UnaryKind,
     second: View, secondBias: View?, epilogue: Epilogue, into y: View, pool: any WorkPool
   ) {
@@ -73,17 +80,23 @@ extension Kernel {
     let outer = quantisedProduct(
       nil, m: m, n: rows, k: hidden, packed: second, bias: secondBias, activation: .identity,
       epilogue: epilogue, into: y)
-    RowCut(m: m, work: m * hidden * (columns + rows)).each(
-      width: hidden, behind: Int(VK_S8_SCRATCH), pool: pool
-    ) { range, between, scratch in
+    let cut = RowCut(m: m, work: m * hidden * (columns + rows))
+    let start = (Int(VK_S8_SCRATCH) + 63) / 64 * 64
+    let most = min(4 * RowCut.tile, (WorkScratch.byteCount - start) / (4 * max(1, hidden)))
+    run(tasks: cut.tasks, pool: pool) { task, scratch in
       var (inner, outer) = (inner, outer)
-      inner.a = UnsafePointer(x.pointer(as: Float.self) + range.lowerBound * columns)
-      inner.c = between
-      vk_s8_gemm(&inner, 0, range.count, 0, hidden, scratch)
-      outer.a = UnsafePointer(between)
-      outer.c = y.pointer(as: Float.self) + range.lowerBound * rows
-      outer.epilogue.residual = UnsafeRawPointer(epilogue.residual?.at(range.lowerBound * rows))
-      vk_s8_gemm(&outer, 0, range.count, 0, rows, scratch)
+      let between = (scratch + start).assumingMemoryBound(to: Float.self)
+      let range = cut.rows(of: task)
+      for top in stride(from: range.lowerBound, to: range.upperBound, by: most) {
+        let count = min(most, range.upperBound - top)
+        inner.a = UnsafePointer(x.pointer(as: Float.self) + top * columns)
+        inner.c = between
+        vk_s8_gemm(&inner, 0, count, 0, hidden, scratch)
+        outer.a = UnsafePointer(between)
+        outer.c = y.pointer(as: Float.self) + top * rows
+        outer.epilogue.residual = UnsafeRawPointer(epilogue.residual?.at(top * rows))
+        vk_s8_gemm(&outer, 0, count, 0, rows, scratch)
+      }
     }
   }
 
@@ -108,8 +121,8 @@ extension Kernel {
   }
 }
 
-/// How rows are cut into tasks that round their own rows: by the shape alone.
-struct RowCut {
+/// How rows are cut into tasks that bring their own rows into 8 bits: by the shape alone.
+private struct RowCut {
   /// The rows of a tile of the fastest kernel.
   static let tile = 14
   /// The tasks that would be well, and those that there are: as many as tiles at most.
@@ -124,23 +137,5 @@ struct RowCut {
 
   func rows(of task: Int) -> Range<Int> {
     m * task / tasks..<m * (task + 1) / tasks
-  }
-
-  /// Works through the rows some at a time, with memory for `width` numbers of each behind `start` bytes of scratch.
-  func each(
-    width: Int, behind start: Int, pool: any WorkPool,
-    _ body: (_ rows: Range<Int>, _ between: UnsafeMutablePointer<Float>, _ scratch: UnsafeMutableRawPointer)
-      ->
-      Void
-  ) {
-    let start = (start + 63) / 64 * 64
-    let most = min(4 * RowCut.tile, (WorkScratch.byteCount - start) / (4 * max(1, width)))
-    Kernel.run(tasks: tasks, pool: pool) { task, scratch in
-      let between = (scratch + start).assumingMemoryBound(to: Float.self)
-      let range = rows(of: task)
-      for top in stride(from: range.lowerBound, to: range.upperBound, by: most) {
-        body(top..<min(top + most, range.upperBound), between, scratch)
-      }
-    }
   }
 }

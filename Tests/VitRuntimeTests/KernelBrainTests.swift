@@ -148,41 +148,4 @@ internal import VitRuntime
     // One that is not makes all of them what they were.
     #expect(!Packing.weights([0, 1], .f32, rows: 8, columns: 8, stored: [.bf16, .f32]).isNarrow)
   }
-
-  /// A weight of bfloat16 numbers, packed.
-  private func weight(_ rows: Int, _ columns: Int, seed: UInt64) throws -> Buffer {
-    let values = Buffer(.f32, [rows, columns], seed: seed)
-    let stored = Buffer(.bf16, [rows, columns])
-    let bytes = UnsafeMutableRawBufferPointer(start: stored.view.base, count: stored.view.byteCount)
-    for index in 0..<rows * columns { bytes.store(values[index], at: index, as: .bf16) }
-    let packing = Packing.weights([0], .f32, rows: rows, columns: columns, stored: [.bf16])
-    let packed = Buffer(packing.type.element, packing.type.extents)
-    try packing.pack([stored.view], packed.view, SerialPool())
-    return packed
-  }
-
-  @Test("a perceptron that is worked through some rows at a time has the bits of its two maps")
-  func perceptron() throws {
-    try each {
-      for (m, columns, hidden, rows) in [(28, 33, 64, 20), (100, 64, 130, 64)] {
-        let (first, second) = (try weight(hidden, columns, seed: 1), try weight(rows, hidden, seed: 2))
-        let (a, b) = (Buffer(.f32, [hidden], seed: 3), Buffer(.f32, [rows], seed: 4))
-        let (x, residual) = (Buffer(.f32, [m, columns], seed: 5), Buffer(.f32, [m, rows], seed: 6))
-        let (y, between, z) = (Buffer(.f32, [m, rows]), Buffer(.f32, [m, hidden]), Buffer(.f32, [m, rows]))
-        let epilogue = Epilogue(residual: residual.view)
-        #expect(Kernel.isPerceptronFused(first.view, second.view, rows: m))
-        Kernel.perceptron(
-          x.view, columns: columns, hidden: hidden, rows: rows, first: first.view, firstBias: a.view,
-          activation: .relu, second: second.view, secondBias: b.view, epilogue: epilogue, into: y.view,
-          pool: SerialPool())
-        Kernel.linear(
-          x.view, rows: hidden, columns: columns, packed: first.view, bias: a.view, activation: .relu,
-          into: between.view, pool: SerialPool())
-        Kernel.linear(
-          between.view, rows: rows, columns: hidden, packed: second.view, bias: b.view, epilogue: epilogue,
-          into: z.view, pool: SerialPool())
-        #expect(y.values == z.values)
-      }
-    }
-  }
 }
