@@ -88,34 +88,27 @@ size_t vk_bf16_attention_scratch(const vk_attention *p) {
          sizeof(float) * 32;
 }
 
-void vk_bf16_attend(const vk_attention *attention, size_t batch, size_t head, size_t q0, size_t q1, void *scratch) {
 #if defined(__x86_64__)
-  if (!is_plain && vk_bf16_is_fast()) {
-    attend_bf16_bf16_avx512(attention, batch, head, q0, q1, scratch);
-    return;
-  }
+#define BF16_CALL(name, arguments)                      \
+  do {                                                  \
+    if (!is_plain && vk_bf16_is_fast())                 \
+      name##_bf16_avx512 arguments;                     \
+    else                                                \
+      name##_bf16_base arguments;                       \
+  } while (0)
+#else
+#define BF16_CALL(name, arguments) name##_bf16_base arguments
 #endif
-  attend_bf16_bf16_base(attention, batch, head, q0, q1, scratch);
+
+void vk_bf16_attend(const vk_attention *attention, size_t batch, size_t head, size_t q0, size_t q1, void *scratch) {
+  BF16_CALL(attend_bf16, (attention, batch, head, q0, q1, scratch));
 }
 
 void vk_bf16_gemm(const vk_product *product, size_t m0, size_t m1, size_t n0, size_t n1, void *scratch) {
-  if (m1 <= m0 || n1 <= n0) return;
-#if defined(__x86_64__)
-  if (!is_plain && vk_bf16_is_fast()) {
-    gemm_bf16_bf16_avx512(product, m0, m1, n0, n1, scratch);
-    return;
-  }
-#endif
-  gemm_bf16_bf16_base(product, m0, m1, n0, n1, scratch);
+  if (m1 > m0 && n1 > n0) BF16_CALL(gemm_bf16, (product, m0, m1, n0, n1, scratch));
 }
 
 void vk_bf16_pack(size_t k, size_t n, const float *b, ptrdiff_t b_row, ptrdiff_t b_column, size_t n0, void *packed) {
   uint8_t *to = (uint8_t *)packed + n0 / NARROW_PANEL * (narrow_padded(2 * k) * NARROW_PANEL);
-#if defined(__x86_64__)
-  if (!is_plain && vk_bf16_is_fast()) {
-    bf16_pack_bf16_avx512(k, n, b, b_row, b_column, to);
-    return;
-  }
-#endif
-  bf16_pack_bf16_base(k, n, b, b_row, b_column, to);
+  BF16_CALL(bf16_pack, (k, n, b, b_row, b_column, to));
 }

@@ -42,11 +42,12 @@ struct Option: Sendable {
     "--input-shape", "NAME=SHAPE",
     "the shape of an input, as image=batch,3,224,224, where an ONNX file leaves it open; ? for what stays so",
     isRepeatable: true)
-  /// How many threads compute.
+  /// What products are computed in.
   static let precision = Option(
     "--precision", "TYPE",
     "what products are computed in: f32, bf16 or int8 (default: as the file has its weights)"
   )
+  /// How many threads compute.
   static let threads = Option("--threads", "T", "threads that compute (default: the cores that may be used)")
   /// How much memory is used.
   static let memoryLimit = Option(

@@ -114,11 +114,11 @@ final class DistilSession {
 
   /// Runs `tap` on samples in order, whole micro-batches only (at least one, wrapping around).
   private func sweep(
-    _ tap: TeacherTap, _ samples: [Int], _ figure: String, _ body: () throws -> Void
+    _ tap: TeacherTap, _ samples: [Int], _ work: String, _ body: () throws -> Void
   ) throws {
     let runs = max(1, samples.count / micro)
     for run in 0..<runs {
-      if run > 0 { context.progress("\(phase), \(figure)", run * micro, samples.count, "") }
+      if run > 0 { context.progress("\(phase), \(work)", run * micro, samples.count, "") }
       try context.checkCancelled()
       try tap.run((0..<micro).map { (index: samples[(run * micro + $0) % samples.count], variant: nil) })
       try body()

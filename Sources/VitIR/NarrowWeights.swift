@@ -1,0 +1,52 @@
+extension ElementType {
+  /// Whether products with weights that are stored so are computed in fewer bits than `f32` has.
+  public var isNarrow: Bool { self == .q8 || self == .bf16 }
+}
+
+extension Graph {
+  /// Whether there are weights with which products are computed in fewer bits than `f32` has.
+  public var hasNarrowWeights: Bool { tensors.names.contains { tensors[$0]?.element.isNarrow ?? false } }
+
+  /// Takes such weights for the floats that they stand for.
+  public mutating func widenWeights() {
+    for (index, value) in values.enumerated() where value.isConstant {
+      guard let tensor = tensors[value.name], tensor.element.isNarrow else { continue }
+      setTensor(tensor.widened, of: valueID(index))
+    }
+  }
+}
+
+extension Tensor {
+  /// This tensor as `f32`, where it has rows of 8 bits or is bfloat16; any other as it is.
+  fileprivate var widened: Tensor {
+    guard element == .bf16 else { return dequantised }
+    let byteCount = ElementType.f32.byteCount(of: shape)
+    return Tensor(
+      unchecked: .f32, shape: shape,
+      storage: isElided ? ElidedStorage(byteCount: byteCount) : WidenedStorage(storage, count: count))
+  }
+}
+
+/// The floats that bfloat16 numbers are, made anew whenever they are read.
+private final class WidenedStorage: TensorStorage {
+  private let source: any TensorStorage
+  private let count: Int
+
+  init(_ source: any TensorStorage, count: Int) { (self.source, self.count) = (source, count) }
+
+  var byteCount: Int { 4 * count }
+
+  func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
+    let copy = try MemoryStorage(byteCount: byteCount) { target in
+      try source.withBytes { bytes in
+        for index in 0..<count {
+          let bits = UInt32(bytes.loadUnaligned(fromByteOffset: 2 * index, as: UInt16.self))
+          target.storeBytes(of: bits << 16, toByteOffset: 4 * index, as: UInt32.self)
+        }
+      }
+    }
+    return try copy.withBytes(body)
+  }
+
+  func release() { source.release() }
+}
