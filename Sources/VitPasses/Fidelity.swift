@@ -52,17 +52,20 @@ public final class FidelityMeter {
   private let context: PassContext
   /// The teacher's outputs: for each of them the values of all samples.
   private let reference: [[Float]]
+  /// What each sample counts for in agreement and divergence; all the same where there are none.
+  private let sampleWeights: [Double]
   /// For how many samples the teacher gives something that is no number.
   public let referenceNonFinite: Int
 
   /// A meter on `samples` of `data` (all by default); without those for which the teacher gives no numbers, where it is
-  /// `screening`.
+  /// `screening`. Where it names classes and there is a `profile`, samples count for as much in agreement and divergence as makes
+  /// the teacher so sure of them.
   ///
   /// `progress` hears of the samples done while the teacher runs. Throws where there are no samples, and where more than a
   /// tenth of them are left out.
   public init(
     teacher: Graph, data: any SampleSource, samples: [Int]? = nil, context: PassContext,
-    screening: Bool = true, progress: (Int, Int) -> Void = { _, _ in }
+    screening: Bool = true, profile: MarginProfile? = nil, progress: (Int, Int) -> Void = { _, _ in }
   ) throws {
     let places = samples ?? Array(0..<data.count)
     guard !places.isEmpty else {
@@ -94,6 +97,12 @@ public final class FidelityMeter {
     referenceNonFinite = nonFinite
     self.samples = kept
     self.reference = reference
+    sampleWeights =
+      kind == .classes && !kept.isEmpty
+      ? profile?.weights(
+        MarginProfile.margins(reference.first ?? [], classes: (reference.first?.count ?? 0) / kept.count))
+        ?? []
+      : []
     runner = SampleRunner(teacher, data: data, samples: kept, context: context)
   }
 
@@ -105,6 +114,12 @@ public final class FidelityMeter {
         accuracy($0, classes: logits.count / samples.count, first: 0, count: samples.count)
       }
     }
+  }
+
+  /// How sure the teacher is of the samples; `nil` without classes, and of too few samples.
+  package var profile: MarginProfile? {
+    guard kind == .classes, let logits = reference.first, !samples.isEmpty else { return nil }
+    return MarginProfile(of: MarginProfile.margins(logits, classes: logits.count / samples.count))
   }
 
   private func accuracy(
@@ -152,7 +167,7 @@ public final class FidelityMeter {
     let weights = try weights ?? context.weights(of: graph)
     var each = SampleDamages()
     var result = Fidelity(images: samples.count)
-    var agreeing = 0
+    var agreeing = 0.0
     var sums = TreeSum<BatchSums>()
     try runner.run(graph, weights, fromCut: fromCut, progress: progress) { first, outputs, count in
       guard outputs.count == reference.count else {
@@ -188,8 +203,9 @@ public final class FidelityMeter {
           result.scores = result.scores.map { $0.adding(scores) } ?? scores
           for row in 0..<count {
             let (t, s) = (teacher + row * size, output.f32 + row * size)
-            if FidelityMeter.best(t, size) == FidelityMeter.best(s, size) { agreeing += 1 }
-            let divergence = FidelityMeter.divergence(t, s, size)
+            let weight = sampleWeights.isEmpty ? 1 : sampleWeights[first + row]
+            if FidelityMeter.best(t, size) == FidelityMeter.best(s, size) { agreeing += weight }
+            let divergence = weight * FidelityMeter.divergence(t, s, size)
             batch.divergence += divergence
             each.damages.append(divergence)
             if let label = data.label(samples[first + row]), (0..<size).contains(label) {
@@ -207,7 +223,7 @@ public final class FidelityMeter {
     result.relativeError = relative.reduce(0, +) / Double(max(relative.count, 1))
     if kind == .classes {
       result.teacherAccuracy = teacherScores?.rate
-      result.agreement = Double(agreeing) / Double(samples.count)
+      result.agreement = agreeing / Double(samples.count)
       result.divergence = sum.divergence / Double(samples.count)
       result.divergenceError = SampleDamages.mean(each.damages)?.error
       result.dropError = SampleDamages.mean(each.gains)?.error

@@ -136,7 +136,7 @@ private struct CompileJob {
           .note, "a step takes \(form.rounded(batch)) samples, for the batch is fixed at \(form.count ?? 1)",
           code: "rounded-batch"))
     }
-    let plan = CompilePlan(
+    var plan = CompilePlan(
       options, teacher: origin, form: form,
       cost: try ModelCost(teacher.graph, inputShapes: shapes, samples: form.count ?? 1, pool: pool),
       samples: data.count, evaluation: evaluation?.count,
@@ -144,6 +144,13 @@ private struct CompileJob {
       storedBytes: options.target.map { $0.byteCount < .max } ?? false
         ? try VModWriter.frameByteCount(teacher.graph, weights: options.weights) : nil)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
+    if let evaluation, plan.asksForProfile {
+      let unseen = evaluation.sampled(min(plan.evaluation, CompilePlan.profiled), seed: options.seed)
+      let meter = try FidelityMeter(
+        teacher: teacher.graph, data: unseen, context: context, screening: false,
+        progress: { progress.advance("look at unseen", $0, $1, "") })
+      if let profile = meter.profile { plan.judge(like: profile) }
+    }
     let parts = try data.holdingOut(plan.heldOut, seed: options.seed)
     training = parts.training
     // What is measured at the end is not what was chosen by: without data of its own it is the other half of what is held out.

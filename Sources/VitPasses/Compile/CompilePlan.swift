@@ -3,7 +3,7 @@ package import VitIR
 /// The numbers of a compile that follow from the model and the budget, and the pipeline that they give.
 package struct CompilePlan: Sendable {
   /// What runs.
-  package let pipeline: Pipeline
+  package private(set) var pipeline: Pipeline
   /// Samples that nothing is trained on.
   package let heldOut: Int
 
@@ -56,6 +56,21 @@ package struct CompilePlan: Sendable {
     pipeline = options.pipeline(
       budget, heldOut: heldOut, batch: batch,
       size: .init(parameters: cost.total.parameters, flops: cost.total.flops, bytes: storedBytes))
+  }
+
+  /// Whether what the pipeline looks for is judged by how sure the teacher is of samples that it has not seen, where there are some.
+  package var asksForProfile: Bool { budget != nil && pipeline.reduction != nil }
+
+  /// The most samples that a profile is made of.
+  package static let profiled = 256
+
+  /// Has held-out samples weighted so that the teacher is as sure of them.
+  package mutating func judge(like profile: MarginProfile) {
+    pipeline.passes = pipeline.passes.map { pass in
+      guard var select = pass as? Select, select.criterion == .auto else { return pass }
+      select.reduction.profile = profile
+      return select
+    }
   }
 
   /// The fewest steps of distillation for which a mixer that needs them is put on trial where it is not asked for.

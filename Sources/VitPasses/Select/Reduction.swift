@@ -69,6 +69,8 @@ public struct Reduction: Hashable, Sendable {
   public var narrowSteps = 0
   /// Samples of such a step, and its rate.
   public var narrowBatch = 64, narrowRate = 2e-3
+  /// How sure the teacher is of samples like those that the model will meet: those that models are judged on are weighted to be so.
+  package var profile: MarginProfile?
   /// Whether a linear map may stand in the place of a whole block.
   public var removesBlocks = true
   /// Whether a layer may use the attention map of one before.
@@ -97,7 +99,8 @@ public struct Reduction: Hashable, Sendable {
   }
 
   /// Takes `cost` (time; also measured, flops, parameters), `timed-batch` (1): the samples of a run whose time is measured, `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
-  /// that are held out), `tile` (32), `head-tile` (8), `beside` (none; or conv, any): what may stand in place of attention beside the mixers on trial,
+  /// that are held out), `margins` (none): the quantiles of what the teacher's first class is above the next one on images like those
+  /// that the model will meet, by which those that it is judged on are weighted, `tile` (32), `head-tile` (8), `beside` (none; or conv, any): what may stand in place of attention beside the mixers on trial,
   /// `narrow-steps` (0), `narrow-batch` (64), `narrow-rate` (0.002): how mixers that need steps are distilled with fewer channels,
   /// `blocks` (true): whether a linear map may stand in the place of a whole block,
   /// `share` (true): whether a layer may use the attention map of one before, and `share-from` (0.8): how alike their mean maps must be,
@@ -111,6 +114,7 @@ public struct Reduction: Hashable, Sendable {
     agreement = try options.value("agreement", default: agreement)
     images = try options.value("solved", default: images)
     judged = try options.optional("judged")
+    profile = try options.numbers("margins").map(MarginProfile.init(cuts:))
     tile = try options.value("tile", default: tile)
     headTile = try options.value("head-tile", default: headTile)
     beside = try options.choice("beside", default: beside)
@@ -138,6 +142,11 @@ public struct Reduction: Hashable, Sendable {
         "select: expected a goal from 0 to 1, a limit of at least 0, an agreement from 0 to 1, solved, judged and merge-from > 0, share-from from -1 to 1, timed-batch from 1 to \(Reduction.largestBatch) and tiles from 1 to 4096",
         kind: .usage, code: "option-value")
     }
+    if let cuts = profile?.cuts,
+      zip(cuts, cuts.dropFirst()).contains(where: { !($0 <= $1) }) || cuts.contains(where: \.isNaN)
+    {
+      throw VitError("select: expected margins in ascending order", kind: .usage, code: "option-value")
+    }
     if narrowSteps != 0 { try distil.check() }
   }
 
@@ -159,6 +168,7 @@ public struct Reduction: Hashable, Sendable {
       ("goal", "\(goal)"), ("limit", "\(limit)"), ("agreement", "\(agreement)"),
       ("solved", "\(images)"),
     ] + (judged.map { [("judged", "\($0)")] } ?? [])
+      + (profile.map { [("margins", "[\($0.cuts.map { "\($0)" }.joined(separator: ","))]")] } ?? [])
       + [
         ("tile", "\(tile)"), ("head-tile", "\(headTile)"), ("beside", beside.rawValue),
       ] + narrowOptions + [

@@ -14,7 +14,8 @@ extension Select {
       reduction, teacher: teacher, mixers: choices.of(chosen), isFree: isFree, meter: meter, context: context)
     var walk = try search.walk()
     let judge = try FidelityMeter(
-      teacher: teacher.graph, data: data, samples: data.spread(reduction.judged), context: context)
+      teacher: teacher.graph, data: data, samples: data.spread(reduction.judged), context: context,
+      profile: reduction.profile)
     let trials = try solved(
       search, &walk, chosen: chosen.sorted(), choices: choices, owning: owning, hybrid, judge, context)
     let (points, point, passes) = (walk.points, trials.point, trials.passes)
@@ -249,7 +250,8 @@ extension Select {
   private func meter(_ teacher: Teacher, _ context: PassContext) throws -> FidelityMeter {
     let data = try context.heldOut ?? context.samples(for: Select.name)
     return try FidelityMeter(
-      teacher: teacher.graph, data: data, samples: data.spread(images), context: context)
+      teacher: teacher.graph, data: data, samples: data.spread(images), context: context,
+      profile: criterion == .auto ? reduction.profile : nil)
   }
 
   /// Gives all mixers on trial an output map of their own for the first tokens' rows (see `OwnPrefix`), where what those do that
