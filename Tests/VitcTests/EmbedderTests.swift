@@ -86,6 +86,14 @@ import Vitc
     #expect(text.hasPrefix("select{by=auto,count=0,"))
     #expect(result.report.selected.isEmpty)
     #expect(result.model.graph.parameterCount < teacher.graph.parameterCount)
+    #expect(!text.contains("margins"))
+    // What it is judged on is weighted by how sure the teacher is of images that it has not seen.
+    let unseen = try Samples("synthetic:32", for: teacher, purpose: .calibration, report: { _ in })
+    _ = try Compiler(options).compile(teacher, data, evaluation: unseen) { event in
+      if case .pipeline(let pipeline) = event { text = pipeline }
+    }
+    let reduction = try #require(Pipeline(text).reduction)
+    #expect(reduction.profile?.cuts.count == 4, "\(text)")
     let error = #expect(throws: VitError.self) { try Compiler(options).compile(teacher) }
     #expect(error?.diagnostic.code == "data-missing")
     options.select = .damage

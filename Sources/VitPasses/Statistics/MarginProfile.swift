@@ -6,7 +6,7 @@
 /// not seen, tell what happens on those (post-stratification: Holt, Smith 1979).
 public struct MarginProfile: Sendable, Hashable {
   /// The margins that part the samples into equally many, in ascending order.
-  let cuts: [Double]
+  package let cuts: [Double]
 
   /// The most that a sample counts for: of few samples much would hang on each.
   private static let mostWeight = 4.0
@@ -14,10 +14,10 @@ public struct MarginProfile: Sendable, Hashable {
   private static let parts = 5
 
   /// A profile with these cuts.
-  init(cuts: [Double]) { self.cuts = cuts }
+  package init(cuts: [Double]) { self.cuts = cuts }
 
   /// The profile of so many margins; `nil` for too few to tell.
-  init?(of margins: [Double]) {
+  package init?(of margins: [Double]) {
     let sorted = margins.filter(\.isFinite).sorted()
     guard sorted.count >= 2 * MarginProfile.parts else { return nil }
     cuts = (1..<MarginProfile.parts).map { place in
@@ -27,7 +27,7 @@ public struct MarginProfile: Sendable, Hashable {
   }
 
   /// The margin of each of `count` samples with scores of so many classes.
-  static func margins(_ scores: [Float], classes: Int) -> [Double] {
+  package static func margins(_ scores: [Float], classes: Int) -> [Double] {
     guard classes > 1 else { return [] }
     return (0..<scores.count / classes).map { sample in
       var (first, second) = (-Double.infinity, -Double.infinity)
@@ -41,7 +41,7 @@ public struct MarginProfile: Sendable, Hashable {
   /// What each sample counts for, so that the same weight lies between any two cuts; the mean is 1.
   ///
   /// A part in which there are none leaves its weight to the next less sure one, or to the surest that there is.
-  func weights(_ margins: [Double]) -> [Double] {
+  package func weights(_ margins: [Double]) -> [Double] {
     let part = margins.map { margin in cuts.count { $0 <= margin } }
     var counts = Array(repeating: 0.0, count: cuts.count + 1)
     for place in part { counts[place] += 1 }
