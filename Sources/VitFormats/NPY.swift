@@ -63,10 +63,10 @@ public enum NPY {
 
   /// Writes `tensor` to the file at `path`, which appears whole or not at all.
   ///
-  /// What NumPy lacks, bfloat16 and rows of 8 bits, is written as float32.
+  /// What NumPy lacks, bfloat16 and whole numbers with scales, is written as float32.
   public static func write(_ tensor: Tensor, to path: String) throws {
     var file = try AtomicFile(path: path)
-    if tensor.element == .bf16 || tensor.element == .q8 {
+    if tensor.element == .bf16 || tensor.element.isQuantised {
       let widened = Tensor(shape: tensor.shape, floats: try tensor.floats())
       try file.write(NPYHeader.encode(widened.element, widened.shape))
       try append(widened, to: &file)

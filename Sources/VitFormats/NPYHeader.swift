@@ -56,7 +56,7 @@ enum NPYHeader {
     let code =
       switch element {
       case .f64: "<f8"
-      case .f32, .bf16, .q8: "<f4"
+      case .f32, .bf16, .q8, .w8, .w4: "<f4"
       case .f16: "<f2"
       case .i64: "<i8"
       case .i32: "<i4"

@@ -91,7 +91,7 @@ extension Tensor {
   /// The transpose of this matrix, whose bytes are turned when they are asked for; of a transpose, what it was made of.
   public func transposed() -> Tensor {
     precondition(shape.count == 2)
-    guard element != .q8 else { return dequantised.transposed() }
+    guard !element.isQuantised else { return dequantised.transposed() }
     if let matrix = storage as? MatrixStorage, matrix.source.byteCount == matrix.byteCount,
       matrix.view == MatrixStorage.transposition(of: [shape[1], shape[0]], elementSize: element.size)
     {
@@ -105,7 +105,7 @@ extension Tensor {
   /// The entries `rows` of the first axis, in that order, put together when they are asked for.
   public func selecting(_ rows: [Int]) -> Tensor {
     precondition(rows.allSatisfy { $0 >= 0 && $0 < shape.first ?? 0 })
-    guard element != .q8 else { return dequantised.selecting(rows) }
+    guard !element.isQuantised else { return dequantised.selecting(rows) }
     let columns = shape.dropFirst().reduce(1, *)
     return Tensor(
       unchecked: element, shape: [rows.count] + shape.dropFirst(),

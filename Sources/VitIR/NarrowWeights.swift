@@ -1,23 +1,31 @@
 extension ElementType {
   /// Whether products with weights that are stored so are computed in fewer bits than `f32` has.
   public var isNarrow: Bool { self == .q8 || self == .bf16 }
+
+  /// Whether what is stored so stands for floats that passes work on.
+  fileprivate var standsForFloats: Bool { isNarrow || isQuantised }
 }
 
 extension Graph {
   /// Whether there are weights with which products are computed in fewer bits than `f32` has.
   public var hasNarrowWeights: Bool { tensors.names.contains { tensors[$0]?.element.isNarrow ?? false } }
 
+  /// Whether there are weights that stand for floats: those, and others that are stored in fewer bits.
+  public var hasWeightsInFewerBits: Bool {
+    tensors.names.contains { tensors[$0]?.element.standsForFloats ?? false }
+  }
+
   /// Takes such weights for the floats that they stand for.
   public mutating func widenWeights() {
     for (index, value) in values.enumerated() where value.isConstant {
-      guard let tensor = tensors[value.name], tensor.element.isNarrow else { continue }
+      guard let tensor = tensors[value.name], tensor.element.standsForFloats else { continue }
       setTensor(tensor.widened, of: valueID(index))
     }
   }
 }
 
 extension Tensor {
-  /// This tensor as `f32`, where it has rows of 8 bits or is bfloat16; any other as it is.
+  /// This tensor as `f32`, where it is whole numbers with scales or bfloat16; any other as it is.
   fileprivate var widened: Tensor {
     guard element == .bf16 else { return dequantised }
     let byteCount = ElementType.f32.byteCount(of: shape)

@@ -24,7 +24,7 @@ public struct TextOptions: Sendable {
   /// Whether the values of a tensor of that type stand in the text.
   public func inlines(_ tensor: Tensor) -> Bool {
     tensor.count <= (tensor.element.isFloat ? inlineFloats : inlineIntegers) && !tensor.isElided
-      && tensor.element != .q8
+      && !tensor.element.isQuantised
   }
 }
 
@@ -157,7 +157,7 @@ extension UnsafeRawBufferPointer {
     switch element {
     case .bool: self[index] == 0 ? "false" : "true"
     case .f64: loadNumber(at: index, as: element).word
-    case .f32, .f16, .bf16, .q8: Float(loadNumber(at: index, as: element)).word
+    case .f32, .f16, .bf16, .q8, .w8, .w4: Float(loadNumber(at: index, as: element)).word
     case .u64: String(loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))
     default: String(loadInteger(at: index, as: element) ?? 0)
     }
@@ -183,7 +183,7 @@ extension UnsafeMutableRawBufferPointer {
       return true
     }
     switch element {
-    case .q8: return false
+    case .q8, .w8, .w4: return false
     case .bool:
       guard word == "true" || word == "false" else { return false }
       storeBytes(of: word == "true" ? 1 : 0, toByteOffset: offset, as: UInt8.self)

@@ -1,53 +1,115 @@
-/// The layout of `q8`: an `f32` scale for each row of the last axis, then the elements, whole numbers in −127…127. An element
-/// stands for the product of the two.
+/// The layout of whole numbers with scales: an `f32` scale for each group of elements of a row (an entry of all axes but the last), group by
+/// group and row by row; then the elements, row by row. An element stands for its product with its group's scale.
+///
+/// In `q8` and `w8` a row is one group, of numbers in −127…127, a byte each. In `w4` 32 elements are one, the last of a row maybe
+/// fewer, in −8…7: two share a byte, the first in the lower half, and each row begins a byte.
 public struct QuantisedRows: Sendable {
   /// The number of rows.
   public let rows: Int
   /// The elements of a row.
   public let columns: Int
+  /// The elements of a group.
+  package let group: Int
+  /// Whether elements have 4 bits, of 8.
+  private let isHalf: Bool
 
-  /// The rows of a tensor with that shape.
-  public init(shape: [Int]) {
+  /// The rows of a tensor with that shape; `nil` for a type without scales.
+  public init?(_ element: ElementType, shape: [Int]) {
+    guard element.isQuantised else { return nil }
     rows = shape.dropLast().reduce(1, *)
     columns = shape.last ?? 1
+    isHalf = element == .w4
+    group = isHalf ? QuantisedRows.group : max(columns, 1)
   }
 
-  /// Where the elements begin, in bytes.
-  public var start: Int { 4 * rows }
+  /// The elements of a group in `w4`.
+  package static let group = 32
 
-  /// Writes the numbers that `rows` stand for.
+  /// The groups of a row.
+  package var groups: Int { isHalf ? columns / group + (columns % group == 0 ? 0 : 1) : 1 }
+  /// Where the elements begin, in bytes.
+  public var start: Int { 4 * rows * groups }
+  /// The bytes of a row's elements.
+  private var stride: Int { isHalf ? columns / 2 + columns % 2 : columns }
+  /// All bytes.
+  var byteCount: Int { start + rows * stride }
+
+  /// The numbers that an element can be.
+  package var range: ClosedRange<Float> { isHalf ? -8...7 : -127...127 }
+
+  /// Writes the numbers that `source` stands for.
   func dequantise(_ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer) {
     for row in 0..<rows {
-      let scale = source.loadUnaligned(fromByteOffset: 4 * row, as: Float.self)
-      let first = row * columns
-      for index in first..<first + columns {
-        let whole = Int8(bitPattern: source[start + index])
-        target.storeBytes(of: Float(whole) * scale, toByteOffset: 4 * index, as: Float.self)
+      for index in 0..<groups {
+        let scale = source.loadUnaligned(fromByteOffset: 4 * (row * groups + index), as: Float.self)
+        for column in index * group..<min(columns, (index + 1) * group) {
+          target.storeBytes(
+            of: Float(whole(source, row, column)) * scale, toByteOffset: 4 * (row * columns + column),
+            as: Float.self)
+        }
       }
     }
   }
 
-  /// Quantises rows: the scale is the greatest magnitude by 127, rounded up to 8 bits of precision, which half as many bytes hold
-  /// when they are compressed; elements are rounded to nearest, halves to even.
-  ///
-  /// All numbers are finite. A row whose scale would not be a normal number becomes zero.
-  func quantise(_ source: [Float], into target: UnsafeMutableRawBufferPointer) {
+  private func whole(_ source: UnsafeRawBufferPointer, _ row: Int, _ column: Int) -> Int8 {
+    guard isHalf else { return Int8(bitPattern: source[start + row * stride + column]) }
+    let byte = source[start + row * stride + column / 2]
+    return Int8(bitPattern: column % 2 == 0 ? byte << 4 : byte & 0xf0) >> 4
+  }
+
+  /// Writes elements and scales.
+  package func store(_ wholes: [Int8], scales: [Float], into target: UnsafeMutableRawBufferPointer) {
+    precondition(wholes.count == rows * columns && scales.count == rows * groups)
+    for (index, scale) in scales.enumerated() {
+      target.storeBytes(of: scale, toByteOffset: 4 * index, as: Float.self)
+    }
     for row in 0..<rows {
-      let part = source[row * columns..<(row + 1) * columns]
-      let greatest = part.reduce(0) { max($0, $1.magnitude) }
-      let bits = (greatest / 127).bitPattern
-      var scale = Float(bitPattern: bits & 0xffff == 0 ? bits : (bits | 0xffff) &+ 1)
-      if !scale.isNormal { scale = 0 }
-      target.storeBytes(of: scale, toByteOffset: 4 * row, as: Float.self)
-      for (index, value) in part.enumerated() {
-        let whole = scale > 0 ? (value / scale).rounded(.toNearestOrEven) : 0
-        target[start + row * columns + index] = UInt8(bitPattern: Int8(max(-127, min(127, whole))))
+      let first = row * columns
+      for place in 0..<stride {
+        target[start + row * stride + place] =
+          if isHalf {
+            UInt8(bitPattern: wholes[first + 2 * place]) & 15
+              | (2 * place + 1 < columns ? UInt8(bitPattern: wholes[first + 2 * place + 1]) << 4 : 0)
+          } else {
+            UInt8(bitPattern: wholes[first + place])
+          }
       }
     }
+  }
+
+  /// Quantises rows; elements are rounded to nearest, halves to even. All numbers are finite.
+  ///
+  /// Of 8 bits the scale is the greatest magnitude by 127, rounded up to 8 bits of precision, which half as many bytes hold when they
+  /// are compressed; of 4 it is that of least squares (`GroupScale`). A row whose scale would not be a normal number becomes zero.
+  func quantise(_ source: [Float], into target: UnsafeMutableRawBufferPointer) {
+    var wholes = [Int8](repeating: 0, count: source.count)
+    var scales: [Float] = []
+    for row in 0..<rows {
+      for index in 0..<groups {
+        let places = row * columns + index * group..<row * columns + min(columns, (index + 1) * group)
+        let scale = scale(of: source[places])
+        scales.append(scale)
+        for place in places where scale != 0 { wholes[place] = nearest(source[place], scale) }
+      }
+    }
+    store(wholes, scales: scales, into: target)
+  }
+
+  /// The element that stands for `value` best.
+  package func nearest(_ value: Float, _ scale: Float) -> Int8 {
+    Int8(min(max((value / scale).rounded(.toNearestOrEven), range.lowerBound), range.upperBound))
+  }
+
+  /// The scale of a group; where least squares find it, with weights of its elements.
+  package func scale(of values: ArraySlice<Float>, weights: [Float]? = nil) -> Float {
+    guard !isHalf else { return GroupScale.best(values, weights: weights) }
+    let bits = (values.reduce(0) { max($0, $1.magnitude) } / 127).bitPattern
+    let scale = Float(bitPattern: bits & 0xffff == 0 ? bits : (bits | 0xffff) &+ 1)
+    return scale.isNormal ? scale : 0
   }
 }
 
-/// The numbers that rows of 8 bits stand for, as `f32`: made each time they are asked for.
+/// The numbers that whole ones with scales stand for, as `f32`: made each time they are asked for.
 private final class DequantisedStorage: TensorStorage {
   private let source: any TensorStorage
   private let layout: QuantisedRows
@@ -70,24 +132,23 @@ private final class DequantisedStorage: TensorStorage {
 }
 
 extension Tensor {
-  /// This tensor with the numbers that its rows of 8 bits stand for; any other as it is.
+  /// This tensor with the numbers that its whole ones with scales stand for; any other as it is.
   public var dequantised: Tensor {
-    guard element == .q8, !isElided else {
-      return element == .q8
-        ? Tensor(
-          unchecked: .f32, shape: shape,
-          storage: ElidedStorage(byteCount: ElementType.f32.byteCount(of: shape))
-        ) : self
+    guard let layout = QuantisedRows(element, shape: shape) else { return self }
+    guard !isElided else {
+      return Tensor(
+        unchecked: .f32, shape: shape,
+        storage: ElidedStorage(byteCount: ElementType.f32.byteCount(of: shape)))
     }
-    return Tensor(
-      unchecked: .f32, shape: shape, storage: DequantisedStorage(storage, QuantisedRows(shape: shape)))
+    return Tensor(unchecked: .f32, shape: shape, storage: DequantisedStorage(storage, layout))
   }
 
-  /// This tensor of floats in rows of 8 bits; `nil` where a number is not finite. Throws where it cannot be read.
-  public func quantised() throws -> Tensor? {
-    precondition(element.isFloat)
-    guard try isFinite() else { return nil }
+  /// This tensor of floats as whole numbers with scales, of such a type; `nil` where a number is not finite. Throws where it cannot
+  /// be read.
+  public func quantised(to element: ElementType = .q8) throws -> Tensor? {
+    precondition(self.element.isFloat)
+    guard let layout = QuantisedRows(element, shape: shape), try isFinite() else { return nil }
     let numbers = try floats()
-    return try Tensor(.q8, shape: shape) { QuantisedRows(shape: shape).quantise(numbers, into: $0) }
+    return try Tensor(element, shape: shape) { layout.quantise(numbers, into: $0) }
   }
 }

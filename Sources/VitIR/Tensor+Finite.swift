@@ -2,7 +2,7 @@ extension Tensor {
   /// `NaN` or `infinity`, where a float tensor holds one; minus infinity does not count, for masks are made of it.
   public func nonFiniteNumber() throws -> String? {
     guard element.isFloat, !isElided else { return nil }
-    guard element != .q8 else { return try dequantised.nonFiniteNumber() }
+    guard !element.isQuantised else { return try dequantised.nonFiniteNumber() }
     func first<Bits: FixedWidthInteger>(_ bytes: UnsafeRawBufferPointer, _ infinity: Bits) -> String? {
       let greatest = greatestMagnitude(bytes, as: Bits.self)
       guard greatest >= infinity else { return nil }

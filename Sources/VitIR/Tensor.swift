@@ -120,8 +120,8 @@ public struct Tensor: Sendable {
   public init(_ element: ElementType = .f32, shape: [Int], values: [Double]) {
     precondition(values.count == shape.reduce(1, *))
     self.init(likeArray: element, shape: shape) { buffer in
-      guard element != .q8 else {
-        return QuantisedRows(shape: shape).quantise(values.map(Float.init), into: buffer)
+      if let rows = QuantisedRows(element, shape: shape) {
+        return rows.quantise(values.map(Float.init), into: buffer)
       }
       for (index, value) in values.enumerated() { buffer.store(value, at: index, as: element) }
     }
@@ -178,7 +178,7 @@ public struct Tensor: Sendable {
 
   /// The elements as numbers, whatever their type. For small tensors: 8 bytes an element.
   public func doubles() throws -> [Double] {
-    guard element != .q8 else { return try dequantised.doubles() }
+    guard !element.isQuantised else { return try dequantised.doubles() }
     return try storage.withBytes { bytes in
       (0..<count).map { bytes.loadNumber(at: $0, as: element) }
     }
@@ -186,7 +186,7 @@ public struct Tensor: Sendable {
 
   /// The elements as 32-bit floats, whatever their type.
   public func floats() throws -> [Float] {
-    guard element != .q8 else { return try dequantised.floats() }
+    guard !element.isQuantised else { return try dequantised.floats() }
     return try storage.withBytes { bytes in
       [Float](unsafeUninitializedCapacity: count) { target, initialized in
         if let from = bytes.baseAddress, let to = target.baseAddress {
@@ -214,7 +214,7 @@ public struct Tensor: Sendable {
   /// The same elements with other extents of the same product.
   public func reshaped(_ shape: [Int]) -> Tensor {
     precondition(shape.reduce(1, *) == count)
-    guard element != .q8 else { return dequantised.reshaped(shape) }
+    guard !element.isQuantised else { return dequantised.reshaped(shape) }
     return Tensor(unchecked: element, shape: shape, storage: storage)
   }
 
@@ -229,7 +229,7 @@ extension Tensor {
   /// Writes the elements into a view of as many, converted where both types are floats or both whole numbers.
   public func copy(to view: View) throws {
     precondition(view.count == count)
-    guard element != .q8 else { return try dequantised.copy(to: view) }
+    guard !element.isQuantised else { return try dequantised.copy(to: view) }
     try storage.withBytes { view.convert(from: $0, element) }
   }
 }
@@ -246,7 +246,7 @@ extension UnsafeRawBufferPointer {
       let bits = UInt32(loadUnaligned(fromByteOffset: offset, as: UInt16.self)) << 16
       return Double(Float(bitPattern: bits))
     case .u64: return Double(loadUnaligned(fromByteOffset: offset, as: UInt64.self))
-    case .q8: preconditionFailure("rows of 8 bits are dequantised first")
+    case .q8, .w8, .w4: preconditionFailure("whole numbers with scales are dequantised first")
     default: return Double(loadInteger(at: index, as: element) ?? 0)
     }
   }
@@ -263,7 +263,7 @@ extension UnsafeRawBufferPointer {
     case .u32: return Int(loadUnaligned(fromByteOffset: offset, as: UInt32.self))
     case .u16: return Int(loadUnaligned(fromByteOffset: offset, as: UInt16.self))
     case .u8, .bool: return Int(self[offset])
-    case .f64, .f32, .f16, .bf16, .q8: return nil
+    case .f64, .f32, .f16, .bf16, .q8, .w8, .w4: return nil
     }
   }
 }
@@ -278,7 +278,7 @@ extension UnsafeMutableRawBufferPointer {
     }
     let offset = index * element.size
     switch element {
-    case .q8: preconditionFailure("rows of 8 bits are quantised together")
+    case .q8, .w8, .w4: preconditionFailure("whole numbers with scales are quantised together")
     case .f64: storeBytes(of: value, toByteOffset: offset, as: Double.self)
     case .f32: storeBytes(of: Float(value), toByteOffset: offset, as: Float.self)
     case .f16: storeBytes(of: Float(value).halfBits, toByteOffset: offset, as: UInt16.self)

@@ -228,9 +228,9 @@ struct TextReader {
   /// The values of a tensor: a flat list of as many words as its type has elements.
   mutating func tensor(_ element: ElementType, shape: [Int]) throws(VitError) -> Tensor {
     let place = location
-    guard element != .q8 else {
+    guard !element.isQuantised else {
       throw VitError(
-        "values of the type q8 cannot be written out", code: "syntax", location: place,
+        "values of the type \(element.rawValue) cannot be written out", code: "syntax", location: place,
         help: "leave them in the file of the tensors")
     }
     let count = shape.reduce(1, *)

@@ -68,7 +68,7 @@ public struct Pipeline: Sendable, CustomStringConvertible {
     defer { if !isGiven, hybrid.replaced.isEmpty { hybrid.teacher = nil } }
     for (place, pass) in passes.enumerated() {
       try context.checkCancelled()
-      if !pass.worksOnNarrowWeights, hybrid.graph.hasNarrowWeights {
+      if !pass.worksOnNarrowWeights, hybrid.graph.hasWeightsInFewerBits {
         hybrid.graph.widenWeights()
         context.report(.widenedWeights)
       }

@@ -13,7 +13,7 @@ extension Packing {
     ) { sources, packed, pool in
       // Panels may begin in one source and end in another, so all are brought beside each other first, a panel at a time.
       let panels = (rows + Grid.panel - 1) / Grid.panel
-      let layouts = sources.map { QuantisedRows(shape: $0.shape) }
+      let layouts = sources.compactMap { QuantisedRows(.q8, shape: $0.shape) }
       pool.run(tasks: panels) { panel, worker in
         let range = panel * Grid.panel..<min(rows, (panel + 1) * Grid.panel)
         let scales = pool.scratch(worker)

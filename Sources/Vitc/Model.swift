@@ -94,7 +94,7 @@ public struct Model: Sendable {
   /// The model with all that is quantised in it as floats, in which layers are looked for and replaced; a diagnostic
   /// with the code `dequantised` says so. `nil` where nothing is quantised.
   public func inFloats(threads: Int? = nil) throws -> Model? {
-    if graph.hasNarrowWeights {
+    if graph.hasWeightsInFewerBits {
       var result = try computing(in: .f32)
       result.diagnostics = [.widenedWeights]
       return result

@@ -97,7 +97,9 @@ struct QuantiseTests {
     let damages = try all.hybrid.layers.map { try #require($0.score("narrow_damage")) }
     #expect(damages.allSatisfy { $0 > 0 })
     let whole = try #require(all.result.damage).after
-    #expect(all.result.found?.first.map { Pipeline([$0]).description } == "quantise{weights=int8}")
+    #expect(
+      all.result.found?.first.map { Pipeline([$0]).description }
+        == "quantise{weights=int8,activations=dynamic}")
     let part = try run("quantise{limit=\(whole * 0.7)}")
     let kept = try #require((part.result.found?.first as? Quantise)?.keep)
     #expect(!kept.isEmpty && kept.count < 4)
@@ -111,8 +113,11 @@ struct QuantiseTests {
   }
 
   @Test(
-    "a layer that there is not, and a limit below nothing, are usage errors",
-    arguments: ["keep=[9]", "limit=-1", "images=0"])
+    "a layer that there is not, a limit below nothing and types that do not go together are usage errors",
+    arguments: [
+      "keep=[9]", "limit=-1", "images=0", "weights=int4,solved=-1", "weights=int4,activations=dynamic",
+      "weights=bf16,activations=f32",
+    ])
   func refused(_ option: String) throws {
     let error = try #require(throws: VitError.self) { try apply("quantise{\(option)}", to: TinyViT.model()) }
     #expect(error.kind == .usage, "\(error)")

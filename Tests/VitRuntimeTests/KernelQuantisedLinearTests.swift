@@ -36,7 +36,7 @@ internal import VitRuntime
 
   /// What the kernels promise, written down plainly.
   private static func reference(_ x: [Float], _ weights: Tensor, m: Int, n: Int, k: Int) throws -> [Float] {
-    let layout = QuantisedRows(shape: [n, k])
+    let layout = try #require(QuantisedRows(.q8, shape: [n, k]))
     return try weights.storage.withBytes { bytes in
       var result: [Float] = []
       for i in 0..<m {

@@ -45,11 +45,55 @@ import VitTestSupport
         "swap{mixer=glr,layers=[2],images=16},distil{steps=2,batch=8,images=16},trim", "--threads", threads,
         "--reproducible")
       #expect(result.status == 0, "\(result.errors)")
-      #expect(result.output.contains("quantise{weights=int8},round{weights=f16}"))
+      #expect(result.output.contains("quantise{weights=int8,activations=dynamic},round{weights=f16}"))
       bytes.append(try Data(contentsOf: URL(filePath: file)))
       #expect(try Tool.run("verify", file).status == 0)
     }
     #expect(bytes[0] == bytes[1])
+  }
+
+  @Test(
+    "compile --weights int4 stores a quarter of the bytes of f16, computed in floats or brought into 8 bits")
+  func stored() throws {
+    let scratch = try Scratch()
+    func compile(_ weights: String) throws -> (file: String, bytes: Int) {
+      let file = scratch.file("\(weights).vmod")
+      let result = try Tool.run(
+        "compile", Tool.teacher, "-o", file, "--data", "synthetic:64", "--weights", weights, "--passes",
+        "trim",
+        "--reproducible")
+      #expect(result.status == 0, "\(result.errors)")
+      #expect(try Tool.run("verify", file).status == 0)
+      return (file, try Data(contentsOf: URL(filePath: file)).count)
+    }
+    let (half, byte, nibble) = (try compile("f16"), try compile("int8"), try compile("int4"))
+    #expect(byte.bytes < half.bytes * 7 / 10 && nibble.bytes < half.bytes * 2 / 5)
+    #expect(try Tool.run("inspect", nibble.file).output.contains("in w4"))
+    func damage(_ file: String, _ precision: String) throws -> Double {
+      let result = try Tool.run(
+        "eval", file, "--against", Tool.teacher, "--data", "synthetic:200", "--precision", precision, "--json"
+      )
+      return try #require(result.json["kl"] as? Double, "\(result.errors)")
+    }
+    let (eight, four) = (try damage(byte.file, "f32"), try damage(nibble.file, "f32"))
+    #expect(eight > 0 && four > eight && four < 0.02)
+    #expect(try damage(nibble.file, "int8") != four && damage(nibble.file, "int8") < 0.02)
+    // On data columns make up for each other.
+    func made(_ solved: Int) throws -> Double {
+      let file = scratch.file("s\(solved).vmod")
+      let result = try Tool.run(
+        "opt", Tool.teacher, "--passes", "fold,raise,dce,quantise{weights=int4,solved=\(solved)}", "--data",
+        "synthetic:128", "-o", file)
+      #expect(result.status == 0, "\(result.errors)")
+      return try damage(file, "f32")
+    }
+    let (alone, together) = (try made(0), try made(64))
+    #expect(together < 0.3 * alone, "\(alone) to \(together)")
+    let onnx = scratch.file("out.onnx")
+    #expect(try Tool.run("export", nibble.file, "-o", onnx).status == 0)
+    let refused = try Tool.run(
+      "compile", Tool.teacher, "-o", scratch.file("no.vmod"), "--weights", "int4", "--precision", "int8")
+    #expect(refused.status == 2 && refused.errors.contains("found precision int8"), "\(refused.errors)")
   }
 
   @Test(

@@ -281,7 +281,7 @@ extension UnsafeMutableRawBufferPointer {
     case .u16, .f16, .bf16: return put(UInt16(exactly: signed))
     case .u8: return put(UInt8(exactly: signed))
     case .bool: return put(signed == 0 ? UInt8(0) : 1)
-    case .f32, .f64, .q8: return false
+    case .f32, .f64, .q8, .w8, .w4: return false
     }
   }
 }

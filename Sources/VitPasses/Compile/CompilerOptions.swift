@@ -90,7 +90,8 @@ public struct CompilerOptions: Sendable {
   public var seed: UInt64 = 0
   /// Threads that compute; by default as many as cores may be used. The result is the same for any number.
   public var threads: Int?
-  /// The type in which weights are stored: `f32`, `f16` or `bf16`.
+  /// The type in which weights are stored: `f32`, `f16` or `bf16`; or `w8` or `w4`, those of linear maps, which are computed with as the floats that they
+  /// stand for.
   public var weights = ElementType.f16
   /// What products are computed in.
   public var precision = Precision.f32
@@ -118,6 +119,11 @@ public struct CompilerOptions: Sendable {
   /// Throws a usage error where the options make no sense.
   public func validate() throws(VitError) {
     func bad(_ message: String) -> VitError { VitError(message, kind: .usage, code: "option-value") }
+    if weights.isQuantised, precision != .f32 {
+      throw VitError(
+        "weights that are stored as whole numbers are computed with as floats, found precision \(precision.rawValue)",
+        kind: .usage, code: "option-conflict")
+    }
     switch replace {
     case .fraction(let part) where !(part > 0 && part <= 1):
       throw bad("the part of layers to replace, \(part), is not in (0, 1]")
@@ -235,14 +241,25 @@ public struct CompilerOptions: Sendable {
   /// comes first. The usual choice also takes channels from perceptrons.
   func pipeline(_ budget: Budget, heldOut: Int, batch: Int, size: Report.Size) -> Pipeline {
     var passes = pipeline?.passes ?? usual(budget, heldOut, batch, size)
-    if let narrow = precision.weights, !passes.contains(where: { $0 is Quantise }) {
-      passes.append(
-        Quantise(
-          weights: narrow, limit: pipeline == nil && hasData ? narrowLimit : nil,
-          images: min(Quantise.usualImages, budget.searched)))
+    if var quantise = quantisation, !passes.contains(where: { $0 is Quantise }) {
+      if pipeline == nil, hasData {
+        (quantise.limit, quantise.images) = (narrowLimit, min(Quantise.usualImages, budget.searched))
+      }
+      passes.append(quantise)
     }
-    if weights != .f32, !(passes.last is Round) { passes.append(Round(weights: weights)) }
+    if weights != .f32, !(passes.last is Round) {
+      passes.append(Round(weights: weights.isQuantised ? .f16 : weights))
+    }
     return Pipeline(passes)
+  }
+
+  /// What brings weights into fewer bits, to compute so or to store them; `nil` where none does.
+  private var quantisation: Quantise? {
+    switch weights {
+    case .w4: Quantise(weights: .int4)
+    case .w8: Quantise(weights: .int8, activations: .f32)
+    default: precision.weights.map { Quantise(weights: $0) }
+    }
   }
 
   /// The damage that weights in fewer bits may do: a tenth of what all passes may.

@@ -14,7 +14,8 @@ struct Sensitivity {
   /// Measures `pass` on held-out samples, against the model as it is. Blocks are kept from the most sensitive on; what is asked to be kept is,
   /// in any case. Throws where there are no samples.
   init(
-    _ pass: Quantise, _ maps: InnerMaps, _ hybrid: Hybrid, limit: Double, _ context: PassContext
+    _ pass: Quantise, _ maps: InnerMaps, _ rounded: RoundedWeights, _ hybrid: Hybrid, limit: Double,
+    _ context: PassContext
   ) throws {
     let data = try context.heldOut ?? context.samples(for: Quantise.name)
     let meter = try FidelityMeter(
@@ -24,14 +25,14 @@ struct Sensitivity {
     for (done, block) in blocks.enumerated() {
       try context.checkCancelled()
       var graph = hybrid.graph
-      _ = try pass.narrow(&graph, maps, beside: [], only: block)
+      _ = rounded.put(into: &graph, maps, beside: [], only: block)
       damages.append((block, try meter.measure(graph).damage))
       context.progress(Quantise.name, done + 1, blocks.count, "layer \(hybrid.layers[block].index)")
     }
     func measured() throws -> Double {
       let places = hybrid.layers.indices.filter { kept.contains(hybrid.layers[$0].index) }
       var graph = hybrid.graph
-      _ = try pass.narrow(&graph, maps, beside: Set(places))
+      _ = rounded.put(into: &graph, maps, beside: Set(places))
       return try meter.measure(graph).damage
     }
     damage = try measured()

@@ -77,7 +77,9 @@ extension Command {
         "what products of steps are computed in: f32 (default), or bf16 where the processor is faster in it"),
       Option.heldOut,
       Option.seed, Option.threads, Option.memoryLimit,
-      Option("--weights", "TYPE", "how weights are stored: f16 (default) or f32"),
+      Option(
+        "--weights", "TYPE",
+        "how weights are stored: f16 (default) or f32; int8 or int4: those of linear maps as whole numbers with scales"),
       Option(
         "--precision", "TYPE",
         "what products of linear maps are computed in: f32 (default), bf16 or int8, with weights in it"),
@@ -242,7 +244,13 @@ private struct CompileRun {
     options.heldOut = try arguments.integer("--held-out", in: 1...Int.max)
     options.seed = try arguments.seed()
     options.threads = try arguments.threads()
-    options.weights = try arguments.choice("--weights", of: ["f16", "f32"]) == "f32" ? .f32 : .f16
+    options.weights =
+      switch try arguments.choice("--weights", of: ["f16", "f32", "int8", "int4"]) {
+      case "f32": .f32
+      case "int8": .w8
+      case "int4": .w4
+      default: .f16
+      }
     options.precision = try arguments.precision() ?? .f32
     options.trainPrecision =
       try arguments.choice("--train-precision", of: ProductPrecision.allCases.map(\.rawValue))

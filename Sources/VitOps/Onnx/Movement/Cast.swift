@@ -213,7 +213,7 @@ private func castRun<T: CastSource>(
   case .f64:
     let to = output.f64
     for index in range { to[index] = from[index].double }
-  case .f32, .q8:
+  case .f32, .q8, .w8, .w4:
     let to = output.f32
     for index in range { to[index] = from[index].single }
   case .f16:

@@ -21,10 +21,10 @@ extension ElementType {
     }
   }
 
-  /// Its number in ONNX's enumeration of element types; rows of 8 bits are what they stand for.
+  /// Its number in ONNX's enumeration of element types; whole numbers with scales are what they stand for.
   public var onnx: Int {
     switch self {
-    case .f32, .q8: 1
+    case .f32, .q8, .w8, .w4: 1
     case .u8: 2
     case .i8: 3
     case .u16: 4
