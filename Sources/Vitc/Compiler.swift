@@ -111,7 +111,7 @@ private struct CompileJob {
       throw VitError(
         weight.message, code: "non-finite-weight", help: "a model with such weights cannot be distilled")
     }
-    pool = ThreadPool(threads: options.threads)
+    pool = ThreadPool.shared(threads: options.threads)
     let floats = try original.inFloats(threads: options.threads)
     for note in floats?.diagnostics ?? [] where note.code == "dequantised" { progress.report(note) }
     var teacher = floats ?? original

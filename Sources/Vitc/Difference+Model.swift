@@ -12,6 +12,6 @@ extension Difference {
   ) throws -> [Difference] {
     try find(
       a.graph, b.graph, inputs: input ?? GraphProbe.inputs(a.graph, shapes: a.inputShapes()),
-      tolerance: tolerance, pool: ThreadPool(threads: threads))
+      tolerance: tolerance, pool: ThreadPool.shared(threads: threads))
   }
 }

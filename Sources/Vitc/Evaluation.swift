@@ -12,7 +12,7 @@ public enum Evaluation {
     progress: Progress = Progress()
   ) throws -> Fidelity {
     let context = PassContext(
-      pool: ThreadPool(threads: threads), registry: .vitc, seed: 0, progress: progress)
+      pool: ThreadPool.shared(threads: threads), registry: .vitc, seed: 0, progress: progress)
     context.data = data
     let meter = try FidelityMeter(
       teacher: (reference ?? model).graph, data: data, context: context, screening: false,
@@ -48,7 +48,7 @@ public enum Evaluation {
     _ models: [Model], batch: Int = 1, threads: Int? = nil, seconds: Double = 3,
     progress: Progress = Progress()
   ) throws -> [Benchmark] {
-    let pool = ThreadPool(threads: threads)
+    let pool = ThreadPool.shared(threads: threads)
     let shapes = try models.map { try $0.inputShapes(batch: batch) }
     let runs = models.map { model in
       BatchForm(model.graph).count.map { ($0 - 1 + batch) / $0 } ?? 1
@@ -85,7 +85,7 @@ public enum Evaluation {
   public static func profile(
     _ model: Model, batch: Int = 1, threads: Int? = nil, seconds: Double = 3, progress: Progress = Progress()
   ) throws -> [Share] {
-    let pool = ThreadPool(threads: threads)
+    let pool = ThreadPool.shared(threads: threads)
     let shapes = try model.inputShapes(batch: batch)
     let executor = try GraphTiming.executor(model.graph, shapes: shapes, pool: pool)
     let times = executor.times(seconds: seconds, isCancelled: progress.isCancelled)

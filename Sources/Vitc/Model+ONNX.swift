@@ -77,7 +77,7 @@ extension Model {
     to path: String, _ export: OnnxExport = OnnxExport(), threads: Int? = nil
   ) throws -> [String] {
     try export.check()
-    let context = PassContext(pool: ThreadPool(threads: threads), registry: .vitc)
+    let context = PassContext(pool: ThreadPool.shared(threads: threads), registry: .vitc)
     var hybrid = Hybrid(graph)
     try Pipeline([Lower(opset: export.opset), Fold(), DeadCode()]).run(on: &hybrid, context: context)
     var encoder = OnnxEncoder(hybrid.graph, export)

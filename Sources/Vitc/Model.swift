@@ -85,7 +85,7 @@ public struct Model: Sendable {
     do {
       var reader = ModelReader(
         path: path, inputShapes: try inputShapes.map { text throws(VitError) in try InputShape(text) },
-        pool: ThreadPool(threads: threads))
+        pool: ThreadPool.shared(threads: threads))
       self = try reader.read(raising: raising)
       self.inputShapes = inputShapes
     } catch let error as VitError { throw error.at(Location(file: path)) }
@@ -102,7 +102,7 @@ public struct Model: Sendable {
     guard graph.isQuantised, let path else { return nil }
     var reader = ModelReader(
       path: path, inputShapes: try inputShapes.map { text throws(VitError) in try InputShape(text) },
-      pool: ThreadPool(threads: threads))
+      pool: ThreadPool.shared(threads: threads))
     let result = try reader.read(raising: true, dequantising: true)
     return result.diagnostics.contains { $0.code == "dequantised" } ? result : nil
   }

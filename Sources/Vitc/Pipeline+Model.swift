@@ -15,7 +15,7 @@ extension Pipeline {
   ) throws -> Model {
     try checkHead()
     let context = PassContext(
-      pool: ThreadPool(threads: threads), registry: .vitc, seed: seed, progress: progress)
+      pool: ThreadPool.shared(threads: threads), registry: .vitc, seed: seed, progress: progress)
     context.data = data
     context.heldOut = heldOut
     var result = model

@@ -6,7 +6,7 @@ internal import VitRuntime
 ///
 /// Plans once for each combination of input shapes and keeps the last few plans. All sessions of a model share its weights. May be used from several threads
 /// at once, each of which gets a plan of its own; the work of one run is spread over the session's threads, on which runs take
-/// turns, kernel by kernel.
+/// turns, kernel by kernel. All sessions of a process that have as many threads, more than one, share them.
 public final class Session: Sendable {
   /// What runs.
   public let graph: Graph
@@ -22,7 +22,7 @@ public final class Session: Sendable {
   ///
   /// Throws where a constant's data are missing or damaged.
   public convenience init(_ model: Model, threads: Int? = nil) throws {
-    try self.init(model.graph, weights: model.weights(), pool: ThreadPool(threads: threads))
+    try self.init(model.graph, weights: model.weights(), pool: ThreadPool.shared(threads: threads))
   }
 
   convenience init(_ graph: Graph, pool: any WorkPool) throws {

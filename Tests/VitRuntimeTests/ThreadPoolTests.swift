@@ -87,5 +87,29 @@ internal import VitRuntime
     for memory in [a, b] { memory.storeBytes(of: 1, toByteOffset: WorkScratch.byteCount - 1, as: UInt8.self) }
   }
 
+  @Test("who asks for as many threads shares them, while somebody has them; one thread is the caller's own")
+  func shared() {
+    // A number that nothing else in the tests asks for.
+    let count = 7
+    func address(_ pool: ThreadPool) -> ObjectIdentifier { ObjectIdentifier(pool) }
+    let first = ThreadPool.shared(threads: count)
+    #expect(address(ThreadPool.shared(threads: count)) == address(first) && first.workers <= count)
+    #expect(address(ThreadPool.shared(threads: count - 1)) != address(first))
+    let (one, other) = (ThreadPool.shared(threads: 1), ThreadPool.shared(threads: 1))
+    #expect(address(one) != address(other) && one.workers == 1)
+    #expect(ThreadPool.shared().workers <= max(1, ThreadPool.availableCores))
+    weak var gone: ThreadPool?
+    do {
+      let pool = ThreadPool.shared(threads: count + 4)
+      gone = pool
+      #expect(gone != nil && pool.workers >= 1)
+    }
+    #expect(gone == nil)
+    let again = ThreadPool.shared(threads: count + 4)
+    let counts = Counts(9)
+    again.run(tasks: 9) { task, _ in counts.add(task) }
+    #expect(counts.values == [Int](repeating: 1, count: 9))
+  }
+
   @Test("there is a core to run on") func cores() { #expect(ThreadPool.availableCores >= 1) }
 }

@@ -45,7 +45,7 @@ extension Golden {
     let inputs = GraphProbe.inputs(graph, shapes: try model.inputShapes())
     let executor = try Executor(
       graph, weights: WeightStore(graph), inputShapes: inputs.map(\.shape), training: true,
-      pool: ThreadPool(threads: threads))
+      pool: ThreadPool.shared(threads: threads))
     for (tensor, view) in zip(inputs, executor.inputs) { try tensor.copy(to: view) }
     executor.run()
     let layerOfValue = Dictionary(

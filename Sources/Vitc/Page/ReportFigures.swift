@@ -25,7 +25,7 @@ public struct ReportFigures: Sendable {
   public init(
     teacher: Model, hybrid: Model, on data: Samples, threads: Int? = nil, progress: Progress = Progress()
   ) throws {
-    let pool = ThreadPool(threads: threads)
+    let pool = ThreadPool.shared(threads: threads)
     func maps(_ model: Model) throws -> [InteractionMap] {
       let context = PassContext(pool: pool, registry: .vitc, seed: 0, progress: progress)
       context.data = data

@@ -35,7 +35,7 @@ public struct Study: Sendable {
       throw VitError(
         weight.message, code: "non-finite-weight", help: "a model with such weights cannot be distilled")
     }
-    let pool = ThreadPool(threads: threads)
+    let pool = ThreadPool.shared(threads: threads)
     let context = PassContext(pool: pool, registry: .vitc, seed: UInt64(plan.seed), progress: progress)
     _ = try FixSize(sample: data.shape).run(on: &teacher.hybrid, context: context)
     let layers = teacher.hybrid.layers.filter(\.isReplaceable)
