@@ -39,22 +39,30 @@ public struct QuantisedRows: Sendable {
 
   /// Writes the numbers that `source` stands for.
   func dequantise(_ source: UnsafeRawBufferPointer, into target: UnsafeMutableRawBufferPointer) {
+    precondition(source.count >= byteCount && target.count >= 4 * rows * columns)
+    guard let source = source.baseAddress, var target = target.baseAddress else { return }
     for row in 0..<rows {
+      var elements = source + start + row * stride
       for index in 0..<groups {
         let scale = source.loadUnaligned(fromByteOffset: 4 * (row * groups + index), as: Float.self)
-        for column in index * group..<min(columns, (index + 1) * group) {
-          target.storeBytes(
-            of: Float(whole(source, row, column)) * scale, toByteOffset: 4 * (row * columns + column),
-            as: Float.self)
+        let count = min(group, columns - index * group)
+        if isHalf {
+          for place in 0..<count {
+            // The lower half of a byte first.
+            let byte = elements.load(fromByteOffset: place / 2, as: UInt8.self)
+            let whole = Int8(bitPattern: place % 2 == 0 ? byte << 4 : byte & 0xf0) >> 4
+            target.storeBytes(of: Float(whole) * scale, toByteOffset: 4 * place, as: Float.self)
+          }
+        } else {
+          for place in 0..<count {
+            let whole = elements.load(fromByteOffset: place, as: Int8.self)
+            target.storeBytes(of: Float(whole) * scale, toByteOffset: 4 * place, as: Float.self)
+          }
         }
+        elements += isHalf ? count / 2 : count
+        target += 4 * count
       }
     }
-  }
-
-  private func whole(_ source: UnsafeRawBufferPointer, _ row: Int, _ column: Int) -> Int8 {
-    guard isHalf else { return Int8(bitPattern: source[start + row * stride + column]) }
-    let byte = source[start + row * stride + column / 2]
-    return Int8(bitPattern: column % 2 == 0 ? byte << 4 : byte & 0xf0) >> 4
   }
 
   /// Writes elements and scales.
