@@ -19,8 +19,6 @@ final class HybridTrainer {
   private let temperature: Double
   private let kind: OutputKind
   private let hiddenCount: Int
-  /// What the rows of each hidden state weigh: those that a head reads as much as all others.
-  private var hiddenWeights: [[Double]] = []
   /// The name of the pass that trains.
   private let pass: String
   private let halting: Halting?
@@ -84,9 +82,6 @@ final class HybridTrainer {
     teacherRun = try Executor(
       watched, weights: context.weights(of: watched), inputShapes: shapes, packing: false, pool: pool)
     student = try Executor(tapped, weights: store, inputShapes: shapes, training: true, pool: pool)
-    hiddenWeights = teacherRun.outputs.suffix(hiddenCount).map {
-      TokenGeometry.rowWeights(of: $0.shape, in: teacher.graph)
-    }
     tape = try Tape(student, parameters: trainable.map(\.id))
     weights = names.compactMap { store.view($0) }
     optimiser = try AdamW(
@@ -241,9 +236,7 @@ final class HybridTrainer {
   private func hiddenLoss(_ weight: Double) -> Double {
     let end = student.outputs.count - (halting?.scores.count ?? 0)
     return (end - hiddenCount..<end).reduce(0) {
-      $0
-        + relativeLoss(
-          $1, weight: weight / Double(max(1, hiddenCount)), rows: hiddenWeights[$1 - end + hiddenCount])
+      $0 + relativeLoss($1, weight: weight / Double(max(1, hiddenCount)))
     }
   }
 
@@ -256,13 +249,13 @@ final class HybridTrainer {
     return weight * (halting.loss.ponder * parts.ponder + halting.loss.prior * parts.prior)
   }
 
-  /// weight · ‖student − teacher‖² / ‖teacher‖² of one output over the batch, whose `rows` weigh so much.
-  private func relativeLoss(_ index: Int, weight: Double, rows: [Double] = []) -> Double {
+  /// weight · ‖student − teacher‖² / ‖teacher‖² of one output over the batch.
+  private func relativeLoss(_ index: Int, weight: Double) -> Double {
     let target = teacherRun.outputs[index]
-    let norm = SquaredNorm.squared(target, weights: rows, pool: context.pool) * Double(batch / micro)
+    let norm = SquaredNorm.squared(target, pool: context.pool) * Double(batch / micro)
     return Loss.squaredError(
-      student.outputs[index], target, scale: weight / max(norm, 1e-12), weights: rows,
-      adding: tape.outputGradients[index], pool: context.pool)
+      student.outputs[index], target, scale: weight / max(norm, 1e-12), adding: tape.outputGradients[index],
+      pool: context.pool)
   }
 
   /// What makes training start anew at a lower rate, or a rate be given up.
