@@ -142,7 +142,8 @@ private struct CompileJob {
       samples: data.count, evaluation: evaluation?.count,
       reading: data.areFiles ? Budget.readingFile : Budget.reading,
       storedBytes: options.target.map { $0.byteCount < .max } ?? false
-        ? try VModWriter.frameByteCount(teacher.graph, weights: options.weights.isQuantised ? .f16 : options.weights) : nil)
+        ? try VModWriter.frameByteCount(
+          teacher.graph, weights: options.weights.isQuantised ? .f16 : options.weights) : nil)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
     if let evaluation, plan.asksForProfile {
       let unseen = evaluation.sampled(min(plan.evaluation, CompilePlan.profiled), seed: options.seed)

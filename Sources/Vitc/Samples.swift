@@ -80,7 +80,8 @@ public struct Samples: SampleSource {
     if let classes { report(Diagnostic(.note, classes.text, code: "classes")) }
     let edge = input.preprocess.map { min($0.height, $0.width) } ?? 0
     augment = Augment(flips: true, shift: max(1, edge / 14))
-    indices = try dataset.readable(limit: limit, seed: seed, pool: ThreadPool.shared(threads: threads)) { sample in
+    indices = try dataset.readable(limit: limit, seed: seed, pool: ThreadPool.shared(threads: threads)) {
+      sample in
       try withUnsafeTemporaryAllocation(of: Float.self, capacity: input.count) {
         try input.write(sample, to: $0)
       }

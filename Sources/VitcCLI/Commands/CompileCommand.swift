@@ -79,7 +79,8 @@ extension Command {
       Option.seed, Option.threads, Option.memoryLimit,
       Option(
         "--weights", "TYPE",
-        "how weights are stored: f16 (default) or f32; int8 or int4: those of linear maps as whole numbers with scales"),
+        "how weights are stored: f16 (default) or f32; int8 or int4: those of linear maps as whole numbers with scales"
+      ),
       Option(
         "--precision", "TYPE",
         "what products of linear maps are computed in: f32 (default), bf16 or int8, with weights in it"),
