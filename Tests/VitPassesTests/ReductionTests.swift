@@ -122,6 +122,14 @@ struct ReductionTests {
     let points = result.points
     #expect(points.count > 3)
     #expect(try points.allSatisfy { try #require($0.agreement) > 0 })
+    // What is kept agrees on as many by a standard error more; without an agreement the damage decides.
+    var reduction = Reduction(limit: 0.1, agreement: 0.9)
+    #expect(abs(reduction.spent(damage: 9, agreement: 0.95) - 0.5) < 1e-9)
+    #expect(abs(reduction.spent(damage: 9, agreement: 0.95, of: 100) - 0.5 - 0.0217945 / 0.1) < 1e-5)
+    #expect(reduction.spent(damage: 9, agreement: 0.9, of: 1000) > 1)
+    #expect(reduction.spent(damage: 9, agreement: 1, of: 10) == 0)
+    reduction.agreement = 0
+    #expect(abs(reduction.spent(damage: 0.05, agreement: 0.5, of: 10) - 0.5) < 1e-9)
   }
 
   @Test(

@@ -220,9 +220,13 @@ extension Reduction {
 extension Reduction {
   /// What a model lost, as a part of what it may lose: of the share of samples of which it may say something else, or of the
   /// damage. At most 1 where it is as near to its teacher as it must be.
-  func spent(damage: Double, agreement found: Double?) -> Double {
+  ///
+  /// Of what was found on so many `images`, where they are given, a share of samples counts as less by its standard error: the farthest
+  /// of several models that seem to agree on as many as they must is one of which chance made that seem so.
+  package func spent(damage: Double, agreement found: Double?, of images: Int? = nil) -> Double {
     guard agreement > 0, let found else { return damage / max(limit, .leastNormalMagnitude) }
-    return (1 - found) / max(1 - agreement, .leastNormalMagnitude)
+    let error = images.map { (found * (1 - found) / Double(max($0, 1))).squareRoot() } ?? 0
+    return (1 - found + error) / max(1 - agreement, .leastNormalMagnitude)
   }
 
   /// The same of a point on the way.

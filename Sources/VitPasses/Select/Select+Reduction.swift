@@ -131,7 +131,7 @@ extension Select {
       _ = try Merge(counts: point.sizes.merges).run(on: &copy, context: context)
       let found = try meter.measure(copy.graph)
       context.progress(Select.name, place + 1, walk.points.count, "solved on trial")
-      let spent = reduction.spent(damage: found.damage, agreement: found.agreement)
+      let spent = reduction.spent(damage: found.damage, agreement: found.agreement, of: found.images)
       let isAllowed = spent <= 1
       if isAllowed || place == 0 {
         best = Trial(
