@@ -52,7 +52,7 @@ import VitTestSupport
   @Test("what is written is what is read, for every type")
   func roundTrip() throws {
     let scratch = try Scratch()
-    for element in ElementType.allCases where element != .bf16 && element != .q8 {
+    for element in ElementType.allCases where element != .bf16 && !element.isQuantised {
       for shape in [[], [3], [2, 0], [2, 3]] {
         let count = shape.reduce(1, *)
         let tensor = Tensor(
@@ -75,13 +75,16 @@ import VitTestSupport
       try MappedFile.contents(of: scratch.file("x.npy"), limit: 1000) == Fixture.bytes("formats/f4-le.npy"))
   }
 
-  @Test("bfloat16 is written as float32")
-  func brain() throws {
+  @Test(
+    "bfloat16 and whole numbers with scales are written as float32",
+    arguments: [ElementType.bf16, .q8, .w8, .w4])
+  func brain(_ element: ElementType) throws {
     let scratch = try Scratch()
-    try NPY.write(Tensor(.bf16, shape: [2], values: [1.5, -2]), to: scratch.file("x.npy"))
+    let tensor = Tensor(element, shape: [2, 2], values: [1.5, -2, 0, 1])
+    try NPY.write(tensor, to: scratch.file("x.npy"))
     let back = try NPY.read(scratch.file("x.npy"))
     #expect(back.element == .f32)
-    #expect(try back.doubles() == [1.5, -2])
+    #expect(try back.doubles() == tensor.doubles())
   }
 
   @Test(

@@ -115,7 +115,7 @@ public enum SampleGraph {
       values.append(builder.graph.addInput(type(&random), name: name(&random)))
     }
     for _ in 0..<random.below(5) {
-      let elements = ElementType.allCases.filter { $0 != .q8 }
+      let elements = ElementType.allCases.filter { !$0.isQuantised }
       let element = elements[random.below(elements.count)]
       let shape = (0..<random.below(3)).map { _ in random.below(4) }
       let count = shape.reduce(1, *)
