@@ -2,7 +2,7 @@
 from bench_peers.chart import STYLE, text
 
 COLOURS = {"vitc": "#d1495b", "OpenVINO": "#4c8fd6", "ONNX Runtime": "#8a8f98"}
-LEFT, WIDTH, BAR = 168, 560, 20
+LEFT, WIDTH, BAR = 196, 530, 20
 
 
 def draw(rows, title):
