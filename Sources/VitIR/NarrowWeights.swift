@@ -47,9 +47,8 @@ private final class WidenedStorage: TensorStorage {
   func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) throws -> Result {
     let copy = try MemoryStorage(byteCount: byteCount) { target in
       try source.withBytes { bytes in
-        for index in 0..<count {
-          let bits = UInt32(bytes.loadUnaligned(fromByteOffset: 2 * index, as: UInt16.self))
-          target.storeBytes(of: bits << 16, toByteOffset: 4 * index, as: UInt32.self)
+        if let from = bytes.baseAddress, let to = target.baseAddress {
+          Conversion.copy(count, from: from, .bf16, to: to, .f32)
         }
       }
     }

@@ -245,6 +245,8 @@ public struct CompilerOptions: Sendable {
       if pipeline == nil, hasData {
         (quantise.limit, quantise.images) = (narrowLimit, min(Quantise.usualImages, budget.searched))
       }
+      // What made-up samples make up for is lost on real ones.
+      if !hasData { quantise.solved = 0 }
       passes.append(quantise)
     }
     if weights != .f32, !(passes.last is Round) {
