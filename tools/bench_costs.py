@@ -15,6 +15,9 @@ import numpy as np
 
 import bench_deit
 
+# The tables: what brings weights into the bits that each is of.
+TABLES = {"f32": "", "bf16": "quantise{weights=bf16}", "int8": "quantise{weights=int8}"}
+WORDS = {"f32": "products are those of floats", "bf16": "weights of linear maps are bfloat16", "int8": "those have 8 bits"}
 # Operations of which fewer profiles are known get the rates of all others together.
 FEWEST = 6
 SURGERY = [
@@ -43,12 +46,26 @@ def models(folder, vitc):
             yield out
 
 
-def profiles(path, vitc, seconds):
-    """(operation, nodes, flops, bytes, nanoseconds) of runs on one image and on four, on one thread."""
+def profile(path, vitc, seconds, batch):
+    """What `vitc bench` says of each operation, on one thread."""
+    command = [vitc, "bench", str(path), "--profile", "--json", "--threads", "1", "--batch", str(batch), "--time", f"{seconds}s"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["operations"]
+
+
+def profiles(path, vitc, seconds, table):
+    """(operation, nodes, flops, bytes, nanoseconds) of runs on one image and on four; what there is to do is counted on floats."""
+    narrow = path.with_suffix(".narrow.vmod")
+    if TABLES[table]:
+        command = [vitc, "opt", str(path), "--passes", TABLES[table], "-o", str(narrow), "--quiet"]
+        subprocess.run(command, check=True, capture_output=True)
     for batch in 1, 4:
-        command = [vitc, "bench", str(path), "--profile", "--json", "--threads", "1", "--batch", str(batch), "--time", f"{seconds}s"]
-        for row in json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["operations"]:
-            yield row["operation"], row["nodes"], row["flops"], row["bytes"], row["ms"] * 1e6
+        counted = profile(path, vitc, seconds if not TABLES[table] else 0.05, batch)
+        timed = {row["operation"]: row["ms"] for row in profile(narrow, vitc, seconds, batch)} if TABLES[table] else {}
+        for row in counted:
+            name = row["operation"]
+            if ms := timed.get(name, row["ms"] if not TABLES[table] else None):
+                yield name, row["nodes"], row["flops"], row["bytes"], ms * 1e6
+    narrow.unlink(missing_ok=True)
 
 
 def fit(rows):
@@ -68,37 +85,43 @@ def fit(rows):
     return best
 
 
-def swift(rates, cpu):
-    """The table as Swift."""
-    lines = [f"// Written by tools/bench costs: f32, one thread, {cpu}.", "", "extension CostTable {",
-             "  /// The rates by operation; those of an operation that is not here are `others`.",
-             "  static let rates: [String: Rate] = ["]
-    line = '{}Rate(picosecondsPerFlop: {:.2f}, picosecondsPerByte: {:.2f}, nanoseconds: {:.0f})'
-    others = rates.pop(None)
-    lines += [line.format(f'    "{name}": ', *value) + "," for name, value in sorted(rates.items())]
-    return "\n".join(lines + ["  ]", "  /// The rates of all other operations.", "  static let others = " + line.format("", *others), "}"])
+def swift(tables, cpu):
+    """The tables as Swift."""
+    line = "Rate(picosecondsPerFlop: {:.2f}, picosecondsPerByte: {:.2f}, nanoseconds: {:.0f})"
+    lines = [f"// Written by tools/bench costs: one thread, {cpu}.", "", "extension CostTable {"]
+    for table, rates in tables.items():
+        others = rates.pop(None)
+        lines += [f"  /// Where {WORDS[table]}.", f"  static let {table} = Rates(", "    known: ["]
+        lines += [f'      "{name}": ' + line.format(*value) + "," for name, value in sorted(rates.items())]
+        lines += ["    ],", "    others: " + line.format(*others) + ")"]
+    return "\n".join(lines + ["}"])
 
 
 def main():
     parser = argparse.ArgumentParser(prog="tools/bench costs", description=__doc__)
     parser.add_argument("--vitc", required=True)
     parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--rows", help="a file that keeps the profiles")
     arguments = parser.parse_args()
-    rows = collections.defaultdict(list)
+    rows = {table: collections.defaultdict(list) for table in arguments.tables}
     with tempfile.TemporaryDirectory() as folder:
         for path in models(folder, arguments.vitc):
-            for operation, *row in profiles(path, arguments.vitc, arguments.seconds):
-                rows[operation].append(row)
+            for table in arguments.tables:
+                for operation, *row in profiles(path, arguments.vitc, arguments.seconds, table):
+                    rows[table][operation].append(row)
             path.unlink()
     if arguments.rows:
         pathlib.Path(arguments.rows).write_text(json.dumps(rows))
-    found = {name: fit(some) for name, some in rows.items() if len(some) >= FEWEST}
-    found[None] = fit([row for name, some in rows.items() if len(some) < FEWEST or name.startswith("onnx.") for row in some])
-    for name, (missed, _) in sorted(found.items(), key=lambda entry: str(entry[0])):
-        print(f"{name}: {len(rows.get(name, []))} profiles, missed by {missed:.0%}", file=sys.stderr)
+    tables = {}
+    for table, profiled in rows.items():
+        found = {name: fit(some) for name, some in profiled.items() if len(some) >= FEWEST}
+        found[None] = fit([row for name, some in profiled.items() if len(some) < FEWEST or name.startswith("onnx.") for row in some])
+        for name, (missed, _) in sorted(found.items(), key=lambda entry: str(entry[0])):
+            print(f"{table}: {name}: {len(profiled.get(name, []))} profiles, missed by {missed:.0%}", file=sys.stderr)
+        tables[table] = {name: rates * [1e3, 1e3, 1] for name, (_, rates) in found.items()}
     cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.processor())
-    print(swift({name: rates * [1e3, 1e3, 1] for name, (_, rates) in found.items()}, cpu))
+    print(swift(tables, cpu))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ public enum Precision: String, CaseIterable, Sendable {
     case .int8: .int8
     }
   }
+
+  /// The type that those have then.
+  package var element: ElementType { weights.map { Quantise(weights: $0).element } ?? .f32 }
 }
 
 extension Diagnostic {

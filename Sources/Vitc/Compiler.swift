@@ -143,7 +143,8 @@ private struct CompileJob {
       reading: data.areFiles ? Budget.readingFile : Budget.reading,
       storedBytes: options.target.map { $0.byteCount < .max } ?? false
         ? try VModWriter.frameByteCount(
-          teacher.graph, weights: options.weights.isQuantised ? .f16 : options.weights) : nil)
+          options.narrowed(teacher.graph), weights: options.weights.isQuantised ? .f16 : options.weights)
+        : nil)
     for case let swap as Swap in plan.pipeline.passes { try swap.check(teacher.hybrid) }
     if let evaluation, plan.asksForProfile {
       let unseen = evaluation.sampled(min(plan.evaluation, CompilePlan.profiled), seed: options.seed)

@@ -13,10 +13,27 @@ package enum CostTable {
     let nanoseconds: Double
   }
 
-  /// The nanoseconds of an operation of that cost; nothing for what does not run.
-  package static func nanoseconds(_ operation: String, _ cost: Cost) -> Double {
+  /// What operations take in a model whose linear maps have weights of one type.
+  struct Rates {
+    /// By operation.
+    let known: [String: Rate]
+    /// For all others.
+    let others: Rate
+  }
+
+  /// The nanoseconds of an operation of that cost; nothing for what does not run. Between linear maps of a model the weights are brought into
+  /// `weights`: what is neither bfloat16 nor whole numbers of 8 bits is computed as floats. The cost is that of the operation on floats.
+  package static func nanoseconds(
+    _ operation: String, _ cost: Cost, weights: ElementType = .f32
+  ) -> Double {
     guard cost != Cost() else { return 0 }
-    let rate = rates[operation] ?? others
+    let rates =
+      switch weights {
+      case .q8: int8
+      case .bf16: bf16
+      default: f32
+      }
+    let rate = rates.known[operation] ?? rates.others
     return 1e-3
       * (rate.picosecondsPerFlop * Double(cost.flops) + rate.picosecondsPerByte * Double(cost.bytes))
       + rate.nanoseconds

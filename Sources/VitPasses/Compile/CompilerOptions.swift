@@ -264,6 +264,13 @@ public struct CompilerOptions: Sendable {
     }
   }
 
+  /// A model with its weights in as many bits as they will be stored in, each rounded by itself. Throws where one cannot be read.
+  package func narrowed(_ graph: Graph) throws -> Graph {
+    var graph = graph
+    _ = try quantisation?.narrow(&graph)
+    return graph
+  }
+
   /// The damage that weights in fewer bits may do: a tenth of what all passes may.
   private var narrowLimit: Double {
     let points = minimumAgreement.map { (1 - $0) / CompilerOptions.disagreementOfPoint } ?? maximumDrop
@@ -301,6 +308,7 @@ public struct CompilerOptions: Sendable {
     var reduction = Reduction(limit: (1e6 * limit).rounded() / 1e6, images: budget.solved, merges: merges)
     if let minimumAgreement { reduction.agreement = max(1 - allowance * (1 - minimumAgreement), 0.01) }
     if let cost { reduction.cost = cost }
+    reduction.precision = precision
     reduction.timedBatch = timedBatch
     reduction.beside = beside
     (reduction.narrowSteps, reduction.narrowRate) = (budget.narrowSteps, distilRate)

@@ -165,7 +165,7 @@ public struct Quantise: Pass {
   }
 
   /// The type that weights have behind it.
-  private var element: ElementType {
+  var element: ElementType {
     switch weights {
     case .int8: activations == .f32 ? .w8 : .q8
     case .bf16: .bf16

@@ -14,8 +14,8 @@ struct ReducibleModel {
   let mixers: [MixerNode]
   /// Whether attention may stay where a mixer could stand.
   let isFree: Bool
-  /// What the teacher costs.
-  let whole: Double
+  /// What the teacher costs in the precision of the result, and as it is.
+  let whole, reference: Double
   /// What each of its nodes costs, for so many tokens of which so many are patches.
   let nodes: [Double]
   let tokens, patches: Int

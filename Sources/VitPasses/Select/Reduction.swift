@@ -27,6 +27,8 @@ public struct Reduction: Hashable, Sendable {
   public var cost: Cost
   /// The samples of a run whose time is measured.
   public var timedBatch = 1
+  /// What the products will be computed in of what is chosen: its time is counted so, or measured. The teacher's is that of floats.
+  public var precision = Precision.f32
   /// The part of the teacher's cost at which it stops; without one (0) the damage alone decides.
   public var goal: Double
   /// The damage at which it stops, measured on held-out samples once the result is solved, before it is trained.
@@ -98,7 +100,8 @@ public struct Reduction: Hashable, Sendable {
     self.merges = merges
   }
 
-  /// Takes `cost` (time; also measured, flops, parameters), `timed-batch` (1): the samples of a run whose time is measured, `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
+  /// Takes `cost` (time; also measured, flops, parameters), `timed-batch` (1): the samples of a run whose time is measured,
+  /// `precision` (f32; or bf16, int8): what the products of the result will be computed in, for its time, `goal` (0), `limit` (0.03), `agreement` (0), `solved` (300), `judged` (all
   /// that are held out), `margins` (none): the quantiles of what the teacher's first class is above the next one on images like those
   /// that the model will meet, by which those that it is judged on are weighted, `tile` (32), `head-tile` (8), `beside` (none; or conv, any): what may stand in place of attention beside the mixers on trial,
   /// `narrow-steps` (0), `narrow-batch` (64), `narrow-rate` (0.002): how mixers that need steps are distilled with fewer channels,
@@ -109,6 +112,7 @@ public struct Reduction: Hashable, Sendable {
     self.init()
     cost = try options.choice("cost", default: cost)
     timedBatch = try options.value("timed-batch", default: timedBatch)
+    precision = try options.choice("precision", default: precision)
     goal = try options.value("goal", default: goal)
     limit = try options.value("limit", default: limit)
     agreement = try options.value("agreement", default: agreement)
@@ -164,10 +168,11 @@ public struct Reduction: Hashable, Sendable {
 
   /// All options.
   var options: [(name: String, value: String)] {
-    [("cost", cost.rawValue)] + (cost == .measured ? [("timed-batch", "\(timedBatch)")] : []) + [
-      ("goal", "\(goal)"), ("limit", "\(limit)"), ("agreement", "\(agreement)"),
-      ("solved", "\(images)"),
-    ] + (judged.map { [("judged", "\($0)")] } ?? [])
+    [("cost", cost.rawValue)] + (cost == .measured ? [("timed-batch", "\(timedBatch)")] : [])
+      + (precision == .f32 ? [] : [("precision", precision.rawValue)]) + [
+        ("goal", "\(goal)"), ("limit", "\(limit)"), ("agreement", "\(agreement)"),
+        ("solved", "\(images)"),
+      ] + (judged.map { [("judged", "\($0)")] } ?? [])
       + (profile.map { [("margins", "[\($0.cuts.map { "\($0)" }.joined(separator: ","))]")] } ?? [])
       + [
         ("tile", "\(tile)"), ("head-tile", "\(headTile)"), ("beside", beside.rawValue),

@@ -48,12 +48,20 @@ struct ReductionSearch {
   func point(_ state: [Int]) throws -> Reduction.Point {
     let graph = try model.graph(state)
     let fidelity = try meter.measure(graph)
-    let cost =
-      try measured?.part(ReductionSurvey.trimmed(graph, context))
-      ?? ReductionSurvey.cost(graph, reduction.cost, context) / max(model.whole, .leastNormalMagnitude)
     return Reduction.Point(
-      cost: cost, damage: fidelity.damage, agreement: fidelity.agreement,
+      cost: try cost(of: graph), damage: fidelity.damage, agreement: fidelity.agreement,
       sizes: model.sizes(state))
+  }
+
+  /// The part of the teacher's cost that a model will have in its precision.
+  private func cost(of graph: Graph) throws -> Double {
+    guard let measured else {
+      return try ReductionSurvey.cost(graph, reduction.cost, in: reduction.precision, context)
+        / max(model.reference, .leastNormalMagnitude)
+    }
+    var timed = try ReductionSurvey.trimmed(graph, context)
+    if let weights = reduction.precision.weights { _ = try Quantise(weights: weights).narrow(&timed) }
+    return try measured.part(timed)
   }
 
   /// Keeps the costs that were measured in the checkpoint, once it is decided by them.

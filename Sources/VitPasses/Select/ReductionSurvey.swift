@@ -13,7 +13,7 @@ struct ReductionSurvey {
   private let teacher: Teacher
   private let meter: FidelityMeter
   private let context: PassContext
-  private let whole: Double
+  private let whole, reference: Double
   private var slots: [ReductionSlot] = []
   private var total = 0
 
@@ -24,7 +24,8 @@ struct ReductionSurvey {
   /// A survey that has measured nothing yet.
   init(_ reduction: Reduction, teacher: Teacher, meter: FidelityMeter, context: PassContext) throws {
     (self.reduction, self.teacher, self.meter, self.context) = (reduction, teacher, meter, context)
-    whole = try ReductionSurvey.cost(teacher.graph, reduction.cost, context)
+    whole = try ReductionSurvey.cost(teacher.graph, reduction.cost, in: reduction.precision, context)
+    reference = try ReductionSurvey.cost(teacher.graph, reduction.cost, in: .f32, context)
   }
 
   /// Measures each part that no mixer replaces; each mixer, too, where attention may stay, and it is `isFree` which do.
@@ -54,14 +55,22 @@ struct ReductionSurvey {
     let nodes = try nodeCosts()
     for layer in merging { try look(atPatchesBehind: layer, nodes) }
     return ReducibleModel(
-      teacher: teacher, slots: slots, mixers: mixers.trial, isFree: isFree, whole: whole, nodes: nodes,
+      teacher: teacher, slots: slots, mixers: mixers.trial, isFree: isFree, whole: whole,
+      reference: reference,
+      nodes: nodes,
       tokens: tokens.all, patches: tokens.patches, context: context)
   }
 
-  /// The cost of a model as it will be without the rows that nobody reads.
-  static func cost(_ graph: Graph, _ kind: Reduction.Cost, _ context: PassContext) throws -> Double {
+  /// The cost of a model as it will be without the rows that nobody reads, its time once weights are brought into `precision`.
+  static func cost(
+    _ graph: Graph, _ kind: Reduction.Cost, in precision: Precision, _ context: PassContext
+  ) throws -> Double {
     guard kind != .parameters else { return Double(graph.parameterCount) }
-    return try costs(trimmed(graph, context), kind, context).reduce(0, +)
+    return try costs(trimmed(graph, context), kind, in: precision, context).reduce(0, +)
+  }
+
+  private func cost(of graph: Graph) throws -> Double {
+    try ReductionSurvey.cost(graph, reduction.cost, in: reduction.precision, context)
   }
 
   /// A model without the rows that nobody reads.
@@ -81,19 +90,22 @@ struct ReductionSurvey {
   }
 
   /// What each node of a model costs for a sample: operations, or else nanoseconds.
-  private static func costs(_ graph: Graph, _ kind: Reduction.Cost, _ context: PassContext) throws -> [Double]
-  {
+  private static func costs(
+    _ graph: Graph, _ kind: Reduction.Cost, in precision: Precision, _ context: PassContext
+  ) throws -> [Double] {
     let (shapes, samples) = try shapes(graph, context)
     let cost = try ModelCost(graph, inputShapes: shapes, samples: samples, pool: context.pool)
     return zip(graph.nodes, cost.nodes).map { node, cost in
-      kind == .flops ? Double(cost.flops) : CostTable.nanoseconds(node.name, cost)
+      kind == .flops
+        ? Double(cost.flops) : CostTable.nanoseconds(node.name, cost, weights: precision.element)
     }
   }
 
   /// What each node of the teacher costs. Rows that nobody reads are in the last layer.
   private func nodeCosts() throws -> [Double] {
     guard reduction.cost != .parameters else { return [] }
-    var costs = try ReductionSurvey.costs(teacher.graph, reduction.cost, context)
+    var costs = try ReductionSurvey.costs(
+      teacher.graph, reduction.cost, in: reduction.precision, context)
     guard let last = teacher.layers.last.flatMap({ teacher.graph.place(defining: $0.core) }) else {
       return costs
     }
@@ -151,7 +163,7 @@ struct ReductionSurvey {
     let scale =
       max(0, try meter.measure(graph, differingFrom: teacher, at: node).damage)
       / max(errors[middle], .leastNormalMagnitude)
-    let saved = whole - (try ReductionSurvey.cost(graph, reduction.cost, context))
+    let saved = whole - (try cost(of: graph))
     let each = saved / Double(max(1, sizes[0] - sizes[middle]))
     add(
       ReductionSlot(
@@ -173,7 +185,7 @@ struct ReductionSurvey {
       let graph = try MixerNode.transplant([choice.mixer], into: teacher, registry: context.registry).graph
       return MixerWorth(
         choice.preference, damage: choice.damage, error: choice.error,
-        cost: try ReductionSurvey.cost(graph, reduction.cost, context))
+        cost: try cost(of: graph))
     }
     let kept = MixerWorth.kept(worth, whole: whole)
     let mixers = kept.map { choices[$0].mixer }
@@ -201,7 +213,7 @@ struct ReductionSurvey {
     add(
       ReductionSlot(
         part: .block(layer: map.layer), node: node, sizes: [1, 0], damages: [0, max(0, damage)],
-        costs: [whole, try ReductionSurvey.cost(hybrid.graph, reduction.cost, context)], change: .map(map)))
+        costs: [whole, try cost(of: hybrid.graph)], change: .map(map)))
   }
 
   // MARK: Maps
@@ -217,7 +229,7 @@ struct ReductionSurvey {
     add(
       ReductionSlot(
         part: .map(layer: map.layer), node: node, sizes: [1, 0], damages: [0, max(0, damage)],
-        costs: [whole, try ReductionSurvey.cost(hybrid.graph, reduction.cost, context)],
+        costs: [whole, try cost(of: hybrid.graph)],
         change: .sharing(map)))
   }
 
@@ -265,7 +277,7 @@ struct ReductionSurvey {
       let graph = try merged(Hybrid(of: teacher), behind: place, count)
       damages.append(max(0, try meter.measure(graph, differingFrom: teacher, at: node).damage))
       let gone = nodes[(node + 1)...].reduce(0, +) * Double(count) / Double(tokens.all)
-      own = max(own, try ReductionSurvey.cost(graph, reduction.cost, context) - (whole - gone))
+      own = max(own, try cost(of: graph) - (whole - gone))
     }
     let law = PowerLaw(through: zip(measured, damages).map { (Double($0), $1) })
     add(

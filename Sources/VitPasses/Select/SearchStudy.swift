@@ -54,7 +54,7 @@ package struct SearchStudy {
     var random = context.random("rivals")
     return try (0..<count).map { done in
       var state = search.model.start
-      while search.model.cost(state) > cost * search.model.whole {
+      while search.model.cost(state) > cost * search.model.reference {
         guard let next = search.model.step(state, &random) else { break }
         state = next
       }
