@@ -44,6 +44,8 @@ let package = Package(
   products: [
     .library(name: "Vitc", targets: ["Vitc", "VitPasses", "VitIR"]),
     .executable(name: "vitc", targets: ["vitc"]),
+    // All of it in one archive, of which tools/install makes libvitc.
+    .library(name: "VitcABI", type: .static, targets: ["VitcABI"]),
   ],
   targets: [
     .target(name: "VitSystem", swiftSettings: swift),
@@ -70,6 +72,9 @@ let package = Package(
       ],
       swiftSettings: swift),
     .target(name: "VitcCLI", dependencies: ["Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
+    .target(name: "CVitc"),
+    .target(
+      name: "VitcABI", dependencies: ["CVitc", "VitcCLI", "Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
     .executableTarget(name: "vitc", dependencies: ["VitcCLI"], swiftSettings: swift),
     .target(name: "CVitTestSupport", path: "Tests/CVitTestSupport"),
     .target(
@@ -94,6 +99,7 @@ let package = Package(
     test("VitTrain", ["VitIR", "VitRuntime", "VitOps", "VitTrain"]),
     test("VitPasses", ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitData", "VitFormats", "VitPasses"]),
     test("Vitc", ["VitIR", "VitPasses", "Vitc", "CVitTestSupport"]),
+    test("VitcABI", ["CVitc", "VitcABI", "Vitc"]),
     test("VitcCLI", ["VitIR", "VitFormats", "Vitc", "VitcCLI"]),
   ] + toolExecutables,
   cLanguageStandard: .c11

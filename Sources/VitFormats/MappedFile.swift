@@ -1,7 +1,7 @@
 internal import Glibc
 public import VitIR
 
-/// A regular file mapped into memory, read only.
+/// A regular file mapped into memory, read only, or bytes in memory that are read as if a file held them.
 ///
 /// Bulk data are lent from the map without a copy. A map whose file is cut short by somebody else kills the process
 /// that touches it, so what decides control flow (headers, manifests, wire messages) is copied with `read(_:)`
@@ -17,6 +17,9 @@ public final class MappedFile: TensorStorage {
   public var resident: UnsafeRawBufferPointer? {
     UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: address), count: count)
   }
+  /// Whether no file holds the bytes, so that nothing lies beside it.
+  public let isInMemory: Bool
+  /// That of the file; -1 where there is none.
   private let descriptor: Int32
   /// The address of the map as a number, because raw pointers are not `Sendable`; zero for an empty file.
   private let address: UInt
@@ -50,11 +53,26 @@ public final class MappedFile: TensorStorage {
     self.count = count
     self.descriptor = descriptor
     self.address = address
+    isInMemory = false
+  }
+
+  /// Keeps a copy of `bytes` under a name for messages; throws where there is no memory for it.
+  public init(copying bytes: UnsafeRawBufferPointer, named name: String) throws(VitError) {
+    (path, count, descriptor, isInMemory) = (name, bytes.count, -1, true)
+    guard count > 0, let source = bytes.baseAddress else {
+      address = 0
+      return
+    }
+    guard let map = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+      map != MAP_FAILED
+    else { throw systemError("cannot be kept in memory", path: name, kind: .environment) }
+    map.copyMemory(from: source, byteCount: count)
+    address = UInt(bitPattern: map)
   }
 
   deinit {
     if let map = UnsafeMutableRawPointer(bitPattern: address) { munmap(map, count) }
-    close(descriptor)
+    if descriptor >= 0 { close(descriptor) }
   }
 
   /// Lends the bytes of `range` from the map, or throws where the file has no such bytes (any more).
@@ -63,7 +81,7 @@ public final class MappedFile: TensorStorage {
   ) throws -> Result {
     try check(range)
     var status = stat()
-    guard fstat(descriptor, &status) == 0, Int(status.st_size) >= range.upperBound else {
+    guard isInMemory || fstat(descriptor, &status) == 0 && Int(status.st_size) >= range.upperBound else {
       throw VitError(
         "the file has become shorter since it was opened: expected \(count) bytes, found \(status.st_size)",
         code: "file-changed", location: Location(file: path))
@@ -83,12 +101,15 @@ public final class MappedFile: TensorStorage {
 
   /// Lets the pages of the map go; the file has them still.
   public func release() {
-    if let map = UnsafeMutableRawPointer(bitPattern: address) { madvise(map, count, MADV_DONTNEED) }
+    if !isInMemory, let map = UnsafeMutableRawPointer(bitPattern: address) {
+      madvise(map, count, MADV_DONTNEED)
+    }
   }
 
   /// A copy of the bytes of `range`, read from the file and not through the map.
   public func read(_ range: Range<Int>) throws(VitError) -> [UInt8] {
     try check(range)
+    if isInMemory { return resident.map { Array($0[range]) } ?? [] }
     var failure: VitError?
     let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, filled in
       while filled < range.count {
@@ -127,13 +148,16 @@ public final class MappedFile: TensorStorage {
 
   /// A copy of the whole file at `path`; a file of more than `limit` bytes is refused before it is read.
   public static func contents(of path: String, limit: Int) throws(VitError) -> [UInt8] {
-    let file = try MappedFile(path: path)
-    guard file.count <= limit else {
+    try MappedFile(path: path).contents(limit: limit)
+  }
+
+  /// A copy of all bytes; more than `limit` are refused before they are read.
+  func contents(limit: Int) throws(VitError) -> [UInt8] {
+    guard count <= limit else {
       throw VitError(
-        "expected at most \(limit) bytes, found \(file.count)", code: "too-large",
-        location: Location(file: path))
+        "expected at most \(limit) bytes, found \(count)", code: "too-large", location: Location(file: path))
     }
-    return try file.read(0..<file.count)
+    return try read(0..<count)
   }
 }
 

@@ -45,9 +45,22 @@ public enum VitText {
   public static func read(
     path: String, registry: Registry, fold: GraphBuilder.Fold? = nil
   ) throws(VitError) -> Hybrid {
-    let bytes = try MappedFile.contents(of: path, limit: maximumSize)
-    return try Hybrid(text: bytes, file: path, registry: registry, fold: fold) { digest throws(VitError) in
-      try readTensors(path: path + suffix, digest: digest)
+    try read(MappedFile(path: path), registry: registry, fold: fold)
+  }
+
+  /// Reads a model whose text is open; one that lies in memory has no file of tensors beside it.
+  public static func read(
+    _ file: MappedFile, registry: Registry, fold: GraphBuilder.Fold? = nil
+  ) throws(VitError) -> Hybrid {
+    let bytes = try file.contents(limit: maximumSize)
+    return try Hybrid(text: bytes, file: file.path, registry: registry, fold: fold) {
+      digest throws(VitError) in
+      guard !file.isInMemory else {
+        throw VitError(
+          "the text names tensors, and it lies in memory, with no file beside it", code: "missing-file",
+          help: "delete the line 'tensors …' to read the text without them")
+      }
+      return try readTensors(path: file.path + suffix, digest: digest)
     }
   }
 

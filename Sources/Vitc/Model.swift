@@ -83,12 +83,32 @@ public struct Model: Sendable {
     contentsOf path: String, raising: Bool = true, inputShapes: [String] = [], threads: Int? = nil
   ) throws {
     do {
-      var reader = ModelReader(
-        path: path, inputShapes: try inputShapes.map { text throws(VitError) in try InputShape(text) },
-        pool: ThreadPool.shared(threads: threads))
-      self = try reader.read(raising: raising)
-      self.inputShapes = inputShapes
+      self = try Model.read(MappedFile(path: path), raising, inputShapes, threads)
     } catch let error as VitError { throw error.at(Location(file: path)) }
+  }
+
+  /// Reads a model that lies in memory, as a file would hold it; the bytes are copied.
+  ///
+  /// Nothing lies beside it: external data of an ONNX file and what says there how images are prepared are not found. Messages call it
+  /// `name`. Throws as `init(contentsOf:)` does.
+  public init(
+    bytes: UnsafeRawBufferPointer, named name: String = "model", raising: Bool = true,
+    inputShapes: [String] = [], threads: Int? = nil
+  ) throws {
+    do {
+      self = try Model.read(MappedFile(copying: bytes, named: name), raising, inputShapes, threads)
+    } catch let error as VitError { throw error.at(Location(file: name)) }
+  }
+
+  private static func read(
+    _ file: MappedFile, _ raising: Bool, _ inputShapes: [String], _ threads: Int?, dequantising: Bool = false
+  ) throws -> Model {
+    var reader = ModelReader(
+      file, inputShapes: try inputShapes.map { text throws(VitError) in try InputShape(text) },
+      pool: ThreadPool.shared(threads: threads))
+    var model = try reader.read(raising: raising, dequantising: dequantising)
+    model.inputShapes = inputShapes
+    return model
   }
 
   /// The model with all that is quantised in it as floats, in which layers are looked for and replaced; a diagnostic
@@ -100,10 +120,7 @@ public struct Model: Sendable {
       return result
     }
     guard graph.isQuantised, let path else { return nil }
-    var reader = ModelReader(
-      path: path, inputShapes: try inputShapes.map { text throws(VitError) in try InputShape(text) },
-      pool: ThreadPool.shared(threads: threads))
-    let result = try reader.read(raising: true, dequantising: true)
+    let result = try Model.read(MappedFile(path: path), true, inputShapes, threads, dequantising: true)
     return result.diagnostics.contains { $0.code == "dequantised" } ? result : nil
   }
 
@@ -122,7 +139,7 @@ public struct Model: Sendable {
 
   /// A model that was read.
   init(
-    _ contents: VModFile, path: String, format: Format, files: [String], byteCount: Int,
+    _ contents: VModFile, path: String?, format: Format, files: [String], byteCount: Int,
     diagnostics: [Diagnostic]
   ) {
     hybrid = contents.hybrid

@@ -5,34 +5,34 @@ internal import VitRuntime
 
 /// Reads a model in any of its formats.
 struct ModelReader {
-  private let path: String
+  private let file: MappedFile
+  private var path: String { file.path }
   private let pool: any WorkPool
   private let inputShapes: [InputShape]
   private var diagnostics: [Diagnostic] = []
 
-  init(path: String, inputShapes: [InputShape], pool: any WorkPool) {
-    self.path = path
+  init(_ file: MappedFile, inputShapes: [InputShape], pool: any WorkPool) {
+    self.file = file
     self.inputShapes = inputShapes
     self.pool = pool
   }
 
   /// Reads the model; with `dequantising`, what is quantised in it is taken as floats.
   mutating func read(raising: Bool, dequantising: Bool = false) throws -> Model {
-    let file = try MappedFile(path: path)
     let start = try file.read(0..<min(file.count, 4096))
     var contents: VModFile
     var format = Model.Format.vmod
     var external: [String] = []
     if VModReader.recognises(start) {
-      contents = try VModReader.read(path: path, registry: .standard)
+      contents = try VModReader.read(file, registry: .standard)
     } else if VitText.recognises(start) {
       format = .text
-      contents = VModFile(try VitText.read(path: path, registry: .standard))
+      contents = VModFile(try VitText.read(file, registry: .standard))
       external = VitText.tensorsPath(of: path, read: contents.graph).map { [$0] } ?? []
     } else {
       format = .onnx
       let model = try OnnxReader.read(
-        path: path, registry: .standard, fold: ConstantFolder(pool: pool).fold, inputShapes: inputShapes)
+        file, registry: .standard, fold: ConstantFolder(pool: pool).fold, inputShapes: inputShapes)
       (diagnostics, external) = (model.diagnostics, model.externalFiles)
       var graph = try opened(model.graph)
       // In ONNX bfloat16 is how weights are stored; here it would be what products are computed in.
@@ -52,7 +52,8 @@ struct ModelReader {
     if format != .onnx, contents.hybrid.layers.isEmpty { contents.hybrid.findLayers() }
     let bytes = try external.reduce(file.count) { try $0 + MappedFile(path: $1).count }
     var model = Model(
-      contents, path: path, format: format, files: [path] + external, byteCount: bytes,
+      contents, path: file.isInMemory ? nil : path, format: format,
+      files: (file.isInMemory ? [] : [path]) + external, byteCount: bytes,
       diagnostics: diagnostics)
     model.nonFiniteWeights = nonFinite
     return model

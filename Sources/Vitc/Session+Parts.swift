@@ -6,28 +6,50 @@ extension Session {
   /// How many images run at a time where the batch is fixed at that number and `inputs` hold another; else `nil`.
   ///
   /// Images have four axes or more: of what has fewer, nothing says that the first axis counts samples.
-  func partSize(for inputs: [Tensor]) -> Int? {
+  func partSize(for shapes: [[Int]]) -> Int? {
     let form = BatchForm(graph)
-    guard form.isCounted, let count = form.count, let id = graph.inputs.first, let first = inputs.first,
-      inputs.count == graph.inputs.count, first.shape.count == graph.type(id).rank, first.shape.count > 3,
-      first.shape[0] > 0, first.shape[0] != count
+    guard form.isCounted, let count = form.count, let id = graph.inputs.first, let first = shapes.first,
+      shapes.count == graph.inputs.count, first.count == graph.type(id).rank, first.count > 3,
+      first[0] > 0, first[0] != count
     else { return nil }
     return count
+  }
+
+  /// The shapes of the outputs for inputs of these shapes, both in the model's order. Plans the run, which is kept for it. Throws where a shape is not
+  /// the model's.
+  public func outputShapes(for shapes: [[Int]]) throws -> [[Int]] {
+    guard let size = partSize(for: shapes) else { return try plannedShapes(for: shapes) }
+    let total = shapes[0][0]
+    try checkParts(of: size, total)
+    let parts = zip(graph.inputs, shapes).map { id, shape in
+      isCut(graph.type(id), size, shape, total) ? [size] + shape.dropFirst() : shape
+    }
+    return try plannedShapes(for: parts).map { [total] + $0.dropFirst() }
+  }
+
+  /// Whether an input is handed over in parts: it has a row for each of `total` images, and the model for `count`.
+  private func isCut(_ type: TensorType, _ count: Int, _ shape: [Int], _ total: Int) -> Bool {
+    type.shape.first == .fixed(count) && shape.first == total
+  }
+
+  /// Throws where an output has no row for each image.
+  private func checkParts(of count: Int, _ total: Int) throws(VitError) {
+    if let output = graph.outputs.first(where: { graph.type($0.value).shape.first != .fixed(count) }) {
+      throw VitError(
+        "the batch is fixed at \(count), and output '\(output.name)' has no row for each image: found \(total) images",
+        code: "input-shape")
+    }
   }
 
   /// The outputs for `inputs`, `count` images at a time; the last ones are run with the first beside them, and what that
   /// gives is left out. Throws where an output has no row for each image.
   func run(_ inputs: [Tensor], inPartsOf count: Int) throws -> [Tensor] {
     let total = inputs[0].shape[0]
-    if let output = graph.outputs.first(where: { graph.type($0.value).shape.first != .fixed(count) }) {
-      throw VitError(
-        "the batch is fixed at \(count), and output '\(output.name)' has no row for each image: found \(total) images",
-        code: "input-shape")
-    }
+    try checkParts(of: count, total)
     var rows = graph.outputs.map { _ in [Tensor]() }
     for start in stride(from: 0, to: total, by: count) {
       let part = try zip(graph.inputs, inputs).map { id, tensor in
-        guard graph.type(id).shape.first == .fixed(count), tensor.shape.first == total else { return tensor }
+        guard isCut(graph.type(id), count, tensor.shape, total) else { return tensor }
         return try tensor.rows((start..<start + count).map { $0 < total ? $0 : 0 })
       }
       for (index, output) in try run(part).enumerated() {

@@ -47,7 +47,7 @@ public final class Session: Sendable {
   /// another number of images runs in parts of that size. Throws where the number, a type or a shape of the inputs is not the
   /// model's.
   public func run(_ inputs: [Tensor]) throws -> [Tensor] {
-    if let size = partSize(for: inputs) { return try run(inputs, inPartsOf: size) }
+    if let size = partSize(for: inputs.map(\.shape)) { return try run(inputs, inPartsOf: size) }
     let executor = try take { executor in
       zip(executor.inputs, inputs).allSatisfy { $0.shape == $1.shape }
         && executor.inputs.count == inputs.count
@@ -70,6 +70,12 @@ public final class Session: Sendable {
   /// Numbers are converted as by the other `run`. Throws where the number, a type or a shape of inputs or outputs is not the
   /// model's.
   public func run(_ inputs: [View], into outputs: [View]) throws {
+    if partSize(for: inputs.map(\.shape)) != nil {
+      let found = try run(inputs.map(Tensor.init(copying:)))
+      try checkOutputs(outputs, found.map(\.type))
+      for (view, tensor) in zip(outputs, found) { try tensor.copy(to: view) }
+      return
+    }
     let executor = try take { executor in
       zip(executor.inputs, inputs).allSatisfy { $0.shape == $1.shape }
         && executor.inputs.count == inputs.count
@@ -77,15 +83,11 @@ public final class Session: Sendable {
       inputs.map(\.shape)
     }
     defer { put(executor) }
-    guard outputs.count == executor.outputs.count else {
-      throw VitError("the model has \(executor.outputs.count) outputs, found \(outputs.count)")
-    }
+    guard outputs.count == executor.outputs.count else { throw wrongCount(outputs.count) }
     for (index, view) in outputs.enumerated() {
       let own = executor.outputs[index]
       guard view.shape == own.shape, view.element == own.element else {
-        throw VitError(
-          "output '\(graph.outputs[index].name)' is \(own.element.rawValue)\(own.shape), found memory for "
-            + "\(view.element.rawValue)\(view.shape)", code: "output-type")
+        throw wrongOutput(index, TensorType(own.element, fixed: own.shape), view)
       }
     }
     for (index, view) in inputs.enumerated() {
@@ -95,6 +97,24 @@ public final class Session: Sendable {
     }
     executor.run()
     for (index, view) in outputs.enumerated() { view.copy(from: executor.outputs[index]) }
+  }
+
+  private func checkOutputs(_ outputs: [View], _ types: [TensorType]) throws(VitError) {
+    guard outputs.count == types.count else { throw wrongCount(outputs.count) }
+    for (index, (view, type)) in zip(outputs, types).enumerated()
+    where TensorType(view.element, fixed: view.shape) != type {
+      throw wrongOutput(index, type, view)
+    }
+  }
+
+  private func wrongCount(_ found: Int) -> VitError {
+    VitError("the model has \(graph.outputs.count) outputs, found \(found)")
+  }
+
+  private func wrongOutput(_ index: Int, _ type: TensorType, _ view: View) -> VitError {
+    VitError(
+      "output '\(graph.outputs[index].name)' is \(type), found memory for \(view.element.rawValue)\(view.shape)",
+      code: "output-type")
   }
 
   /// Throws where elements of an input cannot be converted.
@@ -114,6 +134,17 @@ public final class Session: Sendable {
         "the model has \(graph.inputs.count) inputs and \(graph.outputs.count) outputs, expected one of each")
     }
     return try run([input])[0]
+  }
+
+  /// The shapes of the outputs for inputs of these shapes, as the plan for them has them.
+  func plannedShapes(for shapes: [[Int]]) throws -> [[Int]] {
+    let executor = try take {
+      $0.inputs.map(\.shape) == shapes
+    } orPlanFor: {
+      shapes
+    }
+    defer { put(executor) }
+    return executor.outputs.map(\.shape)
   }
 
   /// A plan that nobody else uses until it is `put` back.

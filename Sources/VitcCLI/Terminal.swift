@@ -3,10 +3,11 @@ internal import Synchronization
 internal import VitIR
 internal import Vitc
 
-/// Where vitc writes: results to standard output, progress to standard error. May be used from any thread.
+/// Where vitc writes: results to standard output, progress to standard error, or all of it to a listener. May be used from any thread.
 final class Terminal: Sendable {
   /// Whether a person is looking on.
   let isInteractive: Bool
+  private let listener: Listener?
   private let state = Mutex(State())
 
   private struct State {
@@ -37,7 +38,17 @@ final class Terminal: Sendable {
     }
   }
 
-  init() { isInteractive = isatty(2) == 1 }
+  /// The standard streams, or `listener` in their place.
+  init(_ listener: Listener? = nil) {
+    self.listener = listener
+    isInteractive = listener == nil && isatty(2) == 1
+  }
+
+  /// Whether a listener is in place of the streams.
+  var isHeard: Bool { listener != nil }
+
+  /// Whether somebody wants the work to end.
+  var isCancelled: Bool { listener?.progress.isCancelled() ?? Interrupts.isRequested }
 
   /// Whether messages are written as JSON, one object a line.
   var writesJSON: Bool {
@@ -59,6 +70,7 @@ final class Terminal: Sendable {
 
   /// Leaves standard output to a file that is the same (`-o /dev/stdout`): results go to standard error then.
   func yieldOutput(to path: String) {
+    guard listener == nil else { return }
     var (file, output) = (stat(), stat())
     guard stat(path, &file) == 0, fstat(1, &output) == 0, file.st_dev == output.st_dev,
       file.st_ino == output.st_ino, file.st_mode & S_IFMT != S_IFCHR
@@ -72,6 +84,10 @@ final class Terminal: Sendable {
       defer { state.pending = [] }
       return (state.pending, state.output)
     }
+    if let listener {
+      if !bytes.isEmpty { listener.output(bytes) }
+      return
+    }
     guard Terminal.send(bytes, to: output) else {
       throw VitError(
         "standard output cannot be written: \(String(cString: strerror(errno)))", kind: .environment,
@@ -81,8 +97,9 @@ final class Terminal: Sendable {
 
   /// Says something that is no result.
   func say(_ line: String) {
-    let text = writesJSON ? Diagnostic(.note, line, code: "progress").json.line : line
-    sendLine(text)
+    let note = Diagnostic(.note, line, code: "progress")
+    if let listener { return listener.progress.report(note) }
+    sendLine(writesJSON ? note.json.line : line)
   }
 
   /// Tells the user of an error, warning or note; of what was said already, no second time.
@@ -91,12 +108,14 @@ final class Terminal: Sendable {
       !(state.isQuiet && diagnostic.severity == .note) && state.told.insert(diagnostic).inserted
     }
     guard isNew else { return }
+    if let listener { return listener.progress.report(diagnostic) }
     sendLine(writesJSON ? diagnostic.json.line : diagnostic.text)
   }
 
   /// Shows how far long work is: on a terminal one line that changes, with the rate and the time left; elsewhere a line
   /// for each tenth.
   func advance(_ name: String, _ done: Int, _ total: Int, _ figure: String) {
+    if let listener { return listener.progress.advance(name, done, total, figure) }
     let tail = figure.isEmpty ? "" : ", \(figure)"
     let line = state.withLock { state -> String? in
       guard !state.isQuiet else { return nil }

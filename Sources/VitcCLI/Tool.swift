@@ -34,6 +34,21 @@ public enum Tool {
     }
   }
 
+  /// Runs vitc on the words behind its name inside of another program: what it would write goes to `listener`, and no signal is handled.
+  /// False where a check found what it looks for. Throws what would end the process. May be called from several threads at
+  /// once.
+  public static func call(_ words: [String], listener: Listener) throws -> Bool {
+    let terminal = Terminal(listener)
+    do {
+      let outcome = try start(words, terminal)
+      try terminal.flush()
+      return outcome == .done
+    } catch {
+      try? terminal.flush()
+      throw error
+    }
+  }
+
   private static func start(_ given: [String], _ terminal: Terminal) throws -> Outcome {
     let isJSON = zip(given, given.dropFirst()).contains { $0 == "--diagnostics" && $1 == "json" }
     terminal.writesJSON = isJSON || given.contains("--diagnostics=json")
@@ -58,7 +73,7 @@ public enum Tool {
       terminal.write(Help.text(command))
       return .done
     }
-    Interrupts.install(terminal)
+    if !terminal.isHeard { Interrupts.install(terminal) }
     try ProcessMemory.check()
     if arguments.takes("--memory-limit"), let limit = try arguments.memoryLimit() {
       ProcessMemory.setLimit(limit)

@@ -15,6 +15,7 @@ import Testing
     "VitPasses": ["VitIR", "VitRuntime", "VitOps", "VitTrain", "VitData"],
     "Vitc": ["VitSystem", "VitIR", "VitRuntime", "VitOps", "VitFormats", "VitData", "VitTrain", "VitPasses"],
     "VitcCLI": ["VitIR", "VitPasses", "Vitc"],
+    "VitcABI": ["CVitc", "VitIR", "VitPasses", "Vitc", "VitcCLI"],
     "vitc": ["VitcCLI"],
   ]
   /// What comes with the toolchain; `FoundationEssentials` costs start-up time, so only the rooms from the formats up may.

@@ -11,8 +11,12 @@ final class ExternalData {
   /// The files used, in the order of first use, as paths beside the model's.
   private(set) var paths: [String] = []
 
-  /// The files beside the model at `path`.
-  init(besideModel path: String) {
+  /// The files beside the model at `path`; none where it lies in memory.
+  init(besideModel path: String?) {
+    guard let path else {
+      (folder, root) = ("", nil)
+      return
+    }
     let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
     folder = slash.map { String(path[...$0]) } ?? ""
     root = ExternalData.real(folder.isEmpty ? "." : folder)
@@ -72,7 +76,12 @@ final class ExternalData {
         "external data at '\(location)', outside the model's folder", code: "external-data", help: help)
     }
     let path = folder + location
-    guard let root, let real = ExternalData.real(path) else {
+    guard let root else {
+      throw VitError(
+        "external data at '\(location)', and the model lies in memory, with no files beside it",
+        code: "external-data", help: "open the model by its path, or save it as one file")
+    }
+    guard let real = ExternalData.real(path) else {
       let reason = String(cString: strerror(errno))
       throw VitError("external data file '\(location)' cannot be opened: \(reason)", code: "missing-file")
     }

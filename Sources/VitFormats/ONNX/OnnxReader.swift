@@ -26,10 +26,16 @@ public enum OnnxReader {
   public static func read(
     path: String, registry: Registry, fold: GraphBuilder.Fold? = nil, inputShapes: [InputShape] = []
   ) throws -> OnnxImport {
-    let location = Location(file: path)
+    try read(MappedFile(path: path), registry: registry, fold: fold, inputShapes: inputShapes)
+  }
+
+  /// Reads a model whose file is open.
+  public static func read(
+    _ file: MappedFile, registry: Registry, fold: GraphBuilder.Fold? = nil, inputShapes: [InputShape] = []
+  ) throws -> OnnxImport {
+    let (path, location) = (file.path, Location(file: file.path))
     do {
-      let file = try MappedFile(path: path)
-      let external = ExternalData(besideModel: path)
+      let external = ExternalData(besideModel: file.isInMemory ? nil : path)
       var decoder = OnnxDecoder(tensors: TensorDecoder(file: file, external: external))
       try file.withBytes { bytes in try decode(bytes, with: &decoder) }
       var result = try OnnxModelImporter(

@@ -125,8 +125,15 @@ struct Container {
 
   /// Opens a file and checks everything but the frames.
   init(path: String, _ kind: ContainerKind) throws(VitError) {
+    let file: MappedFile
+    do throws(VitError) { file = try MappedFile(path: path) } catch { throw error.at(Location(file: path)) }
+    try self.init(file, kind)
+  }
+
+  /// Checks everything but the frames of a file.
+  init(_ file: MappedFile, _ kind: ContainerKind) throws(VitError) {
+    self.file = file
     do throws(VitError) {
-      file = try MappedFile(path: path)
       let bytes = try file.read(0..<min(file.count, ContainerHeader.byteCount))
       header = try ContainerHeader(bytes, kind, fileSize: file.count)
       for size in [header.manifestSize, header.tableSize, header.measurementsSize]
@@ -146,7 +153,7 @@ struct Container {
         throw Self.damaged("measurements section")
       }
       frames = try Manifest.frames(unpacking: table, version: header.version)
-    } catch { throw error.at(Location(file: path)) }
+    } catch { throw error.at(Location(file: file.path)) }
   }
 
   private static func damaged(_ section: String) -> VitError {

@@ -14,7 +14,14 @@ public enum VModReader {
   public static func read(
     path: String, registry: Registry, fold: GraphBuilder.Fold? = nil
   ) throws(VitError) -> VModFile {
-    let container = try Container(path: path, .model)
+    try read(MappedFile(path: path), registry: registry, fold: fold)
+  }
+
+  /// Reads a file that is open.
+  public static func read(
+    _ mapped: MappedFile, registry: Registry, fold: GraphBuilder.Fold? = nil
+  ) throws(VitError) -> VModFile {
+    let (container, path) = (try Container(mapped, .model), mapped.path)
     do throws(VitError) {
       let manifest = try Manifest(unpacking: container.manifest, version: container.header.version)
       let tensors = try container.tensors(manifest.tensors)

@@ -36,7 +36,7 @@ extension Terminal {
   var progress: Progress {
     Progress(
       report: { self.report($0) }, advance: { self.advance($0, $1, $2, $3) },
-      isCancelled: { Interrupts.isRequested })
+      isCancelled: { self.isCancelled })
   }
 }
 

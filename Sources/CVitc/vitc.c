@@ -1,0 +1,2 @@
+// The header is all there is: VitcABI implements it in Swift.
+#include "vitc.h"
