@@ -33,7 +33,9 @@ struct Option: Sendable {
 
   /// Options that every command takes.
   static let common = [
-    Option("--diagnostics", "FORMAT", "how messages are written: text (default) or json, one object a line"),
+    Option(
+      "--diagnostics", "FORMAT",
+      "how messages are written: text (default), json, one object a line, or sarif, one document at the end"),
     Option("--quiet", "says nothing but results, warnings and errors: no notes, no progress"),
     Option("--help", "shows this help"),
   ]

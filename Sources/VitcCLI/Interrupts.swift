@@ -17,7 +17,7 @@ enum Interrupts {
   /// Sets the handlers.
   static func install(_ terminal: Terminal) {
     let diagnostic = Diagnostic(.error, "interrupted", code: "interrupted")
-    let line = terminal.writesJSON ? diagnostic.json.line : diagnostic.text
+    let line = terminal.form.farewell(diagnostic)
     // All that the handler touches is made here, for it must not be the first.
     farewell.store(UInt(bitPattern: strdup(line + "\n")), ordering: .relaxed)
     count.store(0, ordering: .relaxed)

@@ -11,7 +11,9 @@ final class Terminal: Sendable {
   private let state = Mutex(State())
 
   private struct State {
-    var writesJSON = false
+    var form = MessageForm.text
+    /// What is told at the end.
+    var collected: [Diagnostic] = []
     var isQuiet = false
     var pending: [UInt8] = []
     /// Where results go.
@@ -50,10 +52,16 @@ final class Terminal: Sendable {
   /// Whether somebody wants the work to end.
   var isCancelled: Bool { listener?.progress.isCancelled() ?? Interrupts.isRequested }
 
-  /// Whether messages are written as JSON, one object a line.
-  var writesJSON: Bool {
-    get { state.withLock { $0.writesJSON } }
-    set { state.withLock { $0.writesJSON = newValue } }
+  /// How messages are written.
+  var form: MessageForm {
+    get { state.withLock { $0.form } }
+    set { state.withLock { $0.form = newValue } }
+  }
+
+  /// Says at the end, with the exit code, what is said then only.
+  func finish(_ status: Int32) {
+    let (form, collected) = state.withLock { ($0.form, $0.collected) }
+    if form == .sarif { sendLine(Sarif.log(collected, status: status).line) }
   }
 
   /// Whether notes and progress are left out.
@@ -99,7 +107,11 @@ final class Terminal: Sendable {
   func say(_ line: String) {
     let note = Diagnostic(.note, line, code: "progress")
     if let listener { return listener.progress.report(note) }
-    sendLine(writesJSON ? note.json.line : line)
+    switch form {
+    case .text: sendLine(line)
+    case .json: sendLine(note.json.line)
+    case .sarif: break
+    }
   }
 
   /// Tells the user of an error, warning or note; of what was said already, no second time.
@@ -109,7 +121,11 @@ final class Terminal: Sendable {
     }
     guard isNew else { return }
     if let listener { return listener.progress.report(diagnostic) }
-    sendLine(writesJSON ? diagnostic.json.line : diagnostic.text)
+    switch form {
+    case .text: sendLine(diagnostic.text)
+    case .json: sendLine(diagnostic.json.line)
+    case .sarif: state.withLock { $0.collected.append(diagnostic) }
+    }
   }
 
   /// Shows how far long work is: on a terminal one line that changes, with the rate and the time left; elsewhere a line
@@ -124,7 +140,7 @@ final class Terminal: Sendable {
         state.phase = Phase(name: name, first: max(0, done - 1))
       }
       defer { state.phase.shown = done }
-      guard isInteractive, !state.writesJSON else {
+      guard isInteractive, state.form == .text else {
         let last = state.phase.shown >= 0 ? state.phase.shown * 10 / max(total, 1) : -1
         return done * 10 / max(total, 1) != last || done >= total ? "\(name): \(done)/\(total)\(tail)" : nil
       }
@@ -167,20 +183,5 @@ final class Terminal: Sendable {
       done += wrote
     }
     return true
-  }
-}
-
-extension Diagnostic {
-  /// The message as JSON, in the form of `schemas/diagnostic.schema.json`.
-  var json: JSON {
-    var members: [(String, JSON)] = [
-      ("severity", .string(severity.rawValue)), ("code", .string(code)), ("message", .string(message)),
-    ]
-    if let file = location.file { members.append(("file", .string(file))) }
-    if let node = location.node { members.append(("node", .string(node))) }
-    if let line = location.line { members.append(("line", .int(line))) }
-    if let column = location.column { members.append(("column", .int(column))) }
-    if let help { members.append(("help", .string(help))) }
-    return .object(members)
   }
 }

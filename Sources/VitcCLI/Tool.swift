@@ -19,6 +19,12 @@ public enum Tool {
   public static func run(_ words: [String]) -> Int32 {
     Terminal.occupyStreams()
     let terminal = Terminal()
+    let status = status(of: words, terminal)
+    terminal.finish(status)
+    return status
+  }
+
+  private static func status(of words: [String], _ terminal: Terminal) -> Int32 {
     do {
       let outcome = try start(words, terminal)
       try terminal.flush()
@@ -50,8 +56,7 @@ public enum Tool {
   }
 
   private static func start(_ given: [String], _ terminal: Terminal) throws -> Outcome {
-    let isJSON = zip(given, given.dropFirst()).contains { $0 == "--diagnostics" && $1 == "json" }
-    terminal.writesJSON = isJSON || given.contains("--diagnostics=json")
+    terminal.form = MessageForm(saidIn: given)
     let words = try ResponseFile.expand(given)
     guard let name = words.first else {
       terminal.write(Help.overview)
@@ -67,7 +72,9 @@ public enum Tool {
         name, among: Command.all.map(\.name), what: name.hasPrefix("-") ? "option" : "command", help: nil)
     }
     let arguments = try Arguments(Array(words.dropFirst()), of: command)
-    terminal.writesJSON = try arguments.choice("--diagnostics", of: ["text", "json"]) == "json"
+    terminal.form =
+      try arguments.choice("--diagnostics", of: MessageForm.allCases.map(\.rawValue))
+      .flatMap(MessageForm.init) ?? .text
     terminal.isQuiet = arguments.flag("--quiet")
     if arguments.flag("--help") {
       terminal.write(Help.text(command))
