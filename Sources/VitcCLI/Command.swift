@@ -45,7 +45,7 @@ struct Command: Sendable {
   /// All commands, in the order of the help.
   static let all: [Command] = [
     .compile, .inspect, .score, .run, .eval, .bench, .verify, .diff, .check, .golden, .report, .study, .opt,
-    .export, .completions, .manual,
+    .export, .explain, .completions, .manual,
     .help,
   ]
 

@@ -19,6 +19,7 @@ enum Completions {
     switch command.name {
     case Command.help.name: Command.all.map(\.name) + ["op", "pass", "mixer"]
     case Command.manual.name: Command.all.map(\.name)
+    case Command.explain.name: CodeGuide.all.map(\.code)
     case Command.completions.name: Shell.allCases.map(\.rawValue)
     default: []
     }

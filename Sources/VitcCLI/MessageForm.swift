@@ -42,87 +42,18 @@ extension Diagnostic {
   }
 }
 
-/// Messages in the Static Analysis Results Interchange Format, version 2.1.0 (OASIS).
-enum Sarif {
-  /// The log of one run of vitc that ended with that exit code.
+extension Sarif {
+  /// The log of messages, of one run that ended with that exit code.
   static func log(_ diagnostics: [Diagnostic], status: Int32) -> JSON {
-    let codes = Set(diagnostics.map(\.code)).sorted()
-    let driver: [(String, JSON)] = [
-      ("name", .string("vitc")), ("version", .string(Version.current)),
-      ("rules", .array(codes.map { .object([("id", .string($0))]) })),
-    ]
-    let run: [(String, JSON)] = [
-      ("tool", .object([("driver", .object(driver))])),
-      (
-        "invocations",
-        .array([
-          .object([("executionSuccessful", .bool(status < 2)), ("exitCode", .int(Int(status)))])
-        ])
-      ),
-      ("columnKind", .string("unicodeCodePoints")),
-      (
-        "results",
-        .array(
-          diagnostics.map { diagnostic in
-            result(diagnostic, rule: codes.firstIndex(of: diagnostic.code) ?? 0)
-          })
-      ),
-    ]
-    return .object([
-      ("$schema", .string("https://json.schemastore.org/sarif-2.1.0.json")), ("version", .string("2.1.0")),
-      ("runs", .array([.object(run)])),
-    ])
-  }
-
-  private static func result(_ diagnostic: Diagnostic, rule: Int) -> JSON {
-    // SARIF's words for the three severities are the same.
-    let help = diagnostic.help.map { "\nhelp: \($0)" } ?? ""
-    var members: [(String, JSON)] = [
-      ("ruleId", .string(diagnostic.code)), ("ruleIndex", .int(rule)),
-      ("level", .string(diagnostic.severity.rawValue)),
-      ("message", .object([("text", .string(diagnostic.message + help))])),
-    ]
-    if let place = place(diagnostic.location) { members.append(("locations", .array([place]))) }
-    return .object(members)
-  }
-
-  private static func place(_ location: Location) -> JSON? {
-    var members: [(String, JSON)] = []
-    if let file = location.file {
-      var physical: [(String, JSON)] = [("artifactLocation", .object([("uri", .string(uri(file)))]))]
-      if let line = location.line {
-        let column = location.column.map { [("startColumn", JSON.int($0))] } ?? []
-        physical.append(("region", .object([("startLine", .int(line))] + column)))
-      }
-      members.append(("physicalLocation", .object(physical)))
-    }
-    if let node = location.node {
-      members.append(
-        (
-          "logicalLocations",
-          .array([.object([("fullyQualifiedName", .string(node)), ("kind", .string("object"))])])
-        ))
-    }
-    return members.isEmpty ? nil : .object(members)
-  }
-
-  /// A path as a URI (RFC 3986): relative where it is.
-  static func uri(_ path: String) -> String {
-    var text = path.hasPrefix("/") ? "file://" : ""
-    FileName.withBytes(of: path) { bytes in
-      var next = bytes
-      while next.pointee != 0 {
-        let byte = UInt8(bitPattern: next.pointee)
-        let character = Unicode.Scalar(byte)
-        let isPlain =
-          character.isASCII
-          && (Character(character).isLetter || Character(character).isNumber
-            || "-._~/".unicodeScalars.contains(character))
-        let digits = String(byte, radix: 16, uppercase: true)
-        text += isPlain ? String(Character(character)) : "%" + (digits.count < 2 ? "0" : "") + digits
-        next += 1
-      }
-    }
-    return text
+    log(
+      rules: Set(diagnostics.map(\.code)).sorted().map { ($0, CodeGuide.of($0)?.text ?? $0) },
+      results: diagnostics.map { diagnostic in
+        let help = diagnostic.help.map { "\nhelp: \($0)" } ?? ""
+        // SARIF's words for the three severities are the same.
+        return result(
+          diagnostic.code, level: diagnostic.severity.rawValue, text: diagnostic.message + help,
+          file: diagnostic.location.file, line: diagnostic.location.line, column: diagnostic.location.column,
+          part: diagnostic.location.node)
+      }, status: status)
   }
 }

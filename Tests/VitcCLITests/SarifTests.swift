@@ -22,8 +22,7 @@ struct SarifTests {
     let driver = try #require((found["tool"] as? [String: Any])?["driver"] as? [String: Any])
     let rules = try #require(driver["rules"] as? [[String: Any]]).compactMap { $0["id"] as? String }
     for result in try #require(found["results"] as? [[String: Any]]) {
-      let place = try #require(result["ruleIndex"] as? Int)
-      #expect(rules[place] == result["ruleId"] as? String)
+      #expect(rules.contains(try #require(result["ruleId"] as? String)))
       #expect(["error", "warning", "note"].contains(result["level"] as? String))
     }
     return (ended.status, found)

@@ -80,26 +80,11 @@ public struct CheckReport: Sendable {
   /// The report as SARIF 2.1.0 (OASIS): what differs is a note, what fails an error. It is told at the file that the model is held
   /// against, which a repository has, and at its first line, for services want one.
   public var sarif: JSON {
-    let rules = CheckResult.rules.map { rule in
-      JSON.object([
-        ("id", .string(rule.name)), ("shortDescription", .object([("text", .string(rule.summary))])),
-      ])
-    }
-    let results = subjects.flatMap { subject in
-      subject.results.filter { $0.verdict != .holds }.map { $0.sarif(at: subject.against ?? subject.model) }
-    }
-    let driver = JSON.object([
-      ("name", "vitc"), ("version", .string(Version.current)), ("rules", .array(rules)),
-    ])
-    return .object([
-      ("$schema", "https://json.schemastore.org/sarif-2.1.0.json"), ("version", "2.1.0"),
-      (
-        "runs",
-        .array([
-          .object([("tool", .object([("driver", driver)])), ("results", .array(results))])
-        ])
-      ),
-    ])
+    Sarif.log(
+      rules: CheckResult.rules,
+      results: subjects.flatMap { subject in
+        subject.results.filter { $0.verdict != .holds }.map { $0.sarif(at: subject.against ?? subject.model) }
+      })
   }
 }
 
@@ -113,42 +98,8 @@ extension CheckResult {
   }
 
   fileprivate func sarif(at file: String) -> JSON {
-    var location: [(String, JSON)] = [
-      (
-        "physicalLocation",
-        .object([
-          ("artifactLocation", .object([("uri", .string(file.asReference))])),
-          ("region", .object([("startLine", .int(1))])),
-        ])
-      )
-    ]
-    if let place {
-      location.append(
-        ("logicalLocations", .array([.object([("fullyQualifiedName", .string(place))])])))
-    }
-    let text = help.map { "\(sentence). \($0)" } ?? sentence
-    return .object([
-      ("ruleId", .string(name)), ("level", verdict == .fails ? "error" : "note"),
-      ("message", .object([("text", .string(text))])), ("locations", .array([.object(location)])),
-    ])
-  }
-}
-
-extension String {
-  /// The path as a URI reference (RFC 3986), relative where the path is.
-  fileprivate var asReference: String {
-    var result = ""
-    for byte in utf8 {
-      let scalar = Unicode.Scalar(byte)
-      switch scalar {
-      case "a"..."z", "A"..."Z", "0"..."9", "-", ".", "_", "~", "/": result.unicodeScalars.append(scalar)
-      default:
-        let digits = String(byte, radix: 16, uppercase: true)
-        result += "%" + (digits.count < 2 ? "0" : "") + digits
-      }
-    }
-    // A first part with a colon would be a scheme; it is written as %3A already.
-    if result.isEmpty { return "." }
-    return result.hasPrefix("/") ? "file:///" + result.drop { $0 == "/" } : result
+    Sarif.result(
+      name, level: verdict == .fails ? "error" : "note", text: help.map { "\(sentence). \($0)" } ?? sentence,
+      file: file, line: 1, part: place)
   }
 }
