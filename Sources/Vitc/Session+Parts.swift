@@ -6,11 +6,9 @@ extension Session {
   /// How many images run at a time where the batch is fixed at that number and `inputs` hold another; else `nil`.
   ///
   /// Images have four axes or more: of what has fewer, nothing says that the first axis counts samples.
-  func partSize(for shapes: [[Int]]) -> Int? {
-    let form = BatchForm(graph)
-    guard form.isCounted, let count = form.count, let id = graph.inputs.first, let first = shapes.first,
-      shapes.count == graph.inputs.count, first.count == graph.type(id).rank, first.count > 3,
-      first[0] > 0, first[0] != count
+  func partSize(first shape: [Int]?, of inputs: Int) -> Int? {
+    guard let count = fixedBatch, let id = graph.inputs.first, let shape, inputs == graph.inputs.count,
+      shape.count == graph.type(id).rank, shape.count > 3, shape[0] > 0, shape[0] != count
     else { return nil }
     return count
   }
@@ -18,7 +16,9 @@ extension Session {
   /// The shapes of the outputs for inputs of these shapes, both in the model's order. Plans the run, which is kept for it. Throws where a shape is not
   /// the model's.
   public func outputShapes(for shapes: [[Int]]) throws -> [[Int]] {
-    guard let size = partSize(for: shapes) else { return try plannedShapes(for: shapes) }
+    guard let size = partSize(first: shapes.first, of: shapes.count) else {
+      return try plannedShapes(for: shapes)
+    }
     let total = shapes[0][0]
     try checkParts(of: size, total)
     let parts = zip(graph.inputs, shapes).map { id, shape in

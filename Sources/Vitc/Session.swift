@@ -1,5 +1,6 @@
 internal import Synchronization
 public import VitIR
+internal import VitPasses
 internal import VitRuntime
 
 /// Runs a model.
@@ -12,6 +13,8 @@ public final class Session: Sendable {
   public let graph: Graph
   private let pool: any WorkPool
   private let weights: WeightStore
+  /// How many images the model takes at once, where it takes no other number.
+  let fixedBatch: Int?
   /// The plans that nobody uses just now, the last used last.
   private let idle: Mutex<[Executor]>
 
@@ -33,6 +36,8 @@ public final class Session: Sendable {
     self.graph = graph
     self.pool = pool
     self.weights = weights
+    let form = BatchForm(graph)
+    fixedBatch = form.isCounted ? form.count : nil
     var plans: [Executor] = []
     plans.reserveCapacity(Session.capacity + 1)
     idle = Mutex(plans)
@@ -47,7 +52,9 @@ public final class Session: Sendable {
   /// another number of images runs in parts of that size. Throws where the number, a type or a shape of the inputs is not the
   /// model's.
   public func run(_ inputs: [Tensor]) throws -> [Tensor] {
-    if let size = partSize(for: inputs.map(\.shape)) { return try run(inputs, inPartsOf: size) }
+    if let size = partSize(first: inputs.first?.shape, of: inputs.count) {
+      return try run(inputs, inPartsOf: size)
+    }
     let executor = try take { executor in
       zip(executor.inputs, inputs).allSatisfy { $0.shape == $1.shape }
         && executor.inputs.count == inputs.count
@@ -70,7 +77,7 @@ public final class Session: Sendable {
   /// Numbers are converted as by the other `run`. Throws where the number, a type or a shape of inputs or outputs is not the
   /// model's.
   public func run(_ inputs: [View], into outputs: [View]) throws {
-    if partSize(for: inputs.map(\.shape)) != nil {
+    if partSize(first: inputs.first?.shape, of: inputs.count) != nil {
       let found = try run(inputs.map(Tensor.init(copying:)))
       try checkOutputs(outputs, found.map(\.type))
       for (view, tensor) in zip(outputs, found) { try tensor.copy(to: view) }
