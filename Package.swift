@@ -46,6 +46,9 @@ let package = Package(
     .executable(name: "vitc", targets: ["vitc"]),
     // All of it in one archive, of which tools/install makes libvitc.
     .library(name: "VitcABI", type: .static, targets: ["VitcABI"]),
+    // For packages that compile models as they are built, and for `swift package vitc`.
+    .plugin(name: "VitcBuildTool", targets: ["VitcBuildTool"]),
+    .plugin(name: "VitcCommand", targets: ["VitcCommand"]),
   ],
   targets: [
     .target(name: "VitSystem", swiftSettings: swift),
@@ -76,6 +79,15 @@ let package = Package(
     .target(
       name: "VitcABI", dependencies: ["CVitc", "VitcCLI", "Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
     .executableTarget(name: "vitc", dependencies: ["VitcCLI"], swiftSettings: swift),
+    .plugin(
+      name: "VitcBuildTool", capability: .buildTool(), dependencies: ["vitc"],
+      path: "Sources/VitcPlugins/BuildTool"),
+    .plugin(
+      name: "VitcCommand",
+      capability: .command(
+        intent: .custom(verb: "vitc", description: "compiles vision transformers and runs them"),
+        permissions: [.writeToPackageDirectory(reason: "models are written where you ask for them")]),
+      dependencies: ["vitc"], path: "Sources/VitcPlugins/Command"),
     .target(name: "CVitTestSupport", path: "Tests/CVitTestSupport"),
     .target(
       name: "VitTestSupport",
@@ -84,7 +96,9 @@ let package = Package(
     test("VitSystem", ["VitSystem"]),
     .target(
       name: "VitFuzzing",
-      dependencies: ["VitIR", "VitRuntime", "VitOps", "VitFormats", "VitData", "VitPasses", "Vitc"],
+      dependencies: [
+        "VitIR", "VitRuntime", "VitOps", "VitFormats", "VitData", "VitPasses", "Vitc", "CVitc", "VitcABI",
+      ],
       path: "Tests/VitFuzzing", swiftSettings: swift),
     test("VitFuzzing", ["VitFuzzing"]),
     .target(

@@ -112,6 +112,8 @@ public struct AtomicFile: ~Copyable {
   /// Makes the file appear under its name, its bytes on the disk first.
   public consuming func commit() throws(VitError) {
     guard let temporary else { return try copy() }
+    // What is dropped here takes its temporary with it.
+    if AtomicFile.keepsEqual, isAtTarget { return }
     guard fsync(descriptor) == 0 else {
       throw systemError("cannot be written to the disk", path: path, kind: .environment)
     }
@@ -119,6 +121,46 @@ public struct AtomicFile: ~Copyable {
       throw systemError("cannot be put in place", path: path, kind: .environment)
     }
     temporary.forget()
+  }
+
+  /// Whether a target that holds the same bytes already stays as it is, its time with it, while something is done.
+  @TaskLocal public static var keepsEqual = false
+
+  /// Whether the target is a file of the same bytes.
+  private var isAtTarget: Bool {
+    let other = open(target, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard other >= 0 else { return false }
+    defer { close(other) }
+    var status = stat()
+    guard fstat(other, &status) == 0, status.st_mode & S_IFMT == S_IFREG, Int(status.st_size) == count else {
+      return false
+    }
+    var (mine, theirs) = ([UInt8](repeating: 0, count: 1 << 16), [UInt8](repeating: 0, count: 1 << 16))
+    var offset = 0
+    while offset < count {
+      let wanted = min(mine.count, count - offset)
+      guard AtomicFile.fill(&mine, wanted, from: descriptor, at: offset),
+        AtomicFile.fill(&theirs, wanted, from: other, at: offset), mine[..<wanted] == theirs[..<wanted]
+      else { return false }
+      offset += wanted
+    }
+    return true
+  }
+
+  /// Reads so many bytes; false where there are fewer.
+  private static func fill(_ bytes: inout [UInt8], _ count: Int, from descriptor: Int32, at offset: Int)
+    -> Bool
+  {
+    var done = 0
+    while done < count {
+      let got = bytes.withUnsafeMutableBytes { buffer in
+        buffer.baseAddress.map { pread(descriptor, $0 + done, count - done, offset + done) } ?? 0
+      }
+      if got < 0, errno == EINTR { continue }
+      guard got > 0 else { return false }
+      done += got
+    }
+    return true
   }
 
   /// Hands the bytes to a target that is a device or a pipe; for a pipe nobody reads it waits.

@@ -14,6 +14,11 @@ public enum TextFile {
     try AtomicFile.write(Array(text.utf8), to: path)
   }
 
+  /// Does something, while which files of any kind that would be written with the bytes that they have stay as they are, their times, too.
+  public static func keepingEqual<Result>(_ isKept: Bool, _ work: () throws -> Result) rethrows -> Result {
+    try AtomicFile.$keepsEqual.withValue(isKept, operation: work)
+  }
+
   /// The bytes of a file; `nil` for what is none, as a pipe.
   public static func byteCount(of path: String) -> Int? { try? MappedFile(path: path).count }
 

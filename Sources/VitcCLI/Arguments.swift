@@ -80,6 +80,10 @@ struct Option: Sendable {
       "-MD", "writes a file of dependencies for make and ninja: OUT with .d in place of its extension"),
     Option("-MF", "FILE", "the name of that file"),
     Option("-MP", "gives each dependency a rule there, so that one that is gone is no error"),
+    Option(
+      "--restat",
+      "leaves a file that has the bytes already as it is, its time with it: for ninja's restat; make would run the rule again and again"
+    ),
   ]
   /// Results for scripts.
   static func json(_ schema: String) -> Option {

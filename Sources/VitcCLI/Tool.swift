@@ -85,7 +85,9 @@ public enum Tool {
     if arguments.takes("--memory-limit"), let limit = try arguments.memoryLimit() {
       ProcessMemory.setLimit(limit)
     }
-    do { return try command.run(arguments, terminal) } catch let error as VitError
+    let keepsEqual = arguments.takes("--restat") && arguments.flag("--restat")
+    do { return try TextFile.keepingEqual(keepsEqual) { try command.run(arguments, terminal) } } catch let
+      error as VitError
       where error.kind == .input
     {
       // An error that names no file is about the model.

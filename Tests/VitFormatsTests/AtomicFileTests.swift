@@ -1,3 +1,4 @@
+import Foundation
 import Glibc
 import Testing
 import VitFormats
@@ -109,5 +110,33 @@ import VitTestSupport
     #expect(chmod(scratch.file("a"), 0o444) == 0)
     #expect(throws: VitError.self) { try AtomicFile.write([1], to: scratch.file("a")) }
     #expect(try MappedFile.contents(of: scratch.file("a"), limit: 10) == [9])
+  }
+
+  @Test("a file of the same bytes stays as it is where that is asked for, whatever its size")
+  func keepsEqual() throws {
+    for count in [0, 1, 1 << 16, (1 << 16) + 7, 200_000] {
+      let scratch = try Scratch()
+      let bytes = (0..<count).map { UInt8($0 * 31 % 251) }
+      let path = try scratch.write(bytes, to: "f")
+      func number() throws -> UInt64 {
+        let attributes = try FileManager.default.attributesOfItem(atPath: path)
+        return try #require(attributes[.systemFileNumber] as? UInt64)
+      }
+      let own = try number()
+      try AtomicFile.$keepsEqual.withValue(true) { try AtomicFile.write(bytes, to: path) }
+      #expect(try number() == own)
+      try AtomicFile.write(bytes, to: path)
+      let other = try number()
+      #expect(other != own)
+      var changed = bytes + [1]
+      if count > 0 {
+        changed = bytes
+        changed[count - 1] ^= 1
+      }
+      try AtomicFile.$keepsEqual.withValue(true) { try AtomicFile.write(changed, to: path) }
+      #expect(try number() != other)
+      #expect(try Array(Data(contentsOf: URL(fileURLWithPath: path))) == changed)
+      #expect(try scratch.names == ["f"])
+    }
   }
 }

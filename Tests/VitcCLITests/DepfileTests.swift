@@ -54,6 +54,24 @@ private func has(_ program: String) -> Bool {
     String(decoding: try tiny.bytes("log"), as: UTF8.self).split(separator: "\n").count
   }
 
+  @Test("--restat leaves what has the same bytes as it is, and nothing else")
+  func restat() throws {
+    let tiny = try TinyModel()
+    func time(_ more: String...) throws -> Date {
+      let words = TinyModel.compile + ["--preprocess", "order=rgb", "-o", "h.vmod"] + more
+      let ended = try tiny.run(words)
+      #expect(ended.status == 0, "\(ended.errors)")
+      let attributes = try FileManager.default.attributesOfItem(atPath: tiny.scratch.file("h.vmod"))
+      return try #require(attributes[.modificationDate] as? Date)
+    }
+    let first = try time()
+    #expect(try time("--restat") == first)
+    let again = try time()
+    #expect(again > first)
+    #expect(try time("--restat", "--seed", "5") > again)
+    #expect(try tiny.scratch.names.allSatisfy { !$0.hasSuffix(".tmp") })
+  }
+
   @Test(
     "build systems run a compile again when what it read has changed, and only then",
     arguments: Build.allCases)

@@ -57,7 +57,10 @@ import Testing
 
   @Test("every room is in the table") func complete() throws {
     let folders = try FileManager.default.contentsOfDirectory(atPath: Self.sources.path)
-    #expect(Set(folders.filter { !$0.hasPrefix("CVit") && !$0.hasPrefix(".") }) == Set(Self.rooms.keys))
+    // What SwiftPM runs while it builds other packages sees none of the rooms.
+    let others: Set<String> = ["VitcPlugins"]
+    let rooms = Set(folders.filter { !$0.hasPrefix("CVit") && !$0.hasPrefix(".") }).subtracting(others)
+    #expect(rooms == Set(Self.rooms.keys))
   }
 
   @Test("nothing in the sources ends the process because of an input") func traps() throws {

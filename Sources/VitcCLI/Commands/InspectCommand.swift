@@ -9,12 +9,35 @@ extension Command {
     options: [
       Option("--json", "the same as JSON (schemas/inspect.schema.json)"),
       Option("--explain", "also where a pattern nearly matched, and what was in the way"),
+      Option(
+        "--lineage",
+        "where the model comes from alone: digests of teacher and data, the pipeline, seed, versions"),
+      Option("--bom", "FORMAT", "a bill of materials with the model's card, as JSON: cyclonedx (1.6)"),
       Option.inputShape,
     ]
   ) { arguments, terminal in
+    let bill = try arguments.choice("--bom", of: ["cyclonedx"]) != nil
+    let isLineage = arguments.flag("--lineage")
+    if bill, let other = ["--json", "--explain", "--lineage"].first(where: arguments.flag) {
+      throw usage("\(other) has nothing to say beside --bom", code: "option-conflict")
+    }
+    if isLineage, arguments.flag("--explain") {
+      throw usage("--explain has nothing to say beside --lineage", code: "option-conflict")
+    }
     var files = FileUse()
     let model = try terminal.load(
       arguments.operands[0], inputShapes: arguments.texts("--input-shape"), &files)
+    guard !bill else {
+      terminal.write(try model.billOfMaterials().text)
+      return .done
+    }
+    guard !isLineage else {
+      terminal.write(
+        arguments.flag("--json")
+          ? JSON.object(model.lineage.map { ($0.key, .string($0.value)) }).text
+          : model.lineage.map { "\($0.key): \($0.value.escapedForDisplay)\n" }.joined())
+      return .done
+    }
     let inspection = try Inspection(model, explaining: arguments.flag("--explain"))
     terminal.write(arguments.flag("--json") ? inspection.json.text : inspection.text)
     return .done
