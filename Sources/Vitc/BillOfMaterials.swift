@@ -90,7 +90,7 @@ extension Model {
   /// What its compile measured on images.
   private var metrics: [JSON] {
     guard let fidelity = report?["fidelity"] else { return [] }
-    let images = fidelity["images"]?.number.map { "\(Int($0)) images" }
+    let images = fidelity["images"]?.number.flatMap(Int.init(exactly:)).map { "\($0) images" }
     return [
       ("accuracy", "accuracy"), ("agreement with the teacher", "agreement"), ("KL from the teacher", "kl"),
     ].compactMap { type, key in

@@ -50,10 +50,10 @@ extension Session {
     for start in stride(from: 0, to: total, by: count) {
       let part = try zip(graph.inputs, inputs).map { id, tensor in
         guard isCut(graph.type(id), count, tensor.shape, total) else { return tensor }
-        return try tensor.rows((start..<start + count).map { $0 < total ? $0 : 0 })
+        return try tensor.rows(start, count: count)
       }
       for (index, output) in try run(part).enumerated() {
-        rows[index].append(try output.rows(Array(0..<min(count, total - start))))
+        rows[index].append(try output.rows(0, count: min(count, total - start)))
       }
     }
     return try rows.map(Tensor.init(joining:))
@@ -61,12 +61,13 @@ extension Session {
 }
 
 extension Tensor {
-  /// These entries of the first axis.
-  fileprivate func rows(_ places: [Int]) throws -> Tensor {
+  /// So many entries of the first axis from one on; behind the last comes the first, again and again.
+  fileprivate func rows(_ start: Int, count: Int) throws -> Tensor {
     let size = shape.dropFirst().reduce(element.size, *)
     return try storage.withBytes { source in
-      try Tensor(element, shape: [places.count] + shape.dropFirst()) { target in
-        for (row, place) in places.enumerated() {
+      try Tensor(element, shape: [count] + shape.dropFirst()) { target in
+        for row in 0..<count {
+          let place = start + row < shape[0] ? start + row : 0
           UnsafeMutableRawBufferPointer(rebasing: target[row * size..<(row + 1) * size])
             .copyMemory(from: UnsafeRawBufferPointer(rebasing: source[place * size..<(place + 1) * size]))
         }

@@ -37,7 +37,7 @@ public final class Session: Sendable {
     self.pool = pool
     self.weights = weights
     let form = BatchForm(graph)
-    fixedBatch = form.isCounted ? form.count : nil
+    fixedBatch = form.isCounted ? form.count.flatMap { $0 > 0 ? $0 : nil } : nil
     var plans: [Executor] = []
     plans.reserveCapacity(Session.capacity + 1)
     idle = Mutex(plans)

@@ -11,14 +11,10 @@ private final class Callbacks: @unchecked Sendable {
   private let turn = Mutex(())
 
   init(_ callbacks: UnsafePointer<vitc_callbacks>?) throws(VitError) {
-    guard let given = callbacks?.pointee else {
-      own = vitc_callbacks()
-      return
+    let given = try callbacks.map { callbacks throws(VitError) in
+      try sized(callbacks, vitc_callbacks(), "callbacks")
     }
-    guard given.size >= MemoryLayout<vitc_callbacks>.size else {
-      throw misuse("callbacks have \(given.size) bytes, expected sizeof(vitc_callbacks)")
-    }
-    own = given
+    own = given ?? vitc_callbacks()
   }
 
   var listener: Listener {
@@ -66,6 +62,8 @@ public func vitc_command(
   status(error) {
     let words = try texts(words, count, "words")
     let holds = try Tool.call(words, listener: Callbacks(callbacks).listener)
+    // That is no error, and a caller who looks finds none.
+    if !holds { error?.pointee = nil }
     return vitc_status(holds ? VITC_OK : VITC_CHECK_FAILED)
   }
 }

@@ -11,9 +11,9 @@ final class ErrorHandle: Handle {
     code = CText(diagnostic.code)
     message = CText(diagnostic.message)
     text = CText(diagnostic.text)
-    file = diagnostic.location.file.map(CText.init)
-    node = diagnostic.location.node.map(CText.init)
-    help = diagnostic.help.map(CText.init)
+    file = diagnostic.location.file.map { CText(name: $0) }
+    node = diagnostic.location.node.map { CText($0) }
+    help = diagnostic.help.map { CText($0) }
   }
 }
 
@@ -42,6 +42,22 @@ func required<Pointer>(_ pointer: Pointer?, _ name: String) throws(VitError) -> 
 /// A call that makes no sense.
 func misuse(_ message: String) -> VitError {
   VitError(message, kind: .usage, code: "argument", help: "vitc.h says what a call takes")
+}
+
+/// A structure that begins with its size, as far as this version knows it. Throws where it is shorter than it ever was, before any
+/// of the rest is read.
+func sized<Structure>(
+  _ pointer: UnsafePointer<Structure>, _ empty: Structure, _ name: String
+) throws(VitError) -> Structure {
+  let size = UnsafeRawPointer(pointer).loadUnaligned(as: Int.self)
+  guard size >= MemoryLayout<Structure>.size else {
+    throw misuse("'\(name)' has \(UInt(bitPattern: size)) bytes, expected the size of the structure")
+  }
+  var own = empty
+  withUnsafeMutableBytes(of: &own) { bytes in
+    bytes.copyMemory(from: UnsafeRawBufferPointer(start: pointer, count: bytes.count))
+  }
+  return own
 }
 
 /// The text of a name of a file, or of an option, which need not be UTF-8.

@@ -1,3 +1,5 @@
+internal import VitIR
+
 /// An object that C holds by an opaque pointer: retained when it is handed over, released when it is freed.
 class Handle {
   /// The pointer for C, which owns a reference behind it.
@@ -21,8 +23,19 @@ final class CText: @unchecked Sendable {
   let pointer: UnsafePointer<CChar>
   private let buffer: UnsafeMutableBufferPointer<CChar>
 
-  init(_ text: String) {
-    let bytes = Array(text.utf8CString)
+  convenience init(_ text: String) { self.init(Array(text.utf8CString)) }
+
+  /// The name of a file, as the system has it.
+  convenience init(name: String) {
+    self.init(
+      FileName.withBytes(of: name) { start in
+        var count = 0
+        while start[count] != 0 { count += 1 }
+        return Array(UnsafeBufferPointer(start: start, count: count + 1))
+      })
+  }
+
+  private init(_ bytes: [CChar]) {
     buffer = .allocate(capacity: bytes.count)
     _ = buffer.initialize(from: bytes)
     pointer = UnsafePointer(buffer.baseAddress ?? CText.empty)

@@ -46,7 +46,7 @@ final class ModelHandle: Handle {
     let graph = model.graph
     inputs = try graph.inputs.map { try Value(graph[$0].name, graph.type($0)) }
     outputs = try graph.outputs.map { try Value($0.name, graph.type($0.value)) }
-    labels = (model.labels ?? []).map(CText.init)
+    labels = (model.labels ?? []).map { CText($0) }
     messages = model.diagnostics.map { CText($0.text) }
   }
 
@@ -94,10 +94,8 @@ private struct ModelOptions {
   var threads: Int?
 
   init(_ options: UnsafePointer<vitc_model_options>?) throws(VitError) {
-    guard let options = options?.pointee else { return }
-    guard options.size >= MemoryLayout<vitc_model_options>.size else {
-      throw misuse("options of a model have \(options.size) bytes, expected sizeof(vitc_model_options)")
-    }
+    guard let given = options else { return }
+    let options = try sized(given, vitc_model_options(), "options")
     if let word = options.precision.map({ text($0) }) {
       guard let known = Precision(rawValue: word) else {
         let names = Precision.allCases.map(\.rawValue).joined(separator: ", ")

@@ -21,35 +21,44 @@ private struct ForeignTensor {
 
   init(_ tensor: vitc_tensor, _ name: String) throws(VitError) {
     element = try ElementTypes.type(tensor.type)
-    guard tensor.rank <= Int(VITC_MAX_RANK) else {
-      throw misuse("\(name) has \(tensor.rank) axes, expected at most \(VITC_MAX_RANK)")
+    shape = try ForeignTensor.shape(tensor, name)
+    // From the last axis on; an axis of no entries counts as one, so that what overflows does so whatever stands before it.
+    var (dense, bytes) = ([Int](repeating: element.size, count: shape.count), element.size)
+    for axis in shape.indices.reversed() {
+      dense[axis] = bytes
+      let (product, isTooLarge) = bytes.multipliedReportingOverflow(by: max(1, shape[axis]))
+      guard !isTooLarge else { throw misuse("\(name) has more elements than memory has bytes: \(shape)") }
+      bytes = product
     }
-    var (shape, bytes): ([Int], Int) = ([], element.size)
-    if tensor.rank > 0 {
-      let extents = try required(tensor.shape, "\(name).shape")
-      for axis in 0..<tensor.rank {
-        let (product, isTooLarge) = bytes.multipliedReportingOverflow(by: Int(extents[axis]))
-        guard extents[axis] >= 0, !isTooLarge else {
-          throw misuse("\(name) has an axis of \(extents[axis]) entries")
-        }
-        shape.append(Int(extents[axis]))
-        bytes = product
-      }
-    }
-    var dense = [Int](repeating: element.size, count: shape.count)
-    for axis in shape.indices.dropLast().reversed() {
-      dense[axis] = dense[axis + 1] * max(1, shape[axis + 1])
-    }
+    byteCount = shape.contains(0) ? 0 : bytes
+    data = tensor.data
+    let extents = shape
     strides = tensor.strides.flatMap { given in
-      let own = shape.indices.map { Int(given[$0]) }
+      let own = extents.indices.map { Int(given[$0]) }
       // Along an axis of one entry nothing moves.
-      return shape.indices.allSatisfy { own[$0] == dense[$0] || shape[$0] < 2 } ? nil : own
+      return extents.indices.allSatisfy { own[$0] == dense[$0] || extents[$0] < 2 } ? nil : own
     }
-    (self.shape, byteCount, data) = (shape, bytes, tensor.data)
   }
 
+  /// The shape alone, whatever the rest may be.
+  static func shape(_ tensor: vitc_tensor, _ name: String) throws(VitError) -> [Int] {
+    guard (0...Int(VITC_MAX_RANK)).contains(tensor.rank) else {
+      throw misuse("\(name) has \(UInt(bitPattern: tensor.rank)) axes, expected at most \(VITC_MAX_RANK)")
+    }
+    guard tensor.rank > 0 else { return [] }
+    let extents = try required(tensor.shape, "\(name).shape")
+    let shape = (0..<tensor.rank).map { Int(extents[$0]) }
+    if let wrong = shape.first(where: { $0 < 0 || $0 > ForeignTensor.longest }) {
+      throw misuse("\(name) has an axis of \(wrong) entries")
+    }
+    return shape
+  }
+
+  /// The most entries of an axis.
+  private static let longest = 1 << 40
+
   /// Lends its elements, row by row without gaps: in a copy where it has gaps. With `isWritten`, the copy is written back, and
-  /// not made before.
+  /// not made before. Throws where there is no memory for one.
   func withView<Result>(
     _ name: String, isWritten: Bool, _ body: (View) throws -> Result
   ) throws -> Result {
@@ -62,12 +71,19 @@ private struct ForeignTensor {
       return try body(View(base: base, element: element, shape: shape))
     }
     let base = try required(data, "\(name).data")
-    let copy = UnsafeMutableRawPointer.allocate(byteCount: max(1, byteCount), alignment: 64)
-    defer { copy.deallocate() }
-    if !isWritten { move { copy.advanced(by: $0).copyMemory(from: base.advanced(by: $1), byteCount: $2) } }
-    let result = try body(View(base: copy, element: element, shape: shape))
-    if isWritten { move { base.advanced(by: $1).copyMemory(from: copy.advanced(by: $0), byteCount: $2) } }
-    return result
+    let copy = try Tensor(element, shape: shape) { target in
+      guard !isWritten, let start = target.baseAddress else { return }
+      move { start.advanced(by: $0).copyMemory(from: base.advanced(by: $1), byteCount: $2) }
+    }
+    return try copy.storage.withBytes { bytes in
+      // The memory is this tensor's alone.
+      guard let start = bytes.baseAddress.map(UnsafeMutableRawPointer.init(mutating:)) else {
+        throw misuse("\(name) has no elements")
+      }
+      let result = try body(View(base: start, element: element, shape: shape))
+      if isWritten { move { base.advanced(by: $1).copyMemory(from: start.advanced(by: $0), byteCount: $2) } }
+      return result
+    }
   }
 
   /// Calls `move` with the place of each element among all, that in the caller's memory, both in bytes, and how many bytes are moved.
@@ -157,7 +173,8 @@ public func vitc_session_output_shape(
   status(error) {
     let session = SessionHandle.at(try required(session, "session")).session
     try check(inputCount, session.graph.inputs.count, "inputs")
-    let shapes = try ForeignTensor.all(inputs, inputCount, "inputs").map(\.shape)
+    let list = try required(inputs, "inputs")
+    let shapes = try (0..<inputCount).map { try ForeignTensor.shape(list[$0], "inputs[\($0)]") }
     let found = try session.outputShapes(for: shapes)
     guard found.indices.contains(index) else {
       throw misuse("there is no output \(index): the model has \(found.count)")

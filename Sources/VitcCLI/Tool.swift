@@ -83,6 +83,11 @@ public enum Tool {
     if !terminal.isHeard { Interrupts.install(terminal) }
     try ProcessMemory.check()
     if arguments.takes("--memory-limit"), let limit = try arguments.memoryLimit() {
+      guard !terminal.isHeard else {
+        throw usage(
+          "--memory-limit is for all of a process, which here is another program's", code: "option-conflict",
+          help: "limit the process itself (ulimit, control groups)")
+      }
       ProcessMemory.setLimit(limit)
     }
     let keepsEqual = arguments.takes("--restat") && arguments.flag("--restat")

@@ -47,6 +47,9 @@ final class OpenSession: @unchecked Sendable {
     pointer = try #require(session)
   }
 
+  /// One that is open already.
+  init(_ pointer: OpaquePointer) { self.pointer = pointer }
+
   deinit { vitc_session_free(pointer) }
 
   /// Runs on one input of floats with one output of so many floats.
@@ -253,7 +256,8 @@ struct ABITests {
     #expect(Ended { vitc_session_run(session.pointer, nil, 1, nil, 1, $0) }.status == VITC_USAGE)
     #expect(Ended { vitc_session_run(session.pointer, nil, 0, nil, 0, $0) }.status == VITC_USAGE)
     for shape in [
-      [], [-1, 2], [1, 1, 1], [.max, .max, 2], [0, 1, 28, 28], [Int64](repeating: 1, count: 17),
+      [], [-1, 2], [1, 1, 1], [.max, .max, 2], [0, 1 << 40, 1 << 40], [0, 1, 28, 28],
+      [Int64](repeating: 1, count: 17),
     ] {
       let ended = session.run(known.input, shape, into: known.output.count, known.result).0
       #expect(ended.status != VITC_OK, "\(shape)")
@@ -263,6 +267,47 @@ struct ABITests {
     vitc_model_free(nil)
     vitc_session_free(nil)
     vitc_error_free(nil)
+  }
+
+  @Test("a tensor larger than memory is refused, also where all of its elements are one")
+  func broadcast() throws {
+    let session = try OpenModel(Fixture.path("compat/v1/teacher.vmod")).session()
+    let (shape, strides): ([Int64], [Int64]) = ([1 << 33, 3, 8, 8], [0, 0, 0, 0])
+    var (element, result) = ([Float(1)], [Float](repeating: 0, count: 10))
+    let ended = element.withUnsafeMutableBytes { element in
+      result.withUnsafeMutableBytes { result in
+        shape.withUnsafeBufferPointer { shape in
+          strides.withUnsafeBufferPointer { strides in
+            var from = vitc_tensor(
+              type: vitc_type(VITC_F32), data: element.baseAddress, rank: 4, shape: shape.baseAddress,
+              strides: strides.baseAddress)
+            var to = vitc_tensor(
+              type: vitc_type(VITC_F32), data: result.baseAddress, rank: 0, shape: nil, strides: nil)
+            return Ended { vitc_session_run(session.pointer, &from, 1, &to, 1, $0) }
+          }
+        }
+      }
+    }
+    #expect(ended.status != VITC_OK, "\(ended)")
+  }
+
+  @Test(
+    "a batch of none, or of more images than there can be, in a file is no trap",
+    arguments: ["0", "1099511627776"])
+  func oddBatches(batch: String) throws {
+    let text = "graph \"odd\" (%x: f32[\(batch), 1, 1, 1]) -> (x = %x) {\n}\n"
+    var model: OpaquePointer?
+    let opened = Ended { vitc_model_open_memory(text, text.utf8.count, nil, nil, &model, $0) }
+    guard opened.status == VITC_OK else {
+      #expect(opened.status == VITC_INPUT, "\(opened)")
+      return
+    }
+    defer { vitc_model_free(model) }
+    var session: OpaquePointer?
+    #expect(vitc_session_open(model, 1, &session, nil) == VITC_OK)
+    let own = OpenSession(try #require(session))
+    let ended = own.run([1, 2], [2, 1, 1, 1], into: 2, [2, 1, 1, 1]).0
+    #expect(ended.status != VITC_OK, "\(ended)")
   }
 
   @Test("images are prepared as by the Swift library")

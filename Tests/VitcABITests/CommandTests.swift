@@ -93,6 +93,8 @@ struct CommandTests {
     #expect(command([]).status == VITC_USAGE)
     #expect(command(["compil"]).status == VITC_USAGE)
     #expect(command(["inspect", "/nowhere"]).code == "missing-file")
+    let limited = command(["score", teacher, "--data", "synthetic:4", "--memory-limit", "1G"])
+    #expect(limited.status == VITC_USAGE && limited.code == "option-conflict")
     #expect(Ended { vitc_command(nil, 2, nil, $0) }.status == VITC_USAGE)
     var callbacks = vitc_callbacks()
     #expect(Ended { vitc_command(nil, 0, &callbacks, $0) }.status == VITC_USAGE)

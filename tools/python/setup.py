@@ -11,6 +11,8 @@ from setuptools.command.build_py import build_py
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 HEADER = ROOT / "Sources/CVitc/include/vitc.h"
+if not HEADER.exists():
+    raise SystemExit("the package is built within vitc's sources, of which it is a part: pip install tools/python")
 VERSION = re.search(r'current = "(.*)"', (ROOT / "Sources/Vitc/Version.swift").read_text()).group(1)
 
 
@@ -20,12 +22,15 @@ class Build(build_py):
     def run(self):
         super().run()
         library = os.environ.get("VITC_LIBRARY")
+        if library and not os.path.exists(library):
+            raise SystemExit(f"VITC_LIBRARY names '{library}', which is not there (give an absolute path)")
         if not library:
             major = re.search(r"#define VITC_ABI_MAJOR (\d+)", HEADER.read_text()).group(1)
             prefix = ROOT / ".build/python"
             subprocess.run([str(ROOT / "tools/install"), str(prefix)], check=True)
             library = prefix / f"lib/libvitc.so.{major}"
-        shutil.copyfile(library, pathlib.Path(self.build_lib) / "vitc/libvitc.so")
+        package = HERE / "vitc" if self.editable_mode else pathlib.Path(self.build_lib) / "vitc"
+        shutil.copyfile(library, package / "libvitc.so")
 
 
 class Binary(Distribution):

@@ -2,10 +2,10 @@
 //
 // Every function may be called from any thread. Handles are opaque; each has one function that frees it, which takes NULL.
 // A model may be freed while sessions on it live. What a function that can fail gives back beside its status is written only
-// where it returns VITC_OK, the error only where it does not; `error` may be NULL. Strings are UTF-8 and end in 0; those that come
-// from a handle live as long as it does. Names of files are bytes as the system has them.
+// where it returns VITC_OK, the error only where it does not (NULL with VITC_CHECK_FAILED); `error` may be NULL. Strings are UTF-8 and end in 0; those that come
+// from a handle live as long as it does. Names of files to read are bytes as the system has them.
 //
-// Structures begin with their size, so that later versions can add to them: set it with sizeof, and zero the rest.
+// Options and callbacks begin with their size, so that later versions can add to them: set it with sizeof, and zero the rest.
 #ifndef VITC_H
 #define VITC_H
 
@@ -180,7 +180,7 @@ typedef struct vitc_callbacks {
 } vitc_callbacks;
 
 // Does what `vitc WORDS…` does, in this process: compile, export, eval, inspect, verify … (`vitc help`). Signals are left alone.
-// VITC_CHECK_FAILED comes without an error where a command found what it looks for, as `vitc diff` a difference.
+// --memory-limit is for a process of its own and refused here. VITC_CHECK_FAILED comes without an error where a command found what it looks for, as `vitc diff` a difference.
 vitc_status vitc_command(
     const char *const *words, size_t count, const vitc_callbacks *callbacks, vitc_error **error);
 

@@ -16,16 +16,32 @@ import PackagePlugin
     var inputs: [String]?
     /// What is said of single models, by the names of their files: it adds to the rest, and its data take the place of theirs.
     var models: [String: Settings]?
+
+    /// The names of all that can be said.
+    static let known = ["data", "evalData", "options", "inputs", "models"]
+
+    /// A name that says nothing.
+    static func unknown(in value: Any) -> String? {
+      guard let members = value as? [String: Any] else { return nil }
+      if let wrong = members.keys.sorted().first(where: { !known.contains($0) }) { return wrong }
+      let models = members["models"] as? [String: Any] ?? [:]
+      return models.sorted { $0.key < $1.key }.lazy.compactMap { unknown(in: $0.value) }.first
+    }
   }
 
   func createBuildCommands(context: PluginContext, target: any Target) async throws -> [Command] {
     guard let target = target as? any SourceModuleTarget else { return [] }
     let vitc = try context.tool(named: "vitc").url
-    return try target.sourceFiles.filter { $0.url.pathExtension == "onnx" }
-      .sorted { $0.url.path < $1.url.path }
-      .compactMap { file in
-        try command(for: file.url, vitc: vitc, into: context.pluginWorkDirectoryURL)
-      }
+    let models = target.sourceFiles.map(\.url).filter { $0.pathExtension == "onnx" }.sorted {
+      $0.path < $1.path
+    }
+    var names: Set<String> = []
+    for model in models where !names.insert(model.lastPathComponent).inserted {
+      Diagnostics.error("\(model.path): another model of the target has this name, and so the resource's")
+    }
+    return try models.compactMap { model in
+      try command(for: model, vitc: vitc, into: context.pluginWorkDirectoryURL)
+    }
   }
 
   private func command(for model: URL, vitc: URL, into folder: URL) throws -> Command? {
@@ -34,7 +50,12 @@ import PackagePlugin
     guard FileManager.default.fileExists(atPath: file.path) else { return nil }
     let settings: Settings
     do {
-      settings = try JSONDecoder().decode(Settings.self, from: Data(contentsOf: file))
+      let data = try Data(contentsOf: file)
+      settings = try JSONDecoder().decode(Settings.self, from: data)
+      if let wrong = Settings.unknown(in: try JSONSerialization.jsonObject(with: data)) {
+        Diagnostics.error("\(file.path): '\(wrong)' is none of \(Settings.known.joined(separator: ", "))")
+        return nil
+      }
     } catch {
       Diagnostics.error("\(file.path): cannot be read: \(error)")
       return nil
@@ -42,7 +63,11 @@ import PackagePlugin
     let own = settings.models?[model.lastPathComponent]
     let output = folder.appendingPathComponent(model.deletingPathExtension().lastPathComponent + ".vmod")
     var words = ["compile", model.path, "-o", output.path, "--quiet", "--reproducible"]
-    var inputs = [model, file]
+    func place(_ name: String) -> URL {
+      name.hasPrefix("/") ? URL(fileURLWithPath: name) : beside.appendingPathComponent(name)
+    }
+    // What lies beside a model may say how its images are prepared, or hold its weights.
+    var inputs = [model, file] + CompileModels.companions(of: model)
     for (option, name) in [
       ("--data", own?.data ?? settings.data), ("--eval-data", own?.evalData ?? settings.evalData),
     ] {
@@ -50,16 +75,31 @@ import PackagePlugin
       let isMadeUp = name == "synthetic" || name.hasPrefix("synthetic:")
       // A part of a data set stands behind its path: photos:train.
       let parts = name.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
-      let path = beside.appendingPathComponent(String(parts[0]))
+      let path = place(String(parts[0]))
       words += [
         option, isMadeUp ? name : ([path.path] + parts.dropFirst().map(String.init)).joined(separator: ":"),
       ]
-      if !isMadeUp { inputs.append(path) }
+      if !isMadeUp { inputs += CompileModels.contents(of: path) }
     }
     words += (settings.options ?? []) + (own?.options ?? [])
-    inputs += ((settings.inputs ?? []) + (own?.inputs ?? [])).map(beside.appendingPathComponent)
+    for name in (settings.inputs ?? []) + (own?.inputs ?? []) {
+      inputs += CompileModels.contents(of: place(name))
+    }
     return .buildCommand(
       displayName: "vitc: compiling \(model.lastPathComponent)", executable: vitc, arguments: words,
       inputFiles: inputs, outputFiles: [output])
+  }
+
+  /// A file, or a folder with all that is in it, at any depth: the age of a folder alone says little.
+  private static func contents(of path: URL) -> [URL] {
+    let within = FileManager.default.enumerator(at: path, includingPropertiesForKeys: nil)?.allObjects
+    return [path] + (within as? [URL] ?? []).sorted { $0.path < $1.path }
+  }
+
+  /// Files beside a model that belong to it.
+  private static func companions(of model: URL) -> [URL] {
+    let folder = model.deletingLastPathComponent()
+    let names = ["preprocessor_config.json", "config.json", model.lastPathComponent + ".data"]
+    return names.map(folder.appendingPathComponent).filter { FileManager.default.fileExists(atPath: $0.path) }
   }
 }

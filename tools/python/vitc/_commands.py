@@ -62,7 +62,18 @@ def command(
         cancelled=Cancelled(lambda _: 1 if raised or guarded(cancelled) else 0))
     given = [encoded(word) for word in words]
     error = c_void_p()
-    status = lib.vitc_command((c_char_p * len(given))(*given), len(given), byref(callbacks), byref(error))
+    ended: list[int] = []
+    # In a thread of its own: while the library works, Ctrl-C reaches Python in the caller's.
+    worker = threading.Thread(
+        target=lambda: ended.append(
+            lib.vitc_command((c_char_p * len(given))(*given), len(given), byref(callbacks), byref(error))), daemon=True)
+    worker.start()
+    while worker.is_alive():
+        try:
+            worker.join()
+        except BaseException as stop:  # raised again once the work has stopped
+            raised.append(stop)
+    status = ended[0]
     if raised:
         if error.value:
             lib.vitc_error_free(error)

@@ -12,10 +12,10 @@ static int failed(vitc_error *error) {
 static void *contents(const char *path, size_t *size) {
   FILE *file = fopen(path, "rb");
   if (!file) return NULL;
-  fseek(file, 0, SEEK_END);
-  *size = (size_t)ftell(file);
+  long end = fseek(file, 0, SEEK_END) ? -1 : ftell(file);
   rewind(file);
-  void *bytes = malloc(*size + 1);
+  *size = end < 0 ? 0 : (size_t)end;
+  void *bytes = end < 0 ? NULL : malloc(*size + 1);
   if (bytes && fread(bytes, 1, *size, file) != *size) {
     free(bytes);
     bytes = NULL;
