@@ -65,7 +65,9 @@ import Testing
 
   @Test("bytes come in at one door")
   func door() {
-    for (path, text) in Self.files where path.hasPrefix("Sources/") && !path.hasPrefix("Sources/VitFormats/")
+    // Plugins run in SwiftPM and can see no room.
+    let exempt = ["Sources/VitFormats/", "Sources/VitcPlugins/"]
+    for (path, text) in Self.files where path.hasPrefix("Sources/") && !exempt.contains(where: path.hasPrefix)
     {
       for word in ["ByteReader", "WireReader"] { #expect(!text.contains(word), "\(path) has a \(word)") }
       if path != "Sources/VitData/JSONValue.swift" {
