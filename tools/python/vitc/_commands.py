@@ -63,14 +63,19 @@ def command(
     given = [encoded(word) for word in words]
     error = c_void_p()
     ended: list[int] = []
-    # In a thread of its own: while the library works, Ctrl-C reaches Python in the caller's.
-    worker = threading.Thread(
-        target=lambda: ended.append(
-            lib.vitc_command((c_char_p * len(given))(*given), len(given), byref(callbacks), byref(error))), daemon=True)
-    worker.start()
-    while worker.is_alive():
+    over = threading.Event()
+
+    def work() -> None:
         try:
-            worker.join()
+            ended.append(lib.vitc_command((c_char_p * len(given))(*given), len(given), byref(callbacks), byref(error)))
+        finally:
+            over.set()
+
+    # In a thread of its own: while the library works, Ctrl-C reaches Python in the caller's.
+    threading.Thread(target=work, daemon=True).start()
+    while not over.is_set():
+        try:
+            over.wait()
         except BaseException as stop:  # raised again once the work has stopped
             raised.append(stop)
     status = ended[0]
