@@ -21,28 +21,19 @@ class Handle {
 final class CText: @unchecked Sendable {
   /// The bytes with a 0 behind them, which nobody changes.
   let pointer: UnsafePointer<CChar>
-  private let buffer: UnsafeMutableBufferPointer<CChar>
 
   convenience init(_ text: String) { self.init(Array(text.utf8CString)) }
 
   /// The name of a file, as the system has it.
   convenience init(name: String) {
-    self.init(
-      FileName.withBytes(of: name) { start in
-        var count = 0
-        while start[count] != 0 { count += 1 }
-        return Array(UnsafeBufferPointer(start: start, count: count + 1))
-      })
+    self.init(FileName.bytes(of: name).map(CChar.init(bitPattern:)) + [0])
   }
 
   private init(_ bytes: [CChar]) {
-    buffer = .allocate(capacity: bytes.count)
-    _ = buffer.initialize(from: bytes)
-    pointer = UnsafePointer(buffer.baseAddress ?? CText.empty)
+    let copy = UnsafeMutablePointer<CChar>.allocate(capacity: bytes.count)
+    for (place, byte) in bytes.enumerated() { (copy + place).initialize(to: byte) }
+    pointer = UnsafePointer(copy)
   }
 
-  deinit { buffer.deallocate() }
-
-  /// Never taken: a buffer has room for the 0 at least.
-  private static var empty: UnsafeMutablePointer<CChar> { .allocate(capacity: 1) }
+  deinit { pointer.deallocate() }
 }
