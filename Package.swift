@@ -23,11 +23,14 @@ let swift: [SwiftSetting] = [.swiftLanguageMode(.v6), .enableUpcomingFeature("In
 let formats: [SwiftSetting] = swift + optionalLibraries.map { .define($0.define) }
 let math: [LinkerSetting] = [.linkedLibrary("m")]
 
+/// Tests of a release build are not optimised themselves: they would take longer to compile than to run.
+let tests: [SwiftSetting] = swift + [.unsafeFlags(["-Onone"], .when(configuration: .release))]
+
 func test(_ name: String, _ dependencies: [String]) -> Target {
   .testTarget(
     name: name + "Tests",
     dependencies: (dependencies + ["VitTestSupport"]).map { .byName(name: $0) },
-    swiftSettings: swift)
+    swiftSettings: tests)
 }
 
 /// Executables for `tools/fuzz` and `tools/bench`, there only while these ask for them: the fuzzer has no `main` of its own,

@@ -19,6 +19,8 @@ package final class CheckpointFile {
   private var file: LockedFile?
   private var entries: [(key: String, range: Range<Int>)] = []
   private var hasWarned = false
+  /// Whether it is a part of a compile, which other steps wait for: it is there when it is whole, and must be written.
+  private let isPart: Bool
 
   private static let magic = Array("VITCKPT4".utf8)
   /// The most entries of a file.
@@ -32,6 +34,7 @@ package final class CheckpointFile {
     self.path = path
     self.identity = identity
     self.report = report
+    isPart = false
     alternative = "\(path)-\(identity.description.prefix(8))"
     if resuming {
       try resume()
@@ -44,6 +47,32 @@ package final class CheckpointFile {
           code: "checkpoint-unused", location: Location(file: path), help: "--resume goes on from there"))
     }
   }
+
+  /// Opens a part that an earlier step wrote; throws where it is none of this compile.
+  package init(part path: String, identity: Digest) throws {
+    (self.path, alternative, self.identity, report, isPart) = (path, path, identity, { _ in }, true)
+    do {
+      guard let found = try LockedFile(path: path) else {
+        throw VitError("there is no such part", kind: .usage, code: "no-part", help: CheckpointFile.partHelp)
+      }
+      try read(found)
+      file = found
+    } catch let error as VitError {
+      var failure = error.at(Location(file: path))
+      failure.diagnostic.help = CheckpointFile.partHelp
+      throw failure
+    }
+  }
+
+  private static let partHelp = "'vitc compile --part' writes it, with the same teacher, data and options"
+
+  /// A part that is about to be written at `path`: nothing is there before the first save, which throws where it fails.
+  package init(newPart path: String, identity: Digest) {
+    (self.path, alternative, self.identity, report, isPart) = (path, path, identity, { _ in }, true)
+  }
+
+  /// Writes the part without an entry.
+  package func create() throws { try write(keeping: [], 0, nil) { _ in } }
 
   /// Whether a compile that was told to keep its state at `path` may have left some: there, or beside it.
   package static func exists(_ path: String) -> Bool {
@@ -91,7 +120,7 @@ package final class CheckpointFile {
   private func read(_ file: LockedFile) throws {
     guard try belongs(file) else {
       throw VitError(
-        "the checkpoint belongs to another compile: teacher, data, pipeline, seed, version or instruction set differ",
+        "\(isPart ? "the part" : "the checkpoint") belongs to another compile: teacher, data, pipeline, seed, version or instruction set differ",
         code: "checkpoint", help: "compile without --resume, or with the options of the interrupted run")
     }
     let start = CheckpointFile.magic.count + Digest.byteCount
@@ -167,7 +196,7 @@ package final class CheckpointFile {
   ) throws {
     do {
       try replace(keeping: kept, byteCount, key, body)
-    } catch let error as VitError where error.kind == .environment {
+    } catch let error as VitError where error.kind == .environment && !isPart {
       guard !hasWarned else { return }
       hasWarned = true
       report(

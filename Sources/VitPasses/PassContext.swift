@@ -29,6 +29,10 @@ public final class PassContext {
   public var isLate: () -> Bool = { false }
   /// Where long work keeps what it needs to go on after a kill, or `nil`.
   public var checkpoint: (any CheckpointStore)?
+  /// Where layers are that were distilled before, each in a step of its own.
+  package var parts: [any CheckpointStore] = []
+  /// The layer that is distilled alone, and where it is kept, where this is such a step.
+  package var part: (layer: Int, store: any CheckpointStore)?
   /// The samples that were left out, for the teacher gives no numbers for them.
   var leftOut = LeftOutSamples()
   /// Whether passes only take the memory that they will need.
@@ -96,6 +100,21 @@ public final class PassContext {
 
   /// The key under which the running pass keeps its state: a pipeline may hold a pass twice.
   func checkpointKey(_ pass: String) -> String { "\(place).\(pass)" }
+
+  /// The key under which a layer is kept that the running pass has distilled.
+  func distilKey(_ layer: Int) -> String { checkpointKey("\(Distil.name).\(layer)") }
+
+  /// What a step before has made of a layer that the running pass would distil; `nil` where none has.
+  func distilled(_ layer: Int, in graph: Graph) throws -> DistilledLayer? {
+    for store in parts {
+      guard let found = try DistilledLayer.load(layer, from: store, distilKey(layer), in: graph) else {
+        continue
+      }
+      for name in found.leftOut { leftOut.add(name) }
+      return found.layer
+    }
+    return nil
+  }
 
   /// The random stream of a pass.
   public func random(_ label: String) -> SplitMix { SplitMix(seed: seed).split(label) }

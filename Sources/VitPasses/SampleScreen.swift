@@ -96,7 +96,7 @@ final class SampleScreen {
 
 /// The samples that were left out in all of a compile, by name, in the order in which they were found.
 final class LeftOutSamples {
-  private var found: [String] = []
+  private(set) var found: [String] = []
   private var known: Set<String> = []
   private var reported = 0
 

@@ -65,6 +65,44 @@ public struct Compiler: Sendable {
     return result
   }
 
+  /// The layers that a compile of `teacher` may distil, each of which can be a step of its own (`distil`): all that can be replaced,
+  /// where which are is only found out on the way. None where the pipeline distils nothing.
+  ///
+  /// Throws as `compile` does where the options do not fit the teacher.
+  public func parts(of teacher: Model) throws(VitError) -> [Int] {
+    let layers = teacher.hybrid.layers
+    try CompilePlan.check(options, layers)
+    guard options.replacesLayers else { return [] }
+    let replaceable = layers.filter(\.isReplaceable).map(\.index)
+    guard let passes = options.pipeline?.passes else {
+      if case .layers(let chosen) = options.replace { return chosen.sorted() }
+      return replaceable
+    }
+    guard let end = passes.firstIndex(where: { $0 is Distil }) else { return [] }
+    var parts: Set<Int> = []
+    for case let swap as Swap in passes[..<end] {
+      switch swap.layers {
+      case .listed(let listed): parts.formUnion(listed)
+      case .all, .selected: parts.formUnion(replaceable)
+      }
+    }
+    return parts.sorted()
+  }
+
+  /// Does a step of a compile that is done in several: distils one layer, and writes what comes of it to `path`, for
+  /// `options.parts` of the compile itself. With the same teacher, data and options a compile makes the same of it as without.
+  ///
+  /// The file appears whole or not at all. Throws as `compile` does, and a usage error where the pipeline distils nothing.
+  public func distil(
+    _ layer: Int, of teacher: Model, _ data: Samples? = nil, evaluation: Samples? = nil, to path: String,
+    progress: Progress = Progress()
+  ) throws {
+    do { try CompileJob(teacher, data, evaluation, options, progress).distil(layer, to: path) } catch let
+      error
+      as VitError where error.kind == .input
+    { throw error.at(Location(file: teacher.path)) }
+  }
+
   /// Compiles, hands the result to `keep`, and removes the checkpoint where that is done and nothing was thrown.
   private func compilation(
     _ teacher: Model, _ data: Samples?, _ evaluation: Samples?, _ progress: Progress,
@@ -98,6 +136,8 @@ private struct CompileJob {
   private let heldOut: Samples
   private let lineage: [(key: String, value: String)]
   private let form: BatchForm
+  private let identity: Digest
+  private let parts: [CheckpointFile]
   /// Where what was trained so far is kept.
   let checkpoint: CheckpointFile?
 
@@ -153,13 +193,13 @@ private struct CompileJob {
         progress: { progress.advance("look at unseen", $0, $1, "") })
       if let profile = meter.profile { plan.judge(like: profile) }
     }
-    let parts = try data.holdingOut(plan.heldOut, seed: options.seed)
-    training = parts.training
+    let split = try data.holdingOut(plan.heldOut, seed: options.seed)
+    training = split.training
     // What is measured at the end is not what was chosen by: without data of its own it is the other half of what is held out.
     let halves =
-      evaluation == nil && parts.heldOut.count > 1
-      ? try parts.heldOut.holdingOut(parts.heldOut.count / 2, seed: options.seed)
-      : (training: parts.heldOut, heldOut: evaluation ?? parts.heldOut)
+      evaluation == nil && split.heldOut.count > 1
+      ? try split.heldOut.holdingOut(split.heldOut.count / 2, seed: options.seed)
+      : (training: split.heldOut, heldOut: evaluation ?? split.heldOut)
     heldOut = halves.training
     run = CompileRun(
       plan, teacher: origin, shapes: shapes,
@@ -168,8 +208,11 @@ private struct CompileJob {
         evaluation: (evaluation ?? halves.heldOut).sampled(plan.evaluation, seed: options.seed)),
       quantised: floats == nil ? nil : original.graph, options: options, pool: pool, progress: progress)
     lineage = try Lineage.entries(
-      teacher: teacher, data: data, pipeline: plan.pipeline, seed: options.seed)
+      teacher: teacher, data: data, evaluation: evaluation, pipeline: plan.pipeline, seed: options.seed,
+      heldOut: plan.heldOut, measured: plan.evaluation, deadline: options.deadline)
     let identity = Lineage.digest(lineage)
+    self.identity = identity
+    parts = try options.parts.map { try CheckpointFile(part: $0, identity: identity) }
     checkpoint = try options.checkpoint.map { path in
       try CheckpointFile(
         path: path, identity: identity, resuming: options.resumes, report: progress.report)
@@ -194,10 +237,18 @@ private struct CompileJob {
   func run(
     _ events: (Compiler.Event) -> Void, _ other: (Compiler.Compilation) throws -> Void
   ) throws -> Compiler.Compilation {
-    let (hybrid, report) = try run.compile(checkpoint: checkpoint, events: events) { hybrid, report in
+    let (hybrid, report) = try run.compile(checkpoint: checkpoint, parts: parts, events: events) {
+      hybrid, report in
       try other(compilation(hybrid, report))
     }
     return try compilation(hybrid, report)
+  }
+
+  /// Distils one layer and writes it to `path`.
+  func distil(_ layer: Int, to path: String) throws {
+    let part = CheckpointFile(newPart: path, identity: identity)
+    try run.distil(layer, in: part)
+    if part.isEmpty { try part.create() }
   }
 
   /// A hybrid with what goes with it.

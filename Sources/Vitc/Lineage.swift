@@ -5,15 +5,34 @@ internal import VitRuntime
 
 /// Where a hybrid comes from: digests and versions; no path, date or host.
 enum Lineage {
-  /// The entries of a `.vmod`.
+  /// The entries of what a compile makes, with all that `Rebuild` needs to know to make it again.
+  ///
+  /// `evaluation` is what it is measured on where that is other data; `heldOut` samples of the data are not trained on, and
+  /// `measured` are measured on at the end.
   static func entries(
-    teacher: Model, data: Samples, pipeline: Pipeline, seed: UInt64
+    teacher: Model, data: Samples, evaluation: Samples?, pipeline: Pipeline, seed: UInt64, heldOut: Int,
+    measured: Int, deadline: Double?
   ) throws -> [(key: String, value: String)] {
-    [
-      ("data", try digest(of: data)), ("isa", Machine.level), ("blas", Machine.blas),
-      ("pipeline", pipeline.description), ("seed", "\(seed)"), ("teacher", try digest(of: teacher)),
-      ("version", Version.current),
+    var entries = [("data", try digest(of: data))]
+    if let deadline { entries.append((Key.deadline, deadline.short)) }
+    if let evaluation { entries.append((Key.evaluation, try digest(of: evaluation))) }
+    return entries + [
+      (Key.heldOut, "\(heldOut)"), ("isa", Machine.level), ("blas", Machine.blas),
+      (Key.measured, "\(measured)"), ("pipeline", pipeline.description), ("seed", "\(seed)"),
+      ("teacher", try digest(of: teacher)), ("version", Version.current),
     ]
+  }
+
+  /// The keys that compiles alone have.
+  enum Key {
+    /// The seconds after which training stopped where it was.
+    static let deadline = "deadline"
+    /// The digest of what it was measured on.
+    static let evaluation = "evaluation"
+    /// How many samples were held out.
+    static let heldOut = "held-out"
+    /// How many samples it was measured on.
+    static let measured = "measured"
   }
 
   /// The entries of what a pipeline made of `model`: those that it has, its pipeline longer; where it has none, it is what

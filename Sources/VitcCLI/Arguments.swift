@@ -137,6 +137,22 @@ struct Arguments: Sendable {
     try command.checkOperands(operands)
   }
 
+  /// The same words, but for the values of an option.
+  func replacing(_ name: String, by texts: [String]) -> Arguments {
+    var copy = self
+    copy.values = values.filter { $0.name != name } + texts.map { (name, $0) }
+    return copy
+  }
+
+  /// The words that say the same but for some options: options first.
+  func words(leavingOut names: Set<String>) -> [String] {
+    let given = values.filter { !names.contains($0.name) }.flatMap { option in
+      declared.contains { $0.name == option.name && $0.value != nil }
+        ? [option.name, option.value] : [option.name]
+    }
+    return given + (operands.contains { $0.hasPrefix("-") } ? ["--"] : []) + operands
+  }
+
   private static func cut(_ word: String) -> (String, String?) {
     guard word.hasPrefix("--"), let equals = word.firstIndex(of: "=") else { return (word, nil) }
     return (String(word[..<equals]), String(word[word.index(after: equals)...]))

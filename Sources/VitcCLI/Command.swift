@@ -44,7 +44,8 @@ struct Command: Sendable {
 
   /// All commands, in the order of the help.
   static let all: [Command] = [
-    .compile, .inspect, .score, .run, .eval, .bench, .verify, .diff, .check, .golden, .report, .study, .opt,
+    .compile, .inspect, .score, .run, .eval, .bench, .verify, .rebuild, .diff, .check, .golden, .report,
+    .study, .plan, .opt,
     .export, .explain, .completions, .manual,
     .help,
   ]

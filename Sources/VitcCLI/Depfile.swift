@@ -88,7 +88,7 @@ struct Depfile {
         guard backslashes == 0 else { return nil }
         result += "\\"
       case "$": result += "$"
-      case "\t", "\n", "\r", ";", "*", "<", ">", "|", "^", "`", "\"": return nil
+      case "\t", "\n", "\r", ";", "*", "<", ">", "|", "^", "`", "\"", "'": return nil
       default: if character.value < 0x20 || character.value == 0x7f { return nil }
       }
       result.unicodeScalars.append(character)

@@ -22,11 +22,14 @@ import VitTestSupport
       defer { line = "" }
       guard line.hasPrefix("    vitc ") else { continue }
       let words = line.prefix { $0 != "#" }.split(separator: " ").map(String.init)
-      let command = try #require(words.dropFirst().first)
-      let help = try Tool.run("help", command)
-      #expect(help.status == 0, "vitc \(command)")
-      for option in words where option.hasPrefix("-") {
-        #expect(help.output.contains("  \(option) "), "vitc \(command) \(option)")
+      // What is planned is a command, too.
+      for words in words.dropFirst().split(separator: "--") {
+        let command = try #require(words.first)
+        let help = try Tool.run("help", command)
+        #expect(help.status == 0, "vitc \(command)")
+        for option in words where option.hasPrefix("-") {
+          #expect(help.output.contains("  \(option) "), "vitc \(command) \(option)")
+        }
       }
       seen += 1
     }

@@ -83,6 +83,20 @@ import VitTestSupport
     // Twenty kills at moments that are drawn.
     var random = SystemRandomNumberGenerator()
     let all = bench.jobs("a")
+    // A job of its own, as a plan of steps has it.
+    let planned = try bench.run(["plan", "--format", "json", "--"] + bench.words("b", threads: 1))
+    #expect(planned.status == 0, "\(planned.errors)")
+    let steps = try #require(try planned.json["steps"] as? [[String: Any]])
+    #expect(
+      Set(steps.compactMap { $0["output"] as? String })
+        == Set(all.map { "b/jobs/\($0)" } + ["b/study.json"]))
+    let alone = try #require(steps.dropLast().last?["words"] as? [String])
+    let done = try bench.run(alone)
+    #expect(done.status == 0, "\(done.errors)")
+    let job = try #require(bench.jobs("b").first { $0.hasSuffix(".json") })
+    #expect(try bench.bytes("a/jobs/\(job)") == bench.bytes("b/jobs/\(job)"))
+    let unknown = try bench.run(bench.words("b") + ["--job", "subset"])
+    #expect(unknown.status == 2 && unknown.errors.contains("did you mean 'subsets'"), "\(unknown.errors)")
     var moments: [Int] = []
     for _ in 0..<20 where bench.jobs("b").count < all.count {
       let moment = Int.random(in: 20...900, using: &random)

@@ -70,11 +70,11 @@ package struct CompileRun {
       teacher.graph, data: [data.training, data.heldOut, data.evaluation], progress.report)
   }
 
-  /// Compiles; what was done so far is in `checkpoint` when it throws. `other` is handed the models of other points of the
+  /// Compiles; layers that are in `parts` are not distilled again. What was done so far is in `checkpoint` when it throws. `other` is handed the models of other points of the
   /// search, where they are asked for.
   package func compile(
-    checkpoint: (any CheckpointStore)?, events: (CompileEvent) -> Void,
-    other: (Hybrid, Report) throws -> Void = { _, _ in }
+    checkpoint: (any CheckpointStore)?, parts: [any CheckpointStore] = [],
+    events: (CompileEvent) -> Void, other: (Hybrid, Report) throws -> Void = { _, _ in }
   ) throws -> (hybrid: Hybrid, report: Report) {
     // Whatever does not fit is said before the teacher runs.
     try plan.pipeline.check()
@@ -94,7 +94,8 @@ package struct CompileRun {
       try ModelCost($0, inputShapes: shapes, samples: samples, pool: pool).total
     }
     let (hybrid, results) = try run(
-      plan.pipeline, checkpoint: checkpoint, clock: clock(speed), watchers: [watcher, sizes], events: events)
+      plan.pipeline, checkpoint: checkpoint, parts: parts, clock: clock(speed), watchers: [watcher, sizes],
+      events: events)
     let explicit = Pipeline(zip(plan.pipeline.passes, results).flatMap { $1.found ?? [$0] })
     let meter = try meter(named: "measure")
     var (report, each) = try report(hybrid, bound: bound, meter)
@@ -123,6 +124,25 @@ package struct CompileRun {
       try make(others, meter, bound: bound, other)
     }
     return (hybrid, report)
+  }
+
+  /// Distils one layer alone and keeps it in `store`; a layer that is not replaced leaves nothing there.
+  ///
+  /// Throws a usage error where the pipeline distils nothing.
+  package func distil(_ layer: Int, in store: any CheckpointStore) throws {
+    try plan.pipeline.check()
+    let passes = plan.pipeline.passes
+    guard let end = passes.firstIndex(where: { $0 is Distil }) else {
+      throw VitError(
+        "the pipeline distils nothing, so it has no parts", kind: .usage, code: "no-parts",
+        help: "'vitc plan' lists the steps of a compile")
+    }
+    let pipeline = Pipeline(Array(passes[...end]))
+    try pipeline.rehearse(Hybrid(of: teacher), context: context())
+    let context = context()
+    context.part = (layer, store)
+    var hybrid = Hybrid(of: teacher)
+    _ = try pipeline.perform(on: &hybrid, context: context, observers: [])
   }
 
   /// Makes the models of other points, and measures each.
@@ -179,11 +199,12 @@ package struct CompileRun {
 
   /// Runs a pipeline on the teacher. What it takes in memory is gone when this returns.
   private func run(
-    _ pipeline: Pipeline, checkpoint: (any CheckpointStore)? = nil, clock: DeadlineClock? = nil,
+    _ pipeline: Pipeline, checkpoint: (any CheckpointStore)? = nil, parts: [any CheckpointStore] = [],
+    clock: DeadlineClock? = nil,
     watchers: [any PassObserver] = [], events: (CompileEvent) -> Void = { _ in }
   ) throws -> (hybrid: Hybrid, results: [PassResult]) {
     let context = context()
-    context.checkpoint = checkpoint
+    (context.checkpoint, context.parts) = (checkpoint, parts)
     let watcher = LayerWatcher()
     clock?.watch(context)
     var hybrid = Hybrid(of: teacher)

@@ -109,6 +109,8 @@ public struct CompilerOptions: Sendable {
   public var checkpoint: String?
   /// Whether to go on from that file.
   public var resumes = false
+  /// Files with layers that were distilled before (`Compiler.distil`).
+  public var parts: [String] = []
 
   /// Of more picture files than that a random choice is trained on.
   public static let maximumImages = 20000
@@ -198,9 +200,10 @@ public struct CompilerOptions: Sendable {
     }
     if let deadline {
       guard deadline > 0, deadline.isFinite else { throw bad("the deadline \(deadline) is not positive") }
-      guard !isReproducible, !comparesControls else {
+      guard !isReproducible, !comparesControls, parts.isEmpty else {
+        let other = isReproducible ? "reproducible results" : comparesControls ? "controls" : "parts"
         throw VitError(
-          "what a deadline stops differs from run to run: it does not go with \(isReproducible ? "reproducible results" : "controls")",
+          "what a deadline stops differs from run to run: it does not go with \(other)",
           kind: .usage, code: "option-conflict",
           help: "a time budget decides steps in the same way everywhere")
       }
@@ -278,7 +281,7 @@ public struct CompilerOptions: Sendable {
   }
 
   /// Whether layers are replaced at all.
-  var replacesLayers: Bool { pipeline != nil || replace != .count(0) }
+  package var replacesLayers: Bool { pipeline != nil || replace != .count(0) }
 
   /// Whether there is no mixer that needs steps layer by layer.
   var isSolved: Bool { !replacesLayers || (try? MixerRequest(mixer).kind.isSolved) ?? false }

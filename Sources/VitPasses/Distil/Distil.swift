@@ -86,12 +86,36 @@ public struct Distil: Pass {
     let teacher = try hybrid.teacher(for: Distil.name)
     let mixers = try MixerNode.all(in: hybrid, teacher: teacher)
     guard !mixers.isEmpty else { return context.nothingReplaced(for: Distil.name) }
-    let session = try session(of: mixers, teacher, context)
-    try session.normalise()
-    if solve { try session.solve(fitting: true) }
-    try session.train(steps: steps, schedule: Schedule(peak: rate, steps: steps), clip: clip)
-    if solve, steps > 0 { try session.solve(fitting: false) }
-    return try session.finish(&hybrid)
+    var known: [Int: DistilledLayer] = [:]
+    for mixer in mixers {
+      known[mixer.layer.index] = try context.distilled(mixer.layer.index, in: hybrid.graph)
+    }
+    let wanted = mixers.filter { mixer in
+      known[mixer.layer.index] == nil && context.part.map { $0.layer == mixer.layer.index } ?? true
+    }
+    var stop: PassResult.Stop?
+    if !wanted.isEmpty {
+      let session = try session(of: wanted, teacher, context)
+      try session.normalise()
+      if solve { try session.solve(fitting: true) }
+      try session.train(steps: steps, schedule: Schedule(peak: rate, steps: steps), clip: clip)
+      if solve, steps > 0 { try session.solve(fitting: false) }
+      for layer in try session.finish() { known[layer.layer] = layer }
+      stop = session.stop
+    }
+    let layers = mixers.compactMap { known[$0.layer.index] }
+    if let part = context.part, let layer = known[part.layer] {
+      try layer.save(in: part.store, context.distilKey(part.layer), leftOut: context.leftOut.found)
+    }
+    for layer in layers { layer.apply(to: &hybrid) }
+    return PassResult(
+      changes: layers.count, notes: layers.compactMap(\.note),
+      divergences: layers.compactMap { layer in
+        layer.divergence.map {
+          PassResult.Divergence(pass: Distil.name, layer: layer.layer, step: $0.step, rate: $0.rate)
+        }
+      }, stops: stop.map { [$0] } ?? [],
+      curves: layers.compactMap(\.curve).filter { !$0.points.isEmpty })
   }
 
   /// The errors of the mixers of several hybrids of one teacher, by layer, each solved for in closed form; all of them on the same run

@@ -33,7 +33,7 @@ final class DistilSession {
   /// The loss of each layer.
   private var curves: [LossCurve] = []
   /// Where the training was stopped, if it was.
-  private var stop: PassResult.Stop?
+  private(set) var stop: PassResult.Stop?
 
   /// The loss from which training has gone astray: so many times as bad as a mixer that gives zeros.
   private static let hopeless = 8.0
@@ -298,35 +298,21 @@ final class DistilSession {
     } ?? 0
   }
 
-  /// Writes the weights that were kept into the graph, and the errors into the layers.
-  func finish(_ hybrid: inout Hybrid) throws -> PassResult {
+  /// The layers with the weights that were kept.
+  func finish() throws -> [DistilledLayer] {
     for tap in [tap, checks] + (stepTap.executor === tap.executor ? [] : [stepTap]) {
       try tap.screen.finish()
     }
-    var notes: [String] = []
-    for (place, trainer) in trainers.enumerated() {
+    return try trainers.enumerated().map { place, trainer in
       if place < kept.count { try trainer.restore(kept[place].weights) }
-      for (name, tensor) in try trainer.tensors {
-        if let id = hybrid.graph.value(named: name) { hybrid.graph.setTensor(tensor, of: id) }
-      }
-      let layer = mixers[place].layer
-      guard place < kept.count, let index = hybrid.place(of: layer.index) else { continue }
-      let error = kept[place].error
-      let last = layer.candidates.count - 1
-      hybrid.layers[index].candidates[last].error = error.relative
-      hybrid.layers[index].candidates[last].prefixError = error.prefix
-      hybrid.layers[index].candidates[last].patchError = error.patches
-      hybrid.layers[index].candidates[last].determination = error.determination
-      hybrid.layers[index].candidates[last].divergence = divergences[place]
-      notes.append("layer \(trainer.layer): error \(rounded(error.relative))")
+      let error = place < kept.count ? kept[place].error : nil
+      return DistilledLayer(
+        layer: mixers[place].layer.index,
+        errors: error.map {
+          .init(
+            relative: $0.relative, determination: $0.determination, prefix: $0.prefix, patches: $0.patches)
+        }, tensors: try trainer.tensors, curve: place < curves.count ? curves[place] : nil,
+        divergence: divergences[place])
     }
-    let astray = zip(mixers, divergences).compactMap { mixer, divergence in
-      divergence.map {
-        PassResult.Divergence(pass: Distil.name, layer: mixer.layer.index, step: $0.step, rate: $0.rate)
-      }
-    }
-    return PassResult(
-      changes: trainers.count, notes: notes, divergences: astray,
-      stops: stop.map { [$0] } ?? [], curves: curves.filter { !$0.points.isEmpty })
   }
 }

@@ -1,4 +1,4 @@
-internal import VitIR
+public import VitIR
 public import VitPasses
 internal import VitRuntime
 
@@ -63,6 +63,24 @@ public struct Study: Sendable {
     return StudyJob.all(of: plan, layers: teacher.hybrid.layers).map {
       Job(name: $0.name, minutes: cost.seconds(of: $0) / 60)
     }
+  }
+
+  /// The names of the jobs of a study of `teacher`, in their order.
+  public static func jobs(of plan: StudyProtocol, on teacher: Model) throws(VitError) -> [String] {
+    try plan.check()
+    return StudyJob.all(of: plan, layers: teacher.hybrid.layers).map(\.name)
+  }
+
+  /// Does one job, whether it was done before or not, and keeps it in the folder at `path`. Throws a usage error where there is
+  /// no job of that name.
+  public func run(_ name: String, in path: String) throws {
+    guard let job = StudyJob.all(of: plan, layers: teacher.hybrid.layers).first(where: { $0.name == name })
+    else {
+      throw VitError("the study has no job '\(name)'", kind: .usage, code: "study-job")
+    }
+    let folder = StudyFolder(path, identity)
+    try folder.make()
+    try folder.keep(outcome(of: job), of: job)
   }
 
   /// Does the jobs that are not done yet, keeps each in the folder at `path`, and gives what all found. `each` hears of every job: its

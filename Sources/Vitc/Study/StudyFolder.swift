@@ -21,6 +21,9 @@ public struct StudyFolder: Sendable {
     ["study.json", "study.csv", "study.html"].map { "\(trimmed(path))/\($0)" }
   }
 
+  /// The file of what the job of that name found, in the folder at `path`.
+  public static func file(of job: String, in path: String) -> String { "\(trimmed(path))/jobs/\(job).json" }
+
   private static func trimmed(_ path: String) -> String {
     path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
   }
@@ -42,7 +45,7 @@ public struct StudyFolder: Sendable {
 
   private var jobs: String { path + "/jobs" }
 
-  private func file(of job: StudyJob) -> String { "\(jobs)/\(job.name).json" }
+  private func file(of job: StudyJob) -> String { StudyFolder.file(of: job.name, in: path) }
 
   /// What a job found; `nil` where it is not done. Throws for a file of another study.
   func records(of job: StudyJob) throws -> [StudyRecord]? {

@@ -51,6 +51,10 @@ extension CodeGuide {
       "The model's output is taken for an embedding and not for classes, because it is as wide as its "
         + "tokens and nothing names classes."),
     CodeGuide(
+      "evaluation-missing",
+      "The hybrid was measured on data of their own, which also decides what is held out: 'vitc rebuild' needs them."
+    ),
+    CodeGuide(
       "file-too-large",
       "The result would be larger than a file of that format may be."),
     CodeGuide(
@@ -96,6 +100,15 @@ extension CodeGuide {
       "layer-changed",
       "Something was done to the layer that cannot be undone by giving it its attention back."),
     CodeGuide(
+      "lineage-differs",
+      "The teacher or the data given are not those that the hybrid was made from: their digests differ."),
+    CodeGuide(
+      "lineage-missing",
+      "The file does not say how it was made: 'vitc compile' did not write it, or an older version did."),
+    CodeGuide(
+      "lineage-value",
+      "An entry of the lineage is not what it should be: something else wrote it."),
+    CodeGuide(
       "merge-order",
       "The mixer scans the grid in an order that merged tokens do not have."),
     CodeGuide(
@@ -136,8 +149,18 @@ extension CodeGuide {
       "no-outputs",
       "The model has no outputs."),
     CodeGuide(
+      "no-part",
+      "A part of a compile that --parts names is not there: the step that writes it has not run, or elsewhere."
+    ),
+    CodeGuide(
+      "no-parts",
+      "The pipeline distils nothing, so no part of it can be done alone."),
+    CodeGuide(
       "no-replaceable",
       "The model has attention layers, and none of them can be replaced; the message says why."),
+    CodeGuide(
+      "not-repeatable",
+      "What decided the result, as a deadline by the clock, is never the same again."),
     CodeGuide(
       "nothing-to-factorise",
       "No map of the model would have fewer weights as two."),

@@ -94,6 +94,9 @@ extension CodeGuide {
       "pipeline-syntax",
       "The text of a pipeline is not passes apart by commas, each with options in braces as key=value."),
     CodeGuide(
+      "plan-name",
+      "What schedules the steps cannot read a name with a line break."),
+    CodeGuide(
       "precision",
       "The file's weights are not as precise as asked for, or the model has no linear map that could be "
         + "computed so."),
@@ -108,6 +111,9 @@ extension CodeGuide {
     CodeGuide(
       "study-file",
       "The folder of a study holds a file that is none of a study's, or is damaged."),
+    CodeGuide(
+      "study-job",
+      "The study has no job of that name: 'vitc study --dry-run' lists them."),
     CodeGuide(
       "study-left-out",
       "A job of a study does not fit this teacher, and is left out; the others go on."),
@@ -134,6 +140,9 @@ extension CodeGuide {
     CodeGuide(
       "unknown-command",
       "vitc has no such command. A name that is near is suggested; 'vitc help' lists all."),
+    CodeGuide(
+      "unknown-job",
+      "The study has no job of that name. 'vitc study --dry-run' lists them."),
     CodeGuide(
       "unknown-mixer",
       "There is no mixer of that name. 'vitc help mixer' lists them."),

@@ -100,7 +100,14 @@ extension Command {
         "--reproducible",
         "leaves times out of OUT, so that the same compile gives the same bytes; also where "
           + "SOURCE_DATE_EPOCH is set"),
-      Option("--resume", "goes on with an interrupted compile, from OUT.checkpoint"), Option.preprocess,
+      Option("--resume", "goes on with an interrupted compile, from OUT.checkpoint"),
+      Option(
+        "--part", "LAYER",
+        "only distils that layer, and keeps it in OUT for --parts: a step of those that 'vitc plan' lists"),
+      Option(
+        "--parts", "FILE", "takes a layer from there that --part has distilled with the same options",
+        isRepeatable: true),
+      Option.preprocess,
       Option.inputShape,
     ] + Option.dependencies,
     notes: [
@@ -116,6 +123,15 @@ extension Command {
   }
 }
 
+extension Command {
+  /// What the words of a compile ask for; throws a usage error where they make no sense.
+  static func compilerOptions(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
+    let options = try CompileRun.options(arguments, out: out)
+    try options.validate()
+    return options
+  }
+}
+
 /// One `vitc compile`.
 private struct CompileRun {
   private let arguments: Arguments
@@ -124,6 +140,8 @@ private struct CompileRun {
   private let out: String
   private let depfile: Depfile?
   private let format: Model.Format
+  /// The layer that is distilled alone, where this is a part of a compile.
+  private let part: Int?
   private var files = FileUse()
 
   init(_ arguments: Arguments, _ terminal: Terminal) throws(VitError) {
@@ -135,7 +153,15 @@ private struct CompileRun {
     self.out = out
     let forms: [String: Model.Format] = ["vmod": .vmod, "ir": .text, "onnx": .onnx]
     format = try arguments.choice("--emit", of: ["vmod", "ir", "onnx"]).flatMap { forms[$0] } ?? .vmod
+    part = try arguments.integer("--part", in: 0...Int.max)
     options = try CompileRun.options(arguments, out: out)
+    if part != nil {
+      let others = ["--report", "--pareto", "--resume", "--emit", "--parts", "--deadline"]
+      if let other = others.first(where: { arguments.flag($0) }) {
+        throw usage("\(other) has nothing to say beside --part", code: "option-conflict")
+      }
+      options.checkpoint = nil
+    }
     try options.validate()
     try arguments.checkPreprocessing()
     if format != .text, FileFormat(out) == .text {
@@ -160,7 +186,7 @@ private struct CompileRun {
     depfile = try arguments.depfile(for: out, &files)
     if let checkpoint = options.checkpoint { try files.writes(checkpoint, as: "the checkpoint of -o") }
     if options.resumes { try Compiler.checkCheckpoint(options) }
-    try files.reads([arguments.operands[0]])
+    try files.reads([arguments.operands[0]] + options.parts)
     for option in ["--data", "--eval-data"] { try files.readsData(arguments.text(option)) }
   }
 
@@ -172,7 +198,7 @@ private struct CompileRun {
     "--max-params", "--min-agreement", "--cost", "--max-bytes", "--search-time", "--train-precision",
   ]
 
-  private static func options(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
+  fileprivate static func options(_ arguments: Arguments, out: String) throws(VitError) -> CompilerOptions {
     var options = CompilerOptions()
     options.pipeline = try arguments.text("--passes").map { text throws(VitError) in try Pipeline(text) }
     if options.pipeline != nil, let other = shaping.first(where: { arguments.text($0) != nil }) {
@@ -261,6 +287,7 @@ private struct CompileRun {
     // A device or a pipe keeps nothing, and nothing goes on from it.
     options.checkpoint = FileIdentity(out).map { _ in out + ".checkpoint" }
     options.resumes = arguments.flag("--resume")
+    options.parts = arguments.texts("--parts")
     return options
   }
 
@@ -333,6 +360,14 @@ private struct CompileRun {
     let evaluation = try arguments.samples(
       "--eval-data", for: teacher, purpose: .evaluation, terminal: terminal, &files)
     let compiler = try Compiler(options)
+    if let part {
+      try Interrupts.deferring {
+        try compiler.distil(
+          part, of: teacher, data, evaluation: evaluation, to: out, progress: terminal.progress)
+      }
+      try depfile?.write(files, terminal)
+      return .done
+    }
     var others = try arguments.text("--pareto").map(ParetoFolder.init)
     let result = try Interrupts.deferring {
       try compiler.compile(

@@ -42,15 +42,10 @@ extension Command {
       a, b, input: inputs.isEmpty ? nil : inputs, tolerance: tolerance, threads: threads)
     let counting = arguments.flag("--behaviour") ? found.filter { $0.kind == .output } : found
     if arguments.flag("--json") {
-      let list = found.map { difference -> JSON in
-        .object([
-          ("kind", .string(difference.kind.rawValue)), ("place", .string(difference.place)),
-          ("message", .string(difference.message)),
-        ])
-      }
       terminal.write(
         JSON.object([
-          ("schema", "vitc.diff/1"), ("equal", .bool(counting.isEmpty)), ("differences", .array(list)),
+          ("schema", "vitc.diff/1"), ("equal", .bool(counting.isEmpty)),
+          ("differences", .array(found.map(\.json))),
         ]).text)
     } else {
       for difference in found {
@@ -65,5 +60,12 @@ extension Command {
       }
     }
     return counting.isEmpty ? .done : .checkFailed
+  }
+}
+
+extension Difference {
+  /// The difference as JSON.
+  var json: JSON {
+    .object([("kind", .string(kind.rawValue)), ("place", .string(place)), ("message", .string(message))])
   }
 }

@@ -28,8 +28,11 @@ extension Command {
         "--against", "STUDY",
         "an earlier study.json of the same teacher, data and protocol: says what differs, and ends with exit code 1 where other kernels do not explain it"
       ),
+      Option(
+        "--job", "NAME",
+        "only does that job, whether it was done or not: a step of those that 'vitc plan' lists"),
       Option.threads, Option.memoryLimit, Option.preprocess, Option.inputShape,
-    ],
+    ] + Option.dependencies,
     notes: [
       "A study that was stopped or killed goes on where it was: jobs whose file is in DIR are not done again.",
       "The same teacher, data and protocol give the same bytes with one instruction set, whatever the number of threads.",
@@ -52,7 +55,14 @@ extension Command {
     let threads = try arguments.threads()
     try arguments.checkPreprocessing()
     var files = FileUse()
-    for path in out.map(StudyFolder.files) ?? [] { try files.writes(path, as: "-o") }
+    let job = arguments.text("--job")
+    for option in ["--dry-run", "--beside", "--against"] where job != nil && arguments.flag(option) {
+      throw usage("\(option) has nothing to say beside --job", code: "option-conflict")
+    }
+    let outputs =
+      out.map { out in job.map { [StudyFolder.file(of: $0, in: out)] } ?? StudyFolder.files(in: out) } ?? []
+    for path in outputs { try files.writes(path, as: "-o") }
+    let depfile = try arguments.depfile(for: outputs.first, &files)
     try files.reads([arguments.operands[0]] + arguments.texts("--beside") + arguments.texts("--against"))
     for option in ["--data", "--eval-data"] { try files.readsData(arguments.text(option)) }
     let beside = try arguments.texts("--beside").map { try StudyResult(contentsOf: $0) }
@@ -77,6 +87,14 @@ extension Command {
       return .done
     }
     guard let out else { return .done }
+    if let job {
+      guard jobs.contains(where: { $0.name == job }) else {
+        throw Arguments.unknown(job, among: jobs.map(\.name), what: "job", help: "study")
+      }
+      try Interrupts.deferring { try study.run(job, in: out) }
+      try depfile?.write(files, terminal)
+      return .done
+    }
     terminal.write(StudyText.begin(jobs, plan: plan))
     try? terminal.flush()
     var done = 0
@@ -89,6 +107,7 @@ extension Command {
     }
     try result.write(to: out, beside: beside)
     terminal.write(StudyText.summary([result] + beside))
+    try depfile?.write(files, terminal)
     guard let earlier else { return .done }
     let differences = result.differences(from: earlier)
     terminal.write(
@@ -96,7 +115,8 @@ extension Command {
     return differences.isEmpty ? .done : .checkFailed
   }
 
-  private static func studyProtocol(_ arguments: Arguments) throws -> StudyProtocol {
+  /// What a study does.
+  static func studyProtocol(_ arguments: Arguments) throws -> StudyProtocol {
     guard let path = arguments.text("--protocol") else {
       let sizes = StudyProtocol.Size.allCases.map(\.rawValue)
       return StudyProtocol(

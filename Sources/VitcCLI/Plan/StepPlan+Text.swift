@@ -1,0 +1,115 @@
+internal import VitIR
+internal import Vitc
+
+extension StepPlan {
+  /// The plan for `vitc plan --format json` (`schemas/plan.schema.json`).
+  var json: JSON {
+    .object([
+      ("schema", "vitc.plan/1"),
+      (
+        "steps",
+        .array(
+          steps.map { step in
+            .object([
+              ("name", .string(step.name)), ("words", .array(step.words.map(JSON.string))),
+              ("inputs", .array(step.inputs.map(JSON.string))), ("output", .string(step.output)),
+              ("depfile", .string(step.depfile)),
+            ])
+          })
+      ),
+    ])
+  }
+
+  /// A file for ninja. What runs is its variable `vitc`.
+  ///
+  /// Throws a usage error for a name that it cannot hold.
+  func ninja() throws(VitError) -> String {
+    var text = """
+      # vitc plan --format ninja
+      ninja_required_version = 1.7
+      vitc = vitc
+
+      rule vitc
+        command = $vitc $words
+        depfile = $depfile
+        description = vitc $out
+      """
+    text += "\n"
+    for step in steps {
+      let inputs = try step.inputs.map(StepPlan.ninjaPath).joined(separator: " ")
+      text += """
+
+        build \(try StepPlan.ninjaPath(step.output)): vitc \(inputs)
+          words = \(try StepPlan.ninjaValue(step.words.map(\.asShellWord).joined(separator: " ")))
+          depfile = \(try StepPlan.ninjaValue(step.depfile))
+
+        """
+    }
+    return text + "\ndefault \(try StepPlan.ninjaPath(last.output))\n"
+  }
+
+  private static func ninjaValue(_ text: String) throws(VitError) -> String {
+    guard !text.contains(where: \.isNewline) else {
+      throw usage(
+        "ninja cannot read a word with a line break: '\(text.escapedForDisplay)'", code: "plan-name")
+    }
+    return text.replacing("$", with: "$$")
+  }
+
+  private static func ninjaPath(_ path: String) throws(VitError) -> String {
+    try ninjaValue(path).replacing(" ", with: "$ ").replacing(":", with: "$:")
+  }
+
+  /// A script for Slurm: an array of the parts, and the last step without a number.
+  var slurm: String {
+    let script = "SCRIPT"
+    let runs =
+      parts.isEmpty
+      ? "#   sbatch \(script)"
+      : """
+      # \(parts.count) steps may run side by side, and the last one needs all of them:
+      #
+      #   parts=$(sbatch --parsable --array=0-\(parts.count - 1) \(script)) && sbatch --dependency=afterok:"$parts" \(script)
+      """
+    var text = """
+      #!/usr/bin/env bash
+      #SBATCH --job-name=vitc
+      # vitc plan --format slurm
+      \(runs)
+      set -euo pipefail
+      vitc=${VITC:-vitc}
+      case ${SLURM_ARRAY_TASK_ID:-last} in
+
+      """
+    func command(_ step: Step) -> String {
+      "exec \"$vitc\" \(step.words.map(\.asShellWord).joined(separator: " ")) ;;\n"
+    }
+    for (number, step) in parts.enumerated() { text += "  \(number)) \(command(step))" }
+    text += "  last) \(command(last))"
+    return text + """
+        *)
+          echo "no step ${SLURM_ARRAY_TASK_ID}" >&2
+          exit 2
+          ;;
+      esac
+
+      """
+  }
+}
+
+extension String {
+  /// The word as a shell reads it back.
+  var asShellWord: String {
+    let plain =
+      !isEmpty
+      && utf8.allSatisfy { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+          UInt8(ascii: "0")...UInt8(ascii: "9"):
+          true
+        default: "_@%+=:,./-".utf8.contains(byte)
+        }
+      }
+    return plain ? self : "'" + replacing("'", with: "'\\''") + "'"
+  }
+}
