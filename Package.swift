@@ -42,6 +42,32 @@ let toolExecutables: [Target] = [
     name: $0.1, dependencies: [.byName(name: $0.2)], path: "Tests/\($0.1)", swiftSettings: swift)
 }
 
+/// What the plugins run: the executable of this package, built once more for the host, or the one in the bundle that VITC_BUNDLE names
+/// (`PREFIX/share/vitc/vitc.artifactbundle` where 'tools/install PREFIX' has been), which is there already.
+let bundle = Context.environment["VITC_BUNDLE"].map { path in
+  // A path is to be relative to the package.
+  path.hasPrefix("/")
+    ? Context.packageDirectory.split(separator: "/").map { _ in ".." }.joined(separator: "/") + path : path
+}
+let executable: Target.Dependency = bundle == nil ? "vitc" : "VitcBundle"
+
+/// For packages that compile models as they are built, and for `swift package vitc`. Where VITC_PLUGINS is 0 they are left out: SwiftPM would
+/// build all that they run a second time, for the host, whoever uses them.
+let plugins: [Target] =
+  Context.environment["VITC_PLUGINS"] == "0"
+  ? []
+  : [
+    .plugin(
+      name: "VitcBuildTool", capability: .buildTool(), dependencies: [executable],
+      path: "Sources/VitcPlugins/BuildTool"),
+    .plugin(
+      name: "VitcCommand",
+      capability: .command(
+        intent: .custom(verb: "vitc", description: "compiles vision transformers and runs them"),
+        permissions: [.writeToPackageDirectory(reason: "models are written where you ask for them")]),
+      dependencies: [executable], path: "Sources/VitcPlugins/Command"),
+  ]
+
 let package = Package(
   name: "vitc",
   products: [
@@ -49,10 +75,7 @@ let package = Package(
     .executable(name: "vitc", targets: ["vitc"]),
     // All of it in one archive, of which tools/install makes libvitc.
     .library(name: "VitcABI", type: .static, targets: ["VitcABI"]),
-    // For packages that compile models as they are built, and for `swift package vitc`.
-    .plugin(name: "VitcBuildTool", targets: ["VitcBuildTool"]),
-    .plugin(name: "VitcCommand", targets: ["VitcCommand"]),
-  ],
+  ] + plugins.map { .plugin(name: $0.name, targets: [$0.name]) },
   targets: [
     .target(name: "VitSystem", swiftSettings: swift),
     .target(name: "VitIR", dependencies: ["VitSystem"], swiftSettings: swift, linkerSettings: math),
@@ -82,15 +105,6 @@ let package = Package(
     .target(
       name: "VitcABI", dependencies: ["CVitc", "VitcCLI", "Vitc", "VitPasses", "VitIR"], swiftSettings: swift),
     .executableTarget(name: "vitc", dependencies: ["VitcCLI"], swiftSettings: swift),
-    .plugin(
-      name: "VitcBuildTool", capability: .buildTool(), dependencies: ["vitc"],
-      path: "Sources/VitcPlugins/BuildTool"),
-    .plugin(
-      name: "VitcCommand",
-      capability: .command(
-        intent: .custom(verb: "vitc", description: "compiles vision transformers and runs them"),
-        permissions: [.writeToPackageDirectory(reason: "models are written where you ask for them")]),
-      dependencies: ["vitc"], path: "Sources/VitcPlugins/Command"),
     .target(name: "CVitTestSupport", path: "Tests/CVitTestSupport"),
     .target(
       name: "VitTestSupport",
@@ -118,6 +132,6 @@ let package = Package(
     test("Vitc", ["VitIR", "VitPasses", "Vitc", "CVitTestSupport"]),
     test("VitcABI", ["CVitc", "VitcABI", "Vitc"]),
     test("VitcCLI", ["VitIR", "VitFormats", "Vitc", "VitcCLI"]),
-  ] + toolExecutables,
+  ] + toolExecutables + plugins + (bundle.map { [.binaryTarget(name: "VitcBundle", path: $0)] } ?? []),
   cLanguageStandard: .c11
 )

@@ -23,6 +23,9 @@ need_packages() {
   DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -q --no-install-recommends "${missing[@]}" >&2
 }
 
+# SwiftPM would build all of vitc a second time for its own plugins, which other packages use.
+export VITC_PLUGINS=${VITC_PLUGINS:-0}
+
 # Where VITC_STRICT is set, a warning of the Swift compiler fails the build.
 strict=()
 [ -z "${VITC_STRICT:-}" ] || strict=(-Xswiftc -warnings-as-errors)

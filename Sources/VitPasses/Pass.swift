@@ -189,7 +189,7 @@ public struct OptionReader {
     guard let value = Choice(rawValue: text) else {
       throw VitError(
         "\(pass): option '\(name)' cannot be '\(text)' (expected one of \(choices))", kind: .usage,
-        code: "option-value")
+        code: "option-value", help: text.meant(among: Choice.allCases.map(\.rawValue) + words))
     }
     return value
   }
@@ -247,7 +247,11 @@ public struct OptionReader {
   /// Throws where an option was never asked for.
   public func finish() throws(VitError) {
     if let (name, _) = entries.first {
-      throw VitError("\(pass): unknown option '\(name)'", kind: .usage, code: "option-unknown")
+      let known = asked.map(\.name)
+      let all = known.isEmpty ? "it has no options" : "its options are \(known.joined(separator: ", "))"
+      throw VitError(
+        "\(pass): unknown option '\(name)'", kind: .usage, code: "option-unknown",
+        help: name.meant(among: known) ?? all)
     }
   }
 }

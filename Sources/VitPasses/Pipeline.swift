@@ -20,7 +20,9 @@ public struct Pipeline: Sendable, CustomStringConvertible {
       guard let type = known.first(where: { $0.name == name }) else {
         throw VitError(
           "unknown pass '\(name)'", kind: .usage, code: "unknown-pass",
-          help: "the passes are \(known.map { $0.name }.sorted().joined(separator: ", "))")
+          help:
+            "\(name.meant(among: known.map { $0.name }).map { $0 + " " } ?? "")the passes are \(known.map { $0.name }.sorted().joined(separator: ", "))"
+        )
       }
       var reader = OptionReader(pass: name, options)
       let pass = try type.init(options: &reader)

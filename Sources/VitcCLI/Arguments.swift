@@ -161,12 +161,9 @@ struct Arguments: Sendable {
   /// A usage error about a word that nobody knows, with the nearest that is known.
   static func unknown(_ word: String, among known: [String], what: String, help command: String?) -> VitError
   {
-    let nearest = known.min { $0.editDistance(to: word) < $1.editDistance(to: word) }
-    let isClose = nearest.map { $0.editDistance(to: word) <= max(2, word.count / 3) } ?? false
-    let hint = isClose ? nearest.map { "did you mean '\($0)'?" } : nil
-    return usage(
+    usage(
       "unknown \(what) '\(word)'", code: "unknown-\(what)",
-      help: hint ?? "see 'vitc help\(command.map { " \($0)" } ?? "")'")
+      help: word.meant(among: known) ?? "see 'vitc help\(command.map { " \($0)" } ?? "")'")
   }
 
   /// Whether a flag is given.
@@ -224,7 +221,7 @@ struct Arguments: Sendable {
     guard choices.contains(text) else {
       throw usage(
         "option \(name) cannot be '\(text)' (expected \(choices.joined(separator: ", ")))",
-        code: "option-value")
+        code: "option-value", help: text.meant(among: choices))
     }
     return text
   }
@@ -260,22 +257,4 @@ struct Arguments: Sendable {
 /// A usage error.
 func usage(_ message: String, code: String = "usage", help: String? = nil) -> VitError {
   VitError(message, kind: .usage, code: code, help: help)
-}
-
-extension String {
-  /// How many insertions, deletions and replacements lead to `other`.
-  func editDistance(to other: String) -> Int {
-    let target = Array(other)
-    var row = Array(0...target.count)
-    for (index, character) in enumerated() {
-      var diagonal = row[0]
-      row[0] = index + 1
-      for column in target.indices {
-        let changed = diagonal + (target[column] == character ? 0 : 1)
-        diagonal = row[column + 1]
-        row[column + 1] = Swift.min(changed, diagonal + 1, row[column] + 1)
-      }
-    }
-    return row[target.count]
-  }
 }

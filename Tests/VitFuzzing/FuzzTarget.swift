@@ -26,6 +26,7 @@ public struct FuzzTarget: Sendable {
       _ = try Model(contentsOf: input.file("m.onnx"), threads: 1)
     },
     FuzzTarget(name: "memory") { input in try OpenedInMemory(input.bytes).run() },
+    FuzzTarget(name: "calls") { input in try CalledWithAnything.run(input.bytes) },
     FuzzTarget(name: "vmod") { input in
       let forged = VModForgery(input.bytes).bytes
       let file = try VModReader.read(path: input.file("m.vmod", forged), registry: .standard)

@@ -48,8 +48,17 @@ struct PipelineTests {
         "the passes are dce, depth, dequantise, distil, factorise, fine-tune, fix-size, fold, head, lower, merge, open-batch, own-prefix, prune, quantise, raise, restore, retain, round, score, select, share, solve, swap, trim"
           as String?
       ),
-      ("select{n=1}", "select: unknown option 'n'", "option-unknown", nil),
-      ("fold{deep=true}", "fold: unknown option 'deep'", "option-unknown", nil),
+      (
+        "select{n=1}", "select: unknown option 'n'", "option-unknown",
+        "its options are group, by, threshold, count, fraction, layers, images"
+      ),
+      ("fold{deep=true}", "fold: unknown option 'deep'", "option-unknown", "it has no options"),
+      ("swap{mixr=glr}", "swap: unknown option 'mixr'", "option-unknown", "did you mean 'mixer'?"),
+      (
+        "select{by=damge}",
+        "select: option 'by' cannot be 'damge' (expected one of \(Select.Criterion.allCases.map(\.rawValue).joined(separator: ", ")))",
+        "option-value", "did you mean 'damage'?"
+      ),
       ("select{count=x}", "select: option 'count' cannot be 'x' (expected Int)", "option-value", nil),
       ("score{drop=maybe}", "score: option 'drop' cannot be 'maybe' (expected Bool)", "option-value", nil),
       (

@@ -42,9 +42,8 @@ import VitTestSupport
     let scratch = try Scratch()
     let result = try run(
       [
-        "compile", Tool.teacher, "--data", "synthetic:64", "--distil-steps", "4", "--fine-tune-steps", "2",
-        "-o",
-        scratch.file("x.vmod"),
+        "compile", Tool.teacher, "--data", "synthetic:24", "--distil-steps", "4", "--fine-tune-steps", "2",
+        "--batch", "16", "-o", scratch.file("x.vmod"),
       ], mebibytes: mebibytes)
     #expect(result.status == 0 || result.status == 4, "\(result.errors)")
     if result.status == 4 { #expect(result.errors.contains("MiB"), "\(result.errors)") }

@@ -2,7 +2,7 @@ import Foundation
 import Testing
 import VitTestSupport
 
-@Suite("Pipelines of one's own", .serialized, .enabled(if: Build.isRelease, "this is a debug build"))
+@Suite("Pipelines of one's own", .enabled(if: Build.isRelease, "this is a debug build"))
 struct PassesTests {
   private static func compile(_ model: String, _ passes: String, _ flags: [String]) throws -> Tool.Result {
     try Tool.run(["compile", model, "--data", "synthetic:24", "--seed", "5", "--passes", passes] + flags)

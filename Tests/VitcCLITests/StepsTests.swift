@@ -2,7 +2,7 @@ import Foundation
 import Testing
 import VitTestSupport
 
-@Suite("A compile in steps", .serialized, .enabled(if: Build.isRelease, "this is a debug build"))
+@Suite("A compile in steps", .enabled(if: Build.isRelease, "this is a debug build"))
 struct StepsTests {
   private static let data = ["--data", "synthetic:40", "--held-out", "8", "--seed", "4"]
   private static let passes = [

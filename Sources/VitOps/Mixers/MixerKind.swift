@@ -142,6 +142,8 @@ public enum Mixers {
   public static func named(_ kind: String) throws(VitError) -> MixerKind {
     if let mixer = all.first(where: { $0.name == kind }) { return mixer }
     let kinds = all.map { "'\($0.name)'" }.joined(separator: ", ")
-    throw VitError("unknown mixer '\(kind)', expected one of \(kinds)", kind: .usage, code: "unknown-mixer")
+    throw VitError(
+      "unknown mixer '\(kind)', expected one of \(kinds)", kind: .usage, code: "unknown-mixer",
+      help: kind.meant(among: all.map(\.name)))
   }
 }

@@ -280,7 +280,7 @@ package struct CompileRun {
     let lost = [data.training, data.heldOut, data.evaluation].map(leftOut.count)
     let timed = timedShapes
     let timing = try GraphTiming.times(
-      [baseline.graph, hybrid.graph], shapes: [timed, timed], pool: pool, seconds: 1,
+      [baseline.graph, hybrid.graph], shapes: [timed, timed], pool: pool, seconds: 1, most: 300,
       isCancelled: progress.isCancelled)
     var report = Report(
       pipeline: plan.pipeline.description, seed: options.seed,

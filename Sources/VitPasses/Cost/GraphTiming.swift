@@ -3,22 +3,24 @@ package import VitRuntime
 
 /// Times graphs on random inputs.
 package enum GraphTiming {
-  /// The time that one run of each takes, or as many as `runs` says, measured in turn for `seconds`; throws where somebody
-  /// wants to stop.
+  /// The time that one run of each takes, or as many as `runs` says, measured in turn for `seconds` or `most` times; throws
+  /// where somebody wants to stop.
   package static func times(
     _ graphs: [Graph], shapes: [[[Int]]], runs: [Int]? = nil, pool: any WorkPool, seconds: Double,
-    isCancelled: @Sendable () -> Bool
+    most: Int = .max, isCancelled: @Sendable () -> Bool
   ) throws -> [Timing] {
     try times(
       zip(graphs, shapes).map { try executor($0, shapes: $1, pool: pool) }, runs: runs, seconds: seconds,
-      isCancelled: isCancelled)
+      most: most, isCancelled: isCancelled)
   }
 
   /// The same of executors.
   package static func times(
-    _ executors: [Executor], runs: [Int]? = nil, seconds: Double, isCancelled: @Sendable () -> Bool
+    _ executors: [Executor], runs: [Int]? = nil, seconds: Double, most: Int = .max,
+    isCancelled: @Sendable () -> Bool
   ) throws -> [Timing] {
-    let timings = Timing.measure(executors, runs: runs, seconds: seconds, isCancelled: isCancelled)
+    let timings = Timing.measure(
+      executors, runs: runs, seconds: seconds, most: most, isCancelled: isCancelled)
     if isCancelled() { throw VitError("interrupted", kind: .interrupted, code: "interrupted") }
     return timings
   }

@@ -19,16 +19,19 @@ public struct Timing: Hashable, Sendable {
   }
 
   /// Runs the executors in turn, so that what disturbs the machine disturbs all of them, until `seconds` have passed and
-  /// each has run at least `rounds` times; before that twice without measuring. Of several `runs` the sum is one time.
+  /// each has run at least `rounds` times, or `most`; before that twice without measuring. Of several `runs` the sum is one time.
   package static func measure(
     _ executors: [Executor], runs counts: [Int]? = nil, rounds: Int = 15, seconds: Double = 1,
+    most: Int = .max,
     isCancelled: () -> Bool = { false }
   ) -> [Timing] {
     let clock = ContinuousClock()
     for _ in 0..<2 { for executor in executors { executor.run() } }
     var runs = executors.map { _ in [Double]() }
     let start = clock.now
-    while runs[0].count < rounds || start.duration(to: clock.now) < .seconds(seconds), !isCancelled() {
+    while runs[0].count < rounds || start.duration(to: clock.now) < .seconds(seconds), runs[0].count < most,
+      !isCancelled()
+    {
       for (index, executor) in executors.enumerated() {
         let count = counts?[index] ?? 1
         runs[index].append(clock.measure { for _ in 0..<count { executor.run() } } / .milliseconds(1))
