@@ -42,21 +42,15 @@ build_release() {
   vitc=$(swift build -c release --product vitc --scratch-path .build/release --show-bin-path)/vitc
 }
 
-# test_flags MODE: what tests are built with in debug or release, in $flags.
-test_flags() {
-  local mode=$1
-  flags=(-c "$mode" --scratch-path ".build/$mode" --disable-xctest "${strict[@]}")
-  # C without optimisation is many times slower; its checks are the sanitizers' business.
-  if [ "$mode" = debug ]; then flags+=(-Xcc -O2); fi
-}
-
 # run_tests MODE [FLAG…]: builds and runs the tests in debug or release.
 run_tests() {
-  local mode=$1 flags
+  local mode=$1
   shift
-  test_flags "$mode"
+  # Nothing is imported @testable, so that what is tested is what is built to be used, and built once.
+  local flags=(-c "$mode" --scratch-path ".build/$mode" --disable-xctest --disable-testable-imports "${strict[@]}")
+  # C without optimisation is many times slower; its checks are the sanitizers' business.
+  if [ "$mode" = debug ]; then flags+=(-Xcc -O2); fi
   say "testing ($mode)"
-  # Nothing is imported @testable, so that what is tested is what is built to be used, and built once. A trap would leave a
-  # backtrace process behind that holds the test's files.
-  SWIFT_BACKTRACE=enable=no swift test "${flags[@]}" --disable-testable-imports "$@"
+  # A trap would leave a backtrace process behind that holds the test's files.
+  SWIFT_BACKTRACE=enable=no swift test "${flags[@]}" "$@"
 }

@@ -21,13 +21,13 @@ public struct AtomicFile: ~Copyable {
   public init(path: String) throws(VitError) {
     let target = AtomicFile.target(of: path)
     var status = stat()
-    let exists = stat(target, &status) == 0
+    let exists = FileName.withBytes(of: target) { stat($0, &status) } == 0
     guard !exists || status.st_mode & S_IFMT != S_IFDIR else {
       throw VitError(
         "expected a file to write, found a folder", kind: .environment, code: "unwritable-file",
         location: Location(file: path))
     }
-    guard !exists || access(target, W_OK) == 0 else {
+    guard !exists || FileName.withBytes(of: target, { access($0, W_OK) }) == 0 else {
       throw systemError("cannot be written", path: path, kind: .environment)
     }
     var temporary: Temporary?
@@ -44,7 +44,7 @@ public struct AtomicFile: ~Copyable {
       repeat {
         let name = "\(stem)\(AtomicFile.made.add(1, ordering: .relaxed).newValue).tmp"
         // The mode is that of any new file, which `mkstemp` would not give.
-        descriptor = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+        descriptor = FileName.withBytes(of: name) { open($0, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666) }
         if descriptor >= 0 { temporary = Temporary(name) }
       } while descriptor < 0 && errno == EEXIST
     }
@@ -117,7 +117,10 @@ public struct AtomicFile: ~Copyable {
     guard fsync(descriptor) == 0 else {
       throw systemError("cannot be written to the disk", path: path, kind: .environment)
     }
-    guard rename(temporary.name, target) == 0 else {
+    let renamed = FileName.withBytes(of: temporary.name) { from in
+      FileName.withBytes(of: target) { rename(from, $0) }
+    }
+    guard renamed == 0 else {
       throw systemError("cannot be put in place", path: path, kind: .environment)
     }
     temporary.forget()
@@ -128,7 +131,7 @@ public struct AtomicFile: ~Copyable {
 
   /// Whether the target is a file of the same bytes.
   private var isAtTarget: Bool {
-    let other = open(target, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    let other = FileName.withBytes(of: target) { open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK) }
     guard other >= 0 else { return false }
     defer { close(other) }
     var status = stat()
@@ -165,7 +168,7 @@ public struct AtomicFile: ~Copyable {
 
   /// Hands the bytes to a target that is a device or a pipe; for a pipe nobody reads it waits.
   private borrowing func copy() throws(VitError) {
-    let output = open(target, O_WRONLY | O_CLOEXEC)
+    let output = FileName.withBytes(of: target) { open($0, O_WRONLY | O_CLOEXEC) }
     guard output >= 0 else { throw systemError("cannot be written", path: path, kind: .environment) }
     defer { close(output) }
     var offset = 0
@@ -194,16 +197,13 @@ public struct AtomicFile: ~Copyable {
     var status = stat()
     // As many links as Linux follows.
     for _ in 0..<40 {
-      if let real = realpath(path, nil) {
-        defer { free(real) }
-        return String(cString: real)
-      }
+      if let real = FileName.real(path) { return real }
       // What is there without a path is a pipe.
-      guard stat(path, &status) != 0 else { break }
+      guard FileName.withBytes(of: path, { stat($0, &status) }) != 0 else { break }
       var target = [CChar](repeating: 0, count: Int(PATH_MAX))
-      let count = readlink(path, &target, target.count)
+      let count = FileName.withBytes(of: path) { readlink($0, &target, target.count) }
       guard count > 0 else { break }
-      let link = String(decoding: target[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+      let link = FileName.text(of: target[..<count].map(UInt8.init(bitPattern:)))
       let folder = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { path[...$0] } ?? ""
       path = link.hasPrefix("/") ? link : folder + link
     }

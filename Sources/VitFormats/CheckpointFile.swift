@@ -66,17 +66,23 @@ package final class CheckpointFile {
 
   private static let partHelp = "'vitc compile --part' writes it, with the same teacher, data and options"
 
-  /// A part that is about to be written at `path`: nothing is there before the first save, which throws where it fails.
-  package init(newPart path: String, identity: Digest) {
-    (self.path, alternative, self.identity, report, isPart) = (path, path, identity, { _ in }, true)
+  /// Writes a part with these entries to `path`; throws where it cannot be written, which leaves what was there.
+  package static func write(_ entries: [(key: String, bytes: [UInt8])], to path: String, identity: Digest)
+    throws
+  {
+    var target = DigestedFile(file: try AtomicFile(path: path))
+    try target.put(magic + identity.bytes + number(entries.count))
+    for (key, bytes) in entries {
+      try target.put(number(key.utf8.count) + Array(key.utf8) + number(bytes.count))
+      try bytes.withUnsafeBytes { try target.put($0) }
+    }
+    try target.file.write(target.hash.digest().bytes)
+    try target.commit()
   }
-
-  /// Writes the part without an entry.
-  package func create() throws { try write(keeping: [], 0, nil) { _ in } }
 
   /// Whether a compile that was told to keep its state at `path` may have left some: there, or beside it.
   package static func exists(_ path: String) -> Bool {
-    if access(path, F_OK) == 0 { return true }
+    if FileName.withBytes(of: path, { access($0, F_OK) }) == 0 { return true }
     var found = glob_t()
     defer { globfree(&found) }
     let pattern = path.reduce(into: "") { $0 += "*?[]\\".contains($1) ? "\\\($1)" : "\($1)" }
@@ -196,7 +202,7 @@ package final class CheckpointFile {
   ) throws {
     do {
       try replace(keeping: kept, byteCount, key, body)
-    } catch let error as VitError where error.kind == .environment && !isPart {
+    } catch let error as VitError where error.kind == .environment {
       guard !hasWarned else { return }
       hasWarned = true
       report(
@@ -221,10 +227,10 @@ package final class CheckpointFile {
     var target = DigestedFile(file: try AtomicFile(path: path))
     var ranges: [(key: String, range: Range<Int>)] = []
     func begin(_ key: String, _ size: Int, _ target: inout DigestedFile) throws {
-      try target.put(number(key.utf8.count) + Array(key.utf8) + number(size))
+      try target.put(CheckpointFile.number(key.utf8.count) + Array(key.utf8) + CheckpointFile.number(size))
       ranges.append((key, target.file.count..<target.file.count + size))
     }
-    try target.put(CheckpointFile.magic + identity.bytes + number(count))
+    try target.put(CheckpointFile.magic + identity.bytes + CheckpointFile.number(count))
     for entry in kept {
       try begin(entry.key, entry.range.count, &target)
       try file?.forEachPiece(of: entry.range) { try target.put($0) }
@@ -249,13 +255,13 @@ package final class CheckpointFile {
     path = alternative
   }
 
-  private func number(_ value: Int) -> [UInt8] {
+  private static func number(_ value: Int) -> [UInt8] {
     withUnsafeBytes(of: Int64(value).littleEndian) { Array($0) }
   }
 
   /// Removes the file, unless another compile has put its own in its place.
   package func remove() {
-    if let file, file.isOurs, file.isInPlace { unlink(file.path) }
+    if let file, file.isOurs, file.isInPlace { _ = FileName.withBytes(of: file.path) { unlink($0) } }
     file = nil
     entries = []
   }

@@ -40,7 +40,8 @@ final class LockedFile {
   /// Whether it is what its path names.
   var isInPlace: Bool {
     var status = stat()
-    return stat(path, &status) == 0 && UInt(status.st_dev) == device && UInt(status.st_ino) == inode
+    return FileName.withBytes(of: path, { stat($0, &status) }) == 0 && UInt(status.st_dev) == device
+      && UInt(status.st_ino) == inode
   }
 
   /// Fills `target` with the bytes from `offset` on.

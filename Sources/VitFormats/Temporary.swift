@@ -1,5 +1,6 @@
 internal import Glibc
 internal import Synchronization
+internal import VitIR
 
 /// The name of a file that is removed when it is let go, or when a signal ends the process.
 final class Temporary: Sendable {
@@ -13,7 +14,7 @@ final class Temporary: Sendable {
   /// Takes the file at `name` in charge.
   init(_ name: String) {
     self.name = name
-    let copy = UInt(bitPattern: strdup(name))
+    let copy = UInt(bitPattern: FileName.withBytes(of: name) { strdup($0) })
     place = Temporary.names.indices.first {
       Temporary.names[$0].address.compareExchange(expected: 0, desired: copy, ordering: .relaxed).exchanged
     }
@@ -21,7 +22,7 @@ final class Temporary: Sendable {
   }
 
   deinit {
-    if isHere.load(ordering: .relaxed) { unlink(name) }
+    if isHere.load(ordering: .relaxed) { _ = FileName.withBytes(of: name) { unlink($0) } }
     forget()
   }
 

@@ -31,7 +31,7 @@ public final class PassContext {
   public var checkpoint: (any CheckpointStore)?
   /// Where layers are that were distilled before, each in a step of its own.
   package var parts: [any CheckpointStore] = []
-  /// The layer that is distilled alone, and where it is kept, where this is such a step.
+  /// The layer that alone is distilled, and where what comes of it is kept, where this is such a step.
   package var part: (layer: Int, store: any CheckpointStore)?
   /// The samples that were left out, for the teacher gives no numbers for them.
   var leftOut = LeftOutSamples()
@@ -101,13 +101,17 @@ public final class PassContext {
   /// The key under which the running pass keeps its state: a pipeline may hold a pass twice.
   func checkpointKey(_ pass: String) -> String { "\(place).\(pass)" }
 
-  /// The key under which a layer is kept that the running pass has distilled.
-  func distilKey(_ layer: Int) -> String { checkpointKey("\(Distil.name).\(layer)") }
+  /// The key under which a layer is kept that the running pass has distilled: what was put in, and how it is trained, decide what comes
+  /// of it.
+  func distilKey(_ mixer: MixerNode, _ distil: Distil) -> String {
+    checkpointKey("\(mixer.layer.index).\(mixer.text).\(Pipeline.text(distil))")
+  }
 
   /// What a step before has made of a layer that the running pass would distil; `nil` where none has.
-  func distilled(_ layer: Int, in graph: Graph) throws -> DistilledLayer? {
+  func distilled(_ mixer: MixerNode, by distil: Distil, in graph: Graph) throws -> DistilledLayer? {
+    let key = distilKey(mixer, distil)
     for store in parts {
-      guard let found = try DistilledLayer.load(layer, from: store, distilKey(layer), in: graph) else {
+      guard let found = try DistilledLayer.load(mixer.layer.index, from: store, key, in: graph) else {
         continue
       }
       for name in found.leftOut { leftOut.add(name) }

@@ -65,7 +65,7 @@ public struct Compiler: Sendable {
     return result
   }
 
-  /// The layers that a compile of `teacher` may distil, each of which can be a step of its own (`distil`): all that can be replaced,
+  /// The layers that a compile of `teacher` may distil, each of which can be a step of its own (`makePart`): all that can be replaced,
   /// where which are is only found out on the way. None where the pipeline distils nothing.
   ///
   /// Throws as `compile` does where the options do not fit the teacher.
@@ -89,18 +89,27 @@ public struct Compiler: Sendable {
     return parts.sorted()
   }
 
-  /// Does a step of a compile that is done in several: distils one layer, and writes what comes of it to `path`, for
-  /// `options.parts` of the compile itself. With the same teacher, data and options a compile makes the same of it as without.
+  /// Does a step of a compile that is done in several: what is next to be done for one layer alone, for `options.parts` of the compile
+  /// itself. That is to distil it, or, where `options.parts` have all layers distilled, to make what else may stand in its place
+  /// (`choosesParts`). With the same teacher, data and options a compile gives the same bytes as without.
   ///
-  /// The file appears whole or not at all. Throws as `compile` does, and a usage error where the pipeline distils nothing.
-  public func distil(
+  /// The file at `path` appears whole or not at all. Throws as `compile` does, and a usage error where the pipeline distils nothing.
+  public func makePart(
     _ layer: Int, of teacher: Model, _ data: Samples? = nil, evaluation: Samples? = nil, to path: String,
     progress: Progress = Progress()
   ) throws {
-    do { try CompileJob(teacher, data, evaluation, options, progress).distil(layer, to: path) } catch let
-      error
-      as VitError where error.kind == .input
+    do { try CompileJob(teacher, data, evaluation, options, progress).makePart(layer, to: path) } catch let
+      error as VitError where error.kind == .input
     { throw error.at(Location(file: teacher.path)) }
+  }
+
+  /// Whether there may be something else to stand in the place of a layer that was distilled, which is a step of its own.
+  public var choosesParts: Bool {
+    guard let passes = options.pipeline?.passes else {
+      return options.replacesLayers && options.select == .auto
+    }
+    guard let end = passes.firstIndex(where: { $0 is Distil }), end + 1 < passes.count else { return false }
+    return (passes[end + 1] as? Select)?.criterion == .auto
   }
 
   /// Compiles, hands the result to `keep`, and removes the checkpoint where that is done and nothing was thrown.
@@ -244,11 +253,12 @@ private struct CompileJob {
     return try compilation(hybrid, report)
   }
 
-  /// Distils one layer and writes it to `path`.
-  func distil(_ layer: Int, to path: String) throws {
-    let part = CheckpointFile(newPart: path, identity: identity)
-    try run.distil(layer, in: part)
-    if part.isEmpty { try part.create() }
+  /// Does what is next to be done for one layer alone, and writes it to `path`.
+  func makePart(_ layer: Int, to path: String) throws {
+    // What is written is there whole, or not at all.
+    let part = GatheredPart()
+    try run.makePart(layer, after: parts, in: part)
+    try CheckpointFile.write(part.entries, to: path, identity: identity)
   }
 
   /// A hybrid with what goes with it.

@@ -29,7 +29,7 @@ public struct FileIdentity: Hashable, Sendable {
     let (folder, name) = FileIdentity.cut(target)
     isFolder = false
     place =
-      stat(folder, &status) == 0
+      FileName.withBytes(of: folder) { stat($0, &status) } == 0
       ? .planned(device: UInt64(status.st_dev), inode: UInt64(status.st_ino), name: name)
       : .planned(device: 0, inode: 0, name: target)
   }

@@ -17,7 +17,7 @@ struct ParetoFolder {
   /// The folder at `path`, which is made where it is missing; throws where that cannot be.
   init(_ path: String) throws {
     self.path = path.hasSuffix("/") ? String(path.dropLast()) : path
-    guard mkdir(path, 0o777) == 0 || errno == EEXIST else {
+    guard FileName.withBytes(of: path, { mkdir($0, 0o777) }) == 0 || errno == EEXIST else {
       throw VitError(
         "the folder cannot be made: \(String(cString: strerror(errno)))", kind: .environment,
         code: "not-writable", location: Location(file: path))

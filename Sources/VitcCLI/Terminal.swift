@@ -80,7 +80,8 @@ final class Terminal: Sendable {
   func yieldOutput(to path: String) {
     guard listener == nil else { return }
     var (file, output) = (stat(), stat())
-    guard stat(path, &file) == 0, fstat(1, &output) == 0, file.st_dev == output.st_dev,
+    guard FileName.withBytes(of: path, { stat($0, &file) }) == 0, fstat(1, &output) == 0,
+      file.st_dev == output.st_dev,
       file.st_ino == output.st_ino, file.st_mode & S_IFMT != S_IFCHR
     else { return }
     state.withLock { $0.output = 2 }

@@ -20,6 +20,26 @@ import VitTestSupport
     #expect(try MappedFile.contents(of: scratch.file("a"), limit: 10) == [1, 2, 3, 4])
   }
 
+  @Test("a name that is no UTF-8 is the file of these bytes, and of no others")
+  func bytes() throws {
+    let scratch = try Scratch()
+    let name = Array(scratch.file("a").utf8) + [0xe9, 0x62]
+    let path = FileName.text(of: name)
+    func isThere() -> Bool {
+      (name + [0]).withUnsafeBytes { $0.bindMemory(to: CChar.self).baseAddress.map { access($0, F_OK) } } == 0
+    }
+    do {
+      var dropped = try AtomicFile(path: path)
+      try dropped.write([1])
+    }
+    #expect(try scratch.names.isEmpty && !isThere())
+    try AtomicFile.write([1, 2], to: path)
+    try AtomicFile.write([3, 4, 5], to: path)
+    #expect(isThere() && AtomicFile.target(of: path) == path)
+    #expect(try scratch.names.count == 1)
+    #expect(try MappedFile.contents(of: path, limit: 10) == [3, 4, 5])
+  }
+
   @Test("without a commit the old file stays as it was and nothing else is left")
   func dropped() throws {
     let scratch = try Scratch()

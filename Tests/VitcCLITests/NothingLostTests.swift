@@ -45,6 +45,26 @@ import VitTestSupport
     #expect(try tiny.run(["verify", "h.vmod"]).status == 0)
   }
 
+  @Test("an output whose name is no UTF-8 is written and found, and so is its checkpoint") func bytes() throws
+  {
+    let tiny = try TinyModel(images: 1)
+    func shell(_ script: String) throws -> Tool.Result {
+      let run = try Tool.start(
+        ["-c", script, Tool.path] + words().filter { !["-o", "h.vmod"].contains($0) }, in: tiny.scratch.path,
+        executable: "/bin/bash", scratch: tiny.scratch)
+      return try run.finish()
+    }
+    let made = try shell(
+      "out=$(printf 'h\\351.vmod'); \"$0\" \"$@\" -o \"$out\" && \"$0\" verify \"$out\" && ls *.vmod | wc -l")
+    #expect(made.status == 0 && made.output.hasSuffix("2\n"), "\(made.output)\(made.errors)")
+    let full = try shell(
+      "out=$(printf 'i\\351.vmod'); (ulimit -f 0; \"$0\" \"$@\" -o \"$out\"); [ ! -e \"$out\" ] && \"$0\" \"$@\" -o \"$out\" && rm \"$out\""
+    )
+    #expect(full.status == 0, "\(full.errors)")
+    let left = try tiny.scratch.names
+    #expect(!left.contains { $0.hasPrefix("i") }, "\(left)")
+  }
+
   @Test("an output that does not fit leaves the checkpoint, which gives it where it fits") func full() throws
   {
     let tiny = try TinyModel(images: 1)

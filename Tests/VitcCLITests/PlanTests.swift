@@ -4,7 +4,7 @@ import VitTestSupport
 
 @Suite("Plans of steps") struct PlanTests {
   /// A compile of the tiny teacher, whose two layers are both distilled.
-  private static let compile = [
+  private static let command = [
     "compile", "t.vmod", "--data", "data", "--replace", "1.0", "--select", "damage", "--mixer", "glr",
     "--distil-steps",
     "3", "--fine-tune-steps", "1", "--batch", "2", "--threads", "1", "--reproducible",
@@ -43,34 +43,44 @@ import VitTestSupport
   @Test(
     "the steps of a compile give its bytes, in any order and for any number of threads",
     arguments: [
-      [], ["--passes"],
-    ])
-  func compile(_ form: [String]) throws {
-    let tiny = try TinyModel()
-    let words =
-      form.isEmpty
-      ? PlanTests.compile
-      : [
+      PlanTests.command,
+      [
         "compile", "t.vmod", "--data", "data", "--passes",
-        "score,swap{layers=all},distil{steps=2,batch=2},solve",
-        "--reproducible",
-      ]
-    #expect(try tiny.run(words + ["-o", "whole.vmod"]).status == 0)
+        "score,swap{layers=all},distil{steps=2,batch=2},solve", "--reproducible",
+      ],
+      // Beside what is distilled others are tried: another kind, and of fewer channels.
+      [
+        "compile", "t.vmod", "--data", "data", "--replace", "1.0", "--distil-steps", "3", "--fine-tune-steps",
+        "1",
+        "--batch", "2", "--threads", "1", "--reproducible",
+      ],
+    ])
+  func compile(_ words: [String]) throws {
+    let tiny = try TinyModel(images: 8)
+    let whole = try tiny.run(words + ["-o", "whole.vmod"])
+    #expect(whole.status == 0 && whole.errors.contains("distil"), "\(whole.errors)")
+    let chooses = !words.contains("--select") && !words.contains("--passes")
     let steps = try plan(tiny, words + ["-o", "h.vmod", "--report", "r.json"])
-    #expect(steps.map(\.name) == ["part-0", "part-1", "compile"])
-    for step in steps.dropLast().reversed() {
-      #expect(step.inputs == ["t.vmod"])
-      var words = step.words
-      if let threads = words.firstIndex(of: "--threads") { words[threads + 1] = "2" }
-      let ended = try tiny.run(words)
-      #expect(ended.status == 0, "\(ended.errors)")
-      let depends = String(decoding: try tiny.bytes(step.depfile), as: UTF8.self)
-      #expect(depends.contains("\(step.output):") && depends.contains("data/a/0.png"), "\(depends)")
+    let parts = ["part-0", "part-1"]
+    #expect(steps.map(\.name) == parts + (chooses ? ["choices-0", "choices-1"] : []) + ["compile"])
+    let stages = [Array(steps[..<2]), Array(steps[2...].dropLast())]
+    for (number, stage) in stages.enumerated() {
+      for step in stage.reversed() {
+        #expect(step.inputs == ["t.vmod"] + (number == 0 ? [] : stages[0].map(\.output)))
+        var words = step.words
+        if let threads = words.firstIndex(of: "--threads") { words[threads + 1] = "2" }
+        let ended = try tiny.run(words)
+        #expect(ended.status == 0, "\(ended.errors)")
+        let depends = String(decoding: try tiny.bytes(step.depfile), as: UTF8.self)
+        #expect(depends.contains("\(step.output):") && depends.contains("data/a/0.png"), "\(depends)")
+      }
     }
     let last = try #require(steps.last)
     #expect(last.inputs == ["t.vmod"] + steps.dropLast().map(\.output) && last.output == "h.vmod")
     let ended = try tiny.run(last.words)
     #expect(ended.status == 0, "\(ended.errors)")
+    // All of it was done before.
+    #expect(!ended.errors.contains("distil"), "\(ended.errors)")
     #expect(try tiny.bytes("h.vmod") == tiny.bytes("whole.vmod"))
     #expect(FileManager.default.fileExists(atPath: tiny.scratch.file("r.json")))
     // Parts belong to one compile.
@@ -93,7 +103,7 @@ import VitTestSupport
     // Names that ninja and shells read in their own way.
     try FileManager.default.moveItem(
       atPath: tiny.scratch.file("t.vmod"), toPath: tiny.scratch.file("5$ a: b.vmod"))
-    let words = PlanTests.compile.map { $0 == "t.vmod" ? "5$ a: b.vmod" : $0 }
+    let words = PlanTests.command.map { $0 == "t.vmod" ? "5$ a: b.vmod" : $0 }
     let planned = try tiny.run(
       ["plan", "--format", "ninja", "-o", "build.ninja", "--"] + words + ["-o", "h.vmod"])
     #expect(planned.status == 0, "\(planned.errors)")
@@ -115,7 +125,7 @@ import VitTestSupport
     let tiny = try TinyModel()
     let name = "it's \"5\" $(a).vmod"
     try FileManager.default.moveItem(atPath: tiny.scratch.file("t.vmod"), toPath: tiny.scratch.file(name))
-    let words = PlanTests.compile.map { $0 == "t.vmod" ? name : $0 }
+    let words = PlanTests.command.map { $0 == "t.vmod" ? name : $0 }
     let planned = try tiny.run(
       ["plan", "--format", "slurm", "-o", "run.sh", "--"] + words + ["-o", "h.vmod"])
     #expect(planned.status == 0, "\(planned.errors)")
@@ -137,10 +147,10 @@ import VitTestSupport
     let tiny = try TinyModel()
     let channels = ["compile", "t.vmod", "--data", "data", "--replace", "0", "-o", "h.vmod"]
     #expect(try plan(tiny, channels).map(\.name) == ["compile"])
-    let listed = PlanTests.compile.map { $0 == "1.0" ? "layers=1" : $0 }.filter {
+    let listed = PlanTests.command.map { $0 == "1.0" ? "layers=1" : $0 }.filter {
       $0 != "--select" && $0 != "damage"
     }
-    #expect(try plan(tiny, listed + ["-o", "h.vmod"]).map(\.name) == ["part-1", "compile"])
+    #expect(try plan(tiny, listed + ["-o", "h.vmod"]).map(\.name) == ["part-1", "choices-1", "compile"])
     for (words, code) in [
       (["compil", "t.vmod"], "did you mean 'compile'"),
       (["compile", "t.vmod"], "needs -o"),

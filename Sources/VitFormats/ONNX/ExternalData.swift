@@ -19,14 +19,7 @@ final class ExternalData {
     }
     let slash = path.utf8.lastIndex(of: UInt8(ascii: "/"))
     folder = slash.map { String(path[...$0]) } ?? ""
-    root = ExternalData.real(folder.isEmpty ? "." : folder)
-  }
-
-  /// The path with every link followed, or `nil` where there is no such file.
-  private static func real(_ path: String) -> String? {
-    guard let resolved = realpath(path, nil) else { return nil }
-    defer { free(resolved) }
-    return String(cString: resolved)
+    root = FileName.real(folder.isEmpty ? "." : folder)
   }
 
   /// The `needed` bytes that the entries of a tensor's `external_data` describe.
@@ -81,7 +74,7 @@ final class ExternalData {
         "external data at '\(location)', and the model lies in memory, with no files beside it",
         code: "external-data", help: "open the model by its path, or save it as one file")
     }
-    guard let real = ExternalData.real(path) else {
+    guard let real = FileName.real(path) else {
       let reason = String(cString: strerror(errno))
       throw VitError("external data file '\(location)' cannot be opened: \(reason)", code: "missing-file")
     }

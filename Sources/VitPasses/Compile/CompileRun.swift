@@ -126,10 +126,13 @@ package struct CompileRun {
     return (hybrid, report)
   }
 
-  /// Distils one layer alone and keeps it in `store`; a layer that is not replaced leaves nothing there.
+  /// Does for one layer what is next to be done for it alone, and keeps it in `store`: distils it, or, where `parts` have it and all
+  /// others, makes what else may stand in its place. A layer that is not replaced leaves nothing there.
   ///
   /// Throws a usage error where the pipeline distils nothing.
-  package func distil(_ layer: Int, in store: any CheckpointStore) throws {
+  package func makePart(_ layer: Int, after parts: [any CheckpointStore], in store: any CheckpointStore)
+    throws
+  {
     try plan.pipeline.check()
     let passes = plan.pipeline.passes
     guard let end = passes.firstIndex(where: { $0 is Distil }) else {
@@ -140,9 +143,14 @@ package struct CompileRun {
     let pipeline = Pipeline(Array(passes[...end]))
     try pipeline.rehearse(Hybrid(of: teacher), context: context())
     let context = context()
-    context.part = (layer, store)
+    (context.parts, context.part) = (parts, (layer, store))
     var hybrid = Hybrid(of: teacher)
     _ = try pipeline.perform(on: &hybrid, context: context, observers: [])
+    guard !parts.isEmpty, passes.indices.contains(end + 1), let select = passes[end + 1] as? Select else {
+      return
+    }
+    context.place = end + 1
+    try select.makeChoices(of: layer, &hybrid, context)
   }
 
   /// Makes the models of other points, and measures each.

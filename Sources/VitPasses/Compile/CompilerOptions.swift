@@ -109,7 +109,7 @@ public struct CompilerOptions: Sendable {
   public var checkpoint: String?
   /// Whether to go on from that file.
   public var resumes = false
-  /// Files with layers that were distilled before (`Compiler.distil`).
+  /// Files with layers that were distilled before (`Compiler.makePart`).
   public var parts: [String] = []
 
   /// Of more picture files than that a random choice is trained on.

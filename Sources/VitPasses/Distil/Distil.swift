@@ -88,7 +88,7 @@ public struct Distil: Pass {
     guard !mixers.isEmpty else { return context.nothingReplaced(for: Distil.name) }
     var known: [Int: DistilledLayer] = [:]
     for mixer in mixers {
-      known[mixer.layer.index] = try context.distilled(mixer.layer.index, in: hybrid.graph)
+      known[mixer.layer.index] = try context.distilled(mixer, by: self, in: hybrid.graph)
     }
     let wanted = mixers.filter { mixer in
       known[mixer.layer.index] == nil && context.part.map { $0.layer == mixer.layer.index } ?? true
@@ -104,8 +104,11 @@ public struct Distil: Pass {
       stop = session.stop
     }
     let layers = mixers.compactMap { known[$0.layer.index] }
-    if let part = context.part, let layer = known[part.layer] {
-      try layer.save(in: part.store, context.distilKey(part.layer), leftOut: context.leftOut.found)
+    if let part = context.part {
+      for mixer in wanted {
+        try known[mixer.layer.index]?.save(
+          in: part.store, context.distilKey(mixer, self), leftOut: context.leftOut.found)
+      }
     }
     for layer in layers { layer.apply(to: &hybrid) }
     return PassResult(

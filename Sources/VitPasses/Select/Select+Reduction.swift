@@ -246,6 +246,18 @@ extension Select {
       meter: trial.isEmpty ? nil : meter(teacher, context), context: context)
   }
 
+  /// Makes what can stand in the place of one layer's mixer on trial, for whoever goes on to find it made (`PassContext.part`); nothing
+  /// where this chooses by a score.
+  func makeChoices(of layer: Int, _ hybrid: inout Hybrid, _ context: PassContext) throws {
+    guard criterion == .auto else { return }
+    let teacher = try hybrid.teacher(for: Select.name)
+    // As where all is chosen: what stands there may have maps of its own by then.
+    try measure(&hybrid, context)
+    _ = try giveOwnMaps(&hybrid, context)
+    let trial = try MixerNode.all(in: hybrid, teacher: teacher).filter { $0.layer.index == layer }
+    _ = try MixerChoices(trial, reduction, of: teacher, meter: nil, context: context)
+  }
+
   /// What measures single changes.
   private func meter(_ teacher: Teacher, _ context: PassContext) throws -> FidelityMeter {
     let data = try context.heldOut ?? context.samples(for: Select.name)

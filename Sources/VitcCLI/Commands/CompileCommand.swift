@@ -103,9 +103,10 @@ extension Command {
       Option("--resume", "goes on with an interrupted compile, from OUT.checkpoint"),
       Option(
         "--part", "LAYER",
-        "only distils that layer, and keeps it in OUT for --parts: a step of those that 'vitc plan' lists"),
+        "only does what is next for that layer alone, and keeps it in OUT for --parts: a step of those that 'vitc plan' lists"
+      ),
       Option(
-        "--parts", "FILE", "takes a layer from there that --part has distilled with the same options",
+        "--parts", "FILE", "takes from there what --part has done with the same options",
         isRepeatable: true),
       Option.preprocess,
       Option.inputShape,
@@ -156,7 +157,7 @@ private struct CompileRun {
     part = try arguments.integer("--part", in: 0...Int.max)
     options = try CompileRun.options(arguments, out: out)
     if part != nil {
-      let others = ["--report", "--pareto", "--resume", "--emit", "--parts", "--deadline"]
+      let others = ["--report", "--pareto", "--resume", "--emit", "--deadline"]
       if let other = others.first(where: { arguments.flag($0) }) {
         throw usage("\(other) has nothing to say beside --part", code: "option-conflict")
       }
@@ -362,7 +363,7 @@ private struct CompileRun {
     let compiler = try Compiler(options)
     if let part {
       try Interrupts.deferring {
-        try compiler.distil(
+        try compiler.makePart(
           part, of: teacher, data, evaluation: evaluation, to: out, progress: terminal.progress)
       }
       try depfile?.write(files, terminal)

@@ -18,7 +18,7 @@ extension Command {
     ],
     notes: [
       "As in 'vitc plan --format ninja -o build.ninja -- compile teacher.onnx --data images -o hybrid.vmod': each layer is distilled in a step of "
-        + "its own (vitc compile --part), each job of a study is one (vitc study --job), and a last step takes up what they wrote. The result is what the command itself makes, to the byte.",
+        + "its own (vitc compile --part), what else may stand in its place is made in one, each job of a study is one (vitc study --job), and a last step takes up what they wrote. The result is what the command itself makes, to the byte.",
       "Steps write whole files or none, so that what was stopped or killed is done again and nothing else is.",
     ],
     operandCount: 2...Int.max
@@ -68,7 +68,9 @@ extension Command {
         help: "a time budget decides steps in the same way everywhere")
     }
     if arguments.text("--data") == nil { options = try options.withoutData() }
-    return StepPlan(compile: arguments, out: out, layers: try Compiler(options).parts(of: teacher))
+    let compiler = try Compiler(options)
+    return StepPlan(
+      compile: arguments, out: out, layers: try compiler.parts(of: teacher), chooses: compiler.choosesParts)
   }
 
   /// Where a command that is planned writes; throws a usage error where it would throw one.

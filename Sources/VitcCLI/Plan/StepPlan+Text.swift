@@ -60,22 +60,21 @@ extension StepPlan {
     try ninjaValue(path).replacing(" ", with: "$ ").replacing(":", with: "$:")
   }
 
-  /// A script for Slurm: an array of the parts, and the last step without a number.
+  /// A script for Slurm: an array of jobs for each stage, and the last step without a number.
   var slurm: String {
-    let script = "SCRIPT"
-    let runs =
-      parts.isEmpty
-      ? "#   sbatch \(script)"
-      : """
-      # \(parts.count) steps may run side by side, and the last one needs all of them:
-      #
-      #   parts=$(sbatch --parsable --array=0-\(parts.count - 1) \(script)) && sbatch --dependency=afterok:"$parts" \(script)
-      """
+    var (runs, after, first) = ("", "", 0)
+    for (number, stage) in stages.enumerated() where !stage.isEmpty {
+      runs +=
+        "#   stage\(number)=$(sbatch --parsable\(after) --array=\(first)-\(first + stage.count - 1) SCRIPT) &&\n"
+      after = " --dependency=afterok:$stage\(number)"
+      first += stage.count
+    }
     var text = """
       #!/usr/bin/env bash
       #SBATCH --job-name=vitc
-      # vitc plan --format slurm
-      \(runs)
+      # vitc plan --format slurm: the steps of an array may run side by side, and what follows needs all of them.
+      #
+      \(runs)#   sbatch\(after) SCRIPT
       set -euo pipefail
       vitc=${VITC:-vitc}
       case ${SLURM_ARRAY_TASK_ID:-last} in
@@ -84,7 +83,7 @@ extension StepPlan {
     func command(_ step: Step) -> String {
       "exec \"$vitc\" \(step.words.map(\.asShellWord).joined(separator: " ")) ;;\n"
     }
-    for (number, step) in parts.enumerated() { text += "  \(number)) \(command(step))" }
+    for (number, step) in stages.flatMap(\.self).enumerated() { text += "  \(number)) \(command(step))" }
     text += "  last) \(command(last))"
     return text + """
         *)
