@@ -86,6 +86,8 @@ let package = Package(
     .target(name: "VitOps", dependencies: ["VitIR", "VitRuntime"], swiftSettings: swift),
     .target(
       name: "CVitFormats",
+      // Its assertions, of code that was generated, would name the folder of the build.
+      cSettings: [.define("NDEBUG", .when(configuration: .release))],
       linkerSettings: [.linkedLibrary("zstd"), .linkedLibrary("protobuf-c")]
         + optionalLibraries.map { .linkedLibrary($0.library) }),
     .target(name: "VitFormats", dependencies: ["VitIR", "CVitFormats"], swiftSettings: formats),
