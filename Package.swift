@@ -44,7 +44,7 @@ let toolExecutables: [Target] = [
 
 /// What the plugins run: the executable of this package, built once more for the host, or the one in the bundle that VITC_BUNDLE names
 /// (`PREFIX/share/vitc/vitc.artifactbundle` where 'tools/install PREFIX' has been), which is there already.
-let bundle = Context.environment["VITC_BUNDLE"].map { path in
+let bundle = Context.environment["VITC_BUNDLE"].flatMap { $0.isEmpty ? nil : $0 }.map { path in
   // A path is to be relative to the package.
   path.hasPrefix("/")
     ? Context.packageDirectory.split(separator: "/").map { _ in ".." }.joined(separator: "/") + path : path

@@ -86,7 +86,7 @@ package final class CheckpointFile {
     var found = glob_t()
     defer { globfree(&found) }
     let pattern = path.reduce(into: "") { $0 += "*?[]\\".contains($1) ? "\\\($1)" : "\($1)" }
-    return glob(pattern + "-????????", 0, nil, &found) == 0
+    return FileName.withBytes(of: pattern + "-????????") { glob($0, 0, nil, &found) } == 0
   }
 
   /// The error of resuming where nothing was left at `path`.

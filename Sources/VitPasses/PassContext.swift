@@ -108,12 +108,10 @@ public final class PassContext {
   }
 
   /// What a step before has made of a layer that the running pass would distil; `nil` where none has.
-  func distilled(_ mixer: MixerNode, by distil: Distil, in graph: Graph) throws -> DistilledLayer? {
+  func distilled(_ mixer: MixerNode, by distil: Distil) throws -> DistilledLayer? {
     let key = distilKey(mixer, distil)
     for store in parts {
-      guard let found = try DistilledLayer.load(mixer.layer.index, from: store, key, in: graph) else {
-        continue
-      }
+      guard let found = try DistilledLayer.load(mixer, from: store, key) else { continue }
       for name in found.leftOut { leftOut.add(name) }
       return found.layer
     }

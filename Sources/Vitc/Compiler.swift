@@ -75,7 +75,7 @@ public struct Compiler: Sendable {
     guard options.replacesLayers else { return [] }
     let replaceable = layers.filter(\.isReplaceable).map(\.index)
     guard let passes = options.pipeline?.passes else {
-      if case .layers(let chosen) = options.replace { return chosen.sorted() }
+      if case .layers(let chosen) = options.replace { return Set(chosen).sorted() }
       return replaceable
     }
     guard let end = passes.firstIndex(where: { $0 is Distil }) else { return [] }

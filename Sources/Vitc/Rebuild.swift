@@ -149,15 +149,26 @@ public struct Rebuild: Sendable {
       return Result(agreement: .content, digest: digest, rebuilt: rebuilt, lineage: [], differences: [])
     }
     let exact = try Difference.find(hybrid, made.model, threads: options.threads)
-    guard tolerance > 0, !exact.isEmpty else {
+    let says = Rebuild.differences(of: hybrid.card, made.model.card)
+    guard tolerance > 0, !exact.isEmpty, says.isEmpty else {
       return Result(
-        agreement: exact.isEmpty ? .model : .none, digest: digest, rebuilt: rebuilt, lineage: lineage,
-        differences: exact)
+        agreement: exact.isEmpty && says.isEmpty ? .model : .none, digest: digest, rebuilt: rebuilt,
+        lineage: lineage,
+        differences: says + exact)
     }
     let left = try Difference.find(hybrid, made.model, tolerance: tolerance, threads: options.threads)
     return Result(
       agreement: left.isEmpty ? .tolerance : .none, digest: digest, rebuilt: rebuilt, lineage: lineage,
       differences: left)
+  }
+
+  /// What decides how images are prepared and what numbers are called, where it is not the same.
+  private static func differences(of a: Model.Card, _ b: Model.Card) -> [Difference] {
+    func text(_ card: Model.Card) -> [String] { card.preprocessing.map { "\($0.key)=\($0.value)" } }
+    return [("labels", a.labels, b.labels), ("preprocessing", text(a), text(b))].filter { $0.1 != $0.2 }.map {
+      Difference(
+        kind: .attributes, place: $0.0, message: "the file says \($0.1), and made again it says \($0.2)")
+    }
   }
 
   /// The digest of what a file of the model holds, times aside.

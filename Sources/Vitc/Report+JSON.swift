@@ -28,7 +28,7 @@ extension Report {
       ("seed", .int(Int(clamping: seed))), ("mixer", .string(mixer)),
       ("selected", .array(selected.map(JSON.int))),
       ("bound", .array(shares)), ("teacher", size(teacher, timing?.teacher)),
-      ("hybrid", size(hybrid, timing?.hybrid)), ("timed_batch", .int(timedBatch)),
+      ("hybrid", size(hybrid, timing?.hybrid)), ("timed_batch", .int(withTimes ? timedBatch : 1)),
       ("larger", .bool(isLarger)),
       ("layers", .array(layers.map(\.json))),
       ("correlation", .object(correlations.map { ($0.name, .optional($0.value)) })),

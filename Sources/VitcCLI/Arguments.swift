@@ -144,13 +144,13 @@ struct Arguments: Sendable {
     return copy
   }
 
-  /// The words that say the same but for some options: options first.
-  func words(leavingOut names: Set<String>) -> [String] {
+  /// The words that say the same but for some options, with `words` that are options, too: those first.
+  func words(leavingOut names: Set<String>, adding words: [String] = []) -> [String] {
     let given = values.filter { !names.contains($0.name) }.flatMap { option in
       declared.contains { $0.name == option.name && $0.value != nil }
         ? [option.name, option.value] : [option.name]
     }
-    return given + (operands.contains { $0.hasPrefix("-") } ? ["--"] : []) + operands
+    return given + words + (operands.contains { $0.hasPrefix("-") } ? ["--"] : []) + operands
   }
 
   private static func cut(_ word: String) -> (String, String?) {

@@ -166,6 +166,25 @@ import VitTestSupport
         ended.status != 0 && ended.output.isEmpty && ended.errors.contains(code), "\(words): \(ended.errors)")
     }
     #expect(try tiny.run(["plan", "--format", "json", "--", "run", "t.vmod"]).status == 2)
+    // What would be read as an option, and what the parts do not write, stay where they belong.
+    try FileManager.default.copyItem(
+      atPath: tiny.scratch.file("t.vmod"), toPath: tiny.scratch.file("-t.vmod"))
+    let odd = try plan(
+      tiny,
+      [
+        "compile", "--data", "data", "--replace", "layers=1,1", "--mixer", "glr", "--distil-steps", "1",
+        "--batch", "2",
+        "--emit", "ir", "-o", "o.vit", "--", "-t.vmod",
+      ])
+    #expect(odd.map(\.name) == ["part-1", "choices-1", "compile"])
+    for step in odd {
+      let ended = try tiny.run(step.words)
+      #expect(ended.status == 0, "\(step.words): \(ended.errors)")
+    }
+    try FileManager.default.copyItem(
+      atPath: tiny.scratch.file("t.vmod"), toPath: tiny.scratch.file("a|b.vmod"))
+    let barred = try tiny.run(["plan", "--format", "ninja", "--", "compile", "a|b.vmod", "-o", "h.vmod"])
+    #expect(barred.status == 2 && barred.errors.contains("'|'"), "\(barred.errors)")
     #expect(
       try tiny.run(["plan", "--", "compile", "t.vmod", "-o", "h.vmod"]).errors.contains("needs --format"))
     let none = try tiny.run(

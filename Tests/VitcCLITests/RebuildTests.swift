@@ -21,7 +21,7 @@ import Vitc
       [], ["--mixer", "lstm", "--seed", "3"], ["--weights", "f32", "--fine-tune-rate", "0.001"],
       ["--precision", "int8"],
       ["--held-out", "3", "--eval-images", "1"], ["--controls"], ["--preprocess", "mean=0.1,0.2,0.3"],
-      ["--eval-data", "data/a"],
+      ["--eval-data", "data/a"], ["--timed-batch", "2"],
     ])
   func same(_ options: [String]) throws {
     let tiny = try TinyModel()
@@ -70,6 +70,18 @@ import Vitc
     #expect(found.output.contains("tensor '\(name)'"), "\(found.output)")
     #expect(
       try tiny.run(RebuildTests.rebuild + ["--tolerance", "1e9"]).output.hasPrefix("the same model as far"))
+
+    try tiny.run(TinyModel.compile + ["-o", "h.vmod"])
+    var named = try VModReader.read(path: path, registry: .vitc)
+    named.preprocessing = named.preprocessing.map { $0.key == "mean" ? ("mean", "0.1,0.2,0.3") : $0 }
+    named.labels = ["cat", "dog", "owl", "fox", "bat"]
+    try VModWriter.write(named, to: path)
+    let prepared = try tiny.run(
+      RebuildTests.rebuild + ["--preprocess", "mean=0.5,0.4,0.3", "--tolerance", "1e9"])
+    #expect(
+      prepared.status == 1 && prepared.output.contains("attributes 'labels': "),
+      "\(prepared.output)\(prepared.errors)")
+    #expect(prepared.output.contains("attributes 'preprocessing': "), "\(prepared.output)")
 
     try tiny.run(TinyModel.compile + ["-o", "h.vmod"])
     var told = try VModReader.read(path: path, registry: .vitc)

@@ -24,6 +24,11 @@ public struct Difference: Sendable {
   /// What stands in one and in the other.
   public let message: String
 
+  /// A difference.
+  package init(kind: Kind, place: String, message: String) {
+    (self.kind, self.place, self.message) = (kind, place, message)
+  }
+
   /// The differences of `b` from `a`, which are run on `inputs` of `a`: what is computed in one alone, attributes, tensors, and
   /// what both compute.
   ///

@@ -88,7 +88,7 @@ public struct Distil: Pass {
     guard !mixers.isEmpty else { return context.nothingReplaced(for: Distil.name) }
     var known: [Int: DistilledLayer] = [:]
     for mixer in mixers {
-      known[mixer.layer.index] = try context.distilled(mixer, by: self, in: hybrid.graph)
+      known[mixer.layer.index] = try context.distilled(mixer, by: self)
     }
     let wanted = mixers.filter { mixer in
       known[mixer.layer.index] == nil && context.part.map { $0.layer == mixer.layer.index } ?? true

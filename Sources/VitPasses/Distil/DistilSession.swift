@@ -263,12 +263,18 @@ final class DistilSession {
 
   // MARK: Checkpoints
 
+  /// The key of its state: where others were distilled before, it is that of these layers.
+  private var checkpointKey: String {
+    context.checkpointKey(
+      context.parts.isEmpty ? Distil.name : "\(Distil.name)\(mixers.map(\.layer.index))")
+  }
+
   private func save(_ step: Int) throws {
     guard let checkpoint = context.checkpoint else { return }
     let byteCount =
       8 + stepTap.screen.stateByteCount + trainers.reduce(0) { $0 + 24 + $1.optimiser.stateByteCount }
       + curves.reduce(0) { $0 + $1.stateByteCount }
-    try checkpoint.save(byteCount, context.checkpointKey(Distil.name)) { write in
+    try checkpoint.save(byteCount, checkpointKey) { write in
       try withUnsafeBytes(of: Int64(step).littleEndian, write)
       try stepTap.screen.write(to: write)
       for (trainer, divergence) in zip(trainers, divergences) {
@@ -283,7 +289,7 @@ final class DistilSession {
 
   /// Takes up a checkpoint, where there is one; the step to go on with.
   private func resume(of steps: Int) throws -> Int {
-    try context.checkpoint?.load(context.checkpointKey(Distil.name)) { reader in
+    try context.checkpoint?.load(checkpointKey) { reader in
       let step = try reader.integer(in: 0...steps, "the step")
       try stepTap.screen.restore(from: &reader)
       for (place, trainer) in trainers.enumerated() {

@@ -74,10 +74,10 @@ extension DistilledLayer {
     try store.save(bytes.count, key) { write in try bytes.withUnsafeBytes(write) }
   }
 
-  /// What was kept of a layer whose weights `graph` has as constants, and the names of samples that were left out; `nil` where
-  /// nothing was. Throws for what does not fit them.
+  /// What was kept of the layer that `mixer` stands in, and the names of samples that were left out; `nil` where nothing was. Throws
+  /// unless there is each of the mixer's weights, as it is, once.
   static func load(
-    _ layer: Int, from store: any CheckpointStore, _ key: String, in graph: Graph
+    _ mixer: MixerNode, from store: any CheckpointStore, _ key: String
   ) throws -> (layer: DistilledLayer, leftOut: [String])? {
     try store.load(key) { reader in
       func text(_ what: String) throws -> String {
@@ -104,28 +104,27 @@ extension DistilledLayer {
       let steps = try reader.integer(in: 0...Effort.steps.upperBound, "the steps")
       var curve: LossCurve?
       if steps > 0 {
-        var read = LossCurve(pass: Distil.name, layer: layer, steps: steps)
+        var read = LossCurve(pass: Distil.name, layer: mixer.layer.index, steps: steps)
         try read.restore(from: &reader)
         curve = read
       }
-      let count = try reader.integer(in: 0...reader.remaining, "the number of weights")
-      let tensors = try (0..<count).map { _ -> (name: String, tensor: Tensor) in
-        let name = try text("a weight's name")
-        guard let shape = graph.value(named: name).flatMap({ graph.type($0).fixedShape }) else {
-          throw StateReader.failure("the checkpoint has weights for '\(name)', which the model does not")
+      let wanted = mixer.region.constants
+      _ = try reader.integer(in: wanted.count...wanted.count, "the number of weights")
+      let tensors = try wanted.map { constant -> (name: String, tensor: Tensor) in
+        guard try text("a weight's name") == constant.name else {
+          throw StateReader.failure("the checkpoint has other weights than '\(constant.name)'")
         }
-        let size = try reader.integer(in: 0...reader.remaining, "the size of a weight")
-        guard size == 4 * shape.reduce(1, *) else {
-          throw StateReader.failure("the checkpoint has \(size) bytes for '\(name)'")
-        }
-        return (name, try Tensor(.f32, shape: shape) { try reader.read(into: $0) })
+        let shape = constant.tensor.shape
+        let size = 4 * shape.reduce(1, *)
+        _ = try reader.integer(in: size...size, "the bytes of '\(constant.name)'")
+        return (constant.name, try Tensor(.f32, shape: shape) { try reader.read(into: $0) })
       }
       let found = errors[0].flatMap { relative in
         errors[1].map { Errors(relative: relative, determination: $0, prefix: errors[2], patches: errors[3]) }
       }
       return (
         DistilledLayer(
-          layer: layer, errors: found, tensors: tensors, curve: curve,
+          layer: mixer.layer.index, errors: found, tensors: tensors, curve: curve,
           divergence: diverged < 0 ? nil : Layer.Divergence(step: diverged, rate: rate)), leftOut
       )
     }

@@ -95,7 +95,7 @@ extension CodeGuide {
       "The text of a pipeline is not passes apart by commas, each with options in braces as key=value."),
     CodeGuide(
       "plan-name",
-      "What schedules the steps cannot read a name with a line break."),
+      "What schedules the steps cannot read such a name: one with a line break or '|', or that is no UTF-8."),
     CodeGuide(
       "precision",
       "The file's weights are not as precise as asked for, or the model has no linear map that could be "

@@ -34,7 +34,8 @@ extension StepPlan {
         depfile = $depfile
         description = vitc $out
       """
-    text += "\n"
+    // What kept its bytes kept its time, and asks for nothing.
+    text += steps.contains { $0.words.contains("--restat") } ? "\n  restat = 1\n" : "\n"
     for step in steps {
       let inputs = try step.inputs.map(StepPlan.ninjaPath).joined(separator: " ")
       text += """
@@ -49,15 +50,19 @@ extension StepPlan {
   }
 
   private static func ninjaValue(_ text: String) throws(VitError) -> String {
-    guard !text.contains(where: \.isNewline) else {
+    guard !text.contains(where: \.isNewline), FileName.isText(text) else {
       throw usage(
-        "ninja cannot read a word with a line break: '\(text.escapedForDisplay)'", code: "plan-name")
+        "ninja cannot read a word with a line break, or that is no UTF-8: '\(text.escapedForDisplay)'",
+        code: "plan-name")
     }
     return text.replacing("$", with: "$$")
   }
 
   private static func ninjaPath(_ path: String) throws(VitError) -> String {
-    try ninjaValue(path).replacing(" ", with: "$ ").replacing(":", with: "$:")
+    guard !path.contains("|") else {
+      throw usage("ninja cannot read a file's name with '|': '\(path.escapedForDisplay)'", code: "plan-name")
+    }
+    return try ninjaValue(path).replacing(" ", with: "$ ").replacing(":", with: "$:")
   }
 
   /// A script for Slurm: an array of jobs for each stage, and the last step without a number.

@@ -30,20 +30,23 @@ struct StepPlan {
 
 extension StepPlan {
   /// Options that say what is made, or how this run goes on: each step has its own.
-  private static let own: Set = ["-o", "-MD", "-MF", "-MP", "--report", "--pareto", "--resume"]
+  private static let own: Set = ["-o", "-MD", "-MF", "-MP", "--report", "--pareto", "--resume", "--emit"]
 
   /// The steps of `vitc compile` with `layers` that can be distilled alone, each of which then, where it `chooses`, may have something
   /// else in its place.
   init(compile arguments: Arguments, out: String, layers: [Int], chooses: Bool) {
     let teacher = arguments.operands[0]
-    let shared = ["compile"] + arguments.words(leavingOut: StepPlan.own.union(["--controls"]))
+    let own = StepPlan.own.union(["--controls"])
     func stage(_ name: String, after files: [String]) -> [Step] {
       layers.map { layer in
         let output = "\(out).\(name)-\(layer)"
         return Step(
           name: "\(name)-\(layer)",
-          words: shared + files.flatMap { ["--parts", $0] }
-            + ["--part", "\(layer)", "-o", output, "-MD", "-MF", output + ".d"],
+          words: ["compile"]
+            + arguments.words(
+              leavingOut: own,
+              adding: files.flatMap { ["--parts", $0] }
+                + ["--part", "\(layer)", "-o", output, "-MD", "-MF", output + ".d"]),
           inputs: [teacher] + files, output: output, depfile: output + ".d")
       }
     }
@@ -53,28 +56,32 @@ extension StepPlan {
     let depfile = arguments.text("-MF") ?? Depfile.name(for: out)
     last = Step(
       name: "compile",
-      words: ["compile"] + arguments.words(leavingOut: ["-MD", "-MF", "--resume"])
-        + files.flatMap { ["--parts", $0] } + ["-MD", "-MF", depfile], inputs: [teacher] + files, output: out,
-      depfile: depfile)
+      words: ["compile"]
+        + arguments.words(
+          leavingOut: ["-MD", "-MF", "--resume"],
+          adding: files.flatMap { ["--parts", $0] } + ["-MD", "-MF", depfile]),
+      inputs: [teacher] + files, output: out, depfile: depfile)
   }
 
   /// The steps of `vitc study` with these jobs.
   init(study arguments: Arguments, out: String, jobs: [String]) {
     let teacher = arguments.operands[0]
-    let words = ["study"] + arguments.words(leavingOut: ["-MD", "-MF", "--job", "--beside", "--against"])
     let parts = jobs.map { job in
       let output = StudyFolder.file(of: job, in: out)
       return Step(
-        name: job, words: words + ["--job", job, "-MD", "-MF", output + ".d"], inputs: [teacher],
-        output: output,
-        depfile: output + ".d")
+        name: job,
+        words: ["study"]
+          + arguments.words(
+            leavingOut: ["-MD", "-MF", "--job", "--beside", "--against"],
+            adding: ["--job", job, "-MD", "-MF", output + ".d"]),
+        inputs: [teacher], output: output, depfile: output + ".d")
     }
     stages = [parts]
     let output = StudyFolder.files(in: out)[0]
     let depfile = arguments.text("-MF") ?? output + ".d"
     last = Step(
       name: "study",
-      words: ["study"] + arguments.words(leavingOut: ["-MD", "-MF"]) + ["-MD", "-MF", depfile],
+      words: ["study"] + arguments.words(leavingOut: ["-MD", "-MF"], adding: ["-MD", "-MF", depfile]),
       inputs: [teacher] + parts.map(\.output), output: output, depfile: depfile)
   }
 }
