@@ -19,7 +19,7 @@ package final class CheckpointFile {
   private var file: LockedFile?
   private var entries: [(key: String, range: Range<Int>)] = []
   private var hasWarned = false
-  /// Whether it is a part of a compile, which other steps wait for: it is there when it is whole, and must be written.
+  /// Whether it is a part of a compile, which another step wrote.
   private let isPart: Bool
 
   private static let magic = Array("VITCKPT4".utf8)
@@ -71,9 +71,9 @@ package final class CheckpointFile {
     throws
   {
     var target = DigestedFile(file: try AtomicFile(path: path))
-    try target.put(magic + identity.bytes + number(entries.count))
+    try target.begin(magic, identity, entries: entries.count)
     for (key, bytes) in entries {
-      try target.put(number(key.utf8.count) + Array(key.utf8) + number(bytes.count))
+      try target.begin(key, bytes.count)
       try bytes.withUnsafeBytes { try target.put($0) }
     }
     try target.file.write(target.hash.digest().bytes)
@@ -227,10 +227,10 @@ package final class CheckpointFile {
     var target = DigestedFile(file: try AtomicFile(path: path))
     var ranges: [(key: String, range: Range<Int>)] = []
     func begin(_ key: String, _ size: Int, _ target: inout DigestedFile) throws {
-      try target.put(CheckpointFile.number(key.utf8.count) + Array(key.utf8) + CheckpointFile.number(size))
+      try target.begin(key, size)
       ranges.append((key, target.file.count..<target.file.count + size))
     }
-    try target.put(CheckpointFile.magic + identity.bytes + CheckpointFile.number(count))
+    try target.begin(CheckpointFile.magic, identity, entries: count)
     for entry in kept {
       try begin(entry.key, entry.range.count, &target)
       try file?.forEachPiece(of: entry.range) { try target.put($0) }
@@ -255,10 +255,6 @@ package final class CheckpointFile {
     path = alternative
   }
 
-  private static func number(_ value: Int) -> [UInt8] {
-    withUnsafeBytes(of: Int64(value).littleEndian) { Array($0) }
-  }
-
   /// Removes the file, unless another compile has put its own in its place.
   package func remove() {
     if let file, file.isOurs, file.isInPlace { _ = FileName.withBytes(of: file.path) { unlink($0) } }
@@ -280,6 +276,20 @@ private struct DigestedFile: ~Copyable {
   }
 
   mutating func put(_ bytes: [UInt8]) throws { try bytes.withUnsafeBytes { try put($0) } }
+
+  /// The head of a file, before so many entries.
+  mutating func begin(_ magic: [UInt8], _ identity: Digest, entries: Int) throws {
+    try put(magic + identity.bytes + number(entries))
+  }
+
+  /// What stands before the `size` bytes of an entry.
+  mutating func begin(_ key: String, _ size: Int) throws {
+    try put(number(key.utf8.count) + Array(key.utf8) + number(size))
+  }
+
+  private func number(_ value: Int) -> [UInt8] {
+    withUnsafeBytes(of: Int64(value).littleEndian) { Array($0) }
+  }
 
   consuming func commit() throws { try file.commit() }
 }

@@ -69,8 +69,9 @@ public struct Compiler: Sendable {
   /// where which are is only found out on the way. None where the pipeline distils nothing.
   ///
   /// Throws as `compile` does where the options do not fit the teacher.
-  public func parts(of teacher: Model) throws(VitError) -> [Int] {
-    let layers = teacher.hybrid.layers
+  public func parts(of teacher: Model) throws -> [Int] {
+    // Layers are looked for in floats, as where they are replaced.
+    let layers = try (teacher.inFloats(threads: options.threads) ?? teacher).hybrid.layers
     try CompilePlan.check(options, layers)
     guard options.replacesLayers else { return [] }
     let replaceable = layers.filter(\.isReplaceable).map(\.index)
@@ -98,6 +99,12 @@ public struct Compiler: Sendable {
     _ layer: Int, of teacher: Model, _ data: Samples? = nil, evaluation: Samples? = nil, to path: String,
     progress: Progress = Progress()
   ) throws {
+    let layers = try parts(of: teacher)
+    guard layers.isEmpty || layers.contains(layer) else {
+      throw VitError(
+        "layer \(layer) has no part of its own, only \(layers) have", kind: .usage,
+        code: "layer-not-replaceable", help: "'vitc plan' lists the steps of a compile")
+    }
     do { try CompileJob(teacher, data, evaluation, options, progress).makePart(layer, to: path) } catch let
       error as VitError where error.kind == .input
     { throw error.at(Location(file: teacher.path)) }

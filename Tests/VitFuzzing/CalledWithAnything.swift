@@ -46,7 +46,7 @@ struct CalledWithAnything {
     var options = vitc_model_options()
     options.size = byte() % 4 == 0 ? byte() : MemoryLayout<vitc_model_options>.size
     options.threads = Int32(truncatingIfNeeded: number(1))
-    try check {
+    try checkLibrary {
       vitc_model_open_memory(text, byte() % 16 == 0 ? byte() : text.count, nil, &options, &model, $0)
     }
     defer { vitc_model_free(model) }
@@ -56,7 +56,7 @@ struct CalledWithAnything {
     _ = vitc_model_label(model, Int(index))
     _ = vitc_model_message(model, Int(index))
     var session: OpaquePointer?
-    try check { vitc_session_open(model, Int32(truncatingIfNeeded: 1 + byte() % 3), &session, $0) }
+    try checkLibrary { vitc_session_open(model, Int32(truncatingIfNeeded: 1 + byte() % 3), &session, $0) }
     defer { vitc_session_free(session) }
     let batch = number(2)
     let inputs = [tensor(VITC_F32, [batch, 3, 4]), tensor(VITC_I64, [batch, 3])]
@@ -65,8 +65,8 @@ struct CalledWithAnything {
     var (given, taken) = (inputs.map(\.value), outputs.map(\.value))
     let (givenCount, takenCount) = (byte() % 8 == 0 ? byte() % 3 : 2, byte() % 8 == 0 ? byte() % 3 : 2)
     var (shape, rank) = ([Int64](repeating: 0, count: 16), byte() % 17)
-    try? check { vitc_session_output_shape(session, &given, givenCount, number(0), &shape, &rank, $0) }
-    try check { vitc_session_run(session, &given, givenCount, &taken, takenCount, $0) }
+    try? checkLibrary { vitc_session_output_shape(session, &given, givenCount, number(0), &shape, &rank, $0) }
+    try checkLibrary { vitc_session_run(session, &given, givenCount, &taken, takenCount, $0) }
   }
 
   /// A tensor whose memory the caller has, or one that reaches nowhere.
@@ -109,15 +109,5 @@ struct CalledWithAnything {
     }
     return Described(
       type: type, data: data, shape: copy(extents), strides: copy(strides), hasStrides: hasStrides)
-  }
-
-  private func check(_ call: (UnsafeMutablePointer<OpaquePointer?>) -> vitc_status) throws {
-    var error: OpaquePointer?
-    let status = call(&error)
-    defer { vitc_error_free(error) }
-    guard (status == VITC_OK) == (error == nil) else {
-      throw FuzzFinding("status \(status) without an error")
-    }
-    if let text = vitc_error_text(error) { throw VitError(String(cString: text)) }
   }
 }

@@ -12,12 +12,12 @@ struct OpenedInMemory {
     var model: OpaquePointer?
     var options = vitc_model_options()
     (options.size, options.threads) = (MemoryLayout<vitc_model_options>.size, 1)
-    try check { vitc_model_open_memory(bytes, bytes.count, "m", &options, &model, $0) }
+    try checkLibrary { vitc_model_open_memory(bytes, bytes.count, "m", &options, &model, $0) }
     defer { vitc_model_free(model) }
     for index in 0...vitc_model_label_count(model) { _ = vitc_model_label(model, index) }
     for index in 0...vitc_model_message_count(model) { _ = vitc_model_message(model, index) }
     var session: OpaquePointer?
-    try check { vitc_session_open(model, 1, &session, $0) }
+    try checkLibrary { vitc_session_open(model, 1, &session, $0) }
     defer { vitc_session_free(session) }
     let inputs = try (0..<vitc_model_input_count(model)).map {
       try Zeros(vitc_model_input(model, $0)?.pointee)
@@ -26,25 +26,26 @@ struct OpenedInMemory {
     var outputs: [Zeros] = []
     for index in 0..<vitc_model_output_count(model) {
       var (shape, rank) = ([Int64](repeating: 0, count: 16), 16)
-      try check { vitc_session_output_shape(session, &given, given.count, index, &shape, &rank, $0) }
+      try checkLibrary { vitc_session_output_shape(session, &given, given.count, index, &shape, &rank, $0) }
       guard let value = vitc_model_output(model, index)?.pointee else { throw FuzzFinding("no output") }
       outputs.append(try Zeros(value.type, Array(shape[..<rank])))
     }
     var taken = outputs.map(\.tensor)
     try withExtendedLifetime((inputs, outputs)) {
-      try check { vitc_session_run(session, &given, given.count, &taken, taken.count, $0) }
+      try checkLibrary { vitc_session_run(session, &given, given.count, &taken, taken.count, $0) }
     }
   }
+}
 
-  private func check(_ call: (UnsafeMutablePointer<OpaquePointer?>) -> vitc_status) throws {
-    var error: OpaquePointer?
-    let status = call(&error)
-    defer { vitc_error_free(error) }
-    guard (status == VITC_OK) == (error == nil) else {
-      throw FuzzFinding("status \(status) without an error")
-    }
-    if let text = vitc_error_text(error) { throw VitError(String(cString: text)) }
+/// Does a call of the C library; throws what it says, and a finding where its status and its error do not fit.
+func checkLibrary(_ call: (UnsafeMutablePointer<OpaquePointer?>) -> vitc_status) throws {
+  var error: OpaquePointer?
+  let status = call(&error)
+  defer { vitc_error_free(error) }
+  guard (status == VITC_OK) == (error == nil) else {
+    throw FuzzFinding("status \(status) without an error")
   }
+  if let text = vitc_error_text(error) { throw VitError(String(cString: text)) }
 }
 
 /// Memory of a tensor: one entry along axes that are open.

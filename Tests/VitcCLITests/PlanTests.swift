@@ -187,6 +187,9 @@ import VitTestSupport
     #expect(barred.status == 2 && barred.errors.contains("'|'"), "\(barred.errors)")
     #expect(
       try tiny.run(["plan", "--", "compile", "t.vmod", "-o", "h.vmod"]).errors.contains("needs --format"))
+    let beyond = try tiny.run(PlanTests.command + ["--part", "7", "-o", "p"])
+    #expect(
+      beyond.status == 2 && beyond.errors.contains("layer 7 has no part of its own"), "\(beyond.errors)")
     let none = try tiny.run(
       ["compile", "t.vmod", "--data", "data", "--replace", "0", "--part", "0", "-o", "p"])
     #expect(none.status == 2 && none.errors.contains("distils nothing"), "\(none.errors)")

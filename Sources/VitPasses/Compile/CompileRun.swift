@@ -70,8 +70,8 @@ package struct CompileRun {
       teacher.graph, data: [data.training, data.heldOut, data.evaluation], progress.report)
   }
 
-  /// Compiles; layers that are in `parts` are not distilled again. What was done so far is in `checkpoint` when it throws. `other` is handed the models of other points of the
-  /// search, where they are asked for.
+  /// Compiles; layers that are in `parts` are not distilled again. What was done so far is in `checkpoint` when it throws.
+  /// `other` is handed the models of other points of the search, where they are asked for.
   package func compile(
     checkpoint: (any CheckpointStore)?, parts: [any CheckpointStore] = [],
     events: (CompileEvent) -> Void, other: (Hybrid, Report) throws -> Void = { _, _ in }

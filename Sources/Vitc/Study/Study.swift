@@ -1,4 +1,4 @@
-public import VitIR
+internal import VitIR
 public import VitPasses
 internal import VitRuntime
 
@@ -66,9 +66,9 @@ public struct Study: Sendable {
   }
 
   /// The names of the jobs of a study of `teacher`, in their order.
-  public static func jobs(of plan: StudyProtocol, on teacher: Model) throws(VitError) -> [String] {
+  public static func jobs(of plan: StudyProtocol, on teacher: Model) throws -> [String] {
     try plan.check()
-    return StudyJob.all(of: plan, layers: teacher.hybrid.layers).map(\.name)
+    return StudyJob.all(of: plan, layers: try (teacher.inFloats() ?? teacher).hybrid.layers).map(\.name)
   }
 
   /// Does one job, whether it was done before or not, and keeps it in the folder at `path`. Throws a usage error where there is
